@@ -1,0 +1,488 @@
+"""Settings: seed constants, then `model_config.yaml`, then the environment, then flags.
+
+Everything wrong is refused at once, each fault naming key, value and source. This is the only
+module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from ml_pipeline.errors import ConfigError
+
+DEFAULT_LOOKBACK_DAYS = 7
+MIN_ERROR_SAMPLES_FOR_RETRAINING = 10
+ERROR_CONFIDENCE_THRESHOLD = 0.7
+DEFAULT_FINE_TUNE_EPOCHS = 5
+DEFAULT_LEARNING_RATE = 0.001
+TEST_SIZE = 0.2
+RANDOM_STATE = 42
+CV_FOLDS = 5
+MIN_TRAINING_SAMPLES = 50
+CONFIDENCE_THRESHOLD = 0.6
+SEED_PROMOTION_THRESHOLD = 0.03
+MIN_EVALUATED_PREDICTIONS = 100
+EVALUATION_WINDOW_DAYS = 7
+DECAY_THRESHOLD = 0.05
+ENSEMBLE_WEIGHTS = (0.5, 0.5)
+ENSEMBLE_CONFLICT_MARGIN = 0.1
+DEFAULT_FEATURES = (
+    "home_team_form",
+    "away_team_form",
+    "home_team_strength",
+    "away_team_strength",
+    "home_advantage",
+)
+DEFAULT_CLASSES = ("H", "D", "A")
+DEFAULT_LABELS = {
+    "H": "H",
+    "D": "D",
+    "A": "A",
+    "V": "A",
+    "0": "H",
+    "1": "D",
+    "2": "A",
+    "home": "H",
+    "draw": "D",
+    "away": "A",
+    "home_win": "H",
+    "away_win": "A",
+}
+# Ours: the spellings other logs use.
+DEFAULT_COLUMNS = {
+    "event_id": ["event_id", "prediction_id"],
+    "timestamp": ["timestamp", "match_date"],
+    "event_type": ["event_type"],
+    "model_name": ["model_name"],
+    "model_id": ["model_id", "model_version"],
+    "match_id": ["match_id"],
+    "prediction": ["prediction", "predicted_outcome", "predicted_result"],
+    "confidence": ["confidence"],
+    "features": ["features"],
+    "actual_result": ["actual_result", "actual_outcome"],
+    "evaluated_at": ["evaluated_at"],
+    "accuracy": ["accuracy"],
+    "status": ["status"],
+    "metadata": ["metadata"],
+}
+DEFAULT_CONFIG_FILE = "model_config.yaml"
+
+URL_VARIABLE = "SUPABASE_URL"
+KEY_VARIABLES = ("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
+SETTING_PREFIX = "ML_PIPELINE__"
+
+Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
+Algorithm = Literal[
+    "LogisticRegression",
+    "SGDClassifier",
+    "DecisionTree",
+    "RandomForest",
+    "HistGradientBoosting",
+    "Ensemble",
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the settings: typed, closed, unchangeable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+class LogSettings(Section):
+    """Where the evaluation log is and how its columns are spelt."""
+
+    source: Annotated[str, Field(min_length=1)] = "table"
+    confidence_unit: Literal["fraction", "percent"] = "fraction"
+    max_bad_rows: Fraction = 0.05
+    future_tolerance_minutes: Annotated[float, Field(ge=0)] = 60.0
+    columns: dict[str, list[str]] = Field(default_factory=lambda: dict(DEFAULT_COLUMNS))
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> LogSettings:
+        unknown = sorted(set(self.columns) - set(DEFAULT_COLUMNS))
+        if unknown:
+            message = f"columns that no evaluation event has: {', '.join(unknown)}"
+            raise ValueError(message)
+        return self
+
+    def spellings(self, column: str) -> list[str]:
+        """Header spellings of a canonical column, the configured ones first."""
+        configured = self.columns.get(column, [])
+        return [*configured, *(s for s in DEFAULT_COLUMNS[column] if s not in configured)]
+
+
+class DataSettings(Section):
+    """What a row looks like: features, classes, and the data a base is trained on."""
+
+    features: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: list(DEFAULT_FEATURES)
+    )
+    target: Annotated[str, Field(min_length=1)] = "result"
+    classes: list[str] | None = Field(default_factory=lambda: list(DEFAULT_CLASSES))
+    ordered: bool = True
+    labels: dict[str, str] | None = None
+    training_dataset: str = "builtin"
+    time_column: str | None = "match_date"
+    group_column: str | None = "match_id"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_are_text(cls, values: Any) -> Any:  # noqa: ANN401 - raw YAML
+        # YAML reads 0, 1 and yes as numbers and booleans; a label is what was written.
+        if isinstance(values, dict) and isinstance(values.get("labels"), dict):
+            labels = {str(key): str(value) for key, value in values["labels"].items()}
+            values = {**values, "labels": labels}
+        if isinstance(values, dict) and isinstance(values.get("classes"), list):
+            values = {**values, "classes": [str(value) for value in values["classes"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataSettings:
+        for name, values in (("features", self.features), ("classes", self.classes or [])):
+            if len(set(values)) != len(values):
+                message = f"{name} names something twice"
+                raise ValueError(message)
+        if self.classes is not None:
+            if len(self.classes) < 2:  # noqa: PLR2004 - a classifier tells two things apart
+                message = "classes needs at least two labels"
+                raise ValueError(message)
+            strange = sorted(set(self.label_map().values()) - set(self.classes))
+            if strange:
+                message = f"labels maps to {', '.join(strange)}, not one of classes"
+                raise ValueError(message)
+        return self
+
+    def label_map(self) -> dict[str, str]:
+        """Every accepted spelling and its class; empty when any label is accepted."""
+        if self.classes is None:
+            return dict(self.labels or {})
+        spellings = {name: name for name in self.classes}
+        if self.labels is None and set(self.classes) == set(DEFAULT_CLASSES):
+            return {**DEFAULT_LABELS, **spellings}
+        return {**(self.labels or {}), **spellings}
+
+
+class RunSettings(Section):
+    """When a nightly run trains, and how it holds the store."""
+
+    lookback_days: Positive = float(DEFAULT_LOOKBACK_DAYS)
+    confidence_threshold: Fraction = ERROR_CONFIDENCE_THRESHOLD
+    min_error_samples: Count = MIN_ERROR_SAMPLES_FOR_RETRAINING
+    trigger: Literal["errors", "labels", "any"] = "errors"
+    work_dir: str = "ml_pipeline_work"
+    stale_after_minutes: Positive = 60.0
+    request_lease_minutes: Positive = 60.0
+    request_max_attempts: Whole = 3
+
+
+class AdaptiveSettings(Section):
+    """Numbers of the adaptive strategy; measured, see the README."""
+
+    half_lives: Annotated[list[float], Field(min_length=1)] = Field(
+        default_factory=lambda: [5.0, 15.0, 60.0, 200.0]
+    )
+    vote_rate: Positive = 0.06
+    vote_share: Fraction = 0.05
+    initial_head_weight: Fraction = 0.1
+    ridge: Positive = 5.0
+    prior_rows: Positive = 0.02
+    min_night_rows: Whole = 30
+    rows_per_night: Positive | None = None
+    quarantine: bool = False
+    label_probability_wrong: Annotated[float, Field(gt=0, le=1)] = 1.0
+    label_probability_right: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _half_lives_positive(self) -> AdaptiveSettings:
+        if min(self.half_lives) <= 0:
+            message = "half_lives must all be over 0"
+            raise ValueError(message)
+        return self
+
+
+class TrainingSettings(Section):
+    """How a challenger is trained."""
+
+    strategy: Strategy = "adaptive"
+    algorithm: Algorithm = "LogisticRegression"
+    epochs: Whole = DEFAULT_FINE_TUNE_EPOCHS
+    learning_rate: Positive = DEFAULT_LEARNING_RATE
+    random_seed: Count = RANDOM_STATE
+    test_size: Annotated[float, Field(gt=0, lt=1)] = TEST_SIZE
+    cv_folds: Annotated[int, Field(ge=2)] = CV_FOLDS
+    min_training_samples: Whole = MIN_TRAINING_SAMPLES
+    replay_rows: Count = 1000
+    time_limit_s: Positive = 1800.0
+    memory_limit_mb: Annotated[int, Field(ge=512)] = 8192
+    ensemble: Annotated[list[Algorithm], Field(min_length=1)] = Field(
+        default_factory=lambda: ["LogisticRegression", "RandomForest", "HistGradientBoosting"]
+    )
+    ensemble_weights: list[Positive] | None = None
+    adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> TrainingSettings:
+        if "Ensemble" in self.ensemble:
+            message = "an ensemble cannot be a member of itself"
+            raise ValueError(message)
+        if self.ensemble_weights and len(self.ensemble_weights) != len(self.ensemble):
+            message = "ensemble_weights needs one weight for each member of ensemble"
+            raise ValueError(message)
+        return self
+
+
+class PromotionSettings(Section):
+    """Who may serve."""
+
+    policy: Literal["guarded", "nightly", "evidence", "approval"] = "guarded"
+    promotion_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    min_evaluated_predictions: Whole = MIN_EVALUATED_PREDICTIONS
+    min_nights: Whole = 3
+    evaluation_window_days: Positive = 30.0
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    horizon_rows: Whole = 1000
+    vetoes: list[Literal["accuracy", "recall"]] = Field(default_factory=list)
+    min_accuracy: Fraction = 0.0
+    max_log_loss: Positive | None = None
+    min_skill: float = 0.0
+
+
+class PredictionSettings(Section):
+    """What a prediction says when it is not sure."""
+
+    min_confidence_threshold: Fraction = CONFIDENCE_THRESHOLD
+    conflict_margin: Fraction = ENSEMBLE_CONFLICT_MARGIN
+
+
+class Settings(Section):
+    """Everything that can be set, checked."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = "default"
+    log: LogSettings = Field(default_factory=LogSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    run: RunSettings = Field(default_factory=RunSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    promotion: PromotionSettings = Field(default_factory=PromotionSettings)
+    prediction: PredictionSettings = Field(default_factory=PredictionSettings)
+
+    def digest(self) -> str:
+        """`sha256:` + hex over every setting."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    def as_yaml(self) -> str:
+        """The settings as a file that `load_settings` reads back."""
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+    def changed(self, changes: Mapping[str, Any]) -> Settings:
+        """A copy with dotted keys set anew, checked as a whole."""
+        layered = _flatten(self.model_dump())
+        layered.update(changes)
+        return _validated({key: (value, "change") for key, value in layered.items()})
+
+
+class StoreSettings(Section):
+    """Which store to open. The key prints masked."""
+
+    local_dir: str | None = None
+    supabase_url: str | None = None
+    supabase_key: SecretStr | None = None
+
+
+# ---------------------------------------------------------------------------------- reading
+
+
+def _is_section(annotation: Any) -> bool:  # noqa: ANN401 - a type
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _flatten(tree: Mapping[str, Any], model: type[Section] = Settings) -> dict[str, Any]:
+    """Dotted keys of nested sections; maps and lists below a setting stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        field = model.model_fields.get(key)
+        if field is not None and _is_section(field.annotation) and isinstance(value, Mapping):
+            inner = _flatten(value, field.annotation)  # type: ignore[arg-type]
+            flat.update({f"{key}.{name}": item for name, item in inner.items()})
+        else:
+            flat[str(key)] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *sections, key = dotted.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
+    return tree
+
+
+def _validated(layers: Mapping[str, tuple[Any, str]]) -> Settings:
+    try:
+        return Settings.model_validate(_nest({key: value for key, (value, _) in layers.items()}))
+    except ValidationError as error:
+        lines = [_fault(fault, layers) for fault in error.errors(include_url=False)]
+    message = "The settings cannot be used:\n" + "\n".join(f"  {line}" for line in sorted(lines))
+    raise ConfigError(message, hint="`model_config.yaml` in the repository lists every setting.")
+
+
+def _fault(fault: Any, layers: Mapping[str, tuple[Any, str]]) -> str:  # noqa: ANN401 - pydantic's
+    parts = [str(part) for part in fault["loc"]]
+    dotted = ".".join(parts)
+    setting = next(
+        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in layers),
+        None,
+    )
+    if setting is None:
+        sources = {source for key, (_, source) in layers.items() if key.startswith(f"{dotted}.")}
+        origin = ", ".join(sorted(sources)) or "defaults"
+    else:
+        origin = layers[setting][1]
+    if fault["type"] == "extra_forbidden":
+        return f"{dotted} = {fault['input']!r} ({origin}): no such setting"
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
+    return f"{dotted or 'settings'}{shown} ({origin}): {text[0].lower()}{text[1:]}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a settings file as nested plain values; raise ConfigError with line and column."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        message = f"There is no settings file {path}."
+        raise ConfigError(message, hint="Leave --config out to use the defaults.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        where = getattr(error, "problem_mark", None)
+        place = f", line {where.line + 1}, column {where.column + 1}" if where else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        message = f"{path}{place}: {problem}."
+        tab = "YAML is indented with spaces, never with tabs." if "\\t" in repr(problem) else ""
+        raise ConfigError(message, hint=tab) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        message = f"{path} holds a {type(content).__name__}, not settings."
+        raise ConfigError(message, hint="Start from the repository's model_config.yaml.")
+    return content
+
+
+def load_settings(
+    config: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Join the layers and check the whole.
+
+    `flags` are dotted keys; a value None means that the flag was not given. A variable
+    `ML_PIPELINE__RUN__LOOKBACK_DAYS=14` sets `run.lookback_days`; its value is read as YAML.
+    Raises ConfigError naming every fault at once.
+    """
+    environment = os.environ if environment is None else environment
+    layers: dict[str, tuple[Any, str]] = {}
+    path = config or Path(DEFAULT_CONFIG_FILE)
+    if config is not None or path.is_file():
+        layers.update({k: (v, str(path)) for k, v in _flatten(read_yaml(path)).items()})
+    for name, text in environment.items():
+        if name.startswith(SETTING_PREFIX):
+            dotted = name.removeprefix(SETTING_PREFIX).lower().replace("__", ".")
+            layers[dotted] = (_scalar(text), f"environment variable {name}")
+    for dotted, value in (flags or {}).items():
+        if value is not None:
+            layers[dotted] = (value, f"flag --{dotted.rsplit('.', 1)[-1]}")
+    return _validated(layers)
+
+
+def _scalar(text: str) -> Any:  # noqa: ANN401 - whatever YAML makes of it
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def load_store_settings(
+    local_dir: str | None = None, *, environment: Mapping[str, str] | None = None
+) -> StoreSettings:
+    """Which store the person chose. `--local` wins over `ML_PIPELINE_LOCAL`, over Supabase.
+
+    Raises ConfigError when nothing is chosen or half of the credentials is missing.
+    """
+    environment = os.environ if environment is None else environment
+    chosen = local_dir or environment.get(LOCAL_VARIABLE) or None
+    if chosen:
+        return StoreSettings(local_dir=chosen)
+    url = environment.get(URL_VARIABLE, "").strip()
+    key = next((environment[name] for name in KEY_VARIABLES if environment.get(name)), "").strip()
+    missing = [name for name, value in ((URL_VARIABLE, url), (KEY_VARIABLES[0], key)) if not value]
+    if missing:
+        half = len(missing) == 1
+        message = (
+            f"No store is configured: {' and '.join(missing)} "
+            f"{'is' if half else 'are'} not set"
+            + (", though the other half of the pair is." if half else ".")
+        )
+        hint = (
+            "Set both to use Supabase, or give --local DIR (or ML_PIPELINE_LOCAL=DIR) "
+            "to use an embedded store in that folder."
+        )
+        raise ConfigError(message, hint=hint)
+    return StoreSettings(supabase_url=url, supabase_key=SecretStr(key))
+
+
+def is_store_configured(
+    local_dir: str | None = None, *, environment: Mapping[str, str] | None = None
+) -> bool:
+    """Whether the person chose a store at all; half a pair of credentials is still a choice."""
+    environment = os.environ if environment is None else environment
+    names = (LOCAL_VARIABLE, URL_VARIABLE, *KEY_VARIABLES)
+    return bool(local_dir) or any(environment.get(name) for name in names)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a child process that must not hold credentials."""
+    secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE}
+    return {name: value for name, value in os.environ.items() if name not in secret}
+
+
+class LoggingSettings(Section):
+    """How the story is told on stderr."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+def load_logging_settings(environment: Mapping[str, str] | None = None) -> LoggingSettings:
+    """`LOG_LEVEL`, `LOG_FORMAT` and `DEBUG`. Raises ConfigError for values it does not know."""
+    environment = os.environ if environment is None else environment
+    debug = environment.get("DEBUG", "false").strip().lower()
+    level = environment.get("LOG_LEVEL", "INFO").strip().upper()
+    faults = []
+    if debug not in {"true", "false", "1", "0", "yes", "no", ""}:
+        faults.append(f"DEBUG = {debug!r}: true or false")
+    if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        faults.append(f"LOG_LEVEL = {level!r}: DEBUG, INFO, WARNING or ERROR")
+    form = environment.get("LOG_FORMAT", "text").strip().lower()
+    if form not in {"text", "json"}:
+        faults.append(f"LOG_FORMAT = {form!r}: text or json")
+    if faults:
+        raise ConfigError("The environment cannot be used:\n  " + "\n  ".join(faults))
+    if debug in {"true", "1", "yes"}:
+        level = "DEBUG"
+    return LoggingSettings.model_validate({"level": level, "format": form})

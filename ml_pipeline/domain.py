@@ -1,0 +1,414 @@
+"""The words of the project: states, column names, UTC rules and the records that travel.
+
+Records are frozen, keyword-only and checked at construction. Many rows travel as frames whose
+columns are declared here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+
+UNCERTAIN = "UNCERTAIN"
+
+SEED_LOG_COLUMNS = (
+    "timestamp",
+    "event_id",
+    "event_type",
+    "model_id",
+    "match_id",
+    "prediction",
+    "actual_result",
+    "confidence",
+    "accuracy",
+    "metadata",
+    "status",
+)
+EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
+
+# What the trainer reads: one labelled row each, then the configured features, then the target.
+LABELLED_COLUMNS = (
+    "event_id",
+    "match_id",
+    "known_at",
+    "model_id",
+    "prediction",
+    "confidence",
+    "is_error",
+)
+
+
+class Source(StrEnum):
+    """What started a run."""
+
+    AUTO_DAILY = "auto_daily"
+    MANUAL = "manual"
+    DECAY_TRIGGERED = "decay_triggered"
+
+
+class RunStatus(StrEnum):
+    """State of a run row, in the seeds' words."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Outcome(StrEnum):
+    """What a run came to."""
+
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    AWAITING_APPROVAL = "awaiting_approval"
+    SKIPPED_INSUFFICIENT_ERRORS = "skipped_insufficient_errors"
+    SKIPPED_NO_NEW_DATA = "skipped_no_new_data"
+    FAILED = "failed"
+
+
+class RequestStatus(StrEnum):
+    """State of a request for a run."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Priority(StrEnum):
+    """How urgent a request is."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """Order of service: 0 is served first."""
+        return list(Priority).index(self)
+
+
+class EventStatus(StrEnum):
+    """Whether the outcome of an evaluation event is known."""
+
+    PENDING = "pending"
+    EVALUATED = "evaluated"
+
+
+class ModelState(StrEnum):
+    """Where a registered model stands. Exactly one per model name is the champion."""
+
+    CANDIDATE = "candidate"
+    CHAMPION = "champion"
+    SHADOW = "shadow"
+    AWAITING = "awaiting_approval"
+    RETIRED = "retired"
+
+
+class PromotionKind(StrEnum):
+    """Why the champion changed."""
+
+    PROMOTION = "promotion"
+    DEMOTION = "demotion"
+    ROLLBACK = "rollback"
+
+
+def require_utc(moment: datetime, name: str) -> datetime:
+    """Return `moment` in UTC; raise ValueError when it carries no zone."""
+    if moment.tzinfo is None:
+        message = f"{name} has no time zone: {moment.isoformat()}"
+        raise ValueError(message)
+    return moment.astimezone(UTC)
+
+
+def parse_utc(text: str) -> datetime:
+    """Read ISO 8601; a time without a zone is UTC, as the seeds' logs are written.
+
+    Raises ValueError when `text` is not a time.
+    """
+    moment = datetime.fromisoformat(text.strip())
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def day_start(day: date) -> datetime:
+    """First instant of a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _check_known(name: str, value: str) -> None:
+    if not value:
+        message = f"{name} is empty"
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookbackWindow:
+    """A half-open UTC interval `[start, end)`."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", require_utc(self.start, "window start"))
+        object.__setattr__(self, "end", require_utc(self.end, "window end"))
+        if self.start > self.end:
+            message = f"the window ends before it starts: {self.start} > {self.end}"
+            raise ValueError(message)
+
+    @classmethod
+    def ending(cls, end: datetime, *, days: float) -> Self:
+        """The `days` before `end`."""
+        return cls(start=end - timedelta(days=days), end=end)
+
+    def __str__(self) -> str:
+        return f"[{self.start.isoformat()}, {self.end.isoformat()})"
+
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactRef:
+    """Bytes on a shelf. `digest` is `sha256:` + hex, `size` is in bytes."""
+
+    bucket: str
+    path: str
+    digest: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not _DIGEST.fullmatch(self.digest):
+            message = f"not a digest of the form sha256:hex: {self.digest!r}"
+            raise ValueError(message)
+        if self.size < 0:
+            message = f"an artifact cannot have {self.size} bytes"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersion:
+    """A registered model: the row of `model_metadata` that names the artifact.
+
+    `anchor_id` is the approved base whose live line this model belongs to; a base is its own
+    anchor. `lineage` is what the next night needs to know without opening the artifact.
+    """
+
+    model_name: str
+    model_id: str
+    algorithm: str
+    artifact: ArtifactRef
+    created_at: datetime
+    state: ModelState
+    anchor_id: str
+    parent_id: str | None = None
+    run_id: str | None = None
+    confidence_threshold: float = 0.6
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    library_versions: Mapping[str, str] = field(default_factory=dict)
+    artifact_format: str = "skops"
+
+    def __post_init__(self) -> None:
+        for name in ("model_name", "model_id", "algorithm", "anchor_id"):
+            _check_known(name, getattr(self, name))
+        object.__setattr__(self, "created_at", require_utc(self.created_at, "created_at"))
+        if not 0 <= self.confidence_threshold <= 1:
+            message = f"confidence_threshold is {self.confidence_threshold}, not in 0..1"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromotionEvent:
+    """One change of champion: who, when, from, to, why."""
+
+    event_id: str
+    model_name: str
+    kind: PromotionKind
+    to_model_id: str
+    from_model_id: str | None
+    reason: str
+    actor: str
+    created_at: datetime
+    run_id: str | None = None
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_known("reason", self.reason)
+        object.__setattr__(self, "created_at", require_utc(self.created_at, "created_at"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainingRun:
+    """One attempt: a row of `model_retraining_runs`.
+
+    `dataset_size` counts the error samples, `training_rows` the rows that were learned.
+    """
+
+    run_id: str
+    model_name: str
+    source: Source
+    status: RunStatus
+    started_at: datetime
+    heartbeat_at: datetime
+    fine_tune: bool = True
+    dataset_size: int = 0
+    training_rows: int = 0
+    outcome: Outcome | None = None
+    outcome_reason: str | None = None
+    error_message: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    champion_id: str | None = None
+    challenger_id: str | None = None
+    training_digest: str | None = None
+    holdout_digest: str | None = None
+    config_digest: str | None = None
+    git_sha: str | None = None
+    log_url: str | None = None
+    triggered_by: str | None = None
+    completed_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("started_at", "heartbeat_at", "completed_at"):
+            moment = getattr(self, name)
+            if moment is not None:
+                object.__setattr__(self, name, require_utc(moment, name))
+        finished = self.status in {RunStatus.COMPLETED, RunStatus.FAILED}
+        if finished and (self.outcome is None or self.completed_at is None):
+            message = f"run {self.run_id} is {self.status} without an outcome or an end"
+            raise ValueError(message)
+        if self.status is RunStatus.FAILED and not self.error_message:
+            message = f"run {self.run_id} failed without an error message"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainingRequest:
+    """Someone's wish for a run: a row of `model_retraining_requests`."""
+
+    request_id: str
+    model_name: str
+    priority: Priority
+    status: RequestStatus
+    created_at: datetime
+    reason: str = ""
+    requested_by: str | None = None
+    run_id: str | None = None
+    attempts: int = 0
+    claimed_at: datetime | None = None
+    lease_until: datetime | None = None
+    processed_at: datetime | None = None
+    error_message: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("created_at", "claimed_at", "lease_until", "processed_at"):
+            moment = getattr(self, name)
+            if moment is not None:
+                object.__setattr__(self, name, require_utc(moment, name))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationReport:
+    """How one model did on one frame of `rows` rows. Losses are in nats; `rps` needs an order.
+
+    `per_class` holds precision, recall, f1_score and support per label; `confusion` counts rows
+    as `[actual][predicted]` in the order of `labels`.
+    """
+
+    rows: int
+    labels: tuple[str, ...]
+    accuracy: float
+    precision: float
+    recall: float
+    f1_score: float
+    log_loss: float
+    brier: float
+    ece: float
+    rps: float | None
+    per_class: Mapping[str, Mapping[str, float]]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        for name in ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                message = f"{name} is {value}: a metric must be a number"
+                raise ValueError(message)
+
+    def summary(self) -> dict[str, float]:
+        """The numbers that fit in one row of a table."""
+        names = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece")
+        numbers = {name: float(getattr(self, name)) for name in names}
+        return numbers if self.rps is None else {**numbers, "rps": self.rps}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One question the gate asked, with its numbers and a sentence."""
+
+    name: str
+    passed: bool
+    sentence: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    decides: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromotionDecision:
+    """What the gate says: `outcome` is promoted, rejected or awaiting_approval."""
+
+    outcome: Outcome
+    sentence: str
+    checks: tuple[Check, ...]
+    policy: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The decision as plain JSON values."""
+        return {
+            "outcome": str(self.outcome),
+            "sentence": self.sentence,
+            "policy": self.policy,
+            "checks": [
+                {
+                    "name": check.name,
+                    "passed": check.passed,
+                    "decides": check.decides,
+                    "sentence": check.sentence,
+                    "numbers": dict(check.numbers),
+                }
+                for check in self.checks
+            ],
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A run that trained a challenger and judged it."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """A run that had nothing to do, with its reason."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A run that failed, with its stage and cause."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+RunOutcome = Trained | Skipped | Failed

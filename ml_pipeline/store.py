@@ -1,0 +1,247 @@
+"""The store: the contract in prose, then small protocols.
+
+Promises, each a test in `tests/contract`:
+
+- Ids come from the caller. Repeating a write with the same id and content changes nothing and
+  succeeds, so a caller that lost the answer may always ask again.
+- A write with a known id and *different* content is refused (`StoreRefused`).
+- Records returned never change. Times come back UTC-aware, numbers as they were written.
+- Reads are complete or raise: an empty frame means there are no rows, never that reading failed.
+- `None` means none, never failed.
+- A change of several rows happens whole or not at all.
+- Finished runs refuse writes (`AlreadyFinished`), except the very same write again.
+- At most one run per model name is running; the store decides, not the caller.
+- A request has exactly one claimer at a time. It is claimable when it is pending, or when its
+  lease has run out and attempts are left. Releasing resets its lease and leaves its attempts.
+- At most one model per model name is champion. Promotion is compare-and-swap on the champion
+  the caller saw (`PromotionRefused` otherwise), and leaves an event row.
+- Artifacts are immutable: `put` of other bytes under a known path is refused, `fetch` verifies
+  size and digest before anyone sees the file, paths cannot leave their bucket.
+
+Order of a run's writes: run row (running) → log and artifact bytes → model row → promotion →
+run row (finished) → requests completed. Bytes stand before the row that names them, so a crash
+anywhere leaves a store that the next run repairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from ml_pipeline.domain import (
+    ArtifactRef,
+    LookbackWindow,
+    ModelState,
+    ModelVersion,
+    PromotionEvent,
+    RequestStatus,
+    RetrainingRequest,
+    RetrainingRun,
+)
+
+
+class EvaluationLog(Protocol):
+    """Evaluation events, keyed by `event_id`. Frames have the columns `EVENT_COLUMNS`.
+
+    In frames `timestamp` and `evaluated_at` are UTC-aware, `features` and `metadata` JSON text,
+    `confidence` and `accuracy` floats, missing values None/NaN/NaT.
+    """
+
+    def append_events(self, events: pd.DataFrame) -> int:
+        """Add events; return how many were new.
+
+        Raises StoreRefused when a known id comes with a different prediction, and writes none.
+        """
+        ...
+
+    def record_outcomes(self, outcomes: Mapping[str, str], *, evaluated_at: datetime) -> int:
+        """Set `actual_result` by event id; return how many were new.
+
+        The same outcome twice is fine. Raises StoreRefused for a different one and NotFound for
+        an unknown id, and writes none.
+        """
+        ...
+
+    def read_events(
+        self, window: LookbackWindow, *, model_name: str, labelled_only: bool = True
+    ) -> Iterator[pd.DataFrame]:
+        """Events whose time falls in the window, ordered by that time and then by event id.
+
+        The time is `evaluated_at`; for an event without an outcome, and for one whose outcome
+        carries no time of its own, `timestamp`.
+        """
+        ...
+
+    def read_error_samples(
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        model_ids: Sequence[str] | None,
+    ) -> pd.DataFrame:
+        """Labelled events that are wrong with confidence strictly over the threshold.
+
+        `model_ids` keeps the predictions of those models; None keeps every model's.
+        """
+        ...
+
+    def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
+        """Labelled events per UTC day of the time they became known; days without are absent."""
+        ...
+
+
+class RunLedger(Protocol):
+    """Rows of `model_retraining_runs`."""
+
+    def start_run(self, run: RetrainingRun) -> None:
+        """Insert a running row. Raises RunInProgress when another run of the model is running."""
+        ...
+
+    def heartbeat(self, run_id: str, *, now: datetime) -> None:
+        """Say that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
+        ...
+
+    def finish_run(self, run: RetrainingRun) -> None:
+        """Close the row with everything it came to. Raises AlreadyFinished, NotFound."""
+        ...
+
+    def get_run(self, run_id: str) -> RetrainingRun:
+        """Raise NotFound when there is none."""
+        ...
+
+    def latest_run(self, *, model_name: str) -> RetrainingRun | None:
+        """The run started last."""
+        ...
+
+    def list_runs(self, *, model_name: str, limit: int) -> list[RetrainingRun]:
+        """The latest runs, newest first."""
+        ...
+
+    def fail_stale_runs(
+        self, *, model_name: str, now: datetime, older_than: timedelta
+    ) -> list[RetrainingRun]:
+        """Close running rows whose last heartbeat is older than that as failed; return them."""
+        ...
+
+
+class RequestQueue(Protocol):
+    """Rows of `model_retraining_requests`."""
+
+    def submit(self, request: RetrainingRequest) -> RetrainingRequest:
+        """Add a pending request."""
+        ...
+
+    def claim(
+        self,
+        *,
+        model_name: str,
+        run_id: str,
+        now: datetime,
+        lease: timedelta,
+        request_id: str | None = None,
+    ) -> RetrainingRequest | None:
+        """Take the next claimable request (high, normal, low; then oldest), or that one."""
+        ...
+
+    def complete(self, request_id: str, *, run_id: str, now: datetime) -> None:
+        """Close a request that the run holds. Raises AlreadyFinished, NotFound."""
+        ...
+
+    def fail(self, request_id: str, *, run_id: str, now: datetime, reason: str) -> None:
+        """Close a request that the run holds as failed, with the reason."""
+        ...
+
+    def release(self, request_id: str, *, run_id: str, now: datetime) -> None:
+        """Give a request that the run holds back to the queue."""
+        ...
+
+    def cancel(self, request_id: str, *, now: datetime) -> RetrainingRequest:
+        """Cancel a pending request. Raises AlreadyFinished when it is no longer pending."""
+        ...
+
+    def get_request(self, request_id: str) -> RetrainingRequest:
+        """Raise NotFound when there is none."""
+        ...
+
+    def list_requests(
+        self, *, model_name: str, status: RequestStatus | None = None
+    ) -> list[RetrainingRequest]:
+        """Requests in the order in which they are served."""
+        ...
+
+    def release_stale(
+        self, *, model_name: str, now: datetime, max_attempts: int
+    ) -> list[RetrainingRequest]:
+        """Return requests whose lease has run out to the queue, or fail the worn out ones."""
+        ...
+
+
+class ArtifactShelf(Protocol):
+    """Immutable bytes under `bucket/path`."""
+
+    def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
+        """Store the file's bytes. Raises StoreRefused when other bytes stand there already."""
+        ...
+
+    def fetch(self, ref: ArtifactRef, target: Path) -> Path:
+        """Write the verified bytes to `target`. Raises NotFound, ArtifactCorrupt."""
+        ...
+
+    def url(self, ref: ArtifactRef) -> str:
+        """Where a person with access finds the bytes."""
+        ...
+
+
+class ModelShelf(Protocol):
+    """Rows of `model_metadata` and `model_promotion_events`."""
+
+    def register(self, model: ModelVersion) -> None:
+        """Add a model that is not champion."""
+        ...
+
+    def get_model(self, model_name: str, model_id: str) -> ModelVersion:
+        """Raise NotFound when there is none."""
+        ...
+
+    def list_models(
+        self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
+    ) -> list[ModelVersion]:
+        """Registered models, newest first; `anchor_id` keeps one live line."""
+        ...
+
+    def champion(self, *, model_name: str) -> ModelVersion | None:
+        """The model that serves."""
+        ...
+
+    def promote(self, event: PromotionEvent) -> ModelVersion:
+        """Make `to_model_id` champion if `from_model_id` still is; keep the event.
+
+        Promotions, demotions and rollbacks differ only in the event's kind. Raises
+        PromotionRefused when another champion serves by now, NotFound when there is no such model.
+        """
+        ...
+
+    def set_model_state(self, model_name: str, model_id: str, state: ModelState) -> None:
+        """Move a model that is not champion to another state that is not champion."""
+        ...
+
+    def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
+        """Changes of champion, newest first."""
+        ...
+
+
+class Store(EvaluationLog, RunLedger, RequestQueue, ArtifactShelf, ModelShelf, Protocol):
+    """All of it."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the store is and where, without secrets."""
+        ...
