@@ -1,0 +1,355 @@
+"""The adaptive champion: a base that never changes, and small heads that forget at set speeds.
+
+Each head is a softmax regression on the base's log probabilities and the standardised features.
+Learning one night is one penalised maximum-likelihood step around the head's last weights; the
+penalty is the discounted curvature of all earlier nights, so no old rows are needed (online
+Laplace approximation: Ritter, Botev, Barber 2018; discounting as in West & Harrison's dynamic
+models). Base and heads vote with exponential weights and a fixed share (Herbster & Warmuth 1998).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from ml_pipeline.errors import DataError
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+MIN_PROBABILITY = 1e-3
+MAX_STANDARDISED = 8.0
+MAX_HEAD_FEATURES = 64
+# Beyond this a head's curvature matrix would cost more than it can learn.
+MAX_HEAD_PARAMETERS = 1500
+STOP_AT_RELATIVE_GAIN = 1e-6
+MAX_HALVINGS = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """Settings of the heads: half-lives in nights, the rest without unit.
+
+    `rows_per_night` sets the weight of the starting point; None takes the first night's count.
+    """
+
+    half_lives: tuple[float, ...] = (5.0, 15.0, 60.0, 200.0)
+    vote_rate: float = 0.06
+    vote_share: float = 0.05
+    initial_head_weight: float = 0.1
+    ridge: float = 5.0
+    prior_rows: float = 0.02
+    rows_per_night: float | None = None
+    epochs: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.half_lives or min(self.half_lives) <= 0:
+            message = "half_lives must be positive"
+            raise ValueError(message)
+
+    @property
+    def decays(self) -> Floats:
+        """What one night leaves of each head's memory, in (0, 1)."""
+        return np.asarray(0.5 ** (1 / np.asarray(self.half_lives)), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """What the heads know: H heads of p features and K classes.
+
+    `heads` (H, p, K), `precisions` (H, Kp, Kp) or None before the first night, `vote` (H+1,) with
+    the base first, `last_night` the number of the night learned last.
+    """
+
+    heads: Floats
+    precisions: Floats | None
+    vote: Floats
+    last_night: int | None
+
+    @classmethod
+    def fresh(cls, n_features: int, n_classes: int, rates: Rates) -> Memory:
+        """Every head equals the base."""
+        identity = np.zeros((n_features, n_classes))
+        identity[:n_classes] = np.eye(n_classes)
+        count = len(rates.half_lives)
+        share = rates.initial_head_weight / count
+        vote = np.asarray([1 - rates.initial_head_weight, *([share] * count)])
+        return cls(
+            heads=np.repeat(identity[None], count, axis=0),
+            precisions=None,
+            vote=vote,
+            last_night=None,
+        )
+
+    def experts(self, base: Floats, inputs: Floats) -> Floats:
+        """Probabilities (H+1, n, K) of the base and of each head."""
+        return np.concatenate([base[None], softmax(inputs @ self.heads)])
+
+    def vote_on(self, experts: Floats) -> Floats:
+        """The voted probabilities (n, K)."""
+        return np.asarray(np.tensordot(self.vote, experts, axes=1), dtype=np.float64)
+
+    def learn(  # noqa: PLR0913 - one night is six things
+        self,
+        experts: Floats,
+        inputs: Floats,
+        actual: Codes,
+        weights: Floats,
+        night: int,
+        rates: Rates,
+    ) -> Memory:
+        """The memory after one night; `experts` are its probabilities before learning."""
+        passed = 1 if self.last_night is None else max(1, night - self.last_night)
+        decays = rates.decays
+        precisions = self.precisions
+        if precisions is None:
+            expected = rates.rows_per_night or float(len(actual))
+            scale = rates.prior_rows * expected / (1 - decays)
+            precisions = scale[:, None, None] * np.eye(inputs.shape[1] * experts.shape[2])
+        heads = np.empty_like(self.heads)
+        curvatures = np.empty_like(precisions)
+        for index, decay in enumerate(decays):
+            kept = decay**passed * precisions[index]
+            fitted, hessian = fit_head(
+                self.heads[index], kept, inputs, actual, weights, rates=rates
+            )
+            heads[index], curvatures[index] = fitted, kept + hessian
+        return Memory(
+            heads=heads,
+            precisions=curvatures,
+            vote=self._next_vote(experts, actual, weights, rates),
+            last_night=night,
+        )
+
+    def _next_vote(self, experts: Floats, actual: Codes, weights: Floats, rates: Rates) -> Floats:
+        chosen = experts[:, np.arange(len(actual)), actual]
+        losses = -np.log(np.maximum(chosen, 1e-15)) @ weights
+        scores = np.log(self.vote) - rates.vote_rate * losses
+        vote = np.exp(scores - scores.max())
+        vote /= vote.sum()
+        return (1 - rates.vote_share) * vote + rates.vote_share / len(vote)
+
+
+def softmax(scores: Floats) -> Floats:
+    """Rows of probabilities over the last axis."""
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def fit_head(  # noqa: PLR0913 - a regression has data, start, penalty and settings
+    start: Floats,
+    precision: Floats,
+    inputs: Floats,
+    actual: Codes,
+    weights: Floats,
+    *,
+    rates: Rates,
+) -> tuple[Floats, Floats]:
+    """Minimise `Σ wᵢ lossᵢ + ½ Δᵀ (precision + ridge I) Δ` by damped Newton.
+
+    Returns the weights (p, K) and the curvature (Kp, Kp) of the loss alone at the solution.
+    """
+    penalty = precision + rates.ridge * np.eye(len(precision))
+    delta = np.zeros(len(precision))
+    probabilities = softmax(inputs @ start)
+    value = _loss(probabilities, actual, weights)
+    for _ in range(rates.epochs + 1):
+        gradient = _gradient(probabilities, inputs, actual, weights) + penalty @ delta
+        step = np.linalg.solve(_hessian(probabilities, inputs, weights) + penalty, gradient)
+        moved = _line_search(start, delta, step, value, penalty, inputs, actual, weights)
+        if moved is None:
+            break
+        delta, probabilities, improved = moved
+        gain, value = value - improved, improved
+        if gain <= STOP_AT_RELATIVE_GAIN * abs(value):
+            break
+    return start + _unflatten(delta, start.shape), _hessian(probabilities, inputs, weights)
+
+
+def _line_search(  # noqa: PLR0913 - shares its caller's arguments
+    start: Floats,
+    delta: Floats,
+    step: Floats,
+    value: float,
+    penalty: Floats,
+    inputs: Floats,
+    actual: Codes,
+    weights: Floats,
+) -> tuple[Floats, Floats, float] | None:
+    """Halve the step until the objective falls; None when it cannot."""
+    size = 1.0
+    for _ in range(MAX_HALVINGS):
+        candidate = delta - size * step
+        probabilities = softmax(inputs @ (start + _unflatten(candidate, start.shape)))
+        reached = _loss(probabilities, actual, weights) + 0.5 * candidate @ penalty @ candidate
+        if reached <= value:
+            return candidate, probabilities, float(reached)
+        size /= 2
+    return None
+
+
+def _unflatten(flat: Floats, shape: tuple[int, ...]) -> Floats:
+    return flat.reshape(shape[1], shape[0]).T
+
+
+def _loss(probabilities: Floats, actual: Codes, weights: Floats) -> float:
+    chosen = probabilities[np.arange(len(actual)), actual]
+    return float(-(np.log(np.maximum(chosen, 1e-300)) @ weights))
+
+
+def _gradient(probabilities: Floats, inputs: Floats, actual: Codes, weights: Floats) -> Floats:
+    residual = probabilities.copy()
+    residual[np.arange(len(actual)), actual] -= 1
+    return np.asarray(((residual * weights[:, None]).T @ inputs).ravel(), dtype=np.float64)
+
+
+def _hessian(probabilities: Floats, inputs: Floats, weights: Floats) -> Floats:
+    classes, width = probabilities.shape[1], inputs.shape[1]
+    hessian = np.empty((classes, width, classes, width))
+    for row in range(classes):
+        for column in range(row, classes):
+            factor = -probabilities[:, row] * probabilities[:, column]
+            if row == column:
+                factor = factor + probabilities[:, row]
+            block = (inputs * (factor * weights)[:, None]).T @ inputs
+            hessian[row, :, column] = block
+            hessian[column, :, row] = block.T
+    return hessian.reshape(classes * width, classes * width)
+
+
+class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A fitted base with adaptive heads, after scikit-learn's conventions.
+
+    Fitting trains the base; `partial_fit` learns one night. The nightly loop keeps its
+    bookkeeping in `line_` (see `live_line`), so that the artifact carries its own high-water mark.
+    """
+
+    def __init__(self, base: Any = None, rates: Mapping[str, Any] | None = None) -> None:  # noqa: ANN401
+        self.base = base
+        self.rates = rates
+
+    # scikit-learn's names for the data are X and y.
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
+        """Fit a clone of `base` on numeric features (n, d) and labels (n,)."""
+        return self.adopt(clone(self.base).fit(X, y), X)
+
+    def adopt(
+        self,
+        fitted: Any,  # noqa: ANN401
+        X: ArrayLike,  # noqa: N803
+        classes: Sequence[str] | None = None,
+    ) -> Self:
+        """Take an already fitted base; `X` are the rows it was fitted on.
+
+        `classes` is the model's class set and order when it is wider than what the base has seen.
+        """
+        rows = np.asarray(X, dtype=np.float64)
+        known = [str(label) for label in fitted.classes_]
+        self.base_ = fitted
+        self.classes_ = np.asarray([*(classes or known)])
+        self.base_columns_ = encode(np.asarray(known), self.classes_)
+        self.n_features_in_ = rows.shape[1]
+        self.feature_names_: list[str] = []
+        present = np.isfinite(rows)
+        count = np.maximum(present.sum(axis=0), 1)
+        filled = np.where(present, rows, 0.0)
+        self.mean_ = filled.sum(axis=0) / count
+        spread = np.where(present, rows - self.mean_, 0.0)
+        scale = np.sqrt((spread**2).sum(axis=0) / count)
+        self.scale_ = np.where(scale > 0, scale, 1.0)
+        self.set_memory(Memory.fresh(self._width(), len(self.classes_), self.rates_()))
+        self.line_: dict[str, Any] | None = None
+        return self
+
+    def rates_(self) -> Rates:
+        """The settings as a record."""
+        values = dict(self.rates or {})
+        if "half_lives" in values:
+            values["half_lives"] = tuple(values["half_lives"])
+        return Rates(**values)
+
+    def _width(self) -> int:
+        classes = len(self.classes_)
+        wide = classes + self.n_features_in_ + 1
+        too_wide = wide * classes > MAX_HEAD_PARAMETERS or self.n_features_in_ > MAX_HEAD_FEATURES
+        return classes + 1 if too_wide else wide
+
+    def memory(self) -> Memory:
+        """The heads that serve."""
+        return Memory(
+            heads=self.heads_,
+            precisions=self.precisions_,
+            vote=self.vote_,
+            last_night=self.last_night_,
+        )
+
+    def set_memory(self, memory: Memory) -> Self:
+        """Serve these heads."""
+        self.heads_ = memory.heads
+        self.precisions_ = memory.precisions
+        self.vote_ = memory.vote
+        self.last_night_ = memory.last_night
+        return self
+
+    def base_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Probabilities (n, K) of the base alone."""
+        check_is_fitted(self, "base_")
+        known = np.asarray(self.base_.predict_proba(X), dtype=np.float64)
+        if len(self.base_columns_) == len(self.classes_):
+            ordered = np.empty_like(known)
+            ordered[:, self.base_columns_] = known
+            return ordered
+        # A class the base has never seen is improbable, not impossible: the heads may learn it.
+        wide = np.full((len(known), len(self.classes_)), MIN_PROBABILITY)
+        wide[:, self.base_columns_] = known
+        return np.asarray(wide / wide.sum(axis=1, keepdims=True), dtype=np.float64)
+
+    def head_inputs(self, X: ArrayLike, base: Floats) -> Floats:  # noqa: N803
+        """What the heads see of the rows: (n, p)."""
+        logs = np.log(np.clip(base, MIN_PROBABILITY, 1.0))
+        centred = logs - logs.mean(axis=1, keepdims=True)
+        ones = np.ones((len(base), 1))
+        if self.heads_.shape[1] == len(self.classes_) + 1:
+            return np.hstack([centred, ones])
+        standardised = (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
+        standardised = np.where(np.isfinite(standardised), standardised, 0.0)
+        clipped = np.clip(standardised, -MAX_STANDARDISED, MAX_STANDARDISED)
+        return np.hstack([centred, clipped, ones])
+
+    def predict_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Probabilities (n, K) in the order of `classes_`."""
+        base = self.base_proba(X)
+        memory = self.memory()
+        return memory.vote_on(memory.experts(base, self.head_inputs(X, base)))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.str_]:  # noqa: N803
+        """The most probable label of each row."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
+        """Learn one night's rows. Raises DataError for a label the base does not know."""
+        base = self.base_proba(X)
+        inputs = self.head_inputs(X, base)
+        memory = self.memory()
+        actual = encode(np.asarray(y), self.classes_)
+        night = 1 if memory.last_night is None else memory.last_night + 1
+        experts = memory.experts(base, inputs)
+        weights = np.ones(len(actual))
+        return self.set_memory(memory.learn(experts, inputs, actual, weights, night, self.rates_()))
+
+
+def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
+    """Positions of labels in `classes`; raise DataError naming the ones that are not there."""
+    places = {str(label): index for index, label in enumerate(classes)}
+    texts = [str(label) for label in labels]
+    unknown = sorted({text for text in texts if text not in places})
+    if unknown:
+        message = f"labels that the model does not know: {', '.join(unknown[:5])}"
+        raise DataError(message, hint=f"It was trained on {', '.join(places)}.")
+    return np.asarray([places[text] for text in texts], dtype=np.int64)

@@ -1,0 +1,278 @@
+"""How good a model's probabilities were: one report for one frame of rows.
+
+Everything is computed with numpy from the same two inputs, labels and probabilities, so that two
+models scored on the same rows can be compared number by number. No result is ever NaN: what
+cannot be scored is refused with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.domain import EvaluationReport
+from ml_pipeline.errors import DataError
+
+PROBABILITY_FLOOR = 1e-15
+SUM_TOLERANCE = 1e-6
+CALIBRATION_BINS = 15
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A closed interval within 0..1."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            message = f"not an interval within 0..1: {self.low} to {self.high}"
+            raise ValueError(message)
+
+
+def evaluate(
+    actual: Sequence[str] | NDArray[Any],
+    probabilities: NDArray[Any],
+    labels: Sequence[str],
+    *,
+    ordered: bool,
+) -> EvaluationReport:
+    """Score `probabilities` (rows x labels) against the `actual` labels.
+
+    A row's prediction is its most probable label, the first one of equals. Precision, recall and
+    F1 are weighted by support, and 0 where nothing was predicted or nothing happened. `ordered`
+    says that the order of `labels` means something, and adds the ranked probability score.
+
+    Raises DataError when there are no rows, when shapes disagree, for a label outside `labels`
+    and for probabilities that are none, naming the row (counted from 0).
+    """
+    names = _checked_labels(labels)
+    codes = _label_codes(actual, names)
+    chances = _checked_probabilities(probabilities, rows=len(codes), columns=len(names))
+    predicted = chances.argmax(axis=1)
+    confusion = _confusion(codes, predicted, len(names))
+    per_class = _per_class(confusion)
+    support = confusion.sum(axis=1)
+    weighted = {name: float(values @ support / len(codes)) for name, values in per_class.items()}
+    hits = predicted == codes
+    return EvaluationReport(
+        rows=len(codes),
+        labels=names,
+        accuracy=float(hits.mean()),
+        precision=weighted["precision"],
+        recall=weighted["recall"],
+        f1_score=weighted["f1_score"],
+        log_loss=float(_losses(codes, chances).mean()),
+        brier=_brier(codes, chances),
+        ece=expected_calibration_error(chances.max(axis=1), hits),
+        rps=_ranked_probability_score(codes, chances) if ordered else None,
+        per_class=_class_table(names, per_class, support),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def row_losses(actual_codes: NDArray[Any], probabilities: NDArray[Any]) -> Floats:
+    """Log loss of each row in nats: -ln of the probability given to what happened.
+
+    `actual_codes` are column numbers of `probabilities`. Probabilities are clipped to at least
+    1e-15 and made to sum to 1 again, so that no single row weighs more than about 34.5 nats. No
+    rows give no losses. Source: Good, "Rational Decisions", JRSS B 14 (1952). Raises DataError
+    as `evaluate` does.
+    """
+    codes = np.asarray(actual_codes)
+    shape = np.shape(probabilities)
+    if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
+        message = f"Label codes are one column of whole numbers, not {codes.dtype}{codes.shape}."
+        raise DataError(message)
+    chances = _checked_probabilities(
+        probabilities, rows=len(codes), columns=shape[1] if len(shape) > 1 else 1
+    )
+    strange = np.flatnonzero((codes < 0) | (codes >= chances.shape[1]))
+    if strange.size:
+        row = int(strange[0])
+        message = f"Row {row} has label code {codes[row]}, not one of 0..{chances.shape[1] - 1}."
+        raise DataError(message)
+    return _losses(codes.astype(np.intp), chances)
+
+
+def wilson_interval(successes: int, n: int, confidence: float) -> Interval:
+    """Two-sided score interval for a share of `successes` in `n` trials.
+
+    Without trials nothing is known, which is the interval 0..1. Source: Wilson, "Probable
+    Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927). Raises
+    ValueError for counts or a confidence that cannot be.
+    """
+    if not 0 <= successes <= n:
+        message = f"{successes} successes in {n} trials cannot be"
+        raise ValueError(message)
+    if not 0 < confidence < 1:
+        message = f"a confidence of {confidence} is not between 0 and 1"
+        raise ValueError(message)
+    if n == 0:
+        return Interval(low=0.0, high=1.0)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    # At 0 and n the bound is exact; rounding must not leave the share outside its interval.
+    low = 0.0 if successes == 0 else max(0.0, min(centre - half, share))
+    high = 1.0 if successes == n else min(1.0, max(centre + half, share))
+    return Interval(low=low, high=high)
+
+
+def expected_calibration_error(
+    confidences: NDArray[Any], correct: NDArray[Any], *, bins: int = CALIBRATION_BINS
+) -> float:
+    """Mean distance between confidence and accuracy over equal-width bins `(low, high]`.
+
+    `confidences` are the probabilities of the predicted labels, `correct` whether those were
+    right. Sources: Naeini et al., AAAI 2015; Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017, equation 3. Raises DataError without rows or when lengths disagree.
+    """
+    trust = np.asarray(confidences, dtype=np.float64)
+    hits = np.asarray(correct, dtype=np.float64)
+    if trust.shape != hits.shape or trust.ndim != 1:
+        message = f"{trust.shape} confidences do not go with {hits.shape} outcomes."
+        raise DataError(message)
+    if not trust.size:
+        raise _no_rows()
+    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1), trust, side="left") - 1
+    gaps = np.bincount(np.clip(place, 0, bins - 1), weights=hits - trust, minlength=bins)
+    return float(np.abs(gaps).sum() / trust.size)
+
+
+# --------------------------------------------------------------------------------- checking
+
+
+def _no_rows() -> DataError:
+    return DataError("There are no rows to score.", hint="Widen the window or add labelled rows.")
+
+
+def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(str(label) for label in labels)
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        message = f"The label {twice!r} is named twice in {', '.join(names)}."
+        raise DataError(message)
+    return names
+
+
+def _label_codes(actual: Sequence[str] | NDArray[Any], labels: tuple[str, ...]) -> Codes:
+    if np.ndim(actual) != 1:
+        message = f"The actual labels are one column, not an array of shape {np.shape(actual)}."
+        raise DataError(message)
+    values = list(actual)
+    if not values:
+        raise _no_rows()
+    numbers = {name: number for number, name in enumerate(labels)}
+    codes = np.fromiter((numbers.get(value, -1) for value in values), np.intp, len(values))
+    unknown = np.flatnonzero(codes < 0)
+    if unknown.size:
+        row = int(unknown[0])
+        message = (
+            f"Row {row} has the actual label {values[row]!r}, not one of {', '.join(labels)}"
+            f" ({unknown.size} such rows)."
+        )
+        raise DataError(message, hint="Map its spelling under data.labels in the settings.")
+    return codes
+
+
+def _checked_probabilities(probabilities: NDArray[Any], *, rows: int, columns: int) -> Floats:
+    try:
+        chances = np.asarray(probabilities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"The probabilities are not an array of numbers: {error}."
+        raise DataError(message) from None
+    if chances.shape != (rows, columns):
+        message = (
+            f"The probabilities have shape {chances.shape}; "
+            f"{rows} rows of {columns} labels need ({rows}, {columns})."
+        )
+        raise DataError(message)
+    _refuse(~np.isfinite(chances), chances, "a probability that is not a number")
+    _refuse(chances < 0, chances, "a probability under 0")
+    sums = chances.sum(axis=1, keepdims=True)
+    _refuse(np.abs(sums - 1) > SUM_TOLERANCE, chances, "probabilities that do not sum to 1")
+    return chances
+
+
+def _refuse(faulty: NDArray[np.bool_], chances: Floats, fault: str) -> None:
+    found = np.flatnonzero(faulty.any(axis=1))
+    if found.size:
+        row = int(found[0])
+        values = ", ".join(f"{value:.6g}" for value in chances[row])
+        message = f"Row {row} has {fault}: {values} ({found.size} such rows)."
+        raise DataError(message)
+
+
+# ---------------------------------------------------------------------------------- scoring
+
+
+def _losses(codes: Codes, chances: Floats) -> Floats:
+    floored = np.clip(chances, PROBABILITY_FLOOR, 1.0)
+    taken: Floats = floored[np.arange(len(codes)), codes] / floored.sum(axis=1)
+    # A sum just under 1 would make a sure hit worth a negative loss.
+    return -np.log(np.minimum(taken, 1.0))
+
+
+def _one_hot(codes: Codes, columns: int) -> Floats:
+    return np.eye(columns)[codes]
+
+
+def _brier(codes: Codes, chances: Floats) -> float:
+    """Mean squared distance over all labels, 0..2 (Brier, Monthly Weather Review 78, 1950)."""
+    distance = chances - _one_hot(codes, chances.shape[1])
+    return float(np.square(distance).sum(axis=1).mean())
+
+
+def _ranked_probability_score(codes: Codes, chances: Floats) -> float:
+    """Squared distance of cumulated chances over K-1, 0..1.
+
+    Sources: Epstein, Journal of Applied Meteorology 8 (1969); Constantinou & Fenton, Journal of
+    Quantitative Analysis in Sports 8 (2012).
+    """
+    steps = chances.shape[1] - 1
+    if steps == 0:
+        return 0.0
+    distance = np.cumsum(chances - _one_hot(codes, steps + 1), axis=1)[:, :-1]
+    return float(np.square(distance).sum(axis=1).mean() / steps)
+
+
+def _confusion(codes: Codes, predicted: Codes, columns: int) -> NDArray[np.intp]:
+    cells = np.bincount(codes * columns + predicted, minlength=columns * columns)
+    return cells.reshape(columns, columns)
+
+
+def _per_class(confusion: NDArray[np.intp]) -> dict[str, Floats]:
+    """Precision, recall and F1 per label (van Rijsbergen, Information Retrieval, 1979, ch. 7)."""
+    hits = np.diag(confusion)
+    happened, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "precision": _share(hits, predicted),
+        "recall": _share(hits, happened),
+        "f1_score": _share(2 * hits, happened + predicted),
+    }
+
+
+def _share(part: NDArray[np.intp], whole: NDArray[np.intp]) -> Floats:
+    # The numerator is 0 wherever the denominator is, so 0/1 is the zero of zero_division.
+    return part / np.maximum(whole, 1)
+
+
+def _class_table(
+    labels: tuple[str, ...], per_class: dict[str, Floats], support: NDArray[np.intp]
+) -> dict[str, dict[str, float]]:
+    columns = {**per_class, "support": support}
+    return {
+        label: {name: float(values[place]) for name, values in columns.items()}
+        for place, label in enumerate(labels)
+    }

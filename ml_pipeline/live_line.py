@@ -1,0 +1,345 @@
+"""The live line: labelled rows, day by day, scored first and learned afterwards.
+
+The state is a pure function of the base and the labelled rows ordered by UTC day and event id.
+Seven runs, one run after a week's outage and a rebuild from the log end in the same state.
+Scores taken before a row is learned are out-of-sample by construction; their sums per night are
+the ledger on which the gate decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, Memory
+from ml_pipeline.evaluation import row_losses
+from ml_pipeline.promotion import LineRecord, PairedGain
+
+LEDGER_COLUMNS = (
+    "night",
+    "rows",
+    "live_loss",
+    "live_correct",
+    "anchor_loss",
+    "anchor_correct",
+    "gain_sum",
+    "gain_squares",
+    "champion_rows",
+    "champion_gain_sum",
+    "champion_gain_squares",
+    "quarantined",
+)
+_COLUMN = {name: index for index, name in enumerate(LEDGER_COLUMNS)}
+QUARANTINE_NIGHTS = 28
+QUARANTINE_MIN_NIGHTS = 7
+QUARANTINE_DEVIATIONS = 4.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Labelled rows of one day or a batch of days, in the order in which they are learned.
+
+    `features` (n, d), `actual` codes (n,), `weights` (n,), `event_ids` n texts.
+    """
+
+    features: Floats
+    actual: Codes
+    weights: Floats
+    event_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.actual)
+
+    @classmethod
+    def none(cls, width: int) -> Rows:
+        """No rows of `width` features."""
+        return cls(
+            features=np.empty((0, width)),
+            actual=np.empty(0, dtype=np.int64),
+            weights=np.empty(0),
+            event_ids=(),
+        )
+
+    def followed_by(self, other: Rows) -> Rows:
+        """These rows and then the others."""
+        if not len(self):
+            return other
+        return Rows(
+            features=np.vstack([self.features, other.features]),
+            actual=np.concatenate([self.actual, other.actual]),
+            weights=np.concatenate([self.weights, other.weights]),
+            event_ids=self.event_ids + other.event_ids,
+        )
+
+    def digest(self, previous: str, night: int) -> str:
+        """`previous` chained with every id, label and feature of the rows."""
+        chain = hashlib.sha256(f"{previous}|{night}|".encode())
+        chain.update("\n".join(self.event_ids).encode())
+        chain.update(self.actual.tobytes())
+        chain.update(np.ascontiguousarray(self.features).tobytes())
+        return chain.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineState:
+    """Where the line stands: memory, what waits to be learned, the mark, and the record.
+
+    `night` is the last day taken in (proleptic ordinal), None before the first; `waiting` are rows
+    of days too small to learn alone, `held` a quarantined night; `ledger` (nights, columns) has
+    LEDGER_COLUMNS, and `champions` names who served on each of its nights.
+    """
+
+    memory: Memory
+    waiting: Rows
+    held: Rows
+    ledger: Floats
+    champions: tuple[str, ...] = ()
+    night: int | None = None
+    first_night: int | None = None
+    last_event_id: str | None = None
+    rows_seen: int = 0
+    rows_digest: str = ""
+
+    @classmethod
+    def fresh(cls, model: AdaptiveClassifier) -> LineState:
+        """A line that has seen nothing and predicts as the base does."""
+        width = model.n_features_in_
+        memory = Memory.fresh(model.heads_.shape[1], len(model.classes_), model.rates_())
+        return cls(
+            memory=memory,
+            waiting=Rows.none(width),
+            held=Rows.none(width),
+            ledger=np.empty((0, len(LEDGER_COLUMNS))),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain arrays and values, for the artifact."""
+        plain: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "ledger",
+                "night",
+                "first_night",
+                "last_event_id",
+                "rows_seen",
+                "rows_digest",
+            )
+        }
+        plain["champions"] = list(self.champions)
+        for name in ("waiting", "held"):
+            rows = getattr(self, name)
+            plain |= {f"{name}_{part}": getattr(rows, part) for part in _ROW_PARTS}
+            plain[f"{name}_event_ids"] = list(rows.event_ids)
+        return plain | {f"memory_{part}": getattr(self.memory, part) for part in _MEMORY_PARTS}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> LineState:
+        """The inverse of `as_dict`."""
+        rows = {
+            name: Rows(
+                **{part: plain[f"{name}_{part}"] for part in _ROW_PARTS},
+                event_ids=tuple(plain[f"{name}_event_ids"]),
+            )
+            for name in ("waiting", "held")
+        }
+        memory = Memory(**{part: plain[f"memory_{part}"] for part in _MEMORY_PARTS})
+        return cls(
+            memory=memory,
+            ledger=plain["ledger"],
+            champions=tuple(plain["champions"]),
+            night=plain["night"],
+            first_night=plain["first_night"],
+            last_event_id=plain["last_event_id"],
+            rows_seen=plain["rows_seen"],
+            rows_digest=plain["rows_digest"],
+            **rows,
+        )
+
+
+_ROW_PARTS = ("features", "actual", "weights")
+_MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rival:
+    """The serving champion: a model on the same base, and the rows that it has learned already."""
+
+    model_id: str
+    memory: Memory
+    learned: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightScores:
+    """One night scored before it was learned. Probabilities are (n, K).
+
+    `unseen` marks the rows that the champion has not learned either; only those are compared.
+    """
+
+    night: int
+    rows: Rows
+    live: Floats
+    anchor: Floats
+    champion: Floats
+    unseen: NDArray[np.bool_]
+    quarantined: bool
+
+
+def replay(
+    model: AdaptiveClassifier,
+    state: LineState,
+    days: Iterable[tuple[int, Rows]],
+    rival: Rival,
+    *,
+    min_night_rows: int = 30,
+    quarantine: bool = False,
+) -> Iterator[tuple[LineState, NightScores | None]]:
+    """Take in each day in order; yield the state after it and the scores of a learned night.
+
+    `days` are (ordinal, rows in the order of their event ids); the ordinals rise. Raises
+    ValueError when a day comes that was taken in already.
+    """
+    for night, rows in days:
+        state = _with_day(state, night, rows)
+        scores = None
+        if len(state.waiting) >= min_night_rows:
+            state, scores = take_night(model, state, night, rival, quarantine=quarantine)
+        yield state, scores
+
+
+def _with_day(state: LineState, night: int, rows: Rows) -> LineState:
+    if state.night is not None and night <= state.night:
+        message = f"day {night} comes after day {state.night} was taken in"
+        raise ValueError(message)
+    return replace(
+        state,
+        night=night,
+        first_night=night if state.first_night is None else state.first_night,
+        waiting=state.waiting.followed_by(rows),
+        last_event_id=rows.event_ids[-1] if len(rows) else state.last_event_id,
+        rows_seen=state.rows_seen + len(rows),
+        rows_digest=rows.digest(state.rows_digest, night) if len(rows) else state.rows_digest,
+    )
+
+
+def take_night(
+    model: AdaptiveClassifier, state: LineState, night: int, rival: Rival, *, quarantine: bool
+) -> tuple[LineState, NightScores]:
+    """Score the waiting rows, enter them into the ledger, then learn them."""
+    rows = state.waiting
+    anchor = model.base_proba(rows.features)
+    inputs = model.head_inputs(rows.features, anchor)
+    experts = state.memory.experts(anchor, inputs)
+    live = state.memory.vote_on(experts)
+    strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live)
+    scores = NightScores(
+        night=night,
+        rows=rows,
+        live=live,
+        anchor=anchor,
+        champion=rival.memory.vote_on(rival.memory.experts(anchor, inputs)),
+        unseen=np.asarray([event_id not in rival.learned for event_id in rows.event_ids]),
+        quarantined=strange,
+    )
+    nothing = Rows.none(model.n_features_in_)
+    after = replace(
+        state,
+        memory=state.memory if strange else _learned(model, state, night, inputs, experts),
+        waiting=nothing,
+        held=rows if strange else nothing,
+        ledger=np.vstack([state.ledger, _ledger_entry(scores)]),
+        champions=(*state.champions, rival.model_id),
+    )
+    return after, scores
+
+
+def _learned(
+    model: AdaptiveClassifier, state: LineState, night: int, inputs: Floats, experts: Floats
+) -> Memory:
+    rows = state.waiting
+    if len(state.held):
+        rows = state.held.followed_by(rows)
+        base = model.base_proba(rows.features)
+        inputs = model.head_inputs(rows.features, base)
+        experts = state.memory.experts(base, inputs)
+    return state.memory.learn(experts, inputs, rows.actual, rows.weights, night, model.rates_())
+
+
+def _is_strange(ledger: Floats, rows: Rows, live: Floats) -> bool:
+    """Whether the night's mean loss is over its recent mean by four standard deviations."""
+    recent = ledger[-QUARANTINE_NIGHTS:]
+    if len(recent) < QUARANTINE_MIN_NIGHTS:
+        return False
+    means = recent[:, _COLUMN["live_loss"]] / recent[:, _COLUMN["rows"]]
+    tonight = float(row_losses(rows.actual, live).mean())
+    return tonight > float(means.mean() + QUARANTINE_DEVIATIONS * means.std(ddof=1))
+
+
+def _ledger_entry(scores: NightScores) -> Floats:
+    actual = scores.rows.actual
+    live = row_losses(actual, scores.live)
+    anchor = row_losses(actual, scores.anchor)
+    gains = anchor - live
+    over_champion = (row_losses(actual, scores.champion) - live)[scores.unseen]
+    entry = {
+        "night": scores.night,
+        "rows": len(actual),
+        "live_loss": live.sum(),
+        "live_correct": (scores.live.argmax(axis=1) == actual).sum(),
+        "anchor_loss": anchor.sum(),
+        "anchor_correct": (scores.anchor.argmax(axis=1) == actual).sum(),
+        "gain_sum": gains.sum(),
+        "gain_squares": (gains**2).sum(),
+        "champion_rows": len(over_champion),
+        "champion_gain_sum": over_champion.sum(),
+        "champion_gain_squares": (over_champion**2).sum(),
+        "quarantined": scores.quarantined,
+    }
+    return np.asarray([entry[name] for name in LEDGER_COLUMNS], dtype=np.float64)
+
+
+def line_record(
+    ledger: Floats,
+    champions: Sequence[str],
+    *,
+    champion_id: str,
+    today: int,
+    window_days: float,
+) -> LineRecord:
+    """What the gate needs of a ledger: since approval, over the window, and over the champion."""
+    recent = ledger[ledger[:, _COLUMN["night"]] > today - window_days]
+    since = next((n for n in range(len(champions), 0, -1) if champions[n - 1] != champion_id), 0)
+    return LineRecord(
+        since_approval=_gain(ledger, ""),
+        recent=_gain(recent, ""),
+        over_champion=_gain(ledger[since:], "champion_"),
+    )
+
+
+def _gain(ledger: Floats, prefix: str) -> PairedGain:
+    counted = ledger[ledger[:, _COLUMN[f"{prefix}rows"]] > 0]
+    sums = counted[:, [_COLUMN[f"{prefix}gain_sum"], _COLUMN[f"{prefix}gain_squares"]]]
+    return PairedGain.of_nights(counted[:, _COLUMN[f"{prefix}rows"]], sums)
+
+
+def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Cut rows that are sorted by night into (night, rows)."""
+    values = np.asarray(nights)
+    if not len(values):
+        return
+    cuts = np.flatnonzero(np.diff(values)) + 1
+    for start, end in zip([0, *cuts], [*cuts, len(values)], strict=True):
+        yield (
+            int(values[start]),
+            Rows(
+                features=rows.features[start:end],
+                actual=rows.actual[start:end],
+                weights=rows.weights[start:end],
+                event_ids=rows.event_ids[start:end],
+            ),
+        )
