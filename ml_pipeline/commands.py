@@ -1,0 +1,96 @@
+"""What all commands share: flags, JSON on stdout, messages on stderr, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_pipeline import config, ml_logging
+from ml_pipeline.errors import PipelineError
+
+ENVIRONMENT = """environment:
+  SUPABASE_URL, SUPABASE_SERVICE_KEY   the Supabase project (alias SUPABASE_SERVICE_ROLE_KEY)
+  ML_PIPELINE_LOCAL                    folder of an embedded store, like --local
+  LOG_LEVEL, LOG_FORMAT, DEBUG         INFO, text or json, false
+  ML_PIPELINE__SECTION__KEY            any setting of model_config.yaml"""
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Flags that every command takes."""
+    parser.add_argument(
+        "--config", help="settings file (default: ./model_config.yaml, else built-in defaults)"
+    )
+    parser.add_argument(
+        "--local", metavar="DIR", help="embedded store in this folder (or ML_PIPELINE_LOCAL)"
+    )
+
+
+def path_or_none(text: str | None) -> Path | None:
+    """The path, if one was given."""
+    return None if text is None else Path(text)
+
+
+def boolean(text: str) -> bool:
+    """Read true or false from a flag."""
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.strip().lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return values[text.strip().lower()]
+
+
+def with_underscores(argv: list[str]) -> list[str]:
+    """Accept `--some-flag` for `--some_flag`."""
+    tokens = []
+    for token in argv:
+        name, equals, value = token.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+        tokens.append(name + equals + value)
+    return tokens
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """One object on the last line of stdout; JSON has no NaN, so none gets in."""
+    sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows the environment as well."""
+    return argparse.ArgumentParser(
+        prog=f"ml-pipeline {name}",
+        description=(description or "").strip().splitlines()[0],
+        epilog=ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def main(
+    name: str,
+    description: str | None,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+    argv: list[str] | None,
+) -> int:
+    """Parse, set up logging, run; a PipelineError becomes a message and its exit code."""
+    parser = parser_for(name, description)
+    add_arguments(parser)
+    args = parser.parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
+    return guarded(lambda: run(args))
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run a command; no fault leaves with exit code 0, none without its JSON."""
+    try:
+        ml_logging.configure(config.load_logging_settings())
+        return run()
+    except PipelineError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"{error.hint}\n")
+        print_json({"status": "failed", "error": str(error), "error_type": type(error).__name__})
+        return error.exit_code

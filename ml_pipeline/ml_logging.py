@@ -1,0 +1,75 @@
+"""The story a command tells on stderr: the seeds' line shape, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+from ml_pipeline.config import LoggingSettings
+
+LINE = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render time (UTC), logger, level, message and the traceback if there is one."""
+        entry = {
+            "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+            + f".{int(record.msecs):03d}Z",
+            "logger": record.name,
+            "level": record.levelname,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class LineFormatter(logging.Formatter):
+    """The seeds' line shape, in UTC."""
+
+    converter = time.gmtime
+
+    def __init__(self) -> None:
+        super().__init__(LINE)
+
+
+def configure(settings: LoggingSettings) -> None:
+    """Send every logger's lines to stderr. Repeating it replaces the earlier handler."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else LineFormatter())
+    logging.basicConfig(level=settings.level, handlers=[handler], force=True)
+    # Their DEBUG lines hold request headers, and with them the key.
+    for name in ("httpx", "httpcore", "hpack", "h2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class RunLog:
+    """A file that gets every line of a run beside stderr; use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handler: logging.FileHandler | None = None
+
+    def __enter__(self) -> RunLog:
+        self._handler = logging.FileHandler(self.path, encoding="utf-8")
+        self._handler.setFormatter(LineFormatter())
+        logging.getLogger().addHandler(self._handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+            self._handler.close()
+
+    def flush(self) -> None:
+        """Bring every line to the file."""
+        if self._handler is not None:
+            self._handler.flush()

@@ -1,0 +1,438 @@
+"""How a challenger comes about: the adaptive line, or a new base from a split in time.
+
+Every strategy ends in the same two things: a model, and evidence on rows that neither it nor the
+champion has learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_pipeline import algorithms
+from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, encode
+from ml_pipeline.config import AdaptiveSettings, Settings, TrainingSettings
+from ml_pipeline.datasets import Dataset, Split, assert_disjoint, class_order, split
+from ml_pipeline.errors import DataError
+from ml_pipeline.live_line import (
+    LineState,
+    NightScores,
+    Rival,
+    Rows,
+    by_day,
+    replay,
+    take_night,
+)
+
+OPEN_EVENTS = "open_event_ids"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """Rows that neither model has learned, and what each said of them: probabilities (n, K)."""
+
+    labels: tuple[str, ...]
+    event_ids: tuple[str, ...]
+    nights: NDArray[np.int64]
+    actual: Codes
+    challenger: Floats
+    champion: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.actual)
+
+    def save(self, path: Path) -> None:
+        """Write plain arrays."""
+        arrays: dict[str, Any] = {
+            "labels": np.asarray(self.labels, dtype=str),
+            "event_ids": np.asarray(self.event_ids, dtype=str),
+            "nights": self.nights,
+            "actual": self.actual,
+            "challenger": self.challenger,
+        }
+        if self.champion is not None:
+            arrays["champion"] = self.champion
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Evidence:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(
+                labels=tuple(arrays["labels"].tolist()),
+                event_ids=tuple(arrays["event_ids"].tolist()),
+                nights=arrays["nights"],
+                actual=arrays["actual"],
+                challenger=arrays["challenger"],
+                champion=arrays["champion"] if "champion" in arrays else None,
+            )
+
+    def actual_labels(self) -> NDArray[np.str_]:
+        """The labels themselves."""
+        return np.asarray(self.labels)[self.actual]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Challenger:
+    """A model that asks to serve.
+
+    `line` is the live line that it serves, None for a new base. `prior` are the class frequencies
+    of a new base's training rows, the floor that a first champion has to clear.
+    """
+
+    model: AdaptiveClassifier
+    evidence: Evidence
+    rows_learned: int
+    training_digest: str
+    line: LineState | None = None
+    prior: Floats | None = None
+    cross_validation: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """The champion as the loop knows it."""
+
+    model_id: str
+    model: AdaptiveClassifier
+
+    def learned_event_ids(self) -> frozenset[str]:
+        """Rows of days that are not settled, which the champion has learned all the same."""
+        return frozenset((self.model.line_ or {}).get(OPEN_EVENTS, ()))
+
+    def settled_night(self) -> int | None:
+        """The last day of which the champion has learned everything."""
+        return (self.model.line_ or {}).get("night")
+
+
+# --------------------------------------------------------------------------------- adaptive
+
+
+def new_model(
+    base: Any,  # noqa: ANN401 - a fitted scikit-learn classifier
+    features: Floats,
+    classes: list[str],
+    settings: Settings,
+    *,
+    learned_until: int | None = None,
+) -> AdaptiveClassifier:
+    """Heads that equal the base, and a line that starts after day `learned_until`."""
+    training = settings.training
+    adaptive = training.adaptive
+    rates = {
+        "half_lives": list(adaptive.half_lives),
+        "vote_rate": adaptive.vote_rate,
+        "vote_share": adaptive.vote_share,
+        "initial_head_weight": adaptive.initial_head_weight,
+        "ridge": adaptive.ridge,
+        "prior_rows": adaptive.prior_rows,
+        "rows_per_night": adaptive.rows_per_night,
+        "epochs": training.epochs,
+    }
+    model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
+    model.feature_names_ = list(settings.data.features)
+    line = LineState.fresh(model).as_dict() | {"night": learned_until}
+    model.line_ = line | {OPEN_EVENTS: []}
+    return model
+
+
+def nightly_rows(
+    data: Dataset, model: AdaptiveClassifier, adaptive: AdaptiveSettings
+) -> tuple[NDArray[np.int64], Rows]:
+    """Labelled rows by UTC day and event id: (nights, rows)."""
+    if data.times is None or "event_id" not in data.frame.columns:
+        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
+    nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
+    event_ids = data.frame["event_id"].astype(str)
+    order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
+    wrong = np.zeros(len(data), dtype=bool)
+    if "prediction" in data.frame.columns:
+        wrong = data.frame["prediction"].to_numpy(dtype=str) != data.labels
+    weights = np.where(
+        wrong, 1 / adaptive.label_probability_wrong, 1 / adaptive.label_probability_right
+    )
+    rows = Rows(
+        features=data.features[order],
+        actual=encode(data.labels[order], model.classes_),
+        weights=weights[order],
+        event_ids=tuple(event_ids.iloc[order].tolist()),
+    )
+    return nights.to_numpy(dtype=np.int64)[order], rows
+
+
+def adapt(
+    head: AdaptiveClassifier, champion: Serving, data: Dataset, today: date, settings: Settings
+) -> Challenger:
+    """Take the line on from `head` over every day it has not seen, up to and with `today`.
+
+    Days before today are settled. Today's rows, and those of days too small to learn alone, are
+    learned for serving only: the next run takes them up again from the settled state, so the
+    state never depends on when the runs were.
+    """
+    adaptive = settings.training.adaptive
+    if head.line_ is None:
+        raise DataError("The model to fine-tune carries no live line.")
+    state = LineState.from_dict(head.line_)
+    nights, rows = nightly_rows(data, head, adaptive)
+    days = [
+        (night, day)
+        for night, day in by_day(nights, rows)
+        if (state.night is None or night > state.night) and night <= today.toordinal()
+    ]
+    rival = Rival(
+        model_id=champion.model_id,
+        memory=champion.model.memory(),
+        learned=champion.learned_event_ids(),
+    )
+    scored: list[NightScores] = []
+    settled = state
+    for state, scores in _line(head, state, days, rival, adaptive):
+        scored += [scores] if scores else []
+        if state.night is not None and state.night < today.toordinal():
+            settled = state
+    unsettled = [*settled.waiting.event_ids]
+    unsettled += [i for night, day in days if night == today.toordinal() for i in day.event_ids]
+    served = state
+    if len(state.waiting):
+        served, scores = take_night(
+            head, state, state.night or today.toordinal(), rival, quarantine=False
+        )
+        scored.append(scores)
+    model = _serving(head, settled, served, unsettled)
+    return Challenger(
+        model=model,
+        evidence=_line_evidence(model, scored),
+        rows_learned=sum(len(day) for _, day in days),
+        training_digest="sha256:" + (served.rows_digest or "0" * 64),
+        line=served,
+    )
+
+
+def _line(
+    model: AdaptiveClassifier,
+    state: LineState,
+    days: list[tuple[int, Rows]],
+    rival: Rival,
+    adaptive: AdaptiveSettings,
+) -> Iterator[tuple[LineState, NightScores | None]]:
+    return replay(
+        model,
+        state,
+        days,
+        rival,
+        min_night_rows=adaptive.min_night_rows,
+        quarantine=adaptive.quarantine,
+    )
+
+
+def _serving(
+    head: AdaptiveClassifier, settled: LineState, served: LineState, unsettled: list[str]
+) -> AdaptiveClassifier:
+    from copy import copy
+
+    model = copy(head).set_memory(served.memory)
+    model.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled}
+    return model
+
+
+def _line_evidence(model: AdaptiveClassifier, scored: list[NightScores]) -> Evidence:
+    width = len(model.classes_)
+    parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
+
+    def stacked(name: str) -> Floats:
+        arrays = [getattr(s, name)[rows] for s, rows in parts]
+        return np.vstack(arrays) if arrays else np.empty((0, width))
+
+    return Evidence(
+        labels=tuple(str(label) for label in model.classes_),
+        event_ids=tuple(s.rows.event_ids[row] for s, rows in parts for row in rows),
+        nights=np.asarray([s.night for s, rows in parts for _ in rows], dtype=np.int64),
+        actual=np.asarray(
+            [s.rows.actual[row] for s, rows in parts for row in rows], dtype=np.int64
+        ),
+        challenger=stacked("live"),
+        champion=stacked("champion"),
+    )
+
+
+def fine_tune_rows(head: AdaptiveClassifier, data: Dataset, settings: Settings) -> Challenger:
+    """Learn rows that carry no nights as one night; the held-out rest is the evidence."""
+    parts = split(data, test_size=settings.training.test_size, seed=settings.training.random_seed)
+    learned, held = data.take(parts.train), data.take(parts.holdout)
+    champion = Serving(model_id="", model=head)
+    from copy import copy
+
+    tuned = copy(head).partial_fit(learned.features, learned.labels)
+    return Challenger(
+        model=tuned,
+        evidence=_evidence(tuned, held, champion),
+        rows_learned=len(learned),
+        training_digest=learned.digest(),
+    )
+
+
+# -------------------------------------------------------------------------------- new bases
+
+
+def train_base(
+    data: Dataset, settings: Settings, *, algorithm: str, classes: list[str] | None = None
+) -> Challenger:
+    """A base from scratch, judged on the last rows in time."""
+    training = settings.training
+    parts = split(data, test_size=training.test_size, seed=training.random_seed)
+    return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=None)
+
+
+def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: str) -> Challenger:
+    """A new base from everything the champion has learned, judged on everything it has not."""
+    unseen = _unseen(data, champion)
+    parts = Split(train=np.flatnonzero(~unseen), holdout=np.flatnonzero(unseen))
+    if len(parts.train) < settings.training.min_training_samples:
+        parts = _last_unseen(data, unseen, settings.training)
+    assert_disjoint(data.groups, parts)
+    classes = [str(label) for label in champion.model.classes_]
+    return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
+
+
+def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Dataset) -> Challenger:
+    """Stochastic descent from the champion's coefficients on the new rows and some old ones."""
+    training = settings.training
+    parts = _last_unseen(data, _unseen(data, champion), training)
+    learned = data.take(parts.train)
+    random = np.random.default_rng(training.random_seed)
+    count = min(training.replay_rows, len(replay_rows))
+    old = replay_rows.take(np.sort(random.choice(len(replay_rows), count, replace=False)))
+    features = np.vstack([learned.features, old.features])
+    labels = np.concatenate([learned.labels, old.labels])
+    base = algorithms.fit_sgd(
+        champion.model.base_,
+        features,
+        encode(labels, champion.model.base_.classes_),
+        learning_rate=training.learning_rate,
+        epochs=training.epochs,
+        seed=training.random_seed,
+    )
+    return _finished(base, data, parts, champion, settings)
+
+
+def errors_only(data: Dataset, champion: Serving, settings: Settings) -> Challenger:
+    """The original documents' recipe: a fresh model from the error samples alone."""
+    parts = _last_unseen(data, _unseen(data, champion), settings.training)
+    errors = _truthy(data.frame["is_error"])[parts.train]
+    if not errors.any():
+        raise DataError("No error sample is old enough to be learned: all are held out.")
+    learned = parts.train[errors]
+    base = algorithms.fit_seed_literal(data.features[learned], data.labels[learned])
+    narrowed = Split(train=learned, holdout=parts.holdout)
+    return _finished(base, data, narrowed, champion, settings)
+
+
+def _truthy(column: pd.Series) -> NDArray[np.bool_]:
+    return column.astype(str).str.lower().isin(["true", "1", "1.0"]).to_numpy()
+
+
+def _unseen(data: Dataset, champion: Serving) -> NDArray[np.bool_]:
+    """Rows that the champion has not learned."""
+    if data.times is None or "event_id" not in data.frame.columns:
+        return np.ones(len(data), dtype=bool)
+    night = champion.settled_night()
+    learned = data.frame["event_id"].astype(str).isin(champion.learned_event_ids()).to_numpy()
+    if night is not None:
+        learned |= (data.times < pd.Timestamp(date.fromordinal(night + 1), tz="UTC")).to_numpy()
+    return ~learned
+
+
+def _last_unseen(data: Dataset, unseen: NDArray[np.bool_], training: TrainingSettings) -> Split:
+    """The last unseen rows are held out, every other row is learned."""
+    rows = np.flatnonzero(unseen)
+    if not len(rows):
+        raise DataError("The champion has learned every labelled row: none is left to judge on.")
+    inner = split(data.take(rows), test_size=training.test_size, seed=training.random_seed)
+    holdout = rows[inner.holdout]
+    parts = Split(train=np.setdiff1d(np.arange(len(data)), holdout), holdout=holdout)
+    assert_disjoint(data.groups, parts)
+    return parts
+
+
+def _new_base(  # noqa: PLR0913 - one model is data, split and choices
+    data: Dataset,
+    parts: Split,
+    settings: Settings,
+    *,
+    algorithm: str,
+    classes: list[str] | None,
+    champion: Serving | None,
+) -> Challenger:
+    training = settings.training
+    learned = data.take(parts.train)
+    if len(learned) < 2:  # noqa: PLR2004 - two classes need two rows
+        raise DataError(f"{data.source}: {len(learned)} rows to train on are too few.")
+    base = algorithms.fit(algorithm, learned.features, learned.labels, training)
+    validation = algorithms.cross_validate(algorithm, learned.features, learned.labels, training)
+    return _finished(
+        base, data, parts, champion, settings, classes=classes, cross_validation=validation
+    )
+
+
+def _finished(  # noqa: PLR0913
+    base: Any,  # noqa: ANN401
+    data: Dataset,
+    parts: Split,
+    champion: Serving | None,
+    settings: Settings,
+    *,
+    classes: list[str] | None = None,
+    cross_validation: dict[str, Any] | None = None,
+) -> Challenger:
+    learned, held = data.take(parts.train), data.take(parts.holdout)
+    if classes is None:
+        classes = (
+            class_order(data.labels.tolist(), settings.data)
+            if champion is None
+            else [str(label) for label in champion.model.classes_]
+        )
+    model = new_model(
+        base,
+        learned.features,
+        classes,
+        settings,
+        learned_until=_last_night(learned),
+    )
+    counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
+    return Challenger(
+        model=model,
+        evidence=_evidence(model, held, champion),
+        rows_learned=len(learned),
+        training_digest=learned.digest(),
+        prior=(counts + 1) / (counts + 1).sum(),
+        cross_validation=cross_validation or {},
+    )
+
+
+def _last_night(learned: Dataset) -> int | None:
+    """The last day of the log that was learned; data that is not the log's has none."""
+    if learned.times is None or "event_id" not in learned.frame.columns:
+        return None
+    return int(learned.times.max().date().toordinal())
+
+
+def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Serving | None) -> Evidence:
+    nights = np.zeros(len(held), dtype=np.int64)
+    if held.times is not None:
+        nights = held.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)
+    identity = held.frame.get("event_id", pd.Series(range(len(held)), index=held.frame.index))
+    return Evidence(
+        labels=tuple(str(label) for label in model.classes_),
+        event_ids=tuple(identity.astype(str).tolist()),
+        nights=nights,
+        actual=encode(held.labels, model.classes_),
+        challenger=model.predict_proba(held.features),
+        champion=None if champion is None else champion.model.predict_proba(held.features),
+    )
