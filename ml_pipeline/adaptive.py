@@ -40,8 +40,8 @@ class Rates:
     """
 
     half_lives: tuple[float, ...] = (5.0, 15.0, 60.0, 200.0)
-    vote_rate: float = 0.06
-    vote_share: float = 0.05
+    vote_rate: float = 0.1
+    vote_share: float = 0.02
     initial_head_weight: float = 0.1
     ridge: float = 5.0
     prior_rows: float = 0.02
@@ -57,6 +57,20 @@ class Rates:
     def decays(self) -> Floats:
         """What one night leaves of each head's memory, in (0, 1)."""
         return np.asarray(0.5 ** (1 / np.asarray(self.half_lives)), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """One night to learn: n rows that were scored first.
+
+    `inputs` (n, p) are what the heads see, `actual` (n,) codes, `weights` (n,), `experts`
+    (H+1, n, K) the probabilities of base and heads before learning.
+    """
+
+    inputs: Floats
+    actual: Codes
+    weights: Floats
+    experts: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,45 +109,40 @@ class Memory:
         """The voted probabilities (n, K)."""
         return np.asarray(np.tensordot(self.vote, experts, axes=1), dtype=np.float64)
 
-    def learn(  # noqa: PLR0913 - one night is six things
-        self,
-        experts: Floats,
-        inputs: Floats,
-        actual: Codes,
-        weights: Floats,
-        night: int,
-        rates: Rates,
-    ) -> Memory:
-        """The memory after one night; `experts` are its probabilities before learning."""
+    def learn(self, lesson: Lesson, night: int, rates: Rates) -> Memory:
+        """The memory after one night."""
         passed = 1 if self.last_night is None else max(1, night - self.last_night)
-        decays = rates.decays
         precisions = self.precisions
         if precisions is None:
-            expected = rates.rows_per_night or float(len(actual))
-            scale = rates.prior_rows * expected / (1 - decays)
-            precisions = scale[:, None, None] * np.eye(inputs.shape[1] * experts.shape[2])
+            precisions = _first_precisions(lesson, rates)
         heads = np.empty_like(self.heads)
         curvatures = np.empty_like(precisions)
-        for index, decay in enumerate(decays):
+        for index, decay in enumerate(rates.decays):
             kept = decay**passed * precisions[index]
-            fitted, hessian = fit_head(
-                self.heads[index], kept, inputs, actual, weights, rates=rates
-            )
-            heads[index], curvatures[index] = fitted, kept + hessian
+            heads[index], hessian = fit_head(self.heads[index], kept, lesson, rates)
+            curvatures[index] = kept + hessian
         return Memory(
             heads=heads,
             precisions=curvatures,
-            vote=self._next_vote(experts, actual, weights, rates),
+            vote=self._next_vote(lesson, rates),
             last_night=night,
         )
 
-    def _next_vote(self, experts: Floats, actual: Codes, weights: Floats, rates: Rates) -> Floats:
-        chosen = experts[:, np.arange(len(actual)), actual]
-        losses = -np.log(np.maximum(chosen, 1e-15)) @ weights
+    def _next_vote(self, lesson: Lesson, rates: Rates) -> Floats:
+        chosen = lesson.experts[:, np.arange(len(lesson.actual)), lesson.actual]
+        losses = -np.log(np.maximum(chosen, 1e-15)) @ lesson.weights
         scores = np.log(self.vote) - rates.vote_rate * losses
         vote = np.exp(scores - scores.max())
         vote /= vote.sum()
-        return (1 - rates.vote_share) * vote + rates.vote_share / len(vote)
+        return np.asarray((1 - rates.vote_share) * vote + rates.vote_share / len(vote))
+
+
+def _first_precisions(lesson: Lesson, rates: Rates) -> Floats:
+    """How firmly each head starts at the base, (H, Kp, Kp)."""
+    expected = rates.rows_per_night or float(len(lesson.actual))
+    scale = rates.prior_rows * expected / (1 - rates.decays)
+    parameters = lesson.inputs.shape[1] * lesson.experts.shape[2]
+    return np.asarray(scale[:, None, None] * np.eye(parameters))
 
 
 def softmax(scores: Floats) -> Floats:
@@ -142,82 +151,82 @@ def softmax(scores: Floats) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
-def fit_head(  # noqa: PLR0913 - a regression has data, start, penalty and settings
-    start: Floats,
-    precision: Floats,
-    inputs: Floats,
-    actual: Codes,
-    weights: Floats,
-    *,
-    rates: Rates,
+def fit_head(
+    start: Floats, precision: Floats, lesson: Lesson, rates: Rates
 ) -> tuple[Floats, Floats]:
     """Minimise `Σ wᵢ lossᵢ + ½ Δᵀ (precision + ridge I) Δ` by damped Newton.
 
     Returns the weights (p, K) and the curvature (Kp, Kp) of the loss alone at the solution.
     """
-    penalty = precision + rates.ridge * np.eye(len(precision))
-    delta = np.zeros(len(precision))
-    probabilities = softmax(inputs @ start)
-    value = _loss(probabilities, actual, weights)
+    goal = _Goal(
+        start=start, penalty=precision + rates.ridge * np.eye(len(precision)), lesson=lesson
+    )
+    reached = goal.at(np.zeros(len(precision)))
     for _ in range(rates.epochs + 1):
-        gradient = _gradient(probabilities, inputs, actual, weights) + penalty @ delta
-        step = np.linalg.solve(_hessian(probabilities, inputs, weights) + penalty, gradient)
-        moved = _line_search(start, delta, step, value, penalty, inputs, actual, weights)
+        step = np.linalg.solve(
+            _hessian(reached.probabilities, lesson) + goal.penalty,
+            _gradient(reached.probabilities, lesson) + goal.penalty @ reached.delta,
+        )
+        moved = goal.downhill(reached, np.asarray(step, dtype=np.float64))
         if moved is None:
             break
-        delta, probabilities, improved = moved
-        gain, value = value - improved, improved
-        if gain <= STOP_AT_RELATIVE_GAIN * abs(value):
+        gain, reached = reached.value - moved.value, moved
+        if gain <= STOP_AT_RELATIVE_GAIN * abs(reached.value):
             break
-    return start + _unflatten(delta, start.shape), _hessian(probabilities, inputs, weights)
+    return start + goal.shaped(reached.delta), _hessian(reached.probabilities, lesson)
 
 
-def _line_search(  # noqa: PLR0913 - shares its caller's arguments
-    start: Floats,
-    delta: Floats,
-    step: Floats,
-    value: float,
-    penalty: Floats,
-    inputs: Floats,
-    actual: Codes,
-    weights: Floats,
-) -> tuple[Floats, Floats, float] | None:
-    """Halve the step until the objective falls; None when it cannot."""
-    size = 1.0
-    for _ in range(MAX_HALVINGS):
-        candidate = delta - size * step
-        probabilities = softmax(inputs @ (start + _unflatten(candidate, start.shape)))
-        reached = _loss(probabilities, actual, weights) + 0.5 * candidate @ penalty @ candidate
-        if reached <= value:
-            return candidate, probabilities, float(reached)
-        size /= 2
-    return None
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A displacement (Kp,) from the start, what it predicts, and what the goal is there."""
+
+    delta: Floats
+    probabilities: Floats
+    value: float
 
 
-def _unflatten(flat: Floats, shape: tuple[int, ...]) -> Floats:
-    return flat.reshape(shape[1], shape[0]).T
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Goal:
+    """What one head minimises in one night."""
+
+    start: Floats
+    penalty: Floats
+    lesson: Lesson
+
+    def at(self, delta: Floats) -> _Point:
+        lesson = self.lesson
+        probabilities = softmax(lesson.inputs @ (self.start + self.shaped(delta)))
+        chosen = probabilities[np.arange(len(lesson.actual)), lesson.actual]
+        loss = -(np.log(np.maximum(chosen, 1e-300)) @ lesson.weights)
+        return _Point(delta, probabilities, float(loss + 0.5 * delta @ self.penalty @ delta))
+
+    def downhill(self, origin: _Point, step: Floats) -> _Point | None:
+        """Halve the step until the goal falls; None when it cannot."""
+        for halvings in range(MAX_HALVINGS):
+            candidate = self.at(origin.delta - step / 2**halvings)
+            if candidate.value <= origin.value:
+                return candidate
+        return None
+
+    def shaped(self, delta: Floats) -> Floats:
+        return np.asarray(delta.reshape(self.start.shape[1], self.start.shape[0]).T)
 
 
-def _loss(probabilities: Floats, actual: Codes, weights: Floats) -> float:
-    chosen = probabilities[np.arange(len(actual)), actual]
-    return float(-(np.log(np.maximum(chosen, 1e-300)) @ weights))
-
-
-def _gradient(probabilities: Floats, inputs: Floats, actual: Codes, weights: Floats) -> Floats:
+def _gradient(probabilities: Floats, lesson: Lesson) -> Floats:
     residual = probabilities.copy()
-    residual[np.arange(len(actual)), actual] -= 1
-    return np.asarray(((residual * weights[:, None]).T @ inputs).ravel(), dtype=np.float64)
+    residual[np.arange(len(lesson.actual)), lesson.actual] -= 1
+    return np.asarray(((residual * lesson.weights[:, None]).T @ lesson.inputs).ravel())
 
 
-def _hessian(probabilities: Floats, inputs: Floats, weights: Floats) -> Floats:
-    classes, width = probabilities.shape[1], inputs.shape[1]
+def _hessian(probabilities: Floats, lesson: Lesson) -> Floats:
+    classes, width = probabilities.shape[1], lesson.inputs.shape[1]
     hessian = np.empty((classes, width, classes, width))
     for row in range(classes):
         for column in range(row, classes):
             factor = -probabilities[:, row] * probabilities[:, column]
             if row == column:
                 factor = factor + probabilities[:, row]
-            block = (inputs * (factor * weights)[:, None]).T @ inputs
+            block = (lesson.inputs * (factor * lesson.weights)[:, None]).T @ lesson.inputs
             hessian[row, :, column] = block
             hessian[column, :, row] = block.T
     return hessian.reshape(classes * width, classes * width)
@@ -262,7 +271,9 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.mean_ = filled.sum(axis=0) / count
         spread = np.where(present, rows - self.mean_, 0.0)
         scale = np.sqrt((spread**2).sum(axis=0) / count)
-        self.scale_ = np.where(scale > 0, scale, 1.0)
+        # Rounding gives a constant feature a spread of about 1e-16 of its size.
+        is_constant = scale <= 1e-10 * np.maximum(np.abs(self.mean_), 1.0)
+        self.scale_ = np.where(is_constant, 1.0, scale)
         self.set_memory(Memory.fresh(self._width(), len(self.classes_), self.rates_()))
         self.line_: dict[str, Any] | None = None
         return self
@@ -338,10 +349,14 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inputs = self.head_inputs(X, base)
         memory = self.memory()
         actual = encode(np.asarray(y), self.classes_)
+        lesson = Lesson(
+            inputs=inputs,
+            actual=actual,
+            weights=np.ones(len(actual)),
+            experts=memory.experts(base, inputs),
+        )
         night = 1 if memory.last_night is None else memory.last_night + 1
-        experts = memory.experts(base, inputs)
-        weights = np.ones(len(actual))
-        return self.set_memory(memory.learn(experts, inputs, actual, weights, night, self.rates_()))
+        return self.set_memory(memory.learn(lesson, night, self.rates_()))
 
 
 def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ def _score(
     model: Any,  # noqa: ANN401
     features: NDArray[np.float64],
     labels: NDArray[Any],
-    names: Sequence[str],
+    names: NDArray[Any],
 ) -> tuple[float, float]:
     probabilities = np.asarray(model.predict_proba(features), dtype=np.float64)
     report = evaluate(labels, probabilities, [str(name) for name in names], ordered=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,27 @@ def print_json(result: Mapping[str, Any]) -> None:
     """One object on the last line of stdout; JSON has no NaN, so none gets in."""
     sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Bars on stderr when a person is watching, nothing of the kind in a pipe.
+
+    Yields a function from (name, total) to the function that advances that bar by one.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _name, _total: lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+
+        def start(name: str, total: int) -> Callable[[], None]:
+            task = progress.add_task(name, total=total)
+            return lambda: progress.advance(task)
+
+        yield start
 
 
 def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:

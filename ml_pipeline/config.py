@@ -89,6 +89,11 @@ Algorithm = Literal[
     "HistGradientBoosting",
     "Ensemble",
 ]
+DEFAULT_ENSEMBLE: tuple[Algorithm, ...] = (
+    "LogisticRegression",
+    "RandomForest",
+    "HistGradientBoosting",
+)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -182,7 +187,7 @@ class RunSettings(Section):
     confidence_threshold: Fraction = ERROR_CONFIDENCE_THRESHOLD
     min_error_samples: Count = MIN_ERROR_SAMPLES_FOR_RETRAINING
     trigger: Literal["errors", "labels", "any"] = "errors"
-    work_dir: str = "ml_pipeline_work"
+    work_dir: str | None = None
     stale_after_minutes: Positive = 60.0
     request_lease_minutes: Positive = 60.0
     request_max_attempts: Whole = 3
@@ -194,8 +199,8 @@ class AdaptiveSettings(Section):
     half_lives: Annotated[list[float], Field(min_length=1)] = Field(
         default_factory=lambda: [5.0, 15.0, 60.0, 200.0]
     )
-    vote_rate: Positive = 0.06
-    vote_share: Fraction = 0.05
+    vote_rate: Positive = 0.1
+    vote_share: Fraction = 0.02
     initial_head_weight: Fraction = 0.1
     ridge: Positive = 5.0
     prior_rows: Positive = 0.02
@@ -228,7 +233,7 @@ class TrainingSettings(Section):
     time_limit_s: Positive = 1800.0
     memory_limit_mb: Annotated[int, Field(ge=512)] = 8192
     ensemble: Annotated[list[Algorithm], Field(min_length=1)] = Field(
-        default_factory=lambda: ["LogisticRegression", "RandomForest", "HistGradientBoosting"]
+        default_factory=lambda: list(DEFAULT_ENSEMBLE)
     )
     ensemble_weights: list[Positive] | None = None
     adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
@@ -459,6 +464,12 @@ def child_environment() -> dict[str, str]:
     """The environment for a child process that must not hold credentials."""
     secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE}
     return {name: value for name, value in os.environ.items() if name not in secret}
+
+
+def code_revision(environment: Mapping[str, str] | None = None) -> str | None:
+    """The commit that a CI job runs, if it says so."""
+    environment = os.environ if environment is None else environment
+    return environment.get("GITHUB_SHA") or None
 
 
 class LoggingSettings(Section):

@@ -177,7 +177,7 @@ def split(data: Dataset, *, test_size: float, seed: int) -> Split:
 def _whole_groups(groups: NDArray[np.str_], held: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Rows of a group that is on both sides go where its first row is: to the past."""
     trained = set(groups[~held].tolist())
-    return held & np.asarray([group not in trained for group in groups])
+    return np.asarray(held & [group not in trained for group in groups])
 
 
 def _stratified(labels: NDArray[np.str_], count: int, seed: int) -> NDArray[np.int64]:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, Memory
+from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, Lesson, Memory
+from ml_pipeline.config import AdaptiveSettings
 from ml_pipeline.evaluation import row_losses
 from ml_pipeline.promotion import LineRecord, PairedGain
 
@@ -195,9 +196,7 @@ def replay(
     state: LineState,
     days: Iterable[tuple[int, Rows]],
     rival: Rival,
-    *,
-    min_night_rows: int = 30,
-    quarantine: bool = False,
+    adaptive: AdaptiveSettings,
 ) -> Iterator[tuple[LineState, NightScores | None]]:
     """Take in each day in order; yield the state after it and the scores of a learned night.
 
@@ -205,14 +204,15 @@ def replay(
     ValueError when a day comes that was taken in already.
     """
     for night, rows in days:
-        state = _with_day(state, night, rows)
+        state = take_day(state, night, rows)
         scores = None
-        if len(state.waiting) >= min_night_rows:
-            state, scores = take_night(model, state, night, rival, quarantine=quarantine)
+        if len(state.waiting) >= adaptive.min_night_rows:
+            state, scores = take_night(model, state, night, rival, quarantine=adaptive.quarantine)
         yield state, scores
 
 
-def _with_day(state: LineState, night: int, rows: Rows) -> LineState:
+def take_day(state: LineState, night: int, rows: Rows) -> LineState:
+    """Let a day's rows wait to be learned. Raises ValueError for a day taken in already."""
     if state.night is not None and night <= state.night:
         message = f"day {night} comes after day {state.night} was taken in"
         raise ValueError(message)
@@ -267,7 +267,8 @@ def _learned(
         base = model.base_proba(rows.features)
         inputs = model.head_inputs(rows.features, base)
         experts = state.memory.experts(base, inputs)
-    return state.memory.learn(experts, inputs, rows.actual, rows.weights, night, model.rates_())
+    lesson = Lesson(inputs=inputs, actual=rows.actual, weights=rows.weights, experts=experts)
+    return state.memory.learn(lesson, night, model.rates_())
 
 
 def _is_strange(ledger: Floats, rows: Rows, live: Floats) -> bool:

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 from ml_pipeline.config import LoggingSettings
 
@@ -16,7 +17,9 @@ LINE = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
-    converter = time.gmtime
+    def __init__(self) -> None:
+        super().__init__()
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         """Render time (UTC), logger, level, message and the traceback if there is one."""
@@ -35,10 +38,9 @@ class JsonFormatter(logging.Formatter):
 class LineFormatter(logging.Formatter):
     """The seeds' line shape, in UTC."""
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
         super().__init__(LINE)
+        self.converter = time.gmtime
 
 
 def configure(settings: LoggingSettings) -> None:
@@ -58,7 +60,7 @@ class RunLog:
         self.path = path
         self._handler: logging.FileHandler | None = None
 
-    def __enter__(self) -> RunLog:
+    def __enter__(self) -> Self:
         self._handler = logging.FileHandler(self.path, encoding="utf-8")
         self._handler.setFormatter(LineFormatter())
         logging.getLogger().addHandler(self._handler)

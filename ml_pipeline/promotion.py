@@ -126,11 +126,12 @@ def _is_thin(gain: PairedGain, settings: PromotionSettings) -> bool:
 
 
 def _regression_checks(record: LineRecord, settings: PromotionSettings) -> list[Check]:
-    days = f"{settings.evaluation_window_days:g} days"
+    window = f"over the last {settings.evaluation_window_days:g} days"
+    approval = "since the anchor was approved"
     return [
-        _regression_check("since_approval", "since the anchor was approved", record.since_approval, settings),
-        _regression_check("recent", f"over the last {days}", record.recent, settings),
-    ]  # fmt: skip
+        _regression_check("since_approval", approval, record.since_approval, settings),
+        _regression_check("recent", window, record.recent, settings),
+    ]
 
 
 def _regression_check(name: str, when: str, gain: PairedGain, settings: PromotionSettings) -> Check:

@@ -6,7 +6,6 @@ champion has learned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -71,7 +70,7 @@ class Evidence:
                 nights=arrays["nights"],
                 actual=arrays["actual"],
                 challenger=arrays["challenger"],
-                champion=arrays["champion"] if "champion" in arrays else None,
+                champion=arrays.get("champion"),
             )
 
     def actual_labels(self) -> NDArray[np.str_]:
@@ -193,7 +192,8 @@ def adapt(
     )
     scored: list[NightScores] = []
     settled = state
-    for state, scores in _line(head, state, days, rival, adaptive):
+    for after, scores in replay(head, state, days, rival, adaptive):
+        state = after
         scored += [scores] if scores else []
         if state.night is not None and state.night < today.toordinal():
             settled = state
@@ -212,23 +212,6 @@ def adapt(
         rows_learned=sum(len(day) for _, day in days),
         training_digest="sha256:" + (served.rows_digest or "0" * 64),
         line=served,
-    )
-
-
-def _line(
-    model: AdaptiveClassifier,
-    state: LineState,
-    days: list[tuple[int, Rows]],
-    rival: Rival,
-    adaptive: AdaptiveSettings,
-) -> Iterator[tuple[LineState, NightScores | None]]:
-    return replay(
-        model,
-        state,
-        days,
-        rival,
-        min_night_rows=adaptive.min_night_rows,
-        quarantine=adaptive.quarantine,
     )
 
 

@@ -26,6 +26,8 @@ log = logging.getLogger("train_model")
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.skops"
 EVIDENCE_FILE = "evidence.npz"
+SAMPLE_FILE = "sample.npz"
+SAMPLE_ROWS = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +109,7 @@ def train(
         challenger = _fine_tune(args, settings, data, head, now)
     model_id = args.model_id or f"{algorithm.lower()}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}"
     folder = Path(args.output_dir) / _safe_name(model_id)
+    _write_sample(folder, challenger.model, data.features)
     result = _write(folder, challenger, settings) | {
         "status": "completed",
         "model_id": model_id,
@@ -263,10 +266,20 @@ def _fine_tune(
     return strategies.sgd(data, champion, settings, replay_rows)
 
 
+def _write_sample(folder: Path, model: Any, features: Any) -> None:  # noqa: ANN401
+    """What the model says of a few rows; the stored artifact has to say the same."""
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = features[-SAMPLE_ROWS:]
+    np.savez_compressed(
+        folder / SAMPLE_FILE, features=rows, probabilities=model.predict_proba(rows)
+    )
+
+
 def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401
     from ml_pipeline import artifacts
 
-    folder.mkdir(parents=True, exist_ok=True)
     model_path = folder / MODEL_FILE
     artifacts.save_model(challenger.model, model_path)
     evidence_path = folder / EVIDENCE_FILE
@@ -294,6 +307,7 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
     settled = challenger.model.line_ or {}
     result["settled_night"] = settled.get("night")
     result["first_night"] = settled.get("first_night")
+    result["open_event_ids"] = list(settled.get("open_event_ids", ()))
     return result
 
 

@@ -1,0 +1,353 @@
+"""One pass of the loop, from trigger to recorded outcome: `ml-pipeline run`.
+
+Order of writes: run row (running) → model bytes → model row → promotion → log → run row
+(finished) → requests completed. A crash anywhere leaves a store that the next run repairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ml_pipeline import commands, config
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import (
+    Failed,
+    Outcome,
+    RequestStatus,
+    RetrainingRequest,
+    RetrainingRun,
+    RunOutcome,
+    RunStatus,
+    Skipped,
+    Source,
+    Trained,
+)
+from ml_pipeline.errors import PipelineError, RunInProgress, StoreError, StoreUnavailable
+from ml_pipeline.ml_logging import RunLog
+from ml_pipeline.night import Attempt, NightResult, Skip
+from ml_pipeline.store import Store
+
+log = logging.getLogger("auto_reinforcement")
+
+ARTIFACT_BUCKET = "model-artifacts"
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a pass is asked to do."""
+
+    settings: Settings
+    work_dir: Path
+    source: Source | None = None
+    request_id: str | None = None
+    dry_run: bool = False
+    clock: Clock = field(default=lambda: datetime.now(UTC))
+    new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
+
+
+def run_pass(store: Store, order: Order) -> RunOutcome:
+    """Run once and record it. Raises only when nothing could be recorded.
+
+    RunInProgress says that another run holds the model; StoreError that the store did not even
+    take the run row.
+    """
+    run = _begin(store, order)
+    started = time.monotonic()
+    folder = order.work_dir / run.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    requests: list[RetrainingRequest] = []
+    attempt = Attempt(
+        store=store,
+        settings=order.settings,
+        run=run,
+        folder=folder,
+        clock=order.clock,
+        new_id=order.new_id,
+        dry_run=order.dry_run,
+    )
+    with RunLog(folder / "run.log") as story:
+        log.info("Run %s started (%s)", run.run_id, run.source)
+        try:
+            requests += _claim_all(store, order, run)
+            result: NightResult | Skip = attempt.make()
+        except Exception as error:  # noqa: BLE001 - the run boundary: every fault is recorded
+            log.error("Run failed while %s: %s", attempt.stage, error)  # noqa: TRY400
+            log.info("%s", traceback.format_exc())
+            finished = _failed(run, attempt, error, order.clock())
+            finished = _close(store, order, finished, story)
+            _settle_requests(store, order, requests, finished, error)
+            return Failed(run=finished, result=_as_json(finished, requests, started))
+        finished = _completed(run, result, order.clock())
+        log.info("%s: %s", finished.outcome, finished.outcome_reason)
+        finished = _close(store, order, finished, story)
+    _settle_requests(store, order, requests, finished, None)
+    answer = _as_json(finished, requests, started)
+    if isinstance(result, Skip):
+        return Skipped(run=finished, result=answer)
+    return Trained(run=finished, result=answer)
+
+
+def _begin(store: Store, order: Order) -> RetrainingRun:
+    """Close what earlier crashes left, then take the model for this run."""
+    settings = order.settings
+    now = order.clock()
+    waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
+    source = order.source or (Source.MANUAL if waiting or order.request_id else Source.AUTO_DAILY)
+    run = RetrainingRun(
+        run_id=order.new_id(),
+        model_name=settings.model_name,
+        source=source,
+        status=RunStatus.RUNNING,
+        started_at=now,
+        heartbeat_at=now,
+        fine_tune=settings.training.strategy in {"adaptive", "sgd"},
+        config_digest=settings.digest(),
+        git_sha=config.code_revision(),
+    )
+    if order.dry_run:
+        return run
+    for stale in store.fail_stale_runs(
+        model_name=settings.model_name,
+        now=now,
+        older_than=timedelta(minutes=settings.run.stale_after_minutes),
+    ):
+        log.warning("Run %s died; closed as failed", stale.run_id)
+    for request in store.release_stale(
+        model_name=settings.model_name, now=now, max_attempts=settings.run.request_max_attempts
+    ):
+        log.warning("Request %s is %s again", request.request_id, request.status)
+    store.start_run(run)
+    return run
+
+
+def _claim_all(store: Store, order: Order, run: RetrainingRun) -> list[RetrainingRequest]:
+    """Requests that wait together are served by one run."""
+    if order.dry_run:
+        return []
+    lease = timedelta(minutes=order.settings.run.request_lease_minutes)
+    claimed: list[RetrainingRequest] = []
+    wanted = order.request_id
+    while True:
+        request = store.claim(
+            model_name=run.model_name,
+            run_id=run.run_id,
+            now=order.clock(),
+            lease=lease,
+            request_id=wanted,
+        )
+        if request is None:
+            if wanted is not None:
+                found = store.get_request(wanted)
+                raise PipelineError(
+                    f"Request {wanted} is {found.status} and cannot be served.",
+                    hint="Submit a new one with `ml-pipeline requests submit`.",
+                )
+            return claimed
+        claimed.append(request)
+        log.info("Serving request %s (%s)", request.request_id, request.priority)
+        wanted = None
+
+
+def _completed(run: RetrainingRun, result: NightResult | Skip, now: datetime) -> RetrainingRun:
+    return replace(
+        run,
+        **result.run_fields(),
+        status=RunStatus.COMPLETED,
+        completed_at=now,
+        heartbeat_at=now,
+    )
+
+
+def _failed(run: RetrainingRun, attempt: Attempt, error: Exception, now: datetime) -> RetrainingRun:
+    cause = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+    return replace(
+        run,
+        **attempt.known_fields(),
+        status=RunStatus.FAILED,
+        outcome=Outcome.FAILED,
+        outcome_reason=f"Failed while {attempt.stage}.",
+        error_message=f"{attempt.stage}: {cause}",
+        completed_at=now,
+        heartbeat_at=now,
+    )
+
+
+def _close(store: Store, order: Order, run: RetrainingRun, story: RunLog) -> RetrainingRun:
+    """Store the run's log, then the finished row that names it."""
+    if order.dry_run:
+        return run
+    story.flush()
+    path = f"training-logs/{run.run_id}.txt"
+    try:
+        ref = store.put(ARTIFACT_BUCKET, path, story.path)
+        run = replace(run, log_url=store.url(ref))
+    except StoreError as error:
+        # A run without its log is still a run; the row says that it is missing.
+        log.warning("The run's log could not be stored: %s", error)
+    store.finish_run(run)
+    return run
+
+
+def _settle_requests(
+    store: Store,
+    order: Order,
+    requests: list[RetrainingRequest],
+    run: RetrainingRun,
+    error: Exception | None,
+) -> None:
+    now = order.clock()
+    for request in requests:
+        if error is None:
+            store.complete(request.request_id, run_id=run.run_id, now=now)
+        elif (
+            isinstance(error, StoreUnavailable)
+            and request.attempts < order.settings.run.request_max_attempts
+        ):
+            store.release(request.request_id, run_id=run.run_id, now=now)
+        else:
+            reason = run.error_message or str(error)
+            store.fail(request.request_id, run_id=run.run_id, now=now, reason=reason)
+
+
+def _as_json(
+    run: RetrainingRun, requests: list[RetrainingRequest], started: float
+) -> dict[str, Any]:
+    details = dict(run.details)
+    return {
+        "run_id": run.run_id,
+        "status": str(run.status),
+        "outcome": str(run.outcome),
+        "outcome_reason": run.outcome_reason,
+        "source": str(run.source),
+        "request_ids": [request.request_id for request in requests],
+        "dataset_size": run.dataset_size,
+        "training_rows": run.training_rows,
+        "metrics": dict(run.metrics),
+        "champion": run.champion_id,
+        "challenger": run.challenger_id,
+        "champion_metrics": details.pop("champion_metrics", {}),
+        "challenger_metrics": details.pop("challenger_metrics", {}),
+        "decision": details.pop("decision", None),
+        "log_url": run.log_url,
+        "report_path": details.pop("report_path", None),
+        "error": run.error_message,
+        **details,
+        "duration_s": round(time.monotonic() - started, 3),
+    }
+
+
+# ---------------------------------------------------------------------------------- command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `run`."""
+    commands.add_common(parser)
+    add = parser.add_argument
+    add("--lookback_days", type=float, help="days to look back for errors "
+        f"(default: {config.DEFAULT_LOOKBACK_DAYS})")  # fmt: skip
+    add("--confidence_threshold", type=float, help="errors are wrong with more confidence "
+        f"(default: {config.ERROR_CONFIDENCE_THRESHOLD})")  # fmt: skip
+    add("--min_errors", type=int, help="errors that trigger training "
+        f"(default: {config.MIN_ERROR_SAMPLES_FOR_RETRAINING})")  # fmt: skip
+    add("--source", choices=[str(s) for s in Source], help="what started the run "
+        "(default: manual when a request waits, else auto_daily)")  # fmt: skip
+    add("--request_id", help="serve this request first")
+    add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
+    add("--dry_run", action="store_true", help="do everything but write to the store")
+    add("--demo", action="store_true", help="show the loop on bundled real football results")
+
+
+def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) -> int:
+    """Run one pass and print its JSON; exit code 1 only when it failed."""
+    if args.demo:
+        from ml_pipeline.demo import run_demo
+
+        return run_demo(args, new_id=new_id)
+    from ml_pipeline.wiring import open_store
+
+    settings = config.load_settings(
+        commands.path_or_none(args.config),
+        flags={
+            "run.lookback_days": args.lookback_days,
+            "run.confidence_threshold": args.confidence_threshold,
+            "run.min_error_samples": args.min_errors,
+            "training.strategy": args.strategy,
+        },
+    )
+    store_settings = config.load_store_settings(args.local)
+    store = open_store(store_settings)
+    order = Order(
+        settings=settings,
+        work_dir=work_dir(settings, store_settings.local_dir),
+        source=Source(args.source) if args.source else None,
+        request_id=args.request_id,
+        dry_run=args.dry_run,
+        clock=clock,
+        new_id=new_id,
+    )
+    try:
+        outcome = run_pass(store, order)
+    except RunInProgress as busy:
+        log.warning("%s", busy)
+        commands.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
+        return 0
+    finally:
+        store.close()
+    commands.print_json(dict(outcome.result))
+    return 1 if isinstance(outcome, Failed) else 0
+
+
+def work_dir(settings: Settings, local_dir: str | None) -> Path:
+    """Where runs keep their files: configured, else beside the embedded store, else here."""
+    if settings.run.work_dir is not None:
+        return Path(settings.run.work_dir)
+    return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")
+
+
+def run_auto_reinforcement(
+    lookback_days: float | None = None,
+    source: str = "auto_daily",
+    request_id: str | None = None,
+) -> bool:
+    """Run the loop once with the environment's store; True unless the run failed."""
+    from ml_pipeline.wiring import open_store
+
+    settings = config.load_settings(flags={"run.lookback_days": lookback_days})
+    store_settings = config.load_store_settings()
+    store = open_store(store_settings)
+    try:
+        order = Order(
+            settings=settings,
+            work_dir=work_dir(settings, store_settings.local_dir),
+            source=Source(source),
+            request_id=request_id,
+        )
+        return not isinstance(run_pass(store, order), Failed)
+    finally:
+        store.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main(
+        "run",
+        __doc__,
+        add_arguments,
+        lambda args: run(args, clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4())),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

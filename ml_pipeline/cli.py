@@ -1,0 +1,41 @@
+"""All commands under one name: `ml-pipeline COMMAND`. Each lives in its own module."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from ml_pipeline import __version__
+
+COMMANDS = {
+    "run": ("ml_pipeline.auto_reinforcement", "one pass of the loop"),
+    "train": ("ml_pipeline.train_model", "train a base or fine-tune a model"),
+    "models": ("ml_pipeline.model_registry", "list, show, promote, roll back"),
+    "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return (
+        "usage: ml-pipeline COMMAND [flags]\n\nThe loop that keeps a deployed classifier good.\n\n"
+        "commands:\n" + "\n".join(lines) + "\n\n`ml-pipeline COMMAND --help` shows a command's "
+        "flags.\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hand over to the command's own `main`; wrong usage is exit code 2."""
+    arguments = sys.argv[1:] if argv is None else argv
+    first = arguments[0] if arguments else ""
+    if first in {"-h", "--help"}:
+        sys.stdout.write(usage())
+        return 0
+    if first == "--version":
+        sys.stdout.write(f"ml-pipeline {__version__}\n")
+        return 0
+    if first not in COMMANDS:
+        sys.stderr.write(f"There is no command {first!r}.\n\n{usage()}" if first else usage())
+        return 2
+    return int(import_module(COMMANDS[first][0]).main(arguments[1:]))

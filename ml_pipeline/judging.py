@@ -1,0 +1,106 @@
+"""From the trainer's answer to a decision: both models on the same rows, then the gate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import EvaluationReport, PromotionDecision
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation import evaluate, row_losses
+from ml_pipeline.live_line import line_record
+from ml_pipeline.promotion import Duel, PairedGain, judge_challenger, judge_first, judge_line
+from ml_pipeline.strategies import Evidence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """The decision and the reports it rests on."""
+
+    decision: PromotionDecision
+    challenger: EvaluationReport
+    champion: EvaluationReport | None
+    holdout_digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """What the judge knows beside the evidence.
+
+    `held` says why a person has to decide, if one has to.
+    """
+
+    champion_id: str | None
+    today: date
+    held: str | None
+
+
+def judge(
+    evidence: Evidence, result: Mapping[str, Any], settings: Settings, bench: Bench
+) -> Verdict:
+    """Judge a challenger against the champion, or a first model against the floors.
+
+    Raises DataError when there is no row that neither model has learned.
+    """
+    if not len(evidence):
+        raise DataError("There is no row that neither model has learned: nothing to judge on.")
+    ordered = settings.data.ordered
+    actual = evidence.actual_labels()
+    challenger = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)
+    champion = None
+    if evidence.champion is not None:
+        champion = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
+    if champion is None or bench.champion_id is None:
+        prior = np.repeat([result["prior"]], len(evidence), axis=0)
+        floor = evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
+        decision = judge_first(challenger, floor, settings.promotion)
+    elif "line" in result:
+        record = line_record(
+            np.asarray(result["line"]["ledger"], dtype=np.float64),
+            result["line"]["champions"],
+            champion_id=bench.champion_id,
+            today=bench.today.toordinal(),
+            window_days=settings.promotion.evaluation_window_days,
+        )
+        duel = Duel(champion=champion, challenger=challenger)
+        decision = judge_line(record, duel, settings.promotion, held=bench.held)
+    else:
+        decision = _judge_new_base(
+            evidence, Duel(champion=champion, challenger=challenger), settings, bench.today
+        )
+    return Verdict(
+        decision=decision,
+        challenger=challenger,
+        champion=champion,
+        holdout_digest=digest_of(evidence),
+    )
+
+
+def _judge_new_base(
+    evidence: Evidence, duel: Duel, settings: Settings, today: date
+) -> PromotionDecision:
+    if evidence.champion is None:
+        raise DataError("A new base can only be judged beside the champion.")
+    gains = row_losses(evidence.actual, evidence.champion)
+    gains = gains - row_losses(evidence.actual, evidence.challenger)
+    window = settings.promotion.evaluation_window_days
+    recent = evidence.nights > today.toordinal() - window
+    return judge_challenger(
+        PairedGain.of_rows(gains, len(np.unique(evidence.nights))),
+        PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
+        duel,
+        settings.promotion,
+    )
+
+
+def digest_of(evidence: Evidence) -> str:
+    """`sha256:` + hex over the ids and labels of the rows that were judged on."""
+    chain = hashlib.sha256("\n".join(evidence.event_ids).encode())
+    chain.update(evidence.actual_labels().astype(str).tobytes())
+    return "sha256:" + chain.hexdigest()

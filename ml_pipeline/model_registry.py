@@ -1,0 +1,295 @@
+"""Registered models: who serves, who served, and changes that are verified first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ml_pipeline import commands, config
+from ml_pipeline.domain import ModelState, ModelVersion, PromotionEvent, PromotionKind
+from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, PromotionRefused
+from ml_pipeline.store import ArtifactShelf, ModelShelf, Store
+
+MODEL_BUCKET = "ml-models"
+REPRODUCED_WITHIN = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A few rows and what the model said of them before it was stored."""
+
+    features: Any
+    probabilities: Any
+
+    @classmethod
+    def load(cls, path: Path) -> Sample:
+        """Read what the trainer wrote."""
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(features=arrays["features"], probabilities=arrays["probabilities"])
+
+
+def artifact_path(model_name: str, model_id: str) -> str:
+    """Where a model's artifact stands in its bucket."""
+    return f"{model_name}/{model_id}/model.skops"
+
+
+def fetch_model(store: ArtifactShelf, version: ModelVersion, folder: Path) -> Path:
+    """Bring a verified artifact into `folder`."""
+    return store.fetch(version.artifact, folder / f"{version.model_id}.skops")
+
+
+def load_model_version(store: ArtifactShelf, version: ModelVersion) -> Any:  # noqa: ANN401
+    """Fetch, verify and load a registered model.
+
+    Raises ArtifactCorrupt, ArtifactIncompatible.
+    """
+    from ml_pipeline import artifacts
+    from ml_pipeline.adaptive import AdaptiveClassifier
+
+    artifacts.check_library_versions(version.library_versions)
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_model(store, version, Path(folder))
+        model = artifacts.load_model(path, expected_digest=version.artifact.digest)
+    if not isinstance(model, AdaptiveClassifier):
+        message = f"Model {version.model_id} holds a {type(model).__name__}."
+        raise ArtifactIncompatible(message, hint="Train and register it with this program.")
+    return model
+
+
+def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -> None:
+    """Load the stored bytes again and compare what they predict.
+
+    Raises ArtifactCorrupt when the stored model says something else than the trained one said.
+    """
+    import numpy as np
+
+    model = load_model_version(store, version)
+    if sample is None:
+        return
+    said = model.predict_proba(sample.features)
+    if said.shape != sample.probabilities.shape:
+        raise ArtifactCorrupt(f"The stored model {version.model_id} answers in another shape.")
+    worst = float(np.abs(said - sample.probabilities).max(initial=0.0))
+    if worst > REPRODUCED_WITHIN:
+        raise ArtifactCorrupt(
+            f"The stored model {version.model_id} differs from the trained one by {worst:.3g}.",
+            hint="It was not promoted. Run again; if it happens twice, report it.",
+        )
+
+
+def line_head(store: ModelShelf, champion: ModelVersion) -> ModelVersion:
+    """The model from which the live line goes on: its newest judged member.
+
+    A rollback is a person's word: the line goes on from the model they chose. Candidates were
+    never judged; a run crashed between registering and judging them.
+    """
+    if is_rolled_back(store, champion) is not None:
+        return champion
+    members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    judged = [model for model in members if model.state is not ModelState.CANDIDATE]
+    return judged[0] if judged else champion
+
+
+def is_rolled_back(store: ModelShelf, champion: ModelVersion) -> PromotionEvent | None:
+    """The rollback that made the champion serve, if that is why it serves."""
+    events = store.promotion_events(model_name=champion.model_name, limit=1)
+    if events and events[0].kind is PromotionKind.ROLLBACK:
+        return events[0]
+    return None
+
+
+def change_champion(  # noqa: PLR0913 - one event has that many parts
+    store: Store,
+    *,
+    target: ModelVersion,
+    expected: str | None,
+    kind: PromotionKind,
+    reason: str,
+    actor: str,
+    now: datetime,
+    event_id: str,
+    run_id: str | None = None,
+    sample: Sample | None = None,
+    verdict: Mapping[str, Any] | None = None,
+) -> ModelVersion:
+    """Verify the stored artifact, then make it champion if `expected` still is.
+
+    Raises ArtifactError or PromotionRefused, and changes nothing then.
+    """
+    verify(store, target, sample)
+    event = PromotionEvent(
+        event_id=event_id,
+        model_name=target.model_name,
+        kind=kind,
+        to_model_id=target.model_id,
+        from_model_id=expected,
+        reason=reason,
+        actor=actor,
+        created_at=now,
+        run_id=run_id,
+        verdict=verdict or {},
+    )
+    return store.promote(event)
+
+
+# ---------------------------------------------------------------------------------- command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `models`."""
+    commands.add_common(parser)
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="registered models, newest first")
+    show = actions.add_parser("show", help="one model")
+    show.add_argument("model_id")
+    promote = actions.add_parser("promote", help="make a model champion")
+    promote.add_argument("model_id")
+    promote.add_argument("--reason", default="", help="why (required with --force)")
+    promote.add_argument("--force", action="store_true", help="although the gate rejected it")
+    back = actions.add_parser("rollback", help="make an earlier champion serve again")
+    back.add_argument("--to", metavar="ID", help="which (default: the champion before)")
+    back.add_argument("--reason", required=True, help="why")
+
+
+def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
+    """List, show, promote or roll back; prints JSON."""
+    from ml_pipeline.wiring import open_store
+
+    settings = config.load_settings(commands.path_or_none(args.config))
+    store = open_store(config.load_store_settings(args.local))
+    try:
+        result = _act(store, args, settings.model_name, now=now, new_id=new_id)
+    finally:
+        store.close()
+    commands.print_json(result)
+    return 0
+
+
+def _act(
+    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
+) -> dict[str, Any]:
+    if args.action == "list":
+        return {"models": [as_json(m) for m in store.list_models(model_name=model_name)]}
+    if args.action == "show":
+        model = store.get_model(model_name, args.model_id)
+        events = store.promotion_events(model_name=model_name)
+        return as_json(model) | {
+            "history": [_event_json(e) for e in events if e.to_model_id == model.model_id]
+        }
+    if args.action == "promote":
+        return _promote(store, args, model_name, now=now, new_id=new_id)
+    return _rollback(store, args, model_name, now=now, new_id=new_id)
+
+
+def _promote(
+    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
+) -> dict[str, Any]:
+    target = store.get_model(model_name, args.model_id)
+    champion = store.champion(model_name=model_name)
+    if champion is not None and champion.model_id == target.model_id:
+        raise PromotionRefused(f"{target.model_id} is champion already.")
+    if args.force and not args.reason:
+        raise PromotionRefused("--force needs a --reason; it is kept in the history.")
+    if target.state is not ModelState.AWAITING and not args.force:
+        raise PromotionRefused(
+            f"{target.model_id} is {target.state}, not awaiting approval.",
+            hint="Add --force and a --reason to promote it all the same.",
+        )
+    promoted = change_champion(
+        store,
+        target=target,
+        expected=None if champion is None else champion.model_id,
+        kind=PromotionKind.PROMOTION,
+        reason=args.reason or "approved by a person",
+        actor="person",
+        now=now,
+        event_id=new_id,
+        verdict={"forced": args.force},
+    )
+    return as_json(promoted)
+
+
+def _rollback(
+    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
+) -> dict[str, Any]:
+    champion = store.champion(model_name=model_name)
+    if champion is None:
+        raise PromotionRefused("There is no champion to roll back from.")
+    target_id = args.to or _champion_before(store, champion)
+    if target_id == champion.model_id:
+        raise PromotionRefused(f"{target_id} is champion already.")
+    rolled_back = change_champion(
+        store,
+        target=store.get_model(model_name, target_id),
+        expected=champion.model_id,
+        kind=PromotionKind.ROLLBACK,
+        reason=args.reason,
+        actor="person",
+        now=now,
+        event_id=new_id,
+    )
+    return as_json(rolled_back)
+
+
+def _champion_before(store: Store, champion: ModelVersion) -> str:
+    for event in store.promotion_events(model_name=champion.model_name):
+        if event.to_model_id == champion.model_id and event.from_model_id is not None:
+            return event.from_model_id
+    raise PromotionRefused(
+        f"{champion.model_id} is the first champion: there is none before it.",
+        hint="Name one of `models list` with --to.",
+    )
+
+
+def as_json(model: ModelVersion) -> dict[str, Any]:
+    """A registered model as plain JSON values."""
+    return {
+        "model_id": model.model_id,
+        "model_name": model.model_name,
+        "state": str(model.state),
+        "algorithm": model.algorithm,
+        "created_at": model.created_at.isoformat(),
+        "parent_id": model.parent_id,
+        "anchor_id": model.anchor_id,
+        "run_id": model.run_id,
+        "confidence_threshold": model.confidence_threshold,
+        "artifact_path": f"{model.artifact.bucket}/{model.artifact.path}",
+        "artifact_digest": model.artifact.digest,
+        "metrics": dict(model.metrics),
+        "library_versions": dict(model.library_versions),
+    }
+
+
+def _event_json(event: PromotionEvent) -> dict[str, Any]:
+    return {
+        "at": event.created_at.isoformat(),
+        "kind": str(event.kind),
+        "from": event.from_model_id,
+        "actor": event.actor,
+        "reason": event.reason,
+        "run_id": event.run_id,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main(
+        "models",
+        __doc__,
+        add_arguments,
+        lambda args: run(args, now=datetime.now(UTC), new_id=str(uuid4())),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

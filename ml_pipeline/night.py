@@ -1,0 +1,449 @@
+"""What happens inside a run: load, decide whether to train, train, judge, register, promote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ml_pipeline import judging, model_registry
+from ml_pipeline.config import Settings
+from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
+from ml_pipeline.domain import (
+    LookbackWindow,
+    ModelState,
+    ModelVersion,
+    Outcome,
+    PromotionKind,
+    RetrainingRun,
+    day_start,
+)
+from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path
+from ml_pipeline.store import Store
+from ml_pipeline.strategies import Evidence
+from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
+
+log = logging.getLogger("auto_reinforcement")
+
+MIN_LABELLED_ROWS = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skip:
+    """The run had nothing to do."""
+
+    outcome: Outcome
+    reason: str
+    champion_id: str | None
+    dataset_size: int
+    details: Mapping[str, Any]
+
+    def run_fields(self) -> dict[str, Any]:
+        """What the run row says."""
+        return {
+            "outcome": self.outcome,
+            "outcome_reason": self.reason,
+            "champion_id": self.champion_id,
+            "dataset_size": self.dataset_size,
+            "details": self.details,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightResult:
+    """The run trained a challenger and judged it."""
+
+    outcome: Outcome
+    reason: str
+    champion_id: str | None
+    challenger_id: str
+    dataset_size: int
+    training_rows: int
+    metrics: Mapping[str, float]
+    training_digest: str
+    holdout_digest: str
+    details: Mapping[str, Any]
+
+    def run_fields(self) -> dict[str, Any]:
+        """What the run row says."""
+        return {
+            "outcome": self.outcome,
+            "outcome_reason": self.reason,
+            **{name: getattr(self, name) for name in (
+                "champion_id", "challenger_id", "dataset_size", "training_rows",
+                "metrics", "training_digest", "holdout_digest", "details",
+            )},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where the model stands before the night: who serves, where its line goes on."""
+
+    champion: ModelVersion | None
+    head: ModelVersion | None
+    held: str | None
+
+    @property
+    def champion_id(self) -> str | None:
+        """Id of the serving model."""
+        return None if self.champion is None else self.champion.model_id
+
+    @property
+    def settled_night(self) -> int | None:
+        """The last day of which the line has taken in everything."""
+        return None if self.head is None else self.head.lineage.get("settled_night")
+
+
+@dataclass(kw_only=True, slots=True)
+class Attempt:
+    """One attempt at a night; `stage` says what it is doing, for the record of a failure."""
+
+    store: Store
+    settings: Settings
+    run: RetrainingRun
+    folder: Path
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    dry_run: bool
+    stage: str = "starting"
+    loaded: LoadedLog | None = None
+    standing: Standing | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> NightResult | Skip:
+        """Do the night. Raises PipelineError for every fault it knows."""
+        self._enter("reading the registry")
+        standing = self.standing = self._stand()
+        self._enter("loading the evaluation log")
+        loaded = self.loaded = self._load(standing)
+        skip = self._why_not(standing, loaded)
+        if skip is not None:
+            return skip
+        self._enter("training")
+        model_id = self._model_id()
+        answer = self._train(standing, loaded, model_id)
+        self._enter("judging")
+        evidence = Evidence.load(answer.evidence_path)
+        verdict = judging.judge(
+            evidence,
+            answer.result,
+            self.settings,
+            judging.Bench(
+                champion_id=standing.champion_id,
+                today=self.run.started_at.date(),
+                held=standing.held,
+            ),
+        )
+        self._enter("registering")
+        champion_id = self._register(standing, answer, verdict, model_id)
+        return NightResult(
+            outcome=verdict.decision.outcome,
+            reason=verdict.decision.sentence,
+            champion_id=champion_id,
+            challenger_id=model_id,
+            dataset_size=len(loaded.errors),
+            training_rows=answer.result["training_rows"],
+            metrics=verdict.challenger.summary(),
+            training_digest=answer.result["training_digest"],
+            holdout_digest=verdict.holdout_digest,
+            details=self._details(loaded)
+            | {
+                "decision": verdict.decision.as_json(),
+                "challenger_metrics": verdict.challenger.summary(),
+                "champion_metrics": {} if verdict.champion is None else verdict.champion.summary(),
+                "holdout_rows": verdict.challenger.rows,
+                "ignored": answer.result["ignored"],
+            },
+        )
+
+    def known_fields(self) -> dict[str, Any]:
+        """What a failed run can say of itself."""
+        fields: dict[str, Any] = {}
+        if self.standing is not None:
+            fields["champion_id"] = self.standing.champion_id
+        if self.loaded is not None:
+            fields |= {
+                "dataset_size": len(self.loaded.errors),
+                "details": self._details(self.loaded),
+            }
+        return fields
+
+    def _enter(self, stage: str) -> None:
+        self.stage = stage
+        log.info("Now %s", stage)
+        self._beat()
+
+    def _beat(self) -> None:
+        if not self.dry_run:
+            self.store.heartbeat(self.run.run_id, now=self.clock())
+
+    # ------------------------------------------------------------------------------ loading
+
+    def _stand(self) -> Standing:
+        champion = self.store.champion(model_name=self.settings.model_name)
+        if champion is None:
+            return Standing(champion=None, head=None, held=None)
+        rollback = model_registry.is_rolled_back(self.store, champion)
+        held = None
+        if rollback is not None:
+            held = (
+                f"{rollback.actor} rolled back to {champion.model_id} on "
+                f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}): a person has to approve "
+                "what serves next, with `models promote ID`."
+            )
+        return Standing(
+            champion=champion, head=model_registry.line_head(self.store, champion), held=held
+        )
+
+    def _load(self, standing: Standing) -> LoadedLog:
+        request = LogRequest(
+            now=self.run.started_at,
+            window=LookbackWindow.ending(self.run.started_at, days=self.settings.run.lookback_days),
+            learn_from=_day_after(standing.settled_night),
+            model_ids=self._current_models(standing),
+            count_from=self._line_start(standing),
+        )
+        loaded = load_log(self.store, self.settings, request, self.folder)
+        if standing.head is None or not _has_late_rows(standing.head, loaded):
+            return loaded
+        return self._load_again(standing, request, loaded)
+
+    def _load_again(self, standing: Standing, request: LogRequest, loaded: LoadedLog) -> LoadedLog:
+        """Rows of settled days turned up: take the line up again from its anchor."""
+        if standing.champion is None:
+            return loaded
+        log.warning("Rows of days already learned have arrived: rebuilding the line")
+        self.notes["rebuilt"] = True
+        anchor = self.store.get_model(self.settings.model_name, standing.champion.anchor_id)
+        rebuilt = Standing(champion=standing.champion, head=anchor, held=standing.held)
+        self.standing = rebuilt
+        again = LogRequest(
+            now=request.now,
+            window=request.window,
+            learn_from=_day_after(rebuilt.settled_night),
+            model_ids=request.model_ids,
+            count_from=request.count_from,
+        )
+        return load_log(self.store, self.settings, again, self.folder)
+
+    def _current_models(self, standing: Standing) -> tuple[str, ...] | None:
+        """Whose errors count: the serving line's. Without a champion, anybody's do."""
+        if standing.champion is None:
+            return None
+        line = self.store.list_models(
+            model_name=self.settings.model_name, anchor_id=standing.champion.anchor_id
+        )
+        return tuple({standing.champion.model_id, *(model.model_id for model in line)})
+
+    def _line_start(self, standing: Standing) -> datetime | None:
+        first = None if standing.head is None else standing.head.lineage.get("first_night")
+        return None if first is None else day_start(date.fromordinal(first))
+
+    # ------------------------------------------------------------------------------ trigger
+
+    def _why_not(self, standing: Standing, loaded: LoadedLog) -> Skip | None:
+        """A skip with its sentence, or None when there is something to learn."""
+        run = self.settings.run
+        errors, rows = len(loaded.errors), len(loaded.labelled)
+        fresh = loaded.fresh_rows(self._learned_ids(standing))
+        found = (
+            f"{errors} confident errors (over {run.confidence_threshold:g}, in the last "
+            f"{run.lookback_days:g} days)"
+        )
+        outcome, reason = Outcome.SKIPPED_INSUFFICIENT_ERRORS, ""
+        if run.trigger == "errors" and errors < run.min_error_samples:
+            reason = (
+                f"{found}, {run.min_error_samples} are needed. {fresh} new labelled rows are "
+                "waiting; run.trigger: labels learns from them without errors."
+            )
+        elif run.trigger == "labels" and fresh < MIN_LABELLED_ROWS:
+            outcome = Outcome.SKIPPED_NO_NEW_DATA
+            reason = f"{fresh} new labelled rows, {MIN_LABELLED_ROWS} are needed; {found}."
+        elif fresh == 0:
+            outcome = Outcome.SKIPPED_NO_NEW_DATA
+            reason = f"{found}, but no labelled row that has not been learned already."
+        elif standing.champion is None and rows < self.settings.training.min_training_samples:
+            reason = (
+                f"There is no champion yet, and {rows} labelled rows are too few for a first one "
+                f"({self.settings.training.min_training_samples}). Register one trained elsewhere "
+                "or wait for more outcomes."
+            )
+        if not reason:
+            log.info("%s; %d new labelled rows to learn", found, fresh)
+            return None
+        return Skip(
+            outcome=outcome,
+            reason=reason,
+            champion_id=standing.champion_id,
+            dataset_size=errors,
+            details=self._details(loaded) | {"waiting_rows": fresh},
+        )
+
+    def _learned_ids(self, standing: Standing) -> frozenset[str]:
+        if standing.head is None:
+            return frozenset()
+        return frozenset(standing.head.lineage.get("open_event_ids", ()))
+
+    def _details(self, loaded: LoadedLog) -> dict[str, Any]:
+        return {
+            "load_report": loaded.report.as_json(),
+            "dataset_path": str(loaded.errors_path),
+            "training_path": str(loaded.labelled_path),
+            **self.notes,
+        }
+
+    # ----------------------------------------------------------------------------- training
+
+    def _model_id(self) -> str:
+        strategy = self.settings.training.strategy
+        return f"{strategy}-{self.run.started_at:%Y%m%d-%H%M%S}-{self.run.run_id[:8]}"
+
+    def _train(self, standing: Standing, loaded: LoadedLog, model_id: str) -> TrainerAnswer:
+        job = TrainingJob(
+            dataset=loaded.labelled_path,
+            folder=self.folder,
+            model_id=model_id,
+            settings=self.settings,
+            today=self.run.started_at.astimezone(UTC).date().isoformat(),
+            head=self._fetch(standing.head),
+            champion=self._fetch(standing.champion),
+        )
+        return run_trainer(job, heartbeat=self._beat)
+
+    def _fetch(self, version: ModelVersion | None) -> ModelFile | None:
+        if version is None:
+            return None
+        path = model_registry.fetch_model(self.store, version, self.folder)
+        return ModelFile(version=version, path=path)
+
+    # -------------------------------------------------------------------------- registering
+
+    def _register(
+        self,
+        standing: Standing,
+        answer: TrainerAnswer,
+        verdict: judging.Verdict,
+        model_id: str,
+    ) -> str | None:
+        """Store bytes, row and promotion in this order; return who serves afterwards."""
+        outcome = verdict.decision.outcome
+        if self.dry_run:
+            return model_id if outcome is Outcome.PROMOTED else standing.champion_id
+        version = self._version(standing, answer, verdict, model_id)
+        self.store.register(version)
+        if outcome is Outcome.PROMOTED:
+            self._enter("promoting")
+            model_registry.change_champion(
+                self.store,
+                target=version,
+                expected=standing.champion_id,
+                kind=PromotionKind.PROMOTION,
+                reason=verdict.decision.sentence,
+                actor="gate",
+                now=self.clock(),
+                event_id=self.new_id(),
+                run_id=self.run.run_id,
+                sample=Sample.load(answer.sample_path),
+                verdict=verdict.decision.as_json(),
+            )
+            return model_id
+        return self._step_back(standing, answer, verdict)
+
+    def _step_back(
+        self, standing: Standing, answer: TrainerAnswer, verdict: judging.Verdict
+    ) -> str | None:
+        """When the guard rejects the live line, its anchor serves instead."""
+        champion = standing.champion
+        steps_back = (
+            champion is not None
+            and verdict.decision.outcome is Outcome.REJECTED
+            and "line" in answer.result
+            and self.settings.promotion.policy == "guarded"
+            and standing.held is None
+            and champion.anchor_id != champion.model_id
+        )
+        if champion is None or not steps_back:
+            return standing.champion_id
+        self._enter("letting the anchor serve")
+        anchor = self.store.get_model(champion.model_name, champion.anchor_id)
+        model_registry.change_champion(
+            self.store,
+            target=anchor,
+            expected=champion.model_id,
+            kind=PromotionKind.DEMOTION,
+            reason=verdict.decision.sentence,
+            actor="gate",
+            now=self.clock(),
+            event_id=self.new_id(),
+            run_id=self.run.run_id,
+            verdict=verdict.decision.as_json(),
+        )
+        return anchor.model_id
+
+    def _version(
+        self,
+        standing: Standing,
+        answer: TrainerAnswer,
+        verdict: judging.Verdict,
+        model_id: str,
+    ) -> ModelVersion:
+        result = answer.result
+        is_line = "line" in result and standing.champion is not None
+        ref = self.store.put(
+            MODEL_BUCKET, artifact_path(self.settings.model_name, model_id), answer.model_path
+        )
+        states = {
+            Outcome.PROMOTED: ModelState.CANDIDATE,
+            Outcome.AWAITING_APPROVAL: ModelState.AWAITING,
+            Outcome.REJECTED: ModelState.SHADOW if is_line else ModelState.RETIRED,
+        }
+        return ModelVersion(
+            model_name=self.settings.model_name,
+            model_id=model_id,
+            algorithm=result["algorithm"],
+            artifact=ref,
+            created_at=self.clock(),
+            state=states[verdict.decision.outcome],
+            anchor_id=standing.champion.anchor_id
+            if is_line and standing.champion is not None
+            else model_id,
+            parent_id=None if standing.head is None else standing.head.model_id,
+            run_id=self.run.run_id,
+            confidence_threshold=self.settings.prediction.min_confidence_threshold,
+            metrics=verdict.challenger.summary(),
+            lineage=self._lineage(result),
+            library_versions=result["library_versions"],
+        )
+
+    def _lineage(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        lineage = {
+            name: result.get(name) for name in ("settled_night", "first_night", "open_event_ids")
+        }
+        first, settled = lineage["first_night"], lineage["settled_night"]
+        if self.loaded is not None and first is not None and settled is not None:
+            days = self.loaded.labelled_by_day
+            lineage["log_rows"] = sum(
+                count for day, count in days.items() if first <= day.toordinal() <= settled
+            )
+            lineage["first_night_rows"] = days.get(date.fromordinal(first), 0)
+        return lineage
+
+
+def _day_after(night: int | None) -> datetime | None:
+    return None if night is None else day_start(date.fromordinal(night) + timedelta(days=1))
+
+
+def _has_late_rows(head: ModelVersion, loaded: LoadedLog) -> bool:
+    """Whether the log holds more rows of settled days than it did when they were learned."""
+    first, settled = head.lineage.get("first_night"), head.lineage.get("settled_night")
+    learned = head.lineage.get("log_rows")
+    if first is None or settled is None or learned is None:
+        return False
+    days = {day.toordinal(): count for day, count in loaded.labelled_by_day.items()}
+    found: int = sum(count for day, count in days.items() if first <= day <= settled)
+    is_whole = days.get(first, 0) >= head.lineage.get("first_night_rows", 0)
+    return found > int(learned) and bool(is_whole)

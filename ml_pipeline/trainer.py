@@ -1,0 +1,146 @@
+"""The trainer as a child process: limits, heartbeats while it works, and its answer as a record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_pipeline
+from ml_pipeline.config import Settings, child_environment
+from ml_pipeline.domain import ModelVersion
+from ml_pipeline.errors import TrainingError
+from ml_pipeline.train_model import RESULT_FILE, SAMPLE_FILE
+
+log = logging.getLogger("trainer")
+
+BEAT_SECONDS = 20.0
+SHOWN_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFile:
+    """A fetched model and the digest it must have."""
+
+    version: ModelVersion
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingJob:
+    """What the trainer is asked: rows to learn, and the models they are learned on top of.
+
+    Without a `head` a base is trained from scratch.
+    """
+
+    dataset: Path
+    folder: Path
+    model_id: str
+    settings: Settings
+    today: str
+    head: ModelFile | None = None
+    champion: ModelFile | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerAnswer:
+    """What `train` wrote: its JSON and where its files stand."""
+
+    result: Mapping[str, Any]
+    model_path: Path
+    evidence_path: Path
+    sample_path: Path
+
+
+def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAnswer:
+    """Run `train` as a child process under the config's limits.
+
+    Raises TrainingError with the child's own words when it fails, hangs or is killed.
+    """
+    config_path = job.folder / "settings.yaml"
+    config_path.write_text(job.settings.as_yaml(), encoding="utf-8")
+    with (job.folder / "trainer.log").open("w+", encoding="utf-8") as story:
+        code = _wait(_start(job, config_path, story), job.settings, heartbeat)
+        story.seek(0)
+        told = story.read()
+    for line in told.splitlines():
+        log.info("trainer: %s", line)
+    if code != 0:
+        raise TrainingError(_complaint(code, told))
+    folder = job.folder / "trained" / job.model_id
+    result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return TrainerAnswer(
+        result=result,
+        model_path=job.folder / result["model_path"],
+        evidence_path=job.folder / result["evidence_path"],
+        sample_path=folder / SAMPLE_FILE,
+    )
+
+
+def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+    arguments = {
+        "dataset": job.dataset.resolve(),
+        "config": config_path.resolve(),
+        "output_dir": "trained",
+        "model_id": job.model_id,
+        "today": job.today,
+        "memory_limit_mb": job.settings.training.memory_limit_mb,
+    }
+    if job.head is not None:
+        arguments |= {
+            "fine_tune": "true",
+            "model_path": job.head.path.resolve(),
+            "model_digest": job.head.version.artifact.digest,
+        }
+    if job.champion is not None:
+        arguments |= {
+            "champion_path": job.champion.path.resolve(),
+            "champion_digest": job.champion.version.artifact.digest,
+            "champion_id": job.champion.version.model_id,
+        }
+    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    environment = child_environment()
+    home = str(Path(ml_pipeline.__file__).resolve().parent.parent)
+    environment["PYTHONPATH"] = home
+    return subprocess.Popen(
+        [sys.executable, "-m", "ml_pipeline.train_model", *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=story,
+        stdin=subprocess.DEVNULL,
+        cwd=job.folder,
+        env=environment,
+        text=True,
+    )
+
+
+def _wait(child: subprocess.Popen[str], settings: Settings, heartbeat: Callable[[], None]) -> int:
+    left = settings.training.time_limit_s
+    try:
+        while True:
+            try:
+                return child.wait(timeout=min(BEAT_SECONDS, left))
+            except subprocess.TimeoutExpired:
+                left -= BEAT_SECONDS
+                if left <= 0:
+                    limit = settings.training.time_limit_s
+                    raise TrainingError(
+                        f"Training ran past its time limit of {limit:g} s and was stopped.",
+                        hint="Raise training.time_limit_s or train on less.",
+                    ) from None
+                heartbeat()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+def _complaint(code: int, told: str) -> str:
+    words = told.strip()[-SHOWN_CHARACTERS:] or "it said nothing"
+    if code < 0:
+        return f"The trainer was killed by signal {-code} (out of memory?): {words}"
+    return f"The trainer stopped with exit code {code}: {words}"
