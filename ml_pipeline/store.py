@@ -12,7 +12,8 @@ Promises, each a test in `tests/contract`:
 - Finished runs refuse writes (`AlreadyFinished`), except the very same write again.
 - At most one run per model name is running; the store decides, not the caller.
 - A request has exactly one claimer at a time. It is claimable when it is pending, or when its
-  lease has run out and attempts are left. Releasing resets its lease and leaves its attempts.
+  lease has run out; `release_stale` fails the ones whose attempts are used up, so it is called
+  first. Releasing resets the lease and leaves the attempts.
 - At most one model per model name is champion. Promotion is compare-and-swap on the champion
   the caller saw (`PromotionRefused` otherwise), and leaves an event row.
 - Artifacts are immutable: `put` of other bytes under a known path is refused, `fetch` verifies

@@ -1,0 +1,286 @@
+"""The evaluation log of the embedded store: frames to rows and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype
+
+from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
+from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.local_database import Connection, Database
+from ml_pipeline.local_tables import Row, time_text
+
+EVENT_CHUNK: Final = 50_000
+_WRITTEN_EVENT_COLUMNS = (
+    "event_id",
+    "timestamp",
+    "event_type",
+    "model_name",
+    "model_id",
+    "match_id",
+    "prediction",
+    "confidence",
+    "features",
+    "metadata",
+    "actual_result",
+    "evaluated_at",
+)
+_EVENT_TIMES = ("timestamp", "evaluated_at")
+_EVENT_NUMBERS = ("confidence", "accuracy")
+_EVENT_FACTS = ("timestamp", "model_name", "model_id", "match_id", "prediction", "confidence")
+
+_EVENTS = ", ".join(EVENT_COLUMNS)
+_INSERT_EVENT = (
+    f"INSERT INTO evaluation_log ({', '.join(_WRITTEN_EVENT_COLUMNS)}) "  # noqa: S608 - constants
+    f"VALUES (:{', :'.join(_WRITTEN_EVENT_COLUMNS)}) ON CONFLICT (event_id) DO NOTHING"
+)
+_SET_OUTCOME = (
+    "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at "
+    "WHERE event_id = :event_id"
+)
+_KNOWN_EVENTS = "SELECT * FROM evaluation_log WHERE event_id IN (SELECT value FROM json_each(:ids))"
+_IN_WINDOW = "model_name = :model_name AND known_at >= :start AND known_at < :end"
+# The conditions of the partial indexes stand here word for word, else SQLite does not use them.
+_LABELLED = (
+    f"SELECT {_EVENTS}, known_at FROM evaluation_log "  # noqa: S608 - constants
+    f"WHERE actual_result IS NOT NULL AND {_IN_WINDOW}"
+)
+_PENDING = (
+    f"SELECT {_EVENTS}, known_at FROM evaluation_log "  # noqa: S608 - constants
+    f"WHERE actual_result IS NULL AND {_IN_WINDOW}"
+)
+_IN_ORDER = "ORDER BY known_at, event_id"
+ERROR_SAMPLES = (
+    f"SELECT {_EVENTS} FROM evaluation_log "  # noqa: S608 - constants
+    f"WHERE accuracy = 0.0 AND prediction <> '{UNCERTAIN}' AND {_IN_WINDOW} "
+    "AND confidence > :threshold "
+    "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models))) "
+    f"{_IN_ORDER}"
+)
+_LABELLED_PER_DAY = (
+    "SELECT substr(known_at, 1, 10) AS day, count(*) AS events FROM evaluation_log "  # noqa: S608
+    f"WHERE actual_result IS NOT NULL AND {_IN_WINDOW} GROUP BY 1"
+)
+
+
+def _texts(column: pd.Series[Any]) -> list[str | None]:
+    missing = column.isna()
+    kind = "empty" if missing.all() else infer_dtype(column, skipna=True)
+    if kind not in {"string", "empty"}:
+        message = f"Events cannot be stored: {column.name} holds {kind} values, not text."
+        raise StoreRefused(message)
+    texts = column.astype(object).to_numpy(copy=True)
+    texts[missing.to_numpy()] = None
+    return list(texts)
+
+
+def _numbers(column: pd.Series[Any]) -> list[float | None]:
+    try:
+        numbers = column.astype("float64").tolist()
+    except (TypeError, ValueError) as error:
+        message = f"Events cannot be stored: {column.name} is not a number everywhere ({error})."
+        raise StoreRefused(message) from error
+    return [None if number != number else number for number in numbers]  # noqa: PLR0124 - NaN
+
+
+def _time_texts(column: pd.Series[Any]) -> list[str | None]:
+    if not isinstance(column.dtype, pd.DatetimeTZDtype):
+        for moment in column[column.notna()]:
+            if not isinstance(moment, datetime) or moment.tzinfo is None:
+                message = f"Events cannot be stored: {column.name} {moment!r} carries no time zone."
+                raise StoreRefused(message)
+        column = pd.to_datetime(column, utc=True)
+    plain = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
+    texts = np.datetime_as_string(plain, unit="us").tolist()
+    return [None if text == "NaT" else f"{text}+00:00" for text in texts]
+
+
+def _written(frame: pd.DataFrame, name: str) -> Sequence[object]:
+    if name not in frame.columns:
+        return ["prediction" if name == "event_type" else None] * len(frame)
+    if name in _EVENT_TIMES:
+        return _time_texts(frame[name])
+    if name in _EVENT_NUMBERS:
+        return _numbers(frame[name])
+    return _texts(frame[name])
+
+
+def _event_rows(frame: pd.DataFrame, size: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows to write, `size` at a time. Without an outcome there is no `evaluated_at`."""
+    for start in range(0, len(frame), size):
+        part = frame.iloc[start : start + size]
+        columns = [_written(part, name) for name in _WRITTEN_EVENT_COLUMNS]
+        rows = [
+            dict(zip(_WRITTEN_EVENT_COLUMNS, values, strict=True))
+            for values in zip(*columns, strict=True)
+        ]
+        for row in rows:
+            if row["actual_result"] is None:
+                row["evaluated_at"] = None
+        yield rows
+
+
+def _differs(given: object, known: object) -> bool:
+    return given is not None and given != known
+
+
+def _contradicts(row: Row, stored: Row) -> bool:
+    """Whether an event says something else than the stored one. What is missing says nothing."""
+    if any(_differs(row[name], stored[name]) for name in _EVENT_FACTS):
+        return True
+    if stored["actual_result"] is not None and _differs(
+        row["actual_result"], stored["actual_result"]
+    ):
+        return True
+    given, known = row["features"], stored["features"]
+    return _differs(given, known) and (known is None or json.loads(given) != json.loads(known))
+
+
+def _event_frame(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """Rows that begin with `EVENT_COLUMNS` as a frame."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(EVENT_COLUMNS)
+    return pd.DataFrame(
+        {name: _read(name, columns[place]) for place, name in enumerate(EVENT_COLUMNS)}
+    )
+
+
+def _read(name: str, values: Sequence[Any]) -> pd.Series[Any]:
+    if name in _EVENT_NUMBERS:
+        return pd.Series(values, dtype="float64")
+    if name in _EVENT_TIMES:
+        # numpy reads ISO 8601 several times faster than pandas, but refuses a zone.
+        plain = np.array([None if text is None else text[:26] for text in values], "datetime64[us]")
+        return pd.Series(plain).dt.tz_localize("UTC")
+    return pd.Series(values, dtype=object)
+
+
+def events_query(*, labelled_only: bool) -> str:
+    """The statement of `read_events`; each half comes in order from its own index."""
+    query = _LABELLED if labelled_only else f"{_LABELLED} UNION ALL {_PENDING}"
+    return f"{query} {_IN_ORDER}"
+
+
+def _within(window: LookbackWindow, model_name: str) -> dict[str, object]:
+    start, end = time_text(window.start), time_text(window.end)
+    return {"model_name": model_name, "start": start, "end": end}
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""  # noqa: PLR2004
+    return ", ".join(sorted(ids)[:5]) + more
+
+
+def _settle_known(db: Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Take the outcomes that rows bring for known events; return the ids that contradict."""
+    ids = json.dumps([row["event_id"] for row in rows])
+    stored = {row["event_id"]: dict(row) for row in db.execute(_KNOWN_EVENTS, {"ids": ids})}
+    refused, outcomes = [], []
+    for row in rows:
+        known = stored[row["event_id"]]
+        if _contradicts(row, known):
+            refused.append(row["event_id"])
+        elif known["actual_result"] is None and row["actual_result"] is not None:
+            known["actual_result"] = row["actual_result"]
+            outcomes.append(row)
+    db.executemany(_SET_OUTCOME, outcomes)
+    return refused
+
+
+def _check_outcomes(outcomes: Mapping[str, str], known: Mapping[str, str | None]) -> None:
+    unknown = [event_id for event_id in outcomes if event_id not in known]
+    if unknown:
+        message = f"There are no events {_some(unknown)}; no outcome was recorded."
+        raise NotFound(message)
+    other = [name for name, label in outcomes.items() if known[name] not in {None, label}]
+    if other:
+        message = f"Another outcome stands for {_some(other)}; no outcome was recorded."
+        raise StoreRefused(message)
+
+
+class LocalLog:
+    """`EvaluationLog` on one table."""
+
+    _database: Database
+
+    def append_events(self, events: pd.DataFrame) -> int:
+        """Add events; return how many were new."""
+        added, refused = 0, list[str]()
+        with self._database.writing() as db:
+            for rows in _event_rows(events, EVENT_CHUNK):
+                before = db.total_changes
+                db.executemany(_INSERT_EVENT, rows)
+                new = db.total_changes - before
+                added += new
+                if new < len(rows):
+                    refused += _settle_known(db, rows)
+            if refused:
+                message = f"Known events came with other content: {_some(refused)}."
+                raise StoreRefused(message, hint="Nothing was written.")
+        return added
+
+    def record_outcomes(self, outcomes: Mapping[str, str], *, evaluated_at: datetime) -> int:
+        """Set `actual_result` by event id; return how many were new."""
+        strange = [event_id for event_id, label in outcomes.items() if not isinstance(label, str)]
+        if strange:
+            message = f"Outcomes must be text: {_some(strange)}."
+            raise StoreRefused(message)
+        moment = time_text(evaluated_at)
+        with self._database.writing() as db:
+            ids = json.dumps(list(outcomes))
+            known = {
+                row["event_id"]: row["actual_result"]
+                for row in db.execute(_KNOWN_EVENTS, {"ids": ids})
+            }
+            _check_outcomes(outcomes, known)
+            new = [
+                {"event_id": event_id, "actual_result": label, "evaluated_at": moment}
+                for event_id, label in outcomes.items()
+                if known[event_id] is None
+            ]
+            db.executemany(_SET_OUTCOME, new)
+        return len(new)
+
+    def read_events(
+        self, window: LookbackWindow, *, model_name: str, labelled_only: bool = True
+    ) -> Iterator[pd.DataFrame]:
+        """Events of the window in order, in frames; one empty frame when there are none.
+
+        A statement reads one state of the database, so writers meanwhile change nothing.
+        """
+        with self._database.reading() as db:
+            cursor = db.execute(
+                events_query(labelled_only=labelled_only), _within(window, model_name)
+            )
+            rows = cursor.fetchmany(EVENT_CHUNK)
+            yield _event_frame(rows)
+            while rows := cursor.fetchmany(EVENT_CHUNK):
+                yield _event_frame(rows)
+
+    def read_error_samples(
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        model_ids: Sequence[str] | None,
+    ) -> pd.DataFrame:
+        """Labelled events that are wrong with confidence strictly over the threshold."""
+        values = {
+            **_within(window, model_name),
+            "threshold": float(confidence_threshold),
+            "models": None if model_ids is None else json.dumps(list(model_ids)),
+        }
+        with self._database.reading() as db:
+            return _event_frame(db.execute(ERROR_SAMPLES, values).fetchall())
+
+    def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
+        """Labelled events per UTC day of the time they became known."""
+        with self._database.reading() as db:
+            rows = db.execute(_LABELLED_PER_DAY, _within(window, model_name)).fetchall()
+        return {date.fromisoformat(row["day"]): row["events"] for row in rows}

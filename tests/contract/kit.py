@@ -1,0 +1,32 @@
+"""The conformance kit: every promise of `ml_pipeline.store` as a test.
+
+To hold an adapter to them, subclass `StoreContract` and override the fixture `open_store`: it
+returns a function that opens another handle on the same store, which starts empty.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ml_pipeline.store import Store
+from tests.contract.kit_artifacts import ArtifactShelfContract
+from tests.contract.kit_base import OpenStore
+from tests.contract.kit_log import EvaluationLogContract
+from tests.contract.kit_models import ModelShelfContract
+from tests.contract.kit_requests import RequestQueueContract
+from tests.contract.kit_runs import RunLedgerContract
+
+__all__ = ["OpenStore", "StoreContract"]
+
+
+class StoreContract(
+    EvaluationLogContract,
+    RunLedgerContract,
+    RequestQueueContract,
+    ArtifactShelfContract,
+    ModelShelfContract,
+):
+    """Every promise."""
+
+    def test_a_store_says_what_it_is(self, store: Store) -> None:
+        assert json.loads(json.dumps(dict(store.describe())))["kind"]

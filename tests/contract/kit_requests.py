@@ -1,0 +1,317 @@
+"""The conformance kit: promises about requests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ml_pipeline.domain import (
+    Priority,
+    RequestStatus,
+)
+from ml_pipeline.errors import (
+    AlreadyFinished,
+    NotFound,
+    StoreRefused,
+)
+from ml_pipeline.store import Store
+from tests.contract.kit_base import (
+    AWKWARD,
+    RACERS,
+    Call,
+    OpenStore,
+    StoreFixtures,
+    race,
+)
+from tests.support.factories import (
+    MODEL_NAME,
+    NOW,
+    make_id,
+    make_request,
+)
+
+LEASE = timedelta(minutes=30)
+
+
+class RequestQueueContract(StoreFixtures):
+    """Requests."""
+
+    @staticmethod
+    def claim(store: Store, run: int = 100, *, after: timedelta = timedelta(0), **more: Any) -> Any:  # noqa: ANN401
+        """Claim for the run with that number, `after` the start."""
+        return store.claim(
+            model_name=MODEL_NAME, run_id=make_id(run), now=NOW + after, lease=LEASE, **more
+        )
+
+    def test_a_submitted_request_comes_back_as_it_was(self, store: Store) -> None:
+        request = make_request(reason=AWKWARD, priority=Priority.HIGH)
+        assert store.submit(request) == request
+        assert store.get_request(request.request_id) == request
+        assert store.list_requests(model_name=MODEL_NAME) == [request]
+
+    def test_submitting_the_same_request_again_changes_nothing(self, store: Store) -> None:
+        store.submit(make_request())
+        claimed = self.claim(store)
+        assert store.submit(make_request()) == claimed
+        assert store.list_requests(model_name=MODEL_NAME) == [claimed]
+
+    def test_submitting_a_known_id_with_other_content_is_refused(self, store: Store) -> None:
+        store.submit(make_request())
+        with pytest.raises(StoreRefused):
+            store.submit(make_request(priority=Priority.HIGH))
+        assert store.list_requests(model_name=MODEL_NAME) == [make_request()]
+
+    def test_only_a_fresh_request_can_be_submitted(self, store: Store) -> None:
+        for change in (
+            {"status": RequestStatus.COMPLETED},
+            {"run_id": make_id(5)},
+            {"attempts": 1},
+            {"lease_until": NOW},
+        ):
+            with pytest.raises(StoreRefused):
+                store.submit(make_request(**change))
+        assert store.list_requests(model_name=MODEL_NAME) == []
+
+    def test_an_empty_queue_gives_none(self, store: Store) -> None:
+        assert self.claim(store) is None
+
+    def test_a_claim_is_written_down(self, store: Store) -> None:
+        store.submit(make_request())
+        claimed = self.claim(store)
+        assert claimed == make_request(
+            status=RequestStatus.PROCESSING,
+            run_id=make_id(100),
+            attempts=1,
+            claimed_at=NOW,
+            lease_until=NOW + LEASE,
+        )
+        assert store.get_request(make_id(1)) == claimed
+
+    def test_requests_are_served_by_priority_and_then_age(self, store: Store) -> None:
+        asked = [
+            (1, Priority.LOW, 0),
+            (2, Priority.NORMAL, 3),
+            (3, Priority.HIGH, 9),
+            (4, Priority.NORMAL, 2),
+            (5, Priority.HIGH, 8),
+        ]
+        for number, priority, minutes in asked:
+            at = NOW + timedelta(minutes=minutes)
+            store.submit(make_request(number, priority=priority, created_at=at))
+        served = [make_id(number) for number in (5, 3, 4, 2, 1)]
+        listed = store.list_requests(model_name=MODEL_NAME)
+        assert [request.request_id for request in listed] == served
+        assert [self.claim(store).request_id for _ in asked] == served
+        assert self.claim(store) is None
+
+    def test_one_request_can_be_asked_for(self, store: Store) -> None:
+        store.submit(make_request(1, priority=Priority.HIGH))
+        store.submit(make_request(2, priority=Priority.LOW))
+        assert self.claim(store, request_id=make_id(2)).request_id == make_id(2)
+        assert store.get_request(make_id(1)).status is RequestStatus.PENDING
+
+    def test_asking_again_for_a_request_that_the_run_holds_changes_nothing(
+        self, store: Store
+    ) -> None:
+        store.submit(make_request())
+        claimed = self.claim(store, request_id=make_id(1))
+        minute = timedelta(minutes=1)
+        assert self.claim(store, after=minute, request_id=make_id(1)) == claimed
+        assert store.get_request(make_id(1)) == claimed
+
+    def test_a_run_may_renew_its_own_lease_when_it_has_run_out(self, store: Store) -> None:
+        store.submit(make_request())
+        self.claim(store, request_id=make_id(1))
+        renewed = self.claim(store, after=LEASE, request_id=make_id(1))
+        assert (renewed.attempts, renewed.lease_until) == (2, NOW + 2 * LEASE)
+        assert store.get_request(make_id(1)) == renewed
+
+    def test_a_request_that_another_run_holds_is_none(self, store: Store) -> None:
+        store.submit(make_request())
+        claimed = self.claim(store, 100)
+        assert self.claim(store, 101, request_id=make_id(1)) is None
+        assert self.claim(store, 101) is None
+        assert store.get_request(make_id(1)) == claimed
+
+    def test_requests_of_other_models_are_not_claimed(self, store: Store) -> None:
+        store.submit(make_request(model_name="tennis"))
+        assert self.claim(store) is None
+        assert self.claim(store, request_id=make_id(1)) is None
+
+    def test_of_racing_claims_exactly_one_wins(self, store: Store, open_store: OpenStore) -> None:
+        store.submit(make_request())
+        got = race(open_store, lambda handle, number: self.claim(handle, 100 + number))
+        winners = [item for item in got if item is not None]
+        assert len(winners) == 1
+        assert store.get_request(make_id(1)) == winners[0]
+        assert winners[0].attempts == 1
+
+    def test_racing_claims_share_the_queue(self, store: Store, open_store: OpenStore) -> None:
+        for number in range(RACERS):
+            store.submit(make_request(number))
+        got = race(open_store, lambda handle, number: self.claim(handle, 100 + number))
+        assert sorted(item.request_id for item in got) == [make_id(n) for n in range(RACERS)]
+
+    def test_a_lease_that_has_run_out_is_claimable_and_keeps_its_attempts(
+        self, store: Store
+    ) -> None:
+        store.submit(make_request())
+        self.claim(store, 100)
+        assert self.claim(store, 101, after=LEASE - timedelta(microseconds=1)) is None
+        again = self.claim(store, 101, after=LEASE)
+        assert (again.run_id, again.attempts) == (make_id(101), 2)
+        assert again.lease_until == NOW + 2 * LEASE
+        with pytest.raises(StoreRefused):
+            store.complete(make_id(1), run_id=make_id(100), now=NOW + LEASE)
+
+    def test_a_completed_request_stays_completed(self, store: Store) -> None:
+        store.submit(make_request())
+        self.claim(store)
+        end = NOW + timedelta(minutes=9)
+        store.complete(make_id(1), run_id=make_id(100), now=end)
+        closed = store.get_request(make_id(1))
+        assert (closed.status, closed.processed_at) == (RequestStatus.COMPLETED, end)
+        assert (closed.run_id, closed.lease_until) == (make_id(100), None)
+        store.complete(make_id(1), run_id=make_id(100), now=end)
+        calls: tuple[Call, ...] = (
+            lambda: store.complete(make_id(1), run_id=make_id(101), now=end),
+            lambda: store.fail(make_id(1), run_id=make_id(100), now=end, reason="x"),
+            lambda: store.release(make_id(1), run_id=make_id(100), now=end),
+            lambda: store.cancel(make_id(1), now=end),
+        )
+        for call in calls:
+            with pytest.raises(AlreadyFinished):
+                call()
+        assert store.get_request(make_id(1)) == closed
+        assert self.claim(store, after=timedelta(days=9)) is None
+
+    def test_a_failed_request_says_why(self, store: Store) -> None:
+        store.submit(make_request())
+        self.claim(store)
+        for _ in range(2):
+            store.fail(make_id(1), run_id=make_id(100), now=NOW, reason=AWKWARD)
+        closed = store.get_request(make_id(1))
+        assert (closed.status, closed.error_message) == (RequestStatus.FAILED, AWKWARD)
+        with pytest.raises(AlreadyFinished):
+            store.complete(make_id(1), run_id=make_id(100), now=NOW)
+        assert store.get_request(make_id(1)) == closed
+
+    def test_only_the_holder_closes_or_releases(self, store: Store) -> None:
+        store.submit(make_request(1))
+        store.submit(make_request(2))
+        held = self.claim(store, 100, request_id=make_id(1))
+        calls: tuple[Call, ...] = (
+            lambda: store.complete(make_id(1), run_id=make_id(101), now=NOW),
+            lambda: store.fail(make_id(1), run_id=make_id(101), now=NOW, reason="x"),
+            lambda: store.release(make_id(1), run_id=make_id(101), now=NOW),
+            lambda: store.complete(make_id(2), run_id=make_id(100), now=NOW),
+        )
+        for call in calls:
+            with pytest.raises(StoreRefused):
+                call()
+        assert store.get_request(make_id(1)) == held
+        assert store.get_request(make_id(2)) == make_request(2)
+
+    def test_a_released_request_is_pending_again_and_keeps_its_attempts(self, store: Store) -> None:
+        store.submit(make_request())
+        self.claim(store)
+        for _ in range(2):
+            store.release(make_id(1), run_id=make_id(100), now=NOW)
+        assert store.get_request(make_id(1)) == make_request(attempts=1)
+        assert self.claim(store, 101).attempts == 2
+
+    def test_a_cancelled_request_is_never_claimed(self, store: Store) -> None:
+        store.submit(make_request())
+        cancelled = store.cancel(make_id(1), now=NOW)
+        assert cancelled.status is RequestStatus.CANCELLED
+        assert store.cancel(make_id(1), now=NOW + timedelta(hours=1)) == cancelled
+        assert store.get_request(make_id(1)) == cancelled
+        assert self.claim(store) is None
+        assert self.claim(store, request_id=make_id(1)) is None
+
+    def test_a_request_in_work_cannot_be_cancelled(self, store: Store) -> None:
+        store.submit(make_request())
+        claimed = self.claim(store)
+        with pytest.raises(AlreadyFinished):
+            store.cancel(make_id(1), now=NOW)
+        assert store.get_request(make_id(1)) == claimed
+
+    def test_of_a_racing_claim_and_cancel_one_wins(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
+        store.submit(make_request())
+
+        def act(handle: Store, number: int) -> Any:  # noqa: ANN401 - either answer
+            if number % 2:
+                return self.claim(handle, 100 + number)
+            return handle.cancel(make_id(1), now=NOW)
+
+        got = race(open_store, act)
+        final = store.get_request(make_id(1))
+        claims = [item for item in got[1::2] if item is not None]
+        if final.status is RequestStatus.CANCELLED:
+            assert claims == []
+            assert got[0::2] == [final] * (RACERS // 2)
+        else:
+            assert claims == [final]
+            assert all(isinstance(item, AlreadyFinished) for item in got[0::2])
+
+    def test_unknown_requests_are_not_found(self, store: Store) -> None:
+        run_id = make_id(100)
+        calls: tuple[Call, ...] = (
+            lambda: store.get_request(make_id(9)),
+            lambda: store.cancel(make_id(9), now=NOW),
+            lambda: store.complete(make_id(9), run_id=run_id, now=NOW),
+            lambda: store.fail(make_id(9), run_id=run_id, now=NOW, reason="x"),
+            lambda: store.release(make_id(9), run_id=run_id, now=NOW),
+            lambda: self.claim(store, request_id=make_id(9)),
+        )
+        for call in calls:
+            with pytest.raises(NotFound):
+                call()
+
+    def test_requests_are_listed_by_status(self, store: Store) -> None:
+        for number in (1, 2, 3):
+            store.submit(make_request(number))
+        claimed = self.claim(store)
+        pending = store.list_requests(model_name=MODEL_NAME, status=RequestStatus.PENDING)
+        assert pending == [make_request(2), make_request(3)]
+        held = store.list_requests(model_name=MODEL_NAME, status=RequestStatus.PROCESSING)
+        assert held == [claimed]
+        assert store.list_requests(model_name="tennis") == []
+
+    def test_stale_requests_return_to_the_queue(self, store: Store) -> None:
+        store.submit(make_request(1))
+        store.submit(make_request(2))
+        self.claim(store)
+        fresh = self.claim(store, after=timedelta(microseconds=1))
+        released = store.release_stale(model_name=MODEL_NAME, now=NOW + LEASE, max_attempts=3)
+        assert released == [make_request(1, attempts=1)]
+        assert store.get_request(make_id(1)) == make_request(1, attempts=1)
+        assert store.get_request(make_id(2)) == fresh
+        again = store.release_stale(model_name=MODEL_NAME, now=NOW + LEASE, max_attempts=3)
+        assert again == []
+
+    def test_worn_out_requests_fail_with_a_reason(self, store: Store) -> None:
+        store.submit(make_request())
+        self.claim(store, 100)
+        self.claim(store, 101, after=LEASE)
+        end = NOW + 2 * LEASE
+        (failed,) = store.release_stale(model_name=MODEL_NAME, now=end, max_attempts=2)
+        assert (failed.status, failed.attempts) == (RequestStatus.FAILED, 2)
+        assert failed.processed_at == end
+        assert failed.error_message
+        assert "2" in failed.error_message
+        assert store.get_request(make_id(1)) == failed
+        assert self.claim(store, 102, after=9 * LEASE) is None
+        with pytest.raises(AlreadyFinished):
+            store.complete(make_id(1), run_id=make_id(101), now=end)
+
+    def test_stale_requests_of_other_models_stay(self, store: Store) -> None:
+        store.submit(make_request())
+        held = self.claim(store)
+        later = NOW + 9 * LEASE
+        assert store.release_stale(model_name="tennis", now=later, max_attempts=1) == []
+        assert store.get_request(make_id(1)) == held
