@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import time
 import traceback
@@ -16,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from ml_pipeline import commands, config
+from ml_pipeline import commands, config, summary
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import (
     Failed,
@@ -40,6 +41,7 @@ from ml_pipeline.store import Store
 log = logging.getLogger("auto_reinforcement")
 
 ARTIFACT_BUCKET = "model-artifacts"
+KEPT_FOLDERS = 10
 Clock = Callable[[], datetime]
 
 
@@ -64,8 +66,7 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
     """
     run = _begin(store, order)
     started = time.monotonic()
-    folder = order.work_dir / run.run_id
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _run_folder(order.work_dir, run.run_id)
     requests: list[RetrainingRequest] = []
     attempt = Attempt(
         store=store,
@@ -98,10 +99,30 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
     return Trained(run=finished, result=answer)
 
 
+def _run_folder(work: Path, run_id: str) -> Path:
+    """The run's own folder; of earlier runs' folders the latest few are kept."""
+    folder = work / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = [path for path in work.iterdir() if _is_run_folder(path) and path != folder]
+    earlier.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in earlier[KEPT_FOLDERS:]:
+        shutil.rmtree(path, ignore_errors=True)
+    return folder
+
+
+def _is_run_folder(path: Path) -> bool:
+    try:
+        UUID(path.name)
+    except ValueError:
+        return False
+    return path.is_dir()
+
+
 def _begin(store: Store, order: Order) -> RetrainingRun:
     """Close what earlier crashes left, then take the model for this run."""
-    settings = order.settings
-    now = order.clock()
+    settings, now = order.settings, order.clock()
+    if not order.dry_run:
+        _close_leftovers(store, settings, now)
     waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
     source = order.source or (Source.MANUAL if waiting or order.request_id else Source.AUTO_DAILY)
     run = RetrainingRun(
@@ -112,11 +133,16 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
         started_at=now,
         heartbeat_at=now,
         fine_tune=settings.training.strategy in {"adaptive", "sgd"},
+        triggered_by=waiting[0].requested_by if waiting else None,
         config_digest=settings.digest(),
         git_sha=config.code_revision(),
     )
-    if order.dry_run:
-        return run
+    if not order.dry_run:
+        store.start_run(run)
+    return run
+
+
+def _close_leftovers(store: Store, settings: Settings, now: datetime) -> None:
     for stale in store.fail_stale_runs(
         model_name=settings.model_name,
         now=now,
@@ -127,8 +153,6 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
         model_name=settings.model_name, now=now, max_attempts=settings.run.request_max_attempts
     ):
         log.warning("Request %s is %s again", request.request_id, request.status)
-    store.start_run(run)
-    return run
 
 
 def _claim_all(store: Store, order: Order, run: RetrainingRun) -> list[RetrainingRequest]:
@@ -304,6 +328,8 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         return 0
     finally:
         store.close()
+    if sys.stderr.isatty():
+        summary.show(outcome.result, target=settings.data.target)
     commands.print_json(dict(outcome.result))
     return 1 if isinstance(outcome, Failed) else 0
 

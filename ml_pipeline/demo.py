@@ -12,9 +12,9 @@ import argparse
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -22,25 +22,18 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import artifacts, commands, config, model_registry
+from ml_pipeline import commands, config, summary
 from ml_pipeline.auto_reinforcement import Order, run_pass, work_dir
 from ml_pipeline.config import Settings, StoreSettings
 from ml_pipeline.datasets import Dataset, read_dataset
-from ml_pipeline.domain import (
-    EVENT_COLUMNS,
-    EventStatus,
-    Failed,
-    ModelState,
-    ModelVersion,
-    PromotionKind,
-    Source,
-)
+from ml_pipeline.domain import EVENT_COLUMNS, EventStatus, Failed, ModelVersion, Source
 from ml_pipeline.errors import ConfigError, PromotionRefused
-from ml_pipeline.evaluation import evaluate
-from ml_pipeline.model_registry import MODEL_BUCKET, artifact_path
-from ml_pipeline.promotion import judge_first
+from ml_pipeline.judging import Bench, judge
+from ml_pipeline.model_registry import load_model_version
+from ml_pipeline.registering import Registrar, standing_of
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Challenger, train_base
+from ml_pipeline.strategies import Evidence
+from ml_pipeline.trainer import TrainingJob, run_trainer
 from ml_pipeline.wiring import open_store
 
 log = logging.getLogger("demo")
@@ -64,22 +57,23 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
     cut = pd.Timestamp(now) - pd.Timedelta(weeks=WEEKS)
     past = data.take(np.flatnonzero((times < cut).to_numpy()))
     recent = data.take(np.flatnonzero((times >= cut).to_numpy()))
+    order = Order(
+        settings=settings,
+        work_dir=work_dir(settings, str(folder)),
+        source=Source.AUTO_DAILY,
+        clock=lambda: now,
+        new_id=new_id,
+    )
     store = open_store(StoreSettings(local_dir=str(folder)))
     try:
-        started = cut.to_pydatetime()
-        champion, model = _first_champion(store, settings, past, now=started, new_id=new_id)
+        at_first = replace(order, clock=cut.to_pydatetime)
+        champion, model = _first_champion(store, at_first, past)
         _serve(store, settings, champion, model, recent)
-        order = Order(
-            settings=settings,
-            work_dir=work_dir(settings, str(folder)),
-            source=Source.AUTO_DAILY,
-            clock=lambda: now,
-            new_id=new_id,
-        )
         outcome = run_pass(store, order)
     finally:
         store.close()
-    _show(dict(outcome.result), folder, now)
+    log.info("The clock stands at %s; everything is in %s", now.isoformat(), folder)
+    summary.show(outcome.result, target=settings.data.target)
     commands.print_json(dict(outcome.result))
     return 1 if isinstance(outcome, Failed) else 0
 
@@ -117,59 +111,37 @@ def _times(data: Dataset) -> pd.Series:
     return data.times
 
 
-def _first_champion(
-    store: Store,
-    settings: Settings,
-    past: Dataset,
-    *,
-    now: datetime,
-    new_id: Callable[[], str],
-) -> tuple[ModelVersion, Any]:
+def _first_champion(store: Store, order: Order, past: Dataset) -> tuple[ModelVersion, Any]:
     """Train a base on the past, judge it against the absolute floors, make it champion."""
-    challenger = train_base(past, settings, algorithm=settings.training.algorithm)
-    decision = judge_first(*_first_evidence(challenger, settings), settings.promotion)
-    if decision.outcome != "promoted":
-        raise PromotionRefused(f"The demo's first model was refused. {decision.sentence}")
-    model_id = f"{settings.training.algorithm.lower()}-{now:%Y%m%d}"
-    folder = work_dir(settings, store.describe()["directory"]) / "first"
+    settings, now = order.settings, order.clock()
+    folder = order.work_dir / "first"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.skops"
-    artifacts.save_model(challenger.model, path)
-    version = ModelVersion(
-        model_name=settings.model_name,
-        model_id=model_id,
-        algorithm=settings.training.algorithm,
-        artifact=store.put(MODEL_BUCKET, artifact_path(settings.model_name, model_id), path),
-        created_at=now,
-        state=ModelState.CANDIDATE,
-        anchor_id=model_id,
-        confidence_threshold=settings.prediction.min_confidence_threshold,
-        lineage={"settled_night": None, "first_night": None},
-        library_versions=artifacts.library_versions(),
+    dataset = folder / "past.csv"
+    past.frame.to_csv(dataset, index=False)
+    job = TrainingJob(
+        dataset=dataset,
+        folder=folder,
+        model_id=f"{settings.training.algorithm.lower()}-{now:%Y%m%d}",
+        settings=settings,
+        today=now.date().isoformat(),
     )
-    store.register(version)
-    promoted = model_registry.change_champion(
-        store,
-        target=version,
-        expected=None,
-        kind=PromotionKind.PROMOTION,
-        reason=decision.sentence,
-        actor="gate",
-        now=now,
-        event_id=new_id(),
-        verdict=decision.as_json(),
-    )
-    log.info("%s", decision.sentence)
-    return promoted, challenger.model
-
-
-def _first_evidence(challenger: Challenger, settings: Settings) -> tuple[Any, float]:
-    evidence = challenger.evidence
-    actual = evidence.actual_labels()
-    ordered = settings.data.ordered
-    report = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)
-    prior = np.repeat([challenger.prior], len(evidence), axis=0)
-    return report, evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
+    answer = run_trainer(job, heartbeat=lambda: None)
+    bench = Bench(champion_id=None, today=now.date(), held=None)
+    verdict = judge(Evidence.load(answer.evidence_path), answer.result, settings, bench)
+    Registrar(
+        store=store,
+        settings=settings,
+        standing=standing_of(store, settings.model_name),
+        answer=answer,
+        verdict=verdict,
+        clock=order.clock,
+        new_id=order.new_id,
+    ).register()
+    champion = store.champion(model_name=settings.model_name)
+    if champion is None:
+        raise PromotionRefused(f"The first model was refused. {verdict.decision.sentence}")
+    log.info("%s", verdict.decision.sentence)
+    return champion, load_model_version(store, champion)
 
 
 def _serve(
@@ -214,42 +186,3 @@ def _event(settings: Settings, model_id: str, recent: Dataset, row: int) -> dict
         "status": str(EventStatus.PENDING),
         "metadata": "{}",
     }
-
-
-def _show(result: dict[str, Any], folder: Path, now: datetime) -> None:
-    """A summary for people, on stderr; the JSON goes to stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(file=sys.stderr, highlight=False)
-    _show_errors(console, result)
-    table = Table(title=f"Nightly run of {now:%Y-%m-%d %H:%M} UTC", title_justify="left")
-    table.add_column("on the same unseen rows")
-    table.add_column("champion", justify="right")
-    table.add_column("challenger", justify="right")
-    for name in ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier"):
-        before, after = result["champion_metrics"].get(name), result["metrics"].get(name)
-        table.add_row(name, _number(before), _number(after))
-    console.print(table)
-    console.print(f"Outcome: [bold]{result['outcome']}[/bold]. {result['outcome_reason']}")
-    console.print(
-        f"{result['dataset_size']} confident errors, {result['training_rows']} labelled rows "
-        f"learned. Champion now: {result['champion']}. Everything is in {folder}."
-    )
-
-
-def _show_errors(console: Any, result: dict[str, Any]) -> None:  # noqa: ANN401
-    from rich.table import Table
-
-    errors = pd.read_csv(result["dataset_path"])
-    worst = errors.sort_values("confidence", ascending=False)
-    table = Table(title="Where the model was confidently wrong", title_justify="left")
-    for name in ("match", "said", "confidence", "was"):
-        table.add_column(name, justify="right" if name == "confidence" else "left")
-    for _, row in worst.iterrows():
-        table.add_row(row["match_id"], row["prediction"], f"{row['confidence']:.3f}", row["result"])
-    console.print(table)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

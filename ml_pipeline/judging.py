@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 
 from ml_pipeline.config import Settings
-from ml_pipeline.domain import EvaluationReport, PromotionDecision
+from ml_pipeline.domain import EvaluationReport, Outcome, PromotionDecision
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import evaluate, row_losses
 from ml_pipeline.live_line import line_record
@@ -56,7 +56,7 @@ def judge(
     champion = None
     if evidence.champion is not None:
         champion = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
-    if champion is None or bench.champion_id is None:
+    if bench.champion_id is None:
         prior = np.repeat([result["prior"]], len(evidence), axis=0)
         floor = evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
         decision = judge_first(challenger, floor, settings.promotion)
@@ -68,12 +68,13 @@ def judge(
             today=bench.today.toordinal(),
             window_days=settings.promotion.evaluation_window_days,
         )
-        duel = Duel(champion=champion, challenger=challenger)
+        duel = None if champion is None else Duel(champion=champion, challenger=challenger)
         decision = judge_line(record, duel, settings.promotion, held=bench.held)
+    elif champion is None:
+        raise DataError("A new base can only be judged beside the champion.")
     else:
-        decision = _judge_new_base(
-            evidence, Duel(champion=champion, challenger=challenger), settings, bench.today
-        )
+        duel = Duel(champion=champion, challenger=challenger)
+        decision = _judge_new_base(evidence, duel, settings, bench)
     return Verdict(
         decision=decision,
         challenger=challenger,
@@ -83,20 +84,23 @@ def judge(
 
 
 def _judge_new_base(
-    evidence: Evidence, duel: Duel, settings: Settings, today: date
+    evidence: Evidence, duel: Duel, settings: Settings, bench: Bench
 ) -> PromotionDecision:
     if evidence.champion is None:
         raise DataError("A new base can only be judged beside the champion.")
     gains = row_losses(evidence.actual, evidence.champion)
     gains = gains - row_losses(evidence.actual, evidence.challenger)
     window = settings.promotion.evaluation_window_days
-    recent = evidence.nights > today.toordinal() - window
-    return judge_challenger(
+    recent = evidence.nights > bench.today.toordinal() - window
+    decision = judge_challenger(
         PairedGain.of_rows(gains, len(np.unique(evidence.nights))),
         PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
         duel,
         settings.promotion,
     )
+    if bench.held is not None and decision.outcome is Outcome.PROMOTED:
+        return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=bench.held)
+    return decision
 
 
 def digest_of(evidence: Evidence) -> str:

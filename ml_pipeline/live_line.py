@@ -168,11 +168,21 @@ _MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """The serving champion: a model on the same base, and the rows that it has learned already."""
+    """The serving champion: a model on the same base, and the rows that it has learned already.
+
+    It has learned every day up to `settled_night`, and the events `learned` of later days.
+    """
 
     model_id: str
     memory: Memory
     learned: frozenset[str] = frozenset()
+    settled_night: int | None = None
+
+    def unseen(self, night: int, rows: Rows) -> NDArray[np.bool_]:
+        """Which of a night's rows the champion has not learned."""
+        if self.settled_night is not None and night <= self.settled_night:
+            return np.zeros(len(rows), dtype=bool)
+        return np.asarray([event_id not in self.learned for event_id in rows.event_ids])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +253,7 @@ def take_night(
         live=live,
         anchor=anchor,
         champion=rival.memory.vote_on(rival.memory.experts(anchor, inputs)),
-        unseen=np.asarray([event_id not in rival.learned for event_id in rows.event_ids]),
+        unseen=rival.unseen(night, rows),
         quarantined=strange,
     )
     nothing = Rows.none(model.n_features_in_)

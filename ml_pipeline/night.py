@@ -12,16 +12,8 @@ from typing import Any
 from ml_pipeline import judging, model_registry
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
-from ml_pipeline.domain import (
-    LookbackWindow,
-    ModelState,
-    ModelVersion,
-    Outcome,
-    PromotionKind,
-    RetrainingRun,
-    day_start,
-)
-from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path
+from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
+from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.store import Store
 from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
@@ -79,25 +71,6 @@ class NightResult:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """Where the model stands before the night: who serves, where its line goes on."""
-
-    champion: ModelVersion | None
-    head: ModelVersion | None
-    held: str | None
-
-    @property
-    def champion_id(self) -> str | None:
-        """Id of the serving model."""
-        return None if self.champion is None else self.champion.model_id
-
-    @property
-    def settled_night(self) -> int | None:
-        """The last day of which the line has taken in everything."""
-        return None if self.head is None else self.head.lineage.get("settled_night")
-
-
 @dataclass(kw_only=True, slots=True)
 class Attempt:
     """One attempt at a night; `stage` says what it is doing, for the record of a failure."""
@@ -117,9 +90,10 @@ class Attempt:
     def make(self) -> NightResult | Skip:
         """Do the night. Raises PipelineError for every fault it knows."""
         self._enter("reading the registry")
-        standing = self.standing = self._stand()
+        standing = self.standing = standing_of(self.store, self.settings.model_name)
         self._enter("loading the evaluation log")
         loaded = self.loaded = self._load(standing)
+        standing = self.standing
         skip = self._why_not(standing, loaded)
         if skip is not None:
             return skip
@@ -139,7 +113,7 @@ class Attempt:
             ),
         )
         self._enter("registering")
-        champion_id = self._register(standing, answer, verdict, model_id)
+        champion_id = self._register(self.standing, answer, verdict)
         return NightResult(
             outcome=verdict.decision.outcome,
             reason=verdict.decision.sentence,
@@ -182,22 +156,6 @@ class Attempt:
             self.store.heartbeat(self.run.run_id, now=self.clock())
 
     # ------------------------------------------------------------------------------ loading
-
-    def _stand(self) -> Standing:
-        champion = self.store.champion(model_name=self.settings.model_name)
-        if champion is None:
-            return Standing(champion=None, head=None, held=None)
-        rollback = model_registry.is_rolled_back(self.store, champion)
-        held = None
-        if rollback is not None:
-            held = (
-                f"{rollback.actor} rolled back to {champion.model_id} on "
-                f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}): a person has to approve "
-                "what serves next, with `models promote ID`."
-            )
-        return Standing(
-            champion=champion, head=model_registry.line_head(self.store, champion), held=held
-        )
 
     def _load(self, standing: Standing) -> LoadedLog:
         request = LogRequest(
@@ -248,7 +206,7 @@ class Attempt:
     def _why_not(self, standing: Standing, loaded: LoadedLog) -> Skip | None:
         """A skip with its sentence, or None when there is something to learn."""
         run = self.settings.run
-        errors, rows = len(loaded.errors), len(loaded.labelled)
+        errors, rows = len(loaded.errors), loaded.labelled_rows
         fresh = loaded.fresh_rows(self._learned_ids(standing))
         found = (
             f"{errors} confident errors (over {run.confidence_threshold:g}, in the last "
@@ -320,117 +278,24 @@ class Attempt:
         path = model_registry.fetch_model(self.store, version, self.folder)
         return ModelFile(version=version, path=path)
 
-    # -------------------------------------------------------------------------- registering
-
     def _register(
-        self,
-        standing: Standing,
-        answer: TrainerAnswer,
-        verdict: judging.Verdict,
-        model_id: str,
-    ) -> str | None:
-        """Store bytes, row and promotion in this order; return who serves afterwards."""
-        outcome = verdict.decision.outcome
-        if self.dry_run:
-            return model_id if outcome is Outcome.PROMOTED else standing.champion_id
-        version = self._version(standing, answer, verdict, model_id)
-        self.store.register(version)
-        if outcome is Outcome.PROMOTED:
-            self._enter("promoting")
-            model_registry.change_champion(
-                self.store,
-                target=version,
-                expected=standing.champion_id,
-                kind=PromotionKind.PROMOTION,
-                reason=verdict.decision.sentence,
-                actor="gate",
-                now=self.clock(),
-                event_id=self.new_id(),
-                run_id=self.run.run_id,
-                sample=Sample.load(answer.sample_path),
-                verdict=verdict.decision.as_json(),
-            )
-            return model_id
-        return self._step_back(standing, answer, verdict)
-
-    def _step_back(
         self, standing: Standing, answer: TrainerAnswer, verdict: judging.Verdict
     ) -> str | None:
-        """When the guard rejects the live line, its anchor serves instead."""
-        champion = standing.champion
-        steps_back = (
-            champion is not None
-            and verdict.decision.outcome is Outcome.REJECTED
-            and "line" in answer.result
-            and self.settings.promotion.policy == "guarded"
-            and standing.held is None
-            and champion.anchor_id != champion.model_id
-        )
-        if champion is None or not steps_back:
-            return standing.champion_id
-        self._enter("letting the anchor serve")
-        anchor = self.store.get_model(champion.model_name, champion.anchor_id)
-        model_registry.change_champion(
-            self.store,
-            target=anchor,
-            expected=champion.model_id,
-            kind=PromotionKind.DEMOTION,
-            reason=verdict.decision.sentence,
-            actor="gate",
-            now=self.clock(),
-            event_id=self.new_id(),
+        """Register the challenger; return who serves afterwards."""
+        if self.dry_run:
+            promoted = verdict.decision.outcome is Outcome.PROMOTED
+            return answer.result["model_id"] if promoted else standing.champion_id
+        return Registrar(
+            store=self.store,
+            settings=self.settings,
+            standing=standing,
+            answer=answer,
+            verdict=verdict,
+            clock=self.clock,
+            new_id=self.new_id,
             run_id=self.run.run_id,
-            verdict=verdict.decision.as_json(),
-        )
-        return anchor.model_id
-
-    def _version(
-        self,
-        standing: Standing,
-        answer: TrainerAnswer,
-        verdict: judging.Verdict,
-        model_id: str,
-    ) -> ModelVersion:
-        result = answer.result
-        is_line = "line" in result and standing.champion is not None
-        ref = self.store.put(
-            MODEL_BUCKET, artifact_path(self.settings.model_name, model_id), answer.model_path
-        )
-        states = {
-            Outcome.PROMOTED: ModelState.CANDIDATE,
-            Outcome.AWAITING_APPROVAL: ModelState.AWAITING,
-            Outcome.REJECTED: ModelState.SHADOW if is_line else ModelState.RETIRED,
-        }
-        return ModelVersion(
-            model_name=self.settings.model_name,
-            model_id=model_id,
-            algorithm=result["algorithm"],
-            artifact=ref,
-            created_at=self.clock(),
-            state=states[verdict.decision.outcome],
-            anchor_id=standing.champion.anchor_id
-            if is_line and standing.champion is not None
-            else model_id,
-            parent_id=None if standing.head is None else standing.head.model_id,
-            run_id=self.run.run_id,
-            confidence_threshold=self.settings.prediction.min_confidence_threshold,
-            metrics=verdict.challenger.summary(),
-            lineage=self._lineage(result),
-            library_versions=result["library_versions"],
-        )
-
-    def _lineage(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        lineage = {
-            name: result.get(name) for name in ("settled_night", "first_night", "open_event_ids")
-        }
-        first, settled = lineage["first_night"], lineage["settled_night"]
-        if self.loaded is not None and first is not None and settled is not None:
-            days = self.loaded.labelled_by_day
-            lineage["log_rows"] = sum(
-                count for day, count in days.items() if first <= day.toordinal() <= settled
-            )
-            lineage["first_night_rows"] = days.get(date.fromordinal(first), 0)
-        return lineage
+            labelled_by_day={} if self.loaded is None else self.loaded.labelled_by_day,
+        ).register()
 
 
 def _day_after(night: int | None) -> datetime | None:

@@ -189,6 +189,7 @@ def adapt(
         model_id=champion.model_id,
         memory=champion.model.memory(),
         learned=champion.learned_event_ids(),
+        settled_night=champion.settled_night(),
     )
     scored: list[NightScores] = []
     settled = state
@@ -226,12 +227,15 @@ def _serving(
 
 
 def _line_evidence(model: AdaptiveClassifier, scored: list[NightScores]) -> Evidence:
-    width = len(model.classes_)
+    """The rows that the champion has not learned, or all of them without it if there are none."""
     parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
+    is_duel = any(len(rows) for _, rows in parts)
+    if not is_duel:
+        parts = [(s, np.arange(len(s.rows))) for s in scored]
 
     def stacked(name: str) -> Floats:
         arrays = [getattr(s, name)[rows] for s, rows in parts]
-        return np.vstack(arrays) if arrays else np.empty((0, width))
+        return np.vstack(arrays) if arrays else np.empty((0, len(model.classes_)))
 
     return Evidence(
         labels=tuple(str(label) for label in model.classes_),
@@ -241,7 +245,7 @@ def _line_evidence(model: AdaptiveClassifier, scored: list[NightScores]) -> Evid
             [s.rows.actual[row] for s, rows in parts for row in rows], dtype=np.int64
         ),
         challenger=stacked("live"),
-        champion=stacked("champion"),
+        champion=stacked("champion") if is_duel else None,
     )
 
 

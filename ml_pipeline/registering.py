@@ -1,0 +1,167 @@
+"""After the verdict: bytes, model row, promotion, in this order.
+
+Used by the nightly run, by `train --register` and by the demo, so that every model enters the
+registry through the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from ml_pipeline import model_registry
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import ModelState, ModelVersion, Outcome, PromotionKind
+from ml_pipeline.judging import Verdict
+from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path
+from ml_pipeline.store import Store
+from ml_pipeline.trainer import TrainerAnswer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where the model stands before the night: who serves, where its line goes on.
+
+    `held` says why a person has to decide what serves next, if one has to.
+    """
+
+    champion: ModelVersion | None
+    head: ModelVersion | None
+    held: str | None
+
+    @property
+    def champion_id(self) -> str | None:
+        """Id of the serving model."""
+        return None if self.champion is None else self.champion.model_id
+
+    @property
+    def settled_night(self) -> int | None:
+        """The last day of which the line has taken in everything."""
+        return None if self.head is None else self.head.lineage.get("settled_night")
+
+
+def standing_of(store: Store, model_name: str) -> Standing:
+    """Read the registry."""
+    champion = store.champion(model_name=model_name)
+    if champion is None:
+        return Standing(champion=None, head=None, held=None)
+    rollback = model_registry.is_rolled_back(store, champion)
+    held = None
+    if rollback is not None:
+        held = (
+            f"{rollback.actor} rolled back to {champion.model_id} on "
+            f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}): a person has to approve "
+            "what serves next, with `models promote ID`."
+        )
+    head = model_registry.line_head(store, champion)
+    return Standing(champion=champion, head=head, held=held)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registrar:
+    """Everything one registration needs; `actor` and `run_id` go into the history."""
+
+    store: Store
+    settings: Settings
+    standing: Standing
+    answer: TrainerAnswer
+    verdict: Verdict
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    run_id: str | None = None
+    labelled_by_day: Mapping[date, int] = field(default_factory=dict)
+
+    def register(self) -> str | None:
+        """Store and register the challenger, promote it if it may; return who serves then."""
+        version = self._version()
+        self.store.register(version)
+        if self.verdict.decision.outcome is Outcome.PROMOTED:
+            sample = Sample.load(self.answer.sample_path)
+            self._change_champion(version, PromotionKind.PROMOTION, sample)
+            return version.model_id
+        return self._step_back()
+
+    def _step_back(self) -> str | None:
+        """When the guard rejects the live line, its anchor serves instead."""
+        champion = self.standing.champion
+        if champion is None or not self._must_step_back(champion):
+            return self.standing.champion_id
+        anchor = self.store.get_model(champion.model_name, champion.anchor_id)
+        self._change_champion(anchor, PromotionKind.DEMOTION, None)
+        return anchor.model_id
+
+    def _must_step_back(self, champion: ModelVersion) -> bool:
+        return (
+            self.verdict.decision.outcome is Outcome.REJECTED
+            and self._is_line()
+            and self.settings.promotion.policy == "guarded"
+            and self.standing.held is None
+            and champion.anchor_id != champion.model_id
+        )
+
+    def _is_line(self) -> bool:
+        return "line" in self.answer.result and self.standing.champion is not None
+
+    def _change_champion(
+        self, target: ModelVersion, kind: PromotionKind, sample: Sample | None
+    ) -> None:
+        model_registry.change_champion(
+            self.store,
+            target=target,
+            expected=self.standing.champion_id,
+            kind=kind,
+            reason=self.verdict.decision.sentence,
+            actor="gate",
+            now=self.clock(),
+            event_id=self.new_id(),
+            run_id=self.run_id,
+            sample=sample,
+            verdict=self.verdict.decision.as_json(),
+        )
+
+    def _version(self) -> ModelVersion:
+        result, standing = self.answer.result, self.standing
+        model_id, name = result["model_id"], self.settings.model_name
+        path = artifact_path(name, model_id)
+        anchor_id = model_id
+        if self._is_line() and standing.champion is not None:
+            anchor_id = standing.champion.anchor_id
+        return ModelVersion(
+            model_name=name,
+            model_id=model_id,
+            algorithm=result["algorithm"],
+            artifact=self.store.put(MODEL_BUCKET, path, self.answer.model_path),
+            created_at=self.clock(),
+            state=self._state(),
+            anchor_id=anchor_id,
+            parent_id=None if standing.head is None else standing.head.model_id,
+            run_id=self.run_id,
+            confidence_threshold=self.settings.prediction.min_confidence_threshold,
+            metrics=self.verdict.challenger.summary(),
+            lineage=self._lineage(),
+            library_versions=result["library_versions"],
+        )
+
+    def _state(self) -> ModelState:
+        outcome = self.verdict.decision.outcome
+        if outcome is Outcome.PROMOTED:
+            return ModelState.CANDIDATE
+        if outcome is Outcome.AWAITING_APPROVAL:
+            return ModelState.AWAITING
+        return ModelState.SHADOW if self._is_line() else ModelState.RETIRED
+
+    def _lineage(self) -> dict[str, Any]:
+        """The line's marks, and how many rows the log held of its settled days."""
+        result = self.answer.result
+        marks = ("settled_night", "first_night", "open_event_ids")
+        lineage = {name: result.get(name) for name in marks}
+        first, settled = lineage["first_night"], lineage["settled_night"]
+        if first is not None and settled is not None and self.labelled_by_day:
+            days = self.labelled_by_day
+            lineage["log_rows"] = sum(
+                count for day, count in days.items() if first <= day.toordinal() <= settled
+            )
+            lineage["first_night_rows"] = days.get(date.fromordinal(first), 0)
+        return lineage

@@ -1,0 +1,25 @@
+"""What all tests share: one trained model for the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import league
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FirstModel:
+    """The league's first model and its saved artifact."""
+
+    path: Path
+    model: Any
+
+
+@pytest.fixture(scope="session")
+def first_model(tmp_path_factory: pytest.TempPathFactory) -> FirstModel:
+    path = tmp_path_factory.mktemp("first") / "model.skops"
+    return FirstModel(path=path, model=league.train_first(path, league.settings_for()))

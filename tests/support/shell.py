@@ -1,0 +1,54 @@
+"""Commands as a person runs them: real processes, with nothing of ours in their environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("SUPABASE_", "ML_PIPELINE", "LOG_", "DEBUG")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a command left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The last line of stdout."""
+        result: dict[str, Any] = json.loads(self.stdout.strip().splitlines()[-1])
+        return result
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a person who set nothing of ours but `variables`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return clean | {"PYTHONPATH": str(ROOT)} | variables
+
+
+def python(*arguments: str | Path, cwd: Path, timeout: float = 120, **variables: str) -> Finished:
+    """Run this interpreter."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def ml_pipeline(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
+    """Run `python -m ml_pipeline …`."""
+    return python("-m", "ml_pipeline", *arguments, cwd=cwd, **variables)
