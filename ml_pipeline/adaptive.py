@@ -311,6 +311,8 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def base_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
         """Probabilities (n, K) of the base alone."""
         check_is_fitted(self, "base_")
+        if not len(np.asarray(X)):
+            return np.empty((0, len(self.classes_)))
         known = np.asarray(self.base_.predict_proba(X), dtype=np.float64)
         if len(self.base_columns_) == len(self.classes_):
             ordered = np.empty_like(known)

@@ -48,12 +48,13 @@ class History:
     names: list[str]
     initial: int
 
-    def rows(self, classes: NDArray[Any]) -> Rows:
+    def rows(self, model: AdaptiveClassifier) -> Rows:
         """The rows after the initial ones."""
         count = len(self.labels) - self.initial
         return Rows(
             features=self.features[self.initial :],
-            actual=encode(self.labels[self.initial :], classes),
+            base=model.base_proba(self.features[self.initial :]),
+            actual=encode(self.labels[self.initial :], model.classes_),
             weights=np.ones(count),
             event_ids=tuple(f"{number:09d}" for number in range(count)),
         )
@@ -77,12 +78,11 @@ class Policy(Protocol):
 class Frozen:
     """The base, for ever."""
 
-    model: AdaptiveClassifier
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
         """What the base says."""
-        return self.model.base_proba(rows.features)
+        return rows.base
 
     def learn(self, night: int, rows: Rows) -> None:
         """Nothing."""
@@ -101,10 +101,8 @@ class Adaptive:
 
     def predict(self, rows: Rows) -> Floats:
         """What the promoted state says."""
-        base = self.model.base_proba(rows.features)
-        return self.served.vote_on(
-            self.served.experts(base, self.model.head_inputs(rows.features, base))
-        )
+        inputs = self.model.head_inputs(rows.features, rows.base)
+        return self.served.vote_on(self.served.experts(rows.base, inputs))
 
     def learn(self, night: int, rows: Rows) -> None:
         """Score, learn, judge; then serve what the gate says."""
@@ -175,7 +173,7 @@ class Seed:
         run = self.settings.run
         wrong = (said.argmax(axis=1) != rows.actual) & (said.max(axis=1) > run.confidence_threshold)
         self.errors = [e for e in self.errors if e[0] > night - run.lookback_days]
-        self.errors.append((night, _take(rows, wrong)))
+        self.errors.append((night, rows.take(np.flatnonzero(wrong))))
         features = np.vstack([e.features for _, e in self.errors])
         labels = self.model.classes_[np.concatenate([e.actual for _, e in self.errors])]
         if len(labels) < max(1, run.min_error_samples) or len(set(labels)) < 2:  # noqa: PLR2004
@@ -184,15 +182,6 @@ class Seed:
         self.model = _as_model(base, features, list(self.model.classes_), self.settings)
         self.errors = []
         self.promotions += 1
-
-
-def _take(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
-    return Rows(
-        features=rows.features[chosen],
-        actual=rows.actual[chosen],
-        weights=rows.weights[chosen],
-        event_ids=tuple(i for i, keep in zip(rows.event_ids, chosen, strict=True) if keep),
-    )
 
 
 def _as_model(
@@ -272,7 +261,7 @@ def build_policy(
 ) -> Policy:
     """A policy by name, all starting from the same base."""
     if name == "frozen":
-        return Frozen(model=model)
+        return Frozen()
     if name == "seed":
         return Seed(model=model, settings=settings)
     if name == "refit":
@@ -303,7 +292,7 @@ def backtest(
         algorithm, history.features[start], history.labels[start], settings.training
     )
     model = _as_model(base, history.features[start], history.classes, settings)
-    rows = history.rows(model.classes_)
+    rows = history.rows(model)
     min_rows = settings.training.adaptive.min_night_rows
     nights = grouped(by_day(history.nights[history.initial :], rows), min_rows)
     if not nights:
@@ -333,7 +322,7 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
         raise ConfigError(
             "Give either --night COLUMN (whole numbers) or --time COLUMN (ISO 8601 times)."
         )
-    _require(frame, [target, args.night or args.time], args.csv)
+    _require(frame, [target, args.night or args.time, *_listed(args.drop)], args.csv)
     nights = _nights(frame, args.night, args.time)
     order = np.argsort(nights, kind="stable")
     dropped = {target, args.night, args.time, *_listed(args.drop)}

@@ -106,7 +106,7 @@ def main(
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """Run a command; no fault leaves with exit code 0, none without its JSON."""
+    """Run a command; a fault that it knows becomes a message, JSON and an exit code over 0."""
     try:
         ml_logging.configure(config.load_logging_settings())
         return run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,7 +104,9 @@ Whole = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A part of the settings: typed, closed, unchangeable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class LogSettings(Section):
@@ -201,7 +204,7 @@ class AdaptiveSettings(Section):
     )
     vote_rate: Positive = 0.1
     vote_share: Fraction = 0.02
-    initial_head_weight: Fraction = 0.1
+    initial_head_weight: Annotated[float, Field(gt=0, lt=1)] = 0.1
     ridge: Positive = 5.0
     prior_rows: Positive = 0.02
     min_night_rows: Whole = 30
@@ -231,7 +234,7 @@ class TrainingSettings(Section):
     min_training_samples: Whole = MIN_TRAINING_SAMPLES
     replay_rows: Count = 1000
     time_limit_s: Positive = 1800.0
-    memory_limit_mb: Annotated[int, Field(ge=512)] = 8192
+    memory_limit_mb: Annotated[int, Field(ge=64)] = 8192
     ensemble: Annotated[list[Algorithm], Field(min_length=1)] = Field(
         default_factory=lambda: list(DEFAULT_ENSEMBLE)
     )
@@ -240,6 +243,9 @@ class TrainingSettings(Section):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> TrainingSettings:
+        if len(set(self.ensemble)) != len(self.ensemble):
+            message = "an ensemble has each member once"
+            raise ValueError(message)
         if "Ensemble" in self.ensemble:
             message = "an ensemble cannot be a member of itself"
             raise ValueError(message)
@@ -309,6 +315,8 @@ class StoreSettings(Section):
 
 # ---------------------------------------------------------------------------------- reading
 
+_REPLACED = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"}
+
 
 def _is_section(annotation: Any) -> bool:  # noqa: ANN401 - a type
     return isinstance(annotation, type) and issubclass(annotation, Section)
@@ -334,6 +342,9 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         place = tree
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                message = f"The settings cannot be used: {section} = {place!r} is not a section,"
+                raise ConfigError(f"{message} but {dotted} = {value!r} is given as well.")
         place[key] = value
     return tree
 
@@ -366,10 +377,31 @@ def _fault(fault: Any, layers: Mapping[str, tuple[Any, str]]) -> str:  # noqa: A
     return f"{dotted or 'settings'}{shown} ({origin}): {text[0].lower()}{text[1:]}"
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML 1.2's plain values: yes and no are words, 1e-3 is a number."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|[-+]?([0-9]+\.[0-9]*|\.[0-9]+)"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a settings file as nested plain values; raise ConfigError with line and column."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), _PlainLoader)  # noqa: S506
     except FileNotFoundError:
         message = f"There is no settings file {path}."
         raise ConfigError(message, hint="Leave --config out to use the defaults.") from None
@@ -417,7 +449,7 @@ def load_settings(
 
 def _scalar(text: str) -> Any:  # noqa: ANN401 - whatever YAML makes of it
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _PlainLoader)  # noqa: S506
     except yaml.YAMLError:
         return text
 
@@ -434,7 +466,8 @@ def load_store_settings(
     if chosen:
         return StoreSettings(local_dir=chosen)
     url = environment.get(URL_VARIABLE, "").strip()
-    key = next((environment[name] for name in KEY_VARIABLES if environment.get(name)), "").strip()
+    keys = [environment.get(name, "").strip() for name in KEY_VARIABLES]
+    key = next((text for text in keys if text), "")
     missing = [name for name, value in ((URL_VARIABLE, url), (KEY_VARIABLES[0], key)) if not value]
     if missing:
         half = len(missing) == 1
@@ -463,7 +496,9 @@ def is_store_configured(
 def child_environment() -> dict[str, str]:
     """The environment for a child process that must not hold credentials."""
     secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE}
-    return {name: value for name, value in os.environ.items() if name not in secret}
+    inherited = {name: value for name, value in os.environ.items() if name not in secret}
+    # Threads that wait by spinning make boosting many times slower on a busy machine.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | inherited
 
 
 def code_revision(environment: Mapping[str, str] | None = None) -> str | None:
@@ -483,13 +518,13 @@ def load_logging_settings(environment: Mapping[str, str] | None = None) -> Loggi
     """`LOG_LEVEL`, `LOG_FORMAT` and `DEBUG`. Raises ConfigError for values it does not know."""
     environment = os.environ if environment is None else environment
     debug = environment.get("DEBUG", "false").strip().lower()
-    level = environment.get("LOG_LEVEL", "INFO").strip().upper()
+    level = environment.get("LOG_LEVEL", "").strip().upper() or "INFO"
     faults = []
     if debug not in {"true", "false", "1", "0", "yes", "no", ""}:
         faults.append(f"DEBUG = {debug!r}: true or false")
     if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         faults.append(f"LOG_LEVEL = {level!r}: DEBUG, INFO, WARNING or ERROR")
-    form = environment.get("LOG_FORMAT", "text").strip().lower()
+    form = environment.get("LOG_FORMAT", "").strip().lower() or "text"
     if form not in {"text", "json"}:
         faults.append(f"LOG_FORMAT = {form!r}: text or json")
     if faults:

@@ -83,6 +83,9 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is a truncated or damaged gzip file.") from None
     except (pd.errors.ParserError, UnicodeDecodeError, csv.Error, OSError) as error:
         raise DataError(f"{path} cannot be read as CSV: {str(error).strip()}.") from None
+    if not isinstance(frame.index, pd.RangeIndex):
+        # pandas takes the surplus cells at the start of each row for row names.
+        raise DataError(f"{path} has rows with more cells than its header has names.")
     if frame.empty:
         raise DataError(f"{path} has a header and no rows.")
     return frame
@@ -117,7 +120,9 @@ def _labels(column: pd.Series, settings: DataSettings, source: str) -> NDArray[n
         shown = ", ".join(sorted({repr(text) for text in texts[bad].head(50)})[:SHOWN])
         raise DataError(
             f"{source}: {settings.target} is {shown} in {int(bad.sum())} rows (row {rows}).",
-            hint=f"Known labels: {', '.join(accepted) or 'any that is not empty'} (data.labels).",
+            hint=f"Known labels: {', '.join(accepted)} (data.labels)."
+            if settings.classes
+            else "Any label will do, but not an empty one.",
         )
     return np.asarray(known.to_numpy(dtype=str))
 
@@ -153,8 +158,7 @@ class Split:
 def split(data: Dataset, *, test_size: float, seed: int) -> Split:
     """Hold out the last rows in time, or a stratified random part when there is no time.
 
-    Whole groups move together. A class that would only be held out keeps its first row in
-    training. Raises DataError when one side would be empty.
+    Whole groups move together. Raises DataError when one side would be empty.
     """
     count = max(1, round(len(data) * test_size))
     if len(data) - count < 1:
@@ -164,7 +168,7 @@ def split(data: Dataset, *, test_size: float, seed: int) -> Split:
         order = np.argsort(data.times.to_numpy(), kind="stable")
         held[order[-count:]] = True
     else:
-        held[_stratified(data.labels, count, seed)] = True
+        held = _drawn(data, count, seed)
     if data.groups is not None:
         held = _whole_groups(data.groups, held)
     parts = Split(train=np.flatnonzero(~held), holdout=np.flatnonzero(held))
@@ -178,6 +182,17 @@ def _whole_groups(groups: NDArray[np.str_], held: NDArray[np.bool_]) -> NDArray[
     """Rows of a group that is on both sides go where its first row is: to the past."""
     trained = set(groups[~held].tolist())
     return np.asarray(held & [group not in trained for group in groups])
+
+
+def _drawn(data: Dataset, count: int, seed: int) -> NDArray[np.bool_]:
+    """A random part of about `count` rows: single rows, or whole groups by their first label."""
+    if data.groups is None:
+        drawn = _stratified(data.labels, count, seed)
+        return np.isin(np.arange(len(data)), drawn)
+    names, first = np.unique(data.groups, return_index=True)
+    share = max(1, round(count * len(names) / len(data)))
+    drawn = _stratified(data.labels[first], share, seed)
+    return np.isin(data.groups, names[drawn])
 
 
 def _stratified(labels: NDArray[np.str_], count: int, seed: int) -> NDArray[np.int64]:
@@ -196,6 +211,16 @@ def _stratified(labels: NDArray[np.str_], count: int, seed: int) -> NDArray[np.i
         return picked
     largest = max(np.unique(labels), key=lambda label: int((labels == label).sum()))
     return np.flatnonzero(labels == largest)[-1:]
+
+
+def without_shared_groups(groups: NDArray[np.str_] | None, parts: Split) -> Split:
+    """Take rows of a match that is learned out of the holdout."""
+    if groups is None:
+        return parts
+    kept = parts.holdout[~np.isin(groups[parts.holdout], groups[parts.train])]
+    cleaned = Split(train=parts.train, holdout=kept)
+    assert_disjoint(groups, cleaned)
+    return cleaned
 
 
 def assert_disjoint(groups: NDArray[np.str_] | None, parts: Split) -> None:

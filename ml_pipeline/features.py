@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ml_pipeline.errors import DataError
 
 SHOWN = 5
+# Squares of larger numbers overflow when features are standardised.
+LARGEST = 1e150
 
 
 def matrix(frame: pd.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
@@ -30,7 +32,7 @@ def matrix(frame: pd.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
 def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     blank = values.isna() | values.astype(str).str.strip().isin(["", "nan", "NaN", "None"])
-    bad = ~np.isfinite(numbers) & ~blank.to_numpy()
+    bad = ~(np.abs(numbers) <= LARGEST) & ~blank.to_numpy()
     if bad.any():
         shown = [repr(value) for value in values[bad].head(SHOWN)]
         rows = [str(row) for row in np.flatnonzero(bad)[:SHOWN] + 1]

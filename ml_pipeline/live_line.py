@@ -45,10 +45,12 @@ QUARANTINE_DEVIATIONS = 4.0
 class Rows:
     """Labelled rows of one day or a batch of days, in the order in which they are learned.
 
-    `features` (n, d), `actual` codes (n,), `weights` (n,), `event_ids` n texts.
+    `features` (n, d), `base` (n, K) what the line's base says of them, `actual` codes (n,),
+    `weights` (n,), `event_ids` n texts.
     """
 
     features: Floats
+    base: Floats
     actual: Codes
     weights: Floats
     event_ids: tuple[str, ...]
@@ -57,10 +59,11 @@ class Rows:
         return len(self.actual)
 
     @classmethod
-    def none(cls, width: int) -> Rows:
-        """No rows of `width` features."""
+    def none(cls, model: AdaptiveClassifier) -> Rows:
+        """No rows for the model."""
         return cls(
-            features=np.empty((0, width)),
+            features=np.empty((0, model.n_features_in_)),
+            base=np.empty((0, len(model.classes_))),
             actual=np.empty(0, dtype=np.int64),
             weights=np.empty(0),
             event_ids=(),
@@ -72,9 +75,20 @@ class Rows:
             return other
         return Rows(
             features=np.vstack([self.features, other.features]),
+            base=np.vstack([self.base, other.base]),
             actual=np.concatenate([self.actual, other.actual]),
             weights=np.concatenate([self.weights, other.weights]),
             event_ids=self.event_ids + other.event_ids,
+        )
+
+    def take(self, positions: NDArray[np.int64]) -> Rows:
+        """Some of the rows, in that order."""
+        return Rows(
+            features=self.features[positions],
+            base=self.base[positions],
+            actual=self.actual[positions],
+            weights=self.weights[positions],
+            event_ids=tuple(self.event_ids[position] for position in positions),
         )
 
     def digest(self, previous: str, night: int) -> str:
@@ -109,12 +123,11 @@ class LineState:
     @classmethod
     def fresh(cls, model: AdaptiveClassifier) -> LineState:
         """A line that has seen nothing and predicts as the base does."""
-        width = model.n_features_in_
         memory = Memory.fresh(model.heads_.shape[1], len(model.classes_), model.rates_())
         return cls(
             memory=memory,
-            waiting=Rows.none(width),
-            held=Rows.none(width),
+            waiting=Rows.none(model),
+            held=Rows.none(model),
             ledger=np.empty((0, len(LEDGER_COLUMNS))),
         )
 
@@ -162,7 +175,7 @@ class LineState:
         )
 
 
-_ROW_PARTS = ("features", "actual", "weights")
+_ROW_PARTS = ("features", "base", "actual", "weights")
 _MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 
 
@@ -242,7 +255,7 @@ def take_night(
 ) -> tuple[LineState, NightScores]:
     """Score the waiting rows, enter them into the ledger, then learn them."""
     rows = state.waiting
-    anchor = model.base_proba(rows.features)
+    anchor = rows.base
     inputs = model.head_inputs(rows.features, anchor)
     experts = state.memory.experts(anchor, inputs)
     live = state.memory.vote_on(experts)
@@ -256,7 +269,7 @@ def take_night(
         unseen=rival.unseen(night, rows),
         quarantined=strange,
     )
-    nothing = Rows.none(model.n_features_in_)
+    nothing = Rows.none(model)
     after = replace(
         state,
         memory=state.memory if strange else _learned(model, state, night, inputs, experts),
@@ -274,9 +287,8 @@ def _learned(
     rows = state.waiting
     if len(state.held):
         rows = state.held.followed_by(rows)
-        base = model.base_proba(rows.features)
-        inputs = model.head_inputs(rows.features, base)
-        experts = state.memory.experts(base, inputs)
+        inputs = model.head_inputs(rows.features, rows.base)
+        experts = state.memory.experts(rows.base, inputs)
     lesson = Lesson(inputs=inputs, actual=rows.actual, weights=rows.weights, experts=experts)
     return state.memory.learn(lesson, night, model.rates_())
 
@@ -345,12 +357,4 @@ def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tu
         return
     cuts = np.flatnonzero(np.diff(values)) + 1
     for start, end in zip([0, *cuts], [*cuts, len(values)], strict=True):
-        yield (
-            int(values[start]),
-            Rows(
-                features=rows.features[start:end],
-                actual=rows.actual[start:end],
-                weights=rows.weights[start:end],
-                event_ids=rows.event_ids[start:end],
-            ),
-        )
+        yield int(values[start]), rows.take(np.arange(start, end))

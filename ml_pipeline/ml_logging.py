@@ -59,17 +59,28 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handler: logging.FileHandler | None = None
+        self._levels: list[tuple[logging.Logger | logging.Handler, int]] = []
 
     def __enter__(self) -> Self:
         self._handler = logging.FileHandler(self.path, encoding="utf-8")
         self._handler.setFormatter(LineFormatter())
+        self._let_through(logging.getLogger())
         logging.getLogger().addHandler(self._handler)
         return self
+
+    def _let_through(self, root: logging.Logger) -> None:
+        """The file is told everything from INFO on, stderr no more than before."""
+        self._levels = [(root, root.level), *((h, h.level) for h in root.handlers)]
+        for handler in root.handlers:
+            handler.setLevel(max(handler.level, root.level))
+        root.setLevel(min(root.level, logging.INFO))
 
     def __exit__(self, *_: object) -> None:
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
+        for target, level in self._levels:
+            target.setLevel(level)
 
     def flush(self) -> None:
         """Bring every line to the file."""

@@ -87,16 +87,21 @@ def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -
 
 
 def line_head(store: ModelShelf, champion: ModelVersion) -> ModelVersion:
-    """The model from which the live line goes on: its newest judged member.
+    """The model from which the live line goes on: the judged member that has learned the most.
 
     A rollback is a person's word: the line goes on from the model they chose. Candidates were
-    never judged; a run crashed between registering and judging them.
+    never judged; a run crashed between registering and judging them. Creation times decide only
+    between equals, because the clocks of machines differ.
     """
     if is_rolled_back(store, champion) is not None:
         return champion
     members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
     judged = [model for model in members if model.state is not ModelState.CANDIDATE]
-    return judged[0] if judged else champion
+    return max(judged, key=_learned_until, default=champion)
+
+
+def _learned_until(model: ModelVersion) -> tuple[int, datetime]:
+    return model.lineage.get("settled_night") or 0, model.created_at
 
 
 def is_rolled_back(store: ModelShelf, champion: ModelVersion) -> PromotionEvent | None:

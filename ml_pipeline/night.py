@@ -197,9 +197,12 @@ class Attempt:
         )
         return tuple({standing.champion.model_id, *(model.model_id for model in line)})
 
-    def _line_start(self, standing: Standing) -> datetime | None:
+    def _line_start(self, standing: Standing) -> datetime:
+        """From where labelled rows are counted: late ones show by the count."""
         first = None if standing.head is None else standing.head.lineage.get("first_night")
-        return None if first is None else day_start(date.fromordinal(first))
+        if first is not None:
+            return day_start(date.fromordinal(first))
+        return _day_after(standing.settled_night) or day_start(date(1970, 1, 1))
 
     # ------------------------------------------------------------------------------ trigger
 

@@ -278,7 +278,7 @@ def judge_challenger(
     )
     latest = Check(
         name="recent",
-        passed=recent.mean > 0,
+        passed=recent.rows == 0 or recent.mean > 0,
         sentence=(
             f"Over the last {settings.evaluation_window_days:g} days: {recent.mean:+.4f} nats a "
             f"row on {recent.rows} rows."

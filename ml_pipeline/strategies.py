@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ml_pipeline import algorithms
 from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, encode
 from ml_pipeline.config import AdaptiveSettings, Settings, TrainingSettings
-from ml_pipeline.datasets import Dataset, Split, assert_disjoint, class_order, split
+from ml_pipeline.datasets import Dataset, Split, class_order, split, without_shared_groups
+from ml_pipeline.domain import UNCERTAIN
 from ml_pipeline.errors import DataError
 from ml_pipeline.live_line import (
     LineState,
@@ -151,14 +152,18 @@ def nightly_rows(
     nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
     event_ids = data.frame["event_id"].astype(str)
     order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
+    # A row is learned once, also when a file holds it twice.
+    order = order[~event_ids.iloc[order].duplicated().to_numpy()]
     wrong = np.zeros(len(data), dtype=bool)
     if "prediction" in data.frame.columns:
-        wrong = data.frame["prediction"].to_numpy(dtype=str) != data.labels
+        said = data.frame["prediction"].to_numpy(dtype=str)
+        wrong = (said != data.labels) & (said != UNCERTAIN)
     weights = np.where(
         wrong, 1 / adaptive.label_probability_wrong, 1 / adaptive.label_probability_right
     )
     rows = Rows(
         features=data.features[order],
+        base=model.base_proba(data.features[order]),
         actual=encode(data.labels[order], model.classes_),
         weights=weights[order],
         event_ids=tuple(event_ids.iloc[order].tolist()),
@@ -280,10 +285,11 @@ def train_base(
 def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: str) -> Challenger:
     """A new base from everything the champion has learned, judged on everything it has not."""
     unseen = _unseen(data, champion)
-    parts = Split(train=np.flatnonzero(~unseen), holdout=np.flatnonzero(unseen))
+    parts = without_shared_groups(
+        data.groups, Split(train=np.flatnonzero(~unseen), holdout=np.flatnonzero(unseen))
+    )
     if len(parts.train) < settings.training.min_training_samples:
         parts = _last_unseen(data, unseen, settings.training)
-    assert_disjoint(data.groups, parts)
     classes = [str(label) for label in champion.model.classes_]
     return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
 
@@ -298,10 +304,12 @@ def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Datas
     old = replay_rows.take(np.sort(random.choice(len(replay_rows), count, replace=False)))
     features = np.vstack([learned.features, old.features])
     labels = np.concatenate([learned.labels, old.labels])
+    # A class that the base has never seen has no coefficients to start from.
+    known = np.isin(labels, champion.model.base_.classes_.astype(str))
     base = algorithms.fit_sgd(
         champion.model.base_,
-        features,
-        encode(labels, champion.model.base_.classes_),
+        features[known],
+        encode(labels[known], champion.model.base_.classes_),
         learning_rate=training.learning_rate,
         epochs=training.epochs,
         seed=training.random_seed,
@@ -312,6 +320,8 @@ def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Datas
 def errors_only(data: Dataset, champion: Serving, settings: Settings) -> Challenger:
     """The original documents' recipe: a fresh model from the error samples alone."""
     parts = _last_unseen(data, _unseen(data, champion), settings.training)
+    if "is_error" not in data.frame.columns:
+        raise DataError(f"{data.source} has no column is_error: strategy errors_only needs it.")
     errors = _truthy(data.frame["is_error"])[parts.train]
     if not errors.any():
         raise DataError("No error sample is old enough to be learned: all are held out.")
@@ -330,10 +340,10 @@ def _unseen(data: Dataset, champion: Serving) -> NDArray[np.bool_]:
     if data.times is None or "event_id" not in data.frame.columns:
         return np.ones(len(data), dtype=bool)
     night = champion.settled_night()
-    learned = data.frame["event_id"].astype(str).isin(champion.learned_event_ids()).to_numpy()
+    learned = data.frame["event_id"].astype(str).isin(champion.learned_event_ids())
     if night is not None:
-        learned |= (data.times < pd.Timestamp(date.fromordinal(night + 1), tz="UTC")).to_numpy()
-    return ~learned
+        learned |= data.times < pd.Timestamp(date.fromordinal(night + 1), tz="UTC")
+    return np.asarray(~learned.to_numpy())
 
 
 def _last_unseen(data: Dataset, unseen: NDArray[np.bool_], training: TrainingSettings) -> Split:
@@ -343,9 +353,8 @@ def _last_unseen(data: Dataset, unseen: NDArray[np.bool_], training: TrainingSet
         raise DataError("The champion has learned every labelled row: none is left to judge on.")
     inner = split(data.take(rows), test_size=training.test_size, seed=training.random_seed)
     holdout = rows[inner.holdout]
-    parts = Split(train=np.setdiff1d(np.arange(len(data)), holdout), holdout=holdout)
-    assert_disjoint(data.groups, parts)
-    return parts
+    everything_else = np.setdiff1d(np.arange(len(data)), holdout)
+    return without_shared_groups(data.groups, Split(train=everything_else, holdout=holdout))
 
 
 def _new_base(  # noqa: PLR0913 - one model is data, split and choices

@@ -23,8 +23,10 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
         console.print(_metrics(result))
     lines = [
         f"Outcome: {result['outcome']}. {result['outcome_reason']}",
-        f"{result['dataset_size']} confident errors, {result['training_rows']} labelled rows "
-        f"learned. Champion now: {result['champion'] or 'none'}.",
+        (
+            f"{result['dataset_size']} confident errors, {result['training_rows']} labelled rows "
+            f"learned. Champion now: {result['champion'] or 'none'}."
+        ),
     ]
     if result.get("error"):
         lines.append(f"Error: {result['error'].splitlines()[0]}")

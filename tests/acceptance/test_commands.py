@@ -232,7 +232,8 @@ def test_backtest_reads_the_stores_own_log(folder: Path, tmp_path: Path) -> None
 
 
 def test_importing_the_package_costs_nothing() -> None:
-    code = "import sys, ml_pipeline; print([m for m in ('numpy', 'pandas', 'sklearn') if m in sys.modules])"
+    heavy = "('numpy', 'pandas', 'sklearn', 'duckdb', 'pydantic')"
+    code = f"import sys, ml_pipeline; print([m for m in {heavy} if m in sys.modules])"
     assert python("-c", code, cwd=ROOT).stdout.strip() == "[]"
 
 

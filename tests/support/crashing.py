@@ -20,7 +20,9 @@ from ml_pipeline.store import Store
 from tests.support import league
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
-READS = {
+# A heartbeat changes nothing but its own time, and how many there are depends on the machine.
+UNCOUNTED = {
+    "heartbeat",
     "read_events",
     "read_error_samples",
     "count_labelled",
@@ -50,7 +52,7 @@ class Killer:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self.store, name)
-        if name in READS:
+        if name in UNCOUNTED:
             return cast("Callable[..., Any]", method)
 
         def counted(*args: object, **kwargs: object) -> object:

@@ -166,7 +166,7 @@ def open_league(
     """A store in `folder` with a champion that has predicted the nights."""
     store = LocalStore.open(folder)
     settings = settings_for()
-    first = min((night.day for night in nights), default=datetime.now(UTC).date())
+    first = min((night.day for night in nights), default=date(2026, 1, 1))
     enthrone(store, model_path, settings, now=day_start(first) - timedelta(days=30))
     for night in nights:
         store.append_events(events_of(model, night))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120
 OURS = ("SUPABASE_", "ML_PIPELINE", "LOG_", "DEBUG")
 
 
@@ -35,7 +36,7 @@ def environment(**variables: str) -> dict[str, str]:
     return clean | {"PYTHONPATH": str(ROOT)} | variables
 
 
-def python(*arguments: str | Path, cwd: Path, timeout: float = 120, **variables: str) -> Finished:
+def python(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
     """Run this interpreter."""
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -43,7 +44,7 @@ def python(*arguments: str | Path, cwd: Path, timeout: float = 120, **variables:
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,345 @@
+"""Load the evaluation log: the confident errors, and every labelled row to learn.
+
+Errors are the trigger, the seeds' CSV and the diagnosis; what is learned is every labelled row.
+The log is the store's table or a file (`log.source`); both pass the same validation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import pandas as pd
+
+from ml_pipeline import config, log_fold, log_scan
+from ml_pipeline.config import DEFAULT_LOOKBACK_DAYS, ERROR_CONFIDENCE_THRESHOLD, Settings
+from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow
+from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
+from ml_pipeline.log_fold import Counts
+from ml_pipeline.log_rules import LogRequest, quote
+from ml_pipeline.log_scan import Scanned, Stage
+from ml_pipeline.store import Store
+
+__all__ = [
+    "LoadReport",
+    "LoadedLog",
+    "LogRequest",
+    "load_log",
+    "prepare_retraining_data",
+    "read_labelled",
+    "serving_models",
+]
+
+log = logging.getLogger("data_loader")
+
+TABLE: Final = "table"
+STORAGE: Final = "storage"
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_REASONS_SHOWN: Final = 3
+_CHUNK: Final = 100_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadReport:
+    """What every row of the log became.
+
+    `outside`: outcomes known outside the time to learn; old errors among them still count as
+    errors. `labelled` rows are learned, but for the `unusable` ones among them, which have no
+    features to learn from. `reasons` counts bad and unusable rows.
+    """
+
+    source: str
+    rows: int
+    bad: int
+    folded: int
+    other_model: int
+    pending: int
+    outside: int
+    labelled: int
+    unusable: int
+    errors: int
+    reasons: dict[str, int]
+    rejects_path: str | None
+
+    def __post_init__(self) -> None:
+        parts = ("bad", "folded", "other_model", "pending", "outside", "labelled")
+        counted = sum(getattr(self, part) for part in parts)
+        if counted != self.rows:
+            numbers = ", ".join(f"{part} {getattr(self, part)}" for part in parts)
+            raise StoreCorrupt(
+                f"The rows of {self.source} do not add up: {numbers} make {counted}, "
+                f"not {self.rows}.",
+                hint="The log changed while it was read, or this is a fault of the program.",
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedLog:
+    """The two CSVs of a load and what is known about them.
+
+    `errors` is the first CSV as a frame. The second may be large and stays a file.
+    """
+
+    errors: pd.DataFrame
+    errors_path: Path
+    labelled_path: Path
+    labelled_rows: int
+    report: LoadReport
+    labelled_by_day: dict[date, int]
+
+    def fresh_rows(self, learned_ids: frozenset[str]) -> int:
+        """Rows to learn whose event id is not among those."""
+        if not learned_ids:
+            return self.labelled_rows
+        chunks = pd.read_csv(
+            self.labelled_path, usecols=["event_id"], dtype=str, chunksize=_CHUNK, na_filter=False
+        )
+        return sum(int((~chunk["event_id"].isin(learned_ids)).sum()) for chunk in chunks)
+
+
+def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path) -> LoadedLog:
+    """Read the configured log and write its error samples and its rows to learn as CSVs.
+
+    Raises DataError when the log cannot be read or too much of it is bad; then only the file of
+    rejected rows is written.
+    """
+    _check_names(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = _Files.at(folder, request.now)
+    with log_scan.open_stage(folder) as stage:
+        scanned = _scan(stage, store, settings, request)
+        with log_scan.readable(_source(settings)):
+            counts = log_fold.fold(stage, scanned, settings, request)
+            loaded = _write(stage, settings, counts, files)
+            if settings.log.source != TABLE:
+                days = log_fold.labelled_by_day(stage)
+    if settings.log.source == TABLE:
+        days = _count_table(store, settings, request)
+    _tell(loaded.report)
+    return LoadedLog(
+        errors=loaded.errors,
+        errors_path=files.errors,
+        labelled_path=files.labelled,
+        labelled_rows=loaded.labelled_rows,
+        report=loaded.report,
+        labelled_by_day=days,
+    )
+
+
+def read_labelled(store: Store, settings: Settings, folder: Path, *, now: datetime) -> pd.DataFrame:
+    """Every usable labelled row known until `now`, features as floats, everything else as text.
+
+    `confidence` is a float and `is_error` a boolean. All rows are held in memory.
+    """
+    window = LookbackWindow.ending(now, days=settings.run.lookback_days)
+    request = LogRequest(now=now, window=window, learn_from=None, model_ids=None)
+    loaded = load_log(store, settings, request, folder)
+    return _read_csv(loaded.labelled_path, settings)
+
+
+def serving_models(store: Store, settings: Settings) -> tuple[str, ...] | None:
+    """Whose errors count: those of the serving line. Without a champion, anybody's (None)."""
+    champion = store.champion(model_name=settings.model_name)
+    if champion is None:
+        return None
+    line = store.list_models(model_name=settings.model_name, anchor_id=champion.anchor_id)
+    return tuple(sorted({champion.model_id, *(model.model_id for model in line)}))
+
+
+def prepare_retraining_data(
+    lookback_days: float = DEFAULT_LOOKBACK_DAYS,
+    confidence_threshold: float = ERROR_CONFIDENCE_THRESHOLD,
+) -> tuple[str | None, int]:
+    """Write the error samples of the environment's store; return the CSV's path and their number.
+
+    `(None, 0)` says that there are none, never that reading failed: faults are raised.
+    """
+    from ml_pipeline.wiring import open_store
+
+    flags = {"run.lookback_days": lookback_days, "run.confidence_threshold": confidence_threshold}
+    settings = config.load_settings(flags=flags)
+    store_settings = config.load_store_settings()
+    now = datetime.now(UTC)
+    window = LookbackWindow.ending(now, days=settings.run.lookback_days)
+    store = open_store(store_settings)
+    try:
+        request = LogRequest(
+            now=now,
+            window=window,
+            learn_from=window.start,
+            model_ids=serving_models(store, settings),
+        )
+        loaded = load_log(store, settings, request, _work_dir(settings, store_settings.local_dir))
+    finally:
+        store.close()
+    count = len(loaded.errors)
+    return (str(loaded.errors_path), count) if count else (None, 0)
+
+
+def _work_dir(settings: Settings, local_dir: str | None) -> Path:
+    if settings.run.work_dir is not None:
+        return Path(settings.run.work_dir)
+    return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")
+
+
+# ---------------------------------------------------------------------------------- reading
+
+
+def _source(settings: Settings) -> str:
+    return "the table" if settings.log.source == TABLE else settings.log.source
+
+
+def _check_names(settings: Settings) -> None:
+    names = [*LABELLED_COLUMNS, *settings.data.features, settings.data.target]
+    folded = [name.lower() for name in names]
+    twice = sorted({name for name in names if folded.count(name.lower()) > 1})
+    if twice:
+        raise ConfigError(
+            f"data.features and data.target cannot be called {', '.join(twice)}: a column of the "
+            "training CSV has that name already."
+        )
+
+
+def _scan(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Scanned:
+    source, before = settings.log.source, request.settled_before
+    if source == STORAGE:
+        raise ConfigError(
+            "log.source: storage is not part of this version yet.",
+            hint="Use table, or the path of a .csv, .csv.gz or .parquet file.",
+        )
+    if source == TABLE:
+        return log_scan.scan_frames(stage, _frames(store, settings, request), settings, before)
+    return log_scan.scan_file(stage, Path(source), settings, before)
+
+
+def _frames(store: Store, settings: Settings, request: LogRequest) -> Iterator[pd.DataFrame]:
+    """The rows to learn, then the errors: older ones of the window are among them."""
+    tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
+    end = request.now + tolerance + timedelta(microseconds=1)
+    start = request.learn_from or _FIRST
+    if start < end:
+        window = LookbackWindow(start=start, end=end)
+        yield from store.read_events(window, model_name=settings.model_name)
+    percent = settings.log.confidence_unit == "percent"
+    yield store.read_error_samples(
+        request.window,
+        model_name=settings.model_name,
+        confidence_threshold=settings.run.confidence_threshold * (100 if percent else 1),
+        model_ids=request.model_ids,
+    )
+
+
+def _count_table(store: Store, settings: Settings, request: LogRequest) -> dict[date, int]:
+    if request.count_from is None or request.count_from >= request.now:
+        return {}
+    end = request.now + timedelta(microseconds=1)
+    window = LookbackWindow(start=request.count_from, end=end)
+    return store.count_labelled(window, model_name=settings.model_name)
+
+
+# ---------------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Files:
+    errors: Path
+    labelled: Path
+    rejected: Path
+
+    @classmethod
+    def at(cls, folder: Path, now: datetime) -> Self:
+        stamp = f"{now:%Y%m%d_%H%M%S}.csv"
+        return cls(
+            errors=folder / f"finetune_{stamp}",
+            labelled=folder / f"labelled_{stamp}",
+            rejected=folder / f"rejected_{stamp}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Written:
+    errors: pd.DataFrame
+    labelled_rows: int
+    report: LoadReport
+
+
+def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _Written:
+    files.rejected.unlink(missing_ok=True)
+    if counts.bad:
+        _copy(stage, log_fold.rejected_query(), files.rejected)
+    report = LoadReport(
+        source=settings.log.source,
+        rejects_path=str(files.rejected) if counts.bad else None,
+        **{name: getattr(counts, name) for name in Counts.__slots__},
+    )
+    _check_share(report, settings)
+    _copy(stage, log_fold.table_query(settings, "is_error"), files.errors)
+    learned = "to_learn AND fault IS NULL"
+    _copy(stage, log_fold.table_query(settings, learned), files.labelled)
+    return _Written(
+        errors=_read_csv(files.errors, settings),
+        labelled_rows=counts.labelled - counts.unusable,
+        report=report,
+    )
+
+
+def _copy(stage: Stage, query: str, target: Path) -> None:
+    scratch = target.with_name(f".{target.name}.part")
+    try:
+        stage.run(f"COPY ({query}) TO {quote(scratch)} (FORMAT csv, HEADER true, DELIMITER ',')")
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _read_csv(path: Path, settings: Settings) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for name in ("confidence", *settings.data.features):
+        # DuckDB writes the shortest text that reads back as the same number; so must we read.
+        numbers = [float(text) if text else np.nan for text in frame[name]]
+        frame[name] = np.asarray(numbers, dtype=np.float64)
+    return frame.assign(is_error=frame["is_error"] == "true")
+
+
+def _check_share(report: LoadReport, settings: Settings) -> None:
+    if not report.rows or report.bad / report.rows <= settings.log.max_bad_rows:
+        return
+    bad = {
+        reason: count
+        for reason, count in report.reasons.items()
+        if not reason.startswith(log_fold.UNUSABLE)
+    }
+    commonest = ", ".join(f"{reason} ({n})" for reason, n in list(bad.items())[:_REASONS_SHOWN])
+    raise DataError(
+        f"{report.bad} of {report.rows} rows of {report.source} are bad "
+        f"({report.bad / report.rows:.1%}, log.max_bad_rows allows "
+        f"{settings.log.max_bad_rows:.1%}): {commonest}.",
+        hint=f"They stand in {report.rejects_path}.",
+    )
+
+
+def _tell(report: LoadReport) -> None:
+    log.info(
+        "%s: %d rows: %d labelled, %d error samples, %d pending, %d outside, %d folded, "
+        "%d of other models, %d bad",
+        report.source,
+        report.rows,
+        report.labelled,
+        report.errors,
+        report.pending,
+        report.outside,
+        report.folded,
+        report.other_model,
+        report.bad,
+    )
+    for reason, count in report.reasons.items():
+        log.warning("%d rows: %s", count, reason)

@@ -1,0 +1,286 @@
+"""From scanned rows to events: faults, rows of one id folded into one event, and the counts.
+
+The same id may stand several times: a prediction, later its outcome, either repeated. Ids are
+told apart by their 64-bit hashes; among ten million, two equal ones are a chance of 1 in 400,000.
+"""
+
+# ruff: noqa: S608 - every value in a statement is a number or quoted by log_rules
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import LABELLED_COLUMNS, UNCERTAIN
+from ml_pipeline.log_rules import (
+    NO_LABEL,
+    OTHER_MODEL,
+    LogRequest,
+    RowRules,
+    careful_time,
+    day_number,
+    feature_fault,
+    feature_lists,
+    instant,
+    listing,
+    quote,
+)
+from ml_pipeline.log_scan import Scanned, Stage
+
+# Ids are counted in slices of about this many rows, so that memory does not grow with the log.
+_SLICE: Final = 2_000_000
+_HASHES: Final = 2**64 - 1
+_TEXT_SHOWN: Final = 2000
+UNUSABLE: Final = "unusable: "
+_NOT_KEPT: Final = "(settled row, text not kept)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many rows of a log became what; see `LoadReport`."""
+
+    rows: int
+    bad: int
+    folded: int
+    other_model: int
+    pending: int
+    outside: int
+    labelled: int
+    unusable: int
+    errors: int
+    reasons: dict[str, int]
+
+
+def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest) -> Counts:
+    """Make the relations `bad_rows` (row_no, reason) and `events` (one row per labelled event)."""
+    rules = RowRules(settings, scanned.columns, lambda number: f"r[{number + 1}]")
+    stage.run(_kept_query(rules, request))
+    _find_repeated(stage, scanned)
+    _fold_repeated(stage)
+    stage.run(_bad_rows_query())
+    stage.run(f"""CREATE TEMP TABLE days AS SELECT day, p = {OTHER_MODEL} AS is_other, count(*) AS n
+        FROM scanned WHERE NOT is_kept GROUP BY ALL""")
+    stage.run("""CREATE TEMP VIEW sound AS
+        SELECT * FROM kept WHERE fault IS NULL AND h NOT IN (SELECT h FROM folded)""")
+    stage.run(_events_query(settings, request))
+    return _count(stage, scanned)
+
+
+# ------------------------------------------------------------------------------------ steps
+
+
+def _kept_query(rules: RowRules, request: LogRequest) -> str:
+    """`kept`: rows looked at closely, as values, with what is wrong with them."""
+    labels = rules.labels
+    return f"""CREATE TEMP TABLE kept AS
+        SELECT row_no, h, p, a, event_id, match_id, model_id, known, sure AS confidence,
+            prediction, outcome, features, {rules.fault(request.now)} AS fault
+        FROM (SELECT *, {careful_time("time_text")} AS known,
+                {rules.confidence("sure_text")} AS sure
+            FROM (SELECT row_no, h, p, a,
+                {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
+                {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
+                {rules.confidence_text()} AS sure_text, {rules.features()} AS features,
+                {labels.name("p", rules.raw("prediction"))} AS prediction,
+                {labels.name("a", rules.raw("actual_result"))} AS outcome
+                FROM scanned WHERE is_kept))"""
+
+
+def _find_repeated(stage: Stage, scanned: Scanned) -> None:
+    """`again`: sound rows of ids that stand several times or are incomplete on their own."""
+    stage.run("CREATE TEMP TABLE repeated (h UBIGINT)")
+    # Sorting numbers is much cheaper than grouping them. Each part is one of equal ranges.
+    slices = scanned.rows // _SLICE + 1
+    bounds = [number * (_HASHES // slices) for number in range(slices)] + [_HASHES]
+    for low, high in pairwise(bounds):
+        _insert_repeated(stage, f"h >= {low}::UBIGINT AND h <= {high}::UBIGINT")
+    stage.run(f"""INSERT INTO repeated SELECT DISTINCT h FROM kept
+        WHERE fault IS NULL AND (p = {NO_LABEL} OR confidence IS NULL)
+        AND h NOT IN (FROM repeated)""")
+    stage.run(f"""CREATE TEMP TABLE again AS SELECT s.row_no, s.h, s.p, s.a, k.row_no IS NULL AS settled,
+            coalesce(k.known, make_timestamptz(s.day * 86400000000)) AS known,
+            k.confidence IS NOT NULL AS has_confidence, k.features IS NOT NULL AS has_features,
+            k.model_id IS NOT NULL AS has_model, k.match_id IS NOT NULL AS has_match
+        FROM scanned s LEFT JOIN kept k ON k.row_no = s.row_no
+        WHERE s.h IN (FROM repeated) AND s.p <> {OTHER_MODEL} AND k.fault IS NULL""")
+
+
+def _insert_repeated(stage: Stage, condition: str) -> None:
+    query = f"SELECT h FROM scanned WHERE {condition}"
+    hashes = np.sort(np.asarray(stage.connection.execute(query).fetchnumpy()["h"]))
+    twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+    if len(twice):
+        stage.connection.register("twice", {"h": twice})
+        stage.run("INSERT INTO repeated SELECT h FROM twice WHERE h NOT IN (FROM repeated)")
+        stage.connection.unregister("twice")
+
+
+def _fold_repeated(stage: Stage) -> None:
+    """`folded`: a line per id in `again`; `fixes`: what its event takes from its other rows.
+
+    An outcome counts from the first time it was known. Only row numbers are aggregated: unlike
+    texts, they spill to disk.
+    """
+    stage.run(f"""CREATE TEMP TABLE folded AS SELECT *, CASE
+            WHEN predictions > 1 THEN 'conflicting predictions'
+            WHEN outcomes > 1 THEN 'conflicting outcomes'
+            WHEN base IS NULL AND h IN (SELECT h FROM scanned WHERE p = {OTHER_MODEL})
+                THEN 'other model'
+            WHEN base IS NULL THEN 'outcome without a prediction'
+            WHEN confidence_row IS NULL AND NOT settled THEN 'confidence is empty' END AS fault
+        FROM (SELECT h, count(*) AS n, bool_or(settled) AS settled,
+            min(known) FILTER (a > 0) AS known,
+            CASE WHEN max(p) = 0 OR min(p) FILTER (p > 0) = max(p) THEN 1 ELSE 2 END AS predictions,
+            CASE WHEN max(a) = 0 OR min(a) FILTER (a > 0) = max(a) THEN 1 ELSE 2 END AS outcomes,
+            min(row_no) FILTER (p > 0) AS base, min(row_no) FILTER (a > 0) AS outcome_row,
+            min(row_no) FILTER (has_confidence) AS confidence_row,
+            min(row_no) FILTER (has_features) AS features_row,
+            min(row_no) FILTER (has_model) AS model_row,
+            min(row_no) FILTER (has_match) AS match_row FROM again GROUP BY h)""")
+    stage.run("""CREATE TEMP TABLE fixes AS SELECT g.base, g.known, o.outcome, c.confidence, f.features,
+            m.model_id, e.match_id
+        FROM folded g LEFT JOIN kept o ON o.row_no = g.outcome_row
+        LEFT JOIN kept c ON c.row_no = g.confidence_row
+        LEFT JOIN kept f ON f.row_no = g.features_row
+        LEFT JOIN kept m ON m.row_no = g.model_row
+        LEFT JOIN kept e ON e.row_no = g.match_row WHERE g.fault IS NULL AND NOT g.settled""")
+
+
+def _bad_rows_query() -> str:
+    return """CREATE TEMP TABLE bad_rows AS
+        SELECT row_no, fault AS reason FROM kept WHERE fault IS NOT NULL
+        UNION ALL SELECT row_no, fault FROM again JOIN folded USING (h)
+        WHERE fault IS NOT NULL AND fault <> 'other model'"""
+
+
+def _events_query(settings: Settings, request: LogRequest) -> str:
+    """`events`: those with an outcome, whether to learn them, whether they are error samples."""
+    features = settings.data.features
+    found, texts, numbers = feature_lists(features)
+    threshold, window = float(settings.run.confidence_threshold), request.window
+    mine = (
+        "true"
+        if request.model_ids is None
+        else f"coalesce(list_contains({listing(request.model_ids)}::VARCHAR[], model_id), false)"
+    )
+    start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
+    return f"""CREATE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
+            CASE WHEN wanted THEN {feature_fault(features)} END AS fault
+        FROM (SELECT *, {numbers} AS numbers
+        FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
+            CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts
+        FROM (SELECT *, to_learn OR is_error AS wanted
+        FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
+            outcome, confidence, features, {start} AND known <= {instant(request.now)} AS to_learn,
+            prediction <> outcome AND prediction <> {quote(UNCERTAIN)}
+                AND confidence > {threshold!r}::DOUBLE AND known >= {instant(window.start)}
+                AND known < {instant(window.end)} AND {mine} AS is_error
+        FROM ({_whole_events()}) WHERE outcome IS NOT NULL))))"""
+
+
+def _whole_events() -> str:
+    return """SELECT event_id, match_id, known, model_id, prediction, outcome, confidence, features
+        FROM sound UNION ALL
+        SELECT k.event_id, x.match_id, x.known, x.model_id, k.prediction, x.outcome, x.confidence,
+        x.features FROM fixes x JOIN kept k ON k.row_no = x.base"""
+
+
+# ----------------------------------------------------------------------------------- counts
+
+
+def _count(stage: Stage, scanned: Scanned) -> Counts:
+    number = stage.number
+    bad = number("SELECT count(*) FROM bad_rows") + scanned.malformed
+    settled = number("SELECT sum(n) FROM days WHERE NOT is_other")
+    alone = settled - number("SELECT count(*) FROM again WHERE settled")
+    old = number("SELECT count(*) FROM folded WHERE settled AND fault IS NULL")
+    labelled = number("SELECT count(*) FROM events WHERE to_learn")
+    return Counts(
+        rows=scanned.rows + scanned.malformed,
+        bad=bad,
+        folded=number("SELECT sum(n - 1) FROM folded WHERE fault IS NULL"),
+        other_model=number("SELECT sum(n) FROM days WHERE is_other")
+        + number("SELECT sum(n) FROM folded WHERE fault = 'other model'"),
+        pending=number("SELECT count(*) FROM sound WHERE outcome IS NULL")
+        + number("SELECT count(*) FROM fixes WHERE outcome IS NULL"),
+        outside=alone + old + number("SELECT count(*) FROM events WHERE NOT to_learn"),
+        labelled=labelled,
+        unusable=number("SELECT count(*) FROM events WHERE to_learn AND fault IS NOT NULL"),
+        errors=number("SELECT count(*) FROM events WHERE is_error"),
+        reasons=_reasons(stage),
+    )
+
+
+def _reasons(stage: Stage) -> dict[str, int]:
+    return dict(
+        stage.run(f"""SELECT reason, count(*) FROM (SELECT reason FROM malformed
+        UNION ALL SELECT reason FROM bad_rows
+        UNION ALL SELECT {quote(UNUSABLE)} || fault FROM events
+            WHERE to_learn AND fault IS NOT NULL)
+        GROUP BY reason ORDER BY count(*) DESC, reason""")
+    )
+
+
+def labelled_by_day(stage: Stage) -> dict[date, int]:
+    """Labelled events of the whole log per UTC day on which they became known."""
+    rows = stage.run(f"""SELECT DATE '1970-01-01' + day::INTEGER, sum(n) FROM (
+        SELECT day, n FROM days WHERE NOT is_other
+        UNION ALL SELECT {day_number("known")}, -count(*) FROM again WHERE settled GROUP BY 1
+        UNION ALL SELECT {day_number("known")}, count(*) FROM folded
+            WHERE settled AND fault IS NULL GROUP BY 1
+        UNION ALL SELECT day, count(*) FROM events GROUP BY day)
+        GROUP BY day HAVING sum(n) > 0 ORDER BY day""")
+    return {day: int(count) for day, count in rows}
+
+
+# ------------------------------------------------------------------------------------ files
+
+
+def rejected_query() -> str:
+    """Bad rows with the number of their row in the log, the header not counted."""
+    cell = (
+        "CASE WHEN contains(x, ',') OR contains(x, '\"') OR contains(x, chr(10)) "
+        "THEN '\"' || replace(x, '\"', '\"\"') || '\"' ELSE coalesce(x, '') END"
+    )
+    # The n-th well-formed row stands behind every malformed one that leaves less than n before it.
+    return f"""SELECT row, reason, left(text, {_TEXT_SHOWN}) AS text FROM (
+        SELECT line AS row, reason, text FROM malformed
+        UNION ALL
+        SELECT b.row_no + coalesce(m.before, 0), b.reason, b.text
+        FROM (SELECT b.row_no, b.reason,
+                coalesce(array_to_string([{cell} FOR x IN s.r], ','), {quote(_NOT_KEPT)}) AS text
+            FROM bad_rows b JOIN scanned s ON s.row_no = b.row_no) b
+        ASOF LEFT JOIN (SELECT line - n + 1 AS first, max(n) AS before
+            FROM (SELECT line, row_number() OVER (ORDER BY line) AS n FROM malformed) GROUP BY 1) m
+            ON b.row_no >= m.first) ORDER BY row, reason"""
+
+
+def table_query(settings: Settings, condition: str) -> str:
+    """Events as rows of the finished CSVs, in the order in which they are learned."""
+    cells = {
+        "event_id": "event_id",
+        "match_id": "match_id",
+        "known_at": "strftime(known, '%Y-%m-%dT%H:%M:%S.%f+00:00')",
+        "model_id": "model_id",
+        "prediction": "prediction",
+        "confidence": "confidence",
+        "is_error": "is_error",
+    }
+    columns = [f"{cells[name]} AS {_name(name)}" for name in LABELLED_COLUMNS]
+    columns += [
+        f"CASE WHEN fault IS NULL THEN numbers[{place}] END AS {_name(name)}"
+        for place, name in enumerate(settings.data.features, 1)
+    ]
+    columns.append(f"outcome AS {_name(settings.data.target)}")
+    return (
+        f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY day, events.event_id"
+    )
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'

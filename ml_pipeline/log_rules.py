@@ -1,0 +1,382 @@
+"""What a row of an evaluation log means, written as SQL: columns, labels, times, numbers.
+
+Rows are text until here. Only expressions are built in this module; `log_scan` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ml_pipeline.config import DEFAULT_COLUMNS, Settings
+from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
+from ml_pipeline.errors import DataError
+
+REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
+TIMES = ("timestamp", "evaluated_at")
+SHOWN = 30
+
+# Words that other programs write for a missing value.
+BLANKS = ("", "nan", "none", "null", "nat")
+_UNSAID = BLANKS[:-1]  # a label may be called "nat"
+
+# Codes of labels: 23 bits. In between stand the classes, or the hashes of open labels.
+NO_LABEL = 0
+OTHER_MODEL = 0x7FFFFE
+UNKNOWN_LABEL = 0x7FFFFF
+_HASHES = 0x3FFFFF
+
+# Days since 1970 must fit in 16 bits.
+_EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
+_LATEST = "TIMESTAMPTZ '2149-01-01 00:00:00+00'"
+_DAY_US = 86_400_000_000
+_BASIC_TIMES = ("%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%d")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogRequest:
+    """What a run wants from the log.
+
+    Errors count inside `window` when one of `model_ids` made them (None: anybody's). Rows are
+    learned from `learn_from` until `now` (None: from the first). `count_from` asks the table for
+    labelled rows per day since then.
+    """
+
+    now: datetime
+    window: LookbackWindow
+    learn_from: datetime | None
+    model_ids: tuple[str, ...] | None
+    count_from: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("now", "learn_from", "count_from"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, require_utc(value, name))
+
+    @property
+    def settled_before(self) -> datetime | None:
+        """Rows known before this are neither learned nor errors; None when all may be."""
+        return None if self.learn_from is None else min(self.learn_from, self.window.start)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """Where a log has what: column numbers by canonical name and by configured feature."""
+
+    names: tuple[str, ...]
+    places: Mapping[str, int]
+    features: Mapping[str, int]
+
+
+def find_columns(names: Sequence[str], settings: Settings, source: str) -> Columns:
+    """Find the canonical columns in a header.
+
+    Raises DataError naming the missing column, the spellings tried and the columns found.
+    """
+    places = _places(names, source)
+    found: dict[str, int] = {}
+    for column in DEFAULT_COLUMNS:
+        spelt = [s.strip().lower() for s in settings.log.spellings(column)]
+        place = next((places[s] for s in spelt if s in places), None)
+        if place is not None:
+            found[column] = place
+    missing = [name for name in REQUIRED if name not in found]
+    if not any(name in found for name in TIMES):
+        missing.append(TIMES[0])
+    if missing:
+        raise _missing(missing, names, settings, source)
+    features = {f: places[f.lower()] for f in settings.data.features if f.lower() in places}
+    return Columns(names=tuple(names), places=found, features=features)
+
+
+def event_columns() -> Columns:
+    """The columns of the store's own frames."""
+    places = {name: place for place, name in enumerate(EVENT_COLUMNS)}
+    return Columns(names=EVENT_COLUMNS, places=places, features={})
+
+
+def _places(names: Sequence[str], source: str) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        key = name.strip().lower()
+        if key and key in places:
+            raise DataError(f"{source} has two columns called {name.strip()!r}.")
+        places[key] = place
+    return places
+
+
+def _missing(
+    missing: Sequence[str], names: Sequence[str], settings: Settings, source: str
+) -> DataError:
+    tried = "; ".join(f"{name} (tried {', '.join(_tried(name, settings))})" for name in missing)
+    found = ", ".join(name or "(unnamed)" for name in names[:SHOWN])
+    message = f"{source} lacks {tried}. It has: {found}."
+    return DataError(message, hint="Name its columns under log.columns in the settings.")
+
+
+def _tried(column: str, settings: Settings) -> list[str]:
+    also = settings.log.spellings(TIMES[1]) if column == TIMES[0] else []
+    return [*settings.log.spellings(column), *also]
+
+
+# ------------------------------------------------------------------------------ expressions
+
+
+def quote(text: object) -> str:
+    """A text as an SQL literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def listing(values: Iterable[str]) -> str:
+    """Texts as an SQL list."""
+    return "[" + ", ".join(quote(value) for value in values) + "]"
+
+
+def instant(moment: datetime) -> str:
+    """A time as an SQL literal."""
+    return f"TIMESTAMPTZ {quote(moment.astimezone(UTC).isoformat(sep=' '))}"
+
+
+def _is_blank(x: str, blanks: Sequence[str] = _UNSAID) -> str:
+    words = ", ".join(quote(word) for word in blanks)
+    return f"lower(trim({x})) IN ({words})"
+
+
+def _text(x: str, blanks: Sequence[str] = _UNSAID) -> str:
+    # Most texts are longer than any blank word, so that they need not be folded to lower case.
+    longest = max(map(len, blanks))
+    return (
+        f"CASE WHEN strlen(trim({x})) > {longest} THEN trim({x}) "
+        f"WHEN {_is_blank(x, blanks)} THEN NULL ELSE trim({x}) END"
+    )
+
+
+def _case(x: str, values: Mapping[str, int]) -> str:
+    if not values:
+        return "NULL"
+    branches = " ".join(f"WHEN {quote(text)} THEN {code}" for text, code in values.items())
+    return f"CASE {x} {branches} END"
+
+
+class Labels:
+    """The accepted spellings of labels and their codes; any label when none are configured."""
+
+    def __init__(self, settings: Settings) -> None:
+        spellings = settings.data.label_map()
+        self.names = [*dict.fromkeys([*(settings.data.classes or ()), *spellings.values()])]
+        self._is_open = not spellings
+        # Classes first: they are what most rows hold, and a CASE is searched in order.
+        self._codes = {name: code for code, name in enumerate(self.names, 1) if name in spellings}
+        self._codes |= {text: self.names.index(name) + 1 for text, name in spellings.items()}
+        if not self._is_open:
+            self.names.append(UNCERTAIN)
+
+    def code(self, x: str, *, is_prediction: bool) -> str:
+        """The code of a label: NO_LABEL when empty, UNKNOWN_LABEL when it is none of ours."""
+        if self._is_open:
+            return self._open_code(x, is_prediction=is_prediction)
+        codes = dict(self._codes)
+        if is_prediction:
+            codes.setdefault(UNCERTAIN, len(self.names))
+        slow = (
+            f"coalesce({_case(f'trim({x})', codes)}, {_case(f'lower(trim({x}))', _folded(codes))}, "
+            f"CASE WHEN {_is_blank(x)} THEN {NO_LABEL} ELSE {UNKNOWN_LABEL} END)"
+        )
+        branches = " ".join(f"WHEN {quote(text)} THEN {code}" for text, code in codes.items())
+        fast = f"CASE {x} {branches} ELSE {slow} END"
+        return f"(CASE WHEN {x} IS NULL THEN {NO_LABEL} ELSE {fast} END)::UINTEGER"
+
+    def _open_code(self, x: str, *, is_prediction: bool) -> str:
+        refused = "false" if is_prediction else f"trim({x}) = {quote(UNCERTAIN)}"
+        return (
+            f"(CASE WHEN {x} IS NULL OR {_is_blank(x)} THEN {NO_LABEL} WHEN {refused} "
+            f"THEN {UNKNOWN_LABEL} ELSE 1 + (hash(trim({x})) & {_HASHES}) END)::UINTEGER"
+        )
+
+    def name(self, code: str, x: str) -> str:
+        """The label with that code; `x` is what was written."""
+        if self._is_open:
+            return f"CASE WHEN {code} BETWEEN 1 AND {OTHER_MODEL - 1} THEN trim({x}) END"
+        return f"({listing(self.names)})[{code}]"
+
+
+def _folded(codes: Mapping[str, int]) -> dict[str, int]:
+    """Codes by lower-case spelling, without the ambiguous ones."""
+    meanings: dict[str, set[int]] = {}
+    for text, code in codes.items():
+        meanings.setdefault(text.lower(), set()).add(code)
+    return {text: found.pop() for text, found in meanings.items() if len(found) == 1}
+
+
+class RowRules:
+    """The rules of one row for one log; `column` gives the SQL of a column by its number."""
+
+    def __init__(self, settings: Settings, columns: Columns, column: Callable[[int], str]) -> None:
+        self._settings = settings
+        self._columns = columns
+        self._column = column
+        self.labels = Labels(settings)
+
+    def raw(self, name: str) -> str:
+        """The text of a canonical column; NULL for one that the log does not have."""
+        place = self._columns.places.get(name)
+        return "NULL::VARCHAR" if place is None else self._column(place)
+
+    def text(self, name: str) -> str:
+        """The trimmed text, NULL when it is blank."""
+        return _text(self.raw(name))
+
+    def code(self, name: str) -> str:
+        """The code of a label column."""
+        return self.labels.code(self.raw(name), is_prediction=name == "prediction")
+
+    def is_other_model(self) -> str:
+        """Whether another model's name stands in the row."""
+        name, own = self.raw("model_name"), quote(self._settings.model_name)
+        if "model_name" not in self._columns.places:
+            return "false"
+        return (
+            f"CASE WHEN {name} IS NULL OR {name} = {own} THEN false "
+            f"ELSE trim({name}) <> {own} AND NOT {_is_blank(name)} END"
+        )
+
+    @property
+    def _most(self) -> int:
+        return 100 if self._settings.log.confidence_unit == "percent" else 1
+
+    # A row is settled when it is complete, sound and too old to matter: the common case, so it
+    # is decided by cheap expressions. Everything else is kept whole and looked at closely.
+
+    def plain_time(self) -> str:
+        """The time the row became known, if it is written as usual."""
+        written = f"coalesce({self.raw('evaluated_at')}, {self.raw('timestamp')})"
+        return f"TRY_CAST({written} AS TIMESTAMPTZ)"
+
+    def plain_confidence(self) -> str:
+        """The confidence as a number as it is written."""
+        return f"TRY_CAST({self.raw('confidence')} AS DOUBLE)"
+
+    def is_settled(self, before: datetime | None) -> str:
+        """Over `id`, `p`, `a`, `known`, `sure`: labelled, sound, and known before that time."""
+        if before is None:
+            return "false"
+        blanks = ", ".join(quote(word) for word in _UNSAID)
+        return (
+            f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND a BETWEEN 1 AND {OTHER_MODEL - 1} "
+            f"AND sure >= 0 AND sure <= {self._most} "
+            f"AND known >= {_EARLIEST} AND known < least({instant(before)}, {_LATEST}) "
+            f"AND CASE WHEN strlen(id) > 4 THEN true ELSE lower(id) NOT IN ({blanks}) END"
+        )
+
+    # ---------------------------------------------------------------------- a row looked at
+
+    def time_text(self) -> str:
+        """What stands for the time the row became known."""
+        texts = [_text(self.raw(name), BLANKS) for name in reversed(TIMES)]
+        return f"coalesce({', '.join(texts)})"
+
+    def confidence_text(self) -> str:
+        """What stands for the confidence; NaN beside no prediction is an empty cell."""
+        x = self.raw("confidence")
+        word = f"lower(trim({x}))"
+        return (
+            f"CASE WHEN {word} IN ('', 'none', 'null') OR (p = {NO_LABEL} AND {word} = 'nan') "
+            f"THEN NULL ELSE trim({x}) END"
+        )
+
+    def confidence(self, x: str) -> str:
+        """The number in 0..1."""
+        number = f"TRY_CAST({x} AS DOUBLE)"
+        return f"{number} / 100" if self._most > 1 else number
+
+    def features(self) -> str:
+        """The features as JSON text: own column, else in metadata, else columns of their names."""
+        own, meta = _text(self.raw("features"), (*_UNSAID, "{}")), self.text("metadata")
+        inner = (
+            f"CASE WHEN json_valid({meta}) THEN "
+            f"nullif(json_extract({meta}, '$.features')::VARCHAR, 'null') END"
+        )
+        return f"coalesce({own}, {inner}, {self._feature_columns()})"
+
+    def _feature_columns(self) -> str:
+        cells = {f: _text(self._column(n)) for f, n in self._columns.features.items()}
+        if not cells:
+            return "NULL"
+        pairs = ", ".join(f"{quote(name)}, {cell}" for name, cell in cells.items())
+        filled = " AND ".join(f"({cell}) IS NULL" for cell in cells.values())
+        return f"CASE WHEN {filled} THEN NULL ELSE json_object({pairs})::VARCHAR END"
+
+    def fault(self, now: datetime) -> str:
+        """What is wrong over `p, a, event_id, time_text, known, sure_text, sure`, or NULL."""
+        tolerance = timedelta(minutes=self._settings.log.future_tolerance_minutes)
+        return f"""CASE
+            WHEN event_id IS NULL THEN 'event_id is empty'
+            WHEN p = {UNKNOWN_LABEL} THEN 'unknown prediction label'
+            WHEN a = {UNKNOWN_LABEL} THEN 'unknown outcome label'
+            WHEN p = {NO_LABEL} AND a = {NO_LABEL} THEN 'neither prediction nor outcome'
+            WHEN time_text IS NULL THEN 'no time'
+            WHEN known IS NULL THEN 'time is not ISO 8601'
+            WHEN a > {NO_LABEL} AND known > {instant(now + tolerance)}
+                THEN 'known_at is in the future'
+            WHEN NOT (known >= {_EARLIEST} AND known < {_LATEST}) THEN 'time is out of range'
+            {self._confidence_faults()} END"""
+
+    def _confidence_faults(self) -> str:
+        over = (
+            "confidence is over 100 percent"
+            if self._most > 1
+            else "confidence is over 1 (percent? set log.confidence_unit: percent)"
+        )
+        return f"""WHEN sure_text IS NULL THEN NULL
+            WHEN sure IS NULL THEN 'confidence is not a number'
+            WHEN isnan(sure) THEN 'confidence is NaN'
+            WHEN isinf(sure) THEN 'confidence is infinite'
+            WHEN sure < 0 THEN 'confidence is negative'
+            WHEN sure > 1 THEN {quote(over)}"""
+
+
+def careful_time(x: str) -> str:
+    """A time from text, extended or basic ISO 8601; without a zone it is UTC."""
+    basic = f"try_strptime({x}, {listing(_BASIC_TIMES)})::TIMESTAMPTZ"
+    return f"coalesce(TRY_CAST({x} AS TIMESTAMPTZ), {basic})"
+
+
+def day_number(moment: str) -> str:
+    """Days since 1970 in UTC."""
+    return f"(epoch_us({moment}) // {_DAY_US})"
+
+
+def paths(features: Sequence[str]) -> str:
+    """JSON pointers to the features: unlike a path, a pointer can hold any name."""
+    escaped = (name.replace("~", "~0").replace("/", "~1") for name in features)
+    return listing(f"/{name}" for name in escaped)
+
+
+def feature_fault(features: Sequence[str]) -> str:
+    """Over `features`, `found`, `texts`, `numbers` (lists in order): why unusable, or NULL."""
+    names = listing(features)
+
+    def first(condition: str, complaint: str) -> str:
+        bad = f"list_position([{condition} FOR x IN range(1, {len(features) + 1})], true)"
+        return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {quote(complaint)}"
+
+    return f"""CASE
+        WHEN features IS NULL THEN 'no features'
+        WHEN NOT json_valid(features) THEN 'features are not JSON'
+        WHEN json_type(features) <> 'OBJECT' THEN 'features are not a JSON object'
+        {first("found[x] IS NULL", " is absent")}
+        {first("texts[x] IS NOT NULL AND numbers[x] IS NULL", " is not a number")}
+        {first("NOT isfinite(numbers[x])", " is not finite")}
+        WHEN list_aggregate(texts, 'count') = 0 THEN 'all features are missing' END"""
+
+
+def feature_lists(features: Sequence[str]) -> tuple[str, str, str]:
+    """SQL of `found`, `texts` and `numbers` over the column `features`."""
+    object_ = "CASE WHEN json_valid(features) THEN features END"
+    blank = _is_blank("x")
+    found = f"json_extract({object_}, {paths(features)})"
+    written = f"json_extract_string({object_}, {paths(features)})"
+    texts = f"[CASE WHEN {blank} THEN NULL ELSE x END FOR x IN {written}]"
+    return found, texts, "[TRY_CAST(x AS DOUBLE) FOR x IN texts]"

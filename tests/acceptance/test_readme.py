@@ -1,0 +1,103 @@
+"""The README, the settings file and the CI script say what the program does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ml_pipeline import config
+from ml_pipeline.cli import COMMANDS, usage
+from tests.support.shell import ROOT, ml_pipeline
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block_after(marker: str) -> str:
+    """The fenced block that follows a comment in the README."""
+    found = re.search(rf"<!-- {marker} -->\n```\w*\n(.*?)```", README, re.DOTALL)
+    assert found is not None, f"no block after {marker}"
+    return found.group(1)
+
+
+def shell_lines() -> list[str]:
+    return [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+
+def test_the_first_command_is_the_demo_and_ci_runs_the_second_word_for_word() -> None:
+    demo, tests = shell_lines()[:2]
+    assert demo.endswith("-m ml_pipeline.auto_reinforcement --demo")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.rstrip().endswith(tests)
+
+
+def test_the_list_of_commands_is_the_programs_own() -> None:
+    assert block_after("commands") == usage().partition("commands:\n")[2]
+
+
+def test_every_command_shows_its_defaults_and_the_environment(tmp_path: Path) -> None:
+    for name in COMMANDS:
+        done = ml_pipeline(name, "--help", cwd=tmp_path)
+        assert done.code == 0
+        for words in ("SUPABASE_URL", "ML_PIPELINE_LOCAL", "--config", "--local"):
+            assert words in done.stdout, f"{name} --help does not name {words}"
+
+
+def test_the_settings_file_lists_every_setting_with_its_default() -> None:
+    listed = config.load_settings(ROOT / "model_config.yaml", environment={})
+    assert listed == config.Settings()
+    written = yaml.safe_load((ROOT / "model_config.yaml").read_text(encoding="utf-8"))
+    assert written.keys() == config.Settings.model_fields.keys()
+    for section, values in written.items():
+        if isinstance(values, dict):
+            declared = type(getattr(listed, section)).model_fields
+            assert values.keys() == declared.keys(), section
+
+
+def test_the_variables_in_the_readme_are_the_ones_that_are_read() -> None:
+    named = {config.URL_VARIABLE, *config.KEY_VARIABLES, config.LOCAL_VARIABLE}
+    for variable in (*named, "LOG_LEVEL", "LOG_FORMAT", "DEBUG"):
+        assert f"`{variable}`" in README
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    for variable in (config.URL_VARIABLE, config.KEY_VARIABLES[0], config.LOCAL_VARIABLE):
+        assert f"\n{variable}=" in f"\n{example}"
+
+
+def test_the_gates_policies_are_all_explained() -> None:
+    section = README.partition("## The gate")[2].partition("\n## ")[0]
+    annotation = config.PromotionSettings.model_fields["policy"].annotation
+    for policy in annotation.__args__:  # type: ignore[union-attr]
+        assert f"| `{policy}`" in section
+
+
+def test_the_flow_needs_no_module_that_is_not_there() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors = layers["tool"]["importlinter"]["contracts"][0]["layers"]
+    named = {name.strip() for floor in floors for name in floor.split(":")}
+    present = {path.stem for path in (ROOT / "ml_pipeline").glob("*.py")} - {"__init__"}
+    assert named == present
+
+
+@pytest.mark.parametrize("path", ["requirements.txt", "tests/requirements.txt"])
+def test_everything_the_project_depends_on_is_pinned(path: str) -> None:
+    pins = (ROOT / path).read_text(encoding="utf-8").lower()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = list(project["dependencies"])
+    if path.startswith("tests"):
+        wanted += project["optional-dependencies"]["test"]
+    for requirement in wanted:
+        name = re.split(r"[\[<>=!; ]", requirement)[0].lower().replace("_", "-")
+        assert re.search(rf"^{re.escape(name)}(\[.*\])?==", pins, re.MULTILINE), name
+
+
+def test_the_text_names_no_machine_and_no_registry() -> None:
+    text = README + (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert re.search(r"(^|[\s`'\"])/(work|tmp|home|root)/", text) is None
+    assert "index-url" not in text

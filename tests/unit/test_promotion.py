@@ -1,0 +1,538 @@
+"""The gate: what serves, what does not, and how often chance alone gets through."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ml_pipeline.config import PromotionSettings
+from ml_pipeline.domain import Check, EvaluationReport, Outcome, PromotionDecision
+from ml_pipeline.evaluation import evaluate
+from ml_pipeline.promotion import (
+    Bounds,
+    Duel,
+    LineRecord,
+    PairedGain,
+    confidence_sequence,
+    is_held_back,
+    judge_challenger,
+    judge_first,
+    judge_line,
+)
+
+Floats = NDArray[np.float64]
+NONE = PairedGain(nights=0, rows=0, total=0.0, squares=0.0)
+HELD = "The champion is a rollback: a person decides."
+
+
+def gain(mean: float, *, deviation: float = 0.3, rows: int = 900, nights: int = 30) -> PairedGain:
+    """A paired gain with exactly this mean and sample deviation."""
+    squares = deviation**2 * (rows - 1) + rows * mean**2
+    return PairedGain(nights=nights, rows=rows, total=mean * rows, squares=squares)
+
+
+def record(
+    since: PairedGain, recent: PairedGain | None = None, over: PairedGain | None = None
+) -> LineRecord:
+    """A line's record; what is not given is as `since`."""
+    return LineRecord(
+        since_approval=since,
+        recent=since if recent is None else recent,
+        over_champion=since if over is None else over,
+    )
+
+
+def report(hits: int, *, rows: int = 100, recall_of_draws: float = 1.0) -> EvaluationReport:
+    """A report of `hits` right of `rows`, a tenth of them draws."""
+    draws = rows // 10
+    right_draws = round(draws * recall_of_draws)
+    actual = ["D"] * draws + ["H"] * (rows - draws)
+    said = ["D"] * right_draws + ["A"] * (draws - right_draws)
+    said += ["H"] * (hits - right_draws) + ["A"] * (rows - draws - hits + right_draws)
+    chances = np.array([[0.8 if name == label else 0.1 for name in "HDA"] for label in said])
+    return evaluate(actual, chances, ["H", "D", "A"], ordered=True)
+
+
+EVEN = Duel(champion=report(60), challenger=report(60))
+BETTER = Duel(champion=report(60), challenger=report(70))
+WORSE = Duel(champion=report(60), challenger=report(55))
+FALLEN = Duel(champion=report(60), challenger=report(70, recall_of_draws=0.9))
+
+
+def named(decision: PromotionDecision, name: str) -> Check:
+    """The check of that name."""
+    return next(check for check in decision.checks if check.name == name)
+
+
+# ------------------------------------------------------------------------------ paired gains
+
+
+def test_a_gain_knows_mean_deviation_and_standard_error() -> None:
+    differences = np.array([0.1, -0.2, 0.4, 0.0, 0.3])
+    paired = PairedGain.of_rows(differences, nights=2)
+    assert (paired.nights, paired.rows) == (2, 5)
+    assert paired.mean == pytest.approx(0.12)
+    assert paired.deviation == pytest.approx(differences.std(ddof=1))
+    assert paired.standard_error == pytest.approx(differences.std(ddof=1) / math.sqrt(5))
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=9), max_size=9))
+def test_sums_per_night_tell_what_the_rows_tell(nights: list[list[float]]) -> None:
+    sums = np.array([[sum(n), sum(x * x for x in n)] for n in nights]).reshape(-1, 2)
+    by_night = PairedGain.of_nights([len(n) for n in nights], sums)
+    rows = np.array([x for n in nights for x in n])
+    by_row = PairedGain.of_rows(rows, nights=len(nights))
+    assert (by_night.nights, by_night.rows) == (by_row.nights, by_row.rows)
+    assert by_night.mean == pytest.approx(by_row.mean, abs=1e-9)
+    assert by_night.deviation == pytest.approx(by_row.deviation, abs=1e-6)
+
+
+def test_without_rows_nothing_is_gained_and_nothing_divides_by_zero() -> None:
+    assert (NONE.mean, NONE.deviation, NONE.standard_error) == (0, 0, 0)
+    one = PairedGain.of_rows(np.array([0.5]), nights=1)
+    assert (one.mean, one.deviation) == (0.5, 0)
+
+
+def test_rounding_never_makes_a_variance_negative() -> None:
+    assert PairedGain.of_rows(np.full(7, 0.1), nights=1).deviation == pytest.approx(0, abs=1e-7)
+
+
+# ---------------------------------------------------------------------------- the live line
+
+GOOD, BAD, THIN_BAD = gain(0.02), gain(-0.05), gain(-0.5, rows=99)
+
+
+@pytest.mark.parametrize(
+    ("policy", "of_the_line", "outcome"),
+    [
+        ("guarded", record(GOOD), Outcome.PROMOTED),
+        ("guarded", record(gain(0.0)), Outcome.PROMOTED),
+        ("guarded", record(gain(-0.01)), Outcome.PROMOTED),
+        ("guarded", record(BAD), Outcome.REJECTED),
+        ("guarded", record(GOOD, recent=BAD), Outcome.REJECTED),
+        ("guarded", record(BAD, recent=GOOD), Outcome.REJECTED),
+        ("guarded", record(NONE), Outcome.PROMOTED),
+        ("guarded", record(THIN_BAD), Outcome.PROMOTED),
+        ("guarded", record(gain(-0.5, nights=2)), Outcome.PROMOTED),
+        ("guarded", record(GOOD, over=BAD), Outcome.PROMOTED),
+        ("nightly", record(GOOD), Outcome.PROMOTED),
+        ("nightly", record(BAD), Outcome.PROMOTED),
+        ("evidence", record(GOOD), Outcome.PROMOTED),
+        ("evidence", record(GOOD, over=gain(0.001)), Outcome.PROMOTED),
+        ("evidence", record(GOOD, over=gain(-0.001)), Outcome.REJECTED),
+        ("evidence", record(GOOD, over=gain(0.0)), Outcome.REJECTED),
+        ("evidence", record(GOOD, over=gain(0.5, rows=99)), Outcome.AWAITING_APPROVAL),
+        ("evidence", record(GOOD, over=gain(0.5, nights=2)), Outcome.AWAITING_APPROVAL),
+        ("evidence", record(BAD, over=gain(0.5, rows=99)), Outcome.REJECTED),
+        ("approval", record(GOOD), Outcome.AWAITING_APPROVAL),
+        ("approval", record(BAD), Outcome.REJECTED),
+    ],
+)
+def test_a_policy_decides_about_the_line(
+    policy: Any,  # noqa: ANN401 - one of the literals
+    of_the_line: LineRecord,
+    outcome: Outcome,
+) -> None:
+    decision = judge_line(of_the_line, EVEN, PromotionSettings(policy=policy))
+    assert decision.outcome is outcome
+    assert decision.policy == policy
+
+
+def test_a_regression_is_what_even_the_upper_bound_cannot_deny() -> None:
+    error = 0.3 / math.sqrt(900)
+    just, over = (record(gain(-factor * error)) for factor in (1.644, 1.646))
+    assert judge_line(just, None, PromotionSettings()).outcome is Outcome.PROMOTED
+    assert judge_line(over, None, PromotionSettings()).outcome is Outcome.REJECTED
+
+
+def test_thin_evidence_ends_at_three_nights_and_a_hundred_rows() -> None:
+    for nights, rows, outcome in (
+        (3, 100, Outcome.REJECTED),
+        (2, 100, Outcome.PROMOTED),
+        (3, 99, Outcome.PROMOTED),
+    ):
+        of_the_line = record(gain(-0.5, nights=nights, rows=rows))
+        decision = judge_line(of_the_line, None, PromotionSettings())
+        assert decision.outcome is outcome
+        assert ("needs 3 nights and 100 rows" in decision.sentence) == (outcome is Outcome.PROMOTED)
+
+
+def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
+    decision = judge_line(record(GOOD, recent=BAD), WORSE, PromotionSettings())
+    assert decision.sentence == (
+        "The live line against its anchor over the last 30 days: -0.0500 nats a row "
+        "(upper bound -0.0336) on 900 unseen rows of 30 nights, a regression."
+    )
+    failed = named(decision, "recent")
+    assert (failed.passed, failed.decides) == (False, True)
+    assert failed.numbers == pytest.approx(
+        {
+            "rows": 900,
+            "nights": 30,
+            "mean_gain": -0.05,
+            "standard_error": 0.01,
+            "upper_bound": -0.05 + 1.6448536 * 0.01,
+        }
+    )
+    assert named(decision, "since_approval").passed
+
+
+def test_a_promotion_says_how_much_the_line_gains() -> None:
+    sentence = judge_line(record(GOOD), None, PromotionSettings()).sentence
+    assert "since the anchor was approved: +0.0200 nats a row" in sentence
+    assert sentence.endswith("no regression.")
+
+
+def test_the_nightly_policy_shows_the_regression_it_does_not_act_on() -> None:
+    decision = judge_line(record(BAD), None, PromotionSettings(policy="nightly"))
+    check = named(decision, "since_approval")
+    assert (check.passed, check.decides) == (False, False)
+
+
+def test_falls_of_accuracy_and_recall_are_shown_and_decide_nothing() -> None:
+    decision = judge_line(record(GOOD), WORSE, PromotionSettings())
+    check = named(decision, "accuracy")
+    assert decision.outcome is Outcome.PROMOTED
+    assert (check.passed, check.decides) == (False, False)
+    assert check.sentence == "Accuracy 0.6000 → 0.5500 on 100 rows."
+    assert check.numbers == pytest.approx({"gain": -0.05, "rows": 100})
+    fallen = named(judge_line(record(GOOD), FALLEN, PromotionSettings()), "recall")
+    assert (fallen.passed, fallen.decides) == (False, False)
+    assert fallen.sentence == "Largest fall of a class's recall: 0.1000 (D)."
+
+
+@pytest.mark.parametrize(
+    ("vetoes", "duel", "outcome"),
+    [
+        (["accuracy"], WORSE, Outcome.REJECTED),
+        (["accuracy"], EVEN, Outcome.PROMOTED),
+        (["accuracy"], FALLEN, Outcome.PROMOTED),
+        (["recall"], FALLEN, Outcome.REJECTED),
+        (["recall"], EVEN, Outcome.PROMOTED),
+        (["accuracy", "recall"], BETTER, Outcome.PROMOTED),
+    ],
+)
+def test_a_veto_decides_when_the_config_asks_for_it(
+    vetoes: list[Any], duel: Duel, outcome: Outcome
+) -> None:
+    settings = PromotionSettings(vetoes=vetoes)
+    assert judge_line(record(GOOD), duel, settings).outcome is outcome
+    assert judge_challenger(gain(0.2), gain(0.2), duel, settings).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("threshold", "outcome"),
+    [(0.0, Outcome.PROMOTED), (0.09, Outcome.PROMOTED), (0.11, Outcome.REJECTED)],
+)
+def test_the_seeds_threshold_asks_for_a_gain_of_accuracy(
+    threshold: float, outcome: Outcome
+) -> None:
+    settings = PromotionSettings(promotion_threshold=threshold)
+    for decision in (
+        judge_line(record(GOOD), BETTER, settings),
+        judge_challenger(gain(0.2), gain(0.2), BETTER, settings),
+    ):
+        assert decision.outcome is outcome
+        names = [check.name for check in decision.checks]
+        assert ("promotion_threshold" in names) == (threshold > 0)
+    if outcome is Outcome.REJECTED:
+        assert decision.sentence == "Accuracy gain +0.1000, promotion_threshold asks for +0.1100."
+
+
+def test_a_line_that_waits_for_a_person_is_not_promoted() -> None:
+    waiting = judge_line(record(GOOD), EVEN, PromotionSettings(), held=HELD)
+    assert (waiting.outcome, waiting.sentence) == (Outcome.AWAITING_APPROVAL, HELD)
+    worse = judge_line(record(BAD), EVEN, PromotionSettings(), held=HELD)
+    assert worse.outcome is Outcome.REJECTED
+
+
+def test_the_guard_alone_can_be_asked() -> None:
+    settings = PromotionSettings()
+    assert is_held_back(record(BAD), settings)
+    assert is_held_back(record(GOOD, recent=BAD), settings)
+    assert not is_held_back(record(GOOD), settings)
+    assert not is_held_back(record(THIN_BAD), settings)
+
+
+def test_a_higher_confidence_level_holds_back_less() -> None:
+    slight = record(gain(-0.02))
+    strict, mild = (PromotionSettings(confidence_level=level) for level in (0.9, 0.999))
+    assert judge_line(slight, None, strict).outcome is Outcome.REJECTED
+    assert judge_line(slight, None, mild).outcome is Outcome.PROMOTED
+
+
+@given(
+    st.floats(-1, 1),
+    st.floats(0, 2),
+    st.integers(0, 500),
+    st.sampled_from(["guarded", "nightly", "evidence", "approval"]),
+)
+def test_every_decision_is_plain_json_with_a_sentence(
+    mean: float,
+    deviation: float,
+    rows: int,
+    policy: Any,  # noqa: ANN401
+) -> None:
+    settings = PromotionSettings(policy=policy)
+    paired = gain(mean, deviation=deviation, rows=rows, nights=min(rows, 5))
+    for decision in (
+        judge_line(record(paired), WORSE, settings),
+        judge_challenger(paired, paired, WORSE, settings),
+        judge_first(report(60), 1.0, settings),
+    ):
+        plain = json.loads(json.dumps(decision.as_json(), allow_nan=False))
+        assert plain["outcome"] in {"promoted", "rejected", "awaiting_approval"}
+        assert plain["sentence"].endswith(".")
+        assert all(check["sentence"].endswith(".") for check in plain["checks"])
+
+
+def test_a_chain_of_lines_each_hardly_worse_than_the_last_is_stopped_at_its_anchor() -> None:
+    """Defect 18: judged against the line before, every step of the way down would pass."""
+    rng, settings = np.random.default_rng(18), PromotionSettings()
+    slip, nightly, served = 0.002, [], []
+    against_the_last = []
+    for night in range(1, 366):
+        noise = rng.standard_t(4, size=30) * 0.3 / math.sqrt(2)
+        nightly.append(noise - slip * night)
+        steps = rng.standard_t(4, size=30) * 0.05 / math.sqrt(2) - slip
+        against_the_last.append(PairedGain.of_rows(steps, nights=1))
+        everything = PairedGain.of_rows(np.concatenate(nightly), nights=night)
+        recent = PairedGain.of_rows(np.concatenate(nightly[-30:]), nights=min(night, 30))
+        decision = judge_line(record(everything, recent), None, settings)
+        served.append(decision.outcome is Outcome.PROMOTED)
+    stopped = served.index(False)
+    assert slip * stopped < 0.1
+    assert not any(served[stopped + 15 :])
+    # The seeds' way: a year of steps, of which none alone is a regression against the last.
+    assert slip * 365 > 0.7
+    assert all(
+        judge_line(record(step), None, settings).outcome is Outcome.PROMOTED
+        for step in against_the_last
+    )
+
+
+def test_a_line_that_recovers_serves_again() -> None:
+    settings = PromotionSettings()
+    assert judge_line(record(gain(-0.05)), None, settings).outcome is Outcome.REJECTED
+    recovered = record(gain(-0.005, rows=3000, nights=100), recent=gain(0.03))
+    assert judge_line(recovered, None, settings).outcome is Outcome.PROMOTED
+
+
+# --------------------------------------------------------------------------- refit challengers
+
+
+def test_the_confidence_sequence_is_the_formula_by_hand() -> None:
+    # n = 400, mean .05, deviation .3, alpha .05, tuned to 1,000 rows:
+    # rho2 = (5.99146 + ln 5.99146 + 1) / 1000 = .00878179, n rho2 + 1 = 4.512717,
+    # half = .3 * sqrt(2 * 4.512717 / (160000 * .00878179) * ln(sqrt(4.512717) / .05)).
+    bounds = confidence_sequence(gain(0.05, rows=400), alpha=0.05, horizon_rows=1000)
+    half = 0.3 * math.sqrt(2 * 4.512717 / (160000 * 0.00878179) * math.log(2.1243157 / 0.05))
+    assert half == pytest.approx(0.04656, abs=1e-5)
+    assert bounds.lower == pytest.approx(0.05 - half, abs=1e-6)
+    assert bounds.upper == pytest.approx(0.05 + half, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_under_two_rows_nothing_is_bounded(rows: int) -> None:
+    paired = PairedGain.of_rows(np.full(rows, 0.5), nights=rows)
+    bounds = confidence_sequence(paired, alpha=0.05, horizon_rows=1000)
+    assert bounds == Bounds(lower=-math.inf, upper=math.inf)
+
+
+@given(st.integers(2, 100_000), st.floats(-1, 1), st.floats(0.01, 2))
+def test_a_sequence_holds_the_mean_and_is_wider_than_one_look(
+    rows: int, mean: float, deviation: float
+) -> None:
+    paired = gain(mean, deviation=deviation, rows=rows)
+    bounds = confidence_sequence(paired, alpha=0.05, horizon_rows=1000)
+    assert bounds.lower < paired.mean < bounds.upper
+    assert bounds.upper - paired.mean == pytest.approx(paired.mean - bounds.lower)
+    assert bounds.upper - paired.mean > 1.959964 * paired.standard_error
+
+
+@pytest.mark.parametrize("horizon", [300, 1000, 30_000])
+def test_a_sequence_is_about_tightest_where_it_is_tuned(horizon: int) -> None:
+    paired = gain(0.0, rows=horizon)
+    half = {
+        tuned: confidence_sequence(paired, alpha=0.05, horizon_rows=tuned).upper
+        for tuned in (horizon // 10, horizon, horizon * 10)
+    }
+    assert half[horizon] == min(half.values())
+
+
+@pytest.mark.parametrize(
+    ("everything", "recent", "outcome"),
+    [
+        (gain(0.05), gain(0.05), Outcome.PROMOTED),
+        (gain(0.05), gain(-0.001), Outcome.REJECTED),
+        (gain(0.01), gain(0.05), Outcome.REJECTED),
+        (gain(0.0), gain(0.0), Outcome.REJECTED),
+        (gain(-0.1), gain(0.05), Outcome.REJECTED),
+        (gain(0.05, rows=99), gain(0.05), Outcome.AWAITING_APPROVAL),
+        (gain(0.05, nights=2), gain(0.05), Outcome.AWAITING_APPROVAL),
+        (gain(-1.0, rows=99), gain(-1.0), Outcome.REJECTED),
+        (NONE, NONE, Outcome.AWAITING_APPROVAL),
+    ],
+)
+def test_a_new_base_has_to_show_that_it_is_better(
+    everything: PairedGain, recent: PairedGain, outcome: Outcome
+) -> None:
+    assert judge_challenger(everything, recent, EVEN, PromotionSettings()).outcome is outcome
+
+
+def test_a_new_base_is_told_its_bounds_or_what_is_missing() -> None:
+    settings = PromotionSettings()
+    promoted = judge_challenger(gain(0.05), gain(0.05), EVEN, settings)
+    bounds = confidence_sequence(gain(0.05), alpha=0.05, horizon_rows=1000)
+    assert promoted.sentence == (
+        f"Log-loss gain over the champion: +0.0500 nats a row, between {bounds.lower:+.4f} "
+        f"and {bounds.upper:+.4f} at any look, on 900 rows."
+    )
+    assert named(promoted, "confidence_sequence").numbers["lower_bound"] == pytest.approx(
+        bounds.lower, abs=1e-9
+    )
+    thin = judge_challenger(gain(0.05, rows=40, nights=2), NONE, EVEN, settings)
+    assert thin.sentence.startswith(
+        "Only 40 rows of 2 nights to judge on; the gate wants 100 of 3."
+    )
+    asked = judge_challenger(gain(0.05), gain(0.05), EVEN, PromotionSettings(policy="approval"))
+    assert asked.outcome is Outcome.AWAITING_APPROVAL
+    assert asked.sentence.startswith("The config asks for a person's approval.")
+
+
+# ------------------------------------------------------------------------------- by chance
+
+YEARS, NIGHTS, ROWS = 2000, 365, 30
+LOOKS = ROWS * np.arange(1, NIGHTS + 1)
+
+
+def _sums(seed: int) -> Iterator[tuple[Floats, Floats]]:
+    """Running sums per night of heavy-tailed differences of mean 0 and deviation .3."""
+    rng = np.random.default_rng(seed)
+    for _ in range(YEARS // 100):
+        noise = rng.standard_t(4, size=(100, NIGHTS, ROWS)) * (0.3 / math.sqrt(2))
+        yield noise.sum(axis=2).cumsum(axis=1), (noise**2).sum(axis=2).cumsum(axis=1)
+
+
+@pytest.fixture(scope="module")
+def years() -> tuple[Floats, Floats]:
+    totals, squares = zip(*_sums(2026), strict=True)
+    return np.vstack(totals), np.vstack(squares)
+
+
+def _lower_bounds(total: Floats, squares: Floats, mean: float) -> Floats:
+    """What `confidence_sequence` says, for whole years at once; every row gains `mean` more."""
+    n = LOOKS
+    moved_squares = squares + 2 * mean * total + n * mean**2
+    average = total / n + mean
+    deviation = np.sqrt((moved_squares - n * average**2) / (n - 1))
+    rho = (-2 * math.log(0.05) + math.log(-2 * math.log(0.05)) + 1) / 1000
+    spread = n * rho + 1
+    half = np.sqrt(2 * spread / (n**2 * rho) * np.log(np.sqrt(spread) / 0.05))
+    return np.asarray(average - deviation * half)
+
+
+def _first_promotions(years: tuple[Floats, Floats], mean: float) -> Floats:
+    """The night of each year on which the gate would let the challenger in, or infinity."""
+    enough = (LOOKS >= 100) & (np.arange(1, NIGHTS + 1) >= 3)
+    passed = (_lower_bounds(*years, mean) > 0) & enough
+    return np.where(passed.any(axis=1), passed.argmax(axis=1) + 1.0, np.inf)
+
+
+def test_the_simulated_bounds_are_those_of_the_gate(years: tuple[Floats, Floats]) -> None:
+    total, squares = years
+    for mean in (0.0, -0.02, 0.05):
+        bounds = _lower_bounds(total[:20], squares[:20], mean)
+        for year, night in [(0, 3), (7, 29), (12, 364), (19, 100)]:
+            n = int(LOOKS[night])
+            paired = PairedGain(
+                nights=night + 1,
+                rows=n,
+                total=float(total[year, night]) + n * mean,
+                squares=float(squares[year, night] + 2 * mean * total[year, night] + n * mean**2),
+            )
+            exact = confidence_sequence(paired, alpha=0.05, horizon_rows=1000)
+            assert bounds[year, night] == pytest.approx(exact.lower, abs=1e-9)
+
+
+def test_an_equal_challenger_is_promoted_in_at_most_a_twentieth_of_the_years(
+    years: tuple[Floats, Floats],
+) -> None:
+    assert np.isfinite(_first_promotions(years, 0.0)).mean() <= 0.05
+
+
+def test_a_worse_challenger_is_promoted_in_at_most_a_hundredth_of_the_years(
+    years: tuple[Floats, Floats],
+) -> None:
+    assert np.isfinite(_first_promotions(years, -0.02)).mean() <= 0.01
+
+
+def test_a_better_challenger_is_seen_within_weeks(years: tuple[Floats, Floats]) -> None:
+    assert np.median(_first_promotions(years, 0.05)) <= 20
+    assert np.median(_first_promotions(years, 0.02)) <= 90
+
+
+def test_an_ordinary_test_looked_at_every_night_would_be_fooled(
+    years: tuple[Floats, Floats],
+) -> None:
+    total, squares = years
+    average = total / LOOKS
+    error = np.sqrt((squares - LOOKS * average**2) / (LOOKS - 1) / LOOKS)
+    fooled = (average - 1.6448536 * error > 0)[:, 3:].any(axis=1)
+    assert fooled.mean() > 0.25
+
+
+# ------------------------------------------------------------------------------ first models
+
+
+@pytest.mark.parametrize(
+    ("prior", "changes", "failed"),
+    [
+        (1.05, {}, []),
+        (0.2, {}, ["skill"]),
+        (1.05, {"min_skill": 0.5}, ["skill"]),
+        (1.05, {"min_accuracy": 0.6}, []),
+        (1.05, {"min_accuracy": 0.61}, ["min_accuracy"]),
+        (1.05, {"max_log_loss": 2.0}, []),
+        (1.05, {"max_log_loss": 0.5}, ["max_log_loss"]),
+        (
+            0.2,
+            {"max_log_loss": 0.5, "min_accuracy": 0.9},
+            ["skill", "min_accuracy", "max_log_loss"],
+        ),
+    ],
+)
+def test_a_first_model_has_to_clear_every_floor(
+    prior: float, changes: dict[str, Any], failed: list[str]
+) -> None:
+    first = report(60, rows=100, recall_of_draws=1.0)
+    assert first.log_loss == pytest.approx(-0.6 * math.log(0.8) - 0.4 * math.log(0.1))
+    settings = PromotionSettings(**changes)
+    decision = judge_first(first, prior + 0.1, settings)
+    assert [check.name for check in decision.checks if not check.passed] == failed
+    assert decision.outcome is (Outcome.REJECTED if failed else Outcome.PROMOTED)
+
+
+def test_a_first_model_that_knows_no_more_than_the_frequencies_is_rejected() -> None:
+    first = report(60)
+    decision = judge_first(first, first.log_loss, PromotionSettings())
+    assert decision.outcome is Outcome.REJECTED
+    assert decision.sentence == (
+        f"Log loss {first.log_loss:.4f} against {first.log_loss:.4f} for the class frequencies "
+        "alone, on 100 unseen rows."
+    )
+
+
+def test_a_first_model_may_wait_for_a_person() -> None:
+    decision = judge_first(report(60), 2.0, PromotionSettings(policy="approval"))
+    assert decision.outcome is Outcome.AWAITING_APPROVAL
+    promoted = judge_first(report(60), 2.0, PromotionSettings())
+    assert promoted.sentence.startswith("First champion. Log loss ")
