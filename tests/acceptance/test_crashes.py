@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline.auto_reinforcement import run_pass
 from ml_pipeline.domain import ModelState, Priority, RequestStatus, RetrainingRequest, RunStatus
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.model_registry import load_model_version
+from ml_pipeline.runs import run_pass
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml_pipeline.auto_reinforcement import Order, run_pass
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import (
     Failed,
@@ -33,6 +32,7 @@ from ml_pipeline.domain import (
 from ml_pipeline.errors import RunInProgress
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.model_registry import load_model_version
+from ml_pipeline.runs import Order, run_pass
 from ml_pipeline.store import Store
 from tests.conftest import FirstModel
 from tests.support import league

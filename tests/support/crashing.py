@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ml_pipeline.auto_reinforcement import Order, run_pass
 from ml_pipeline.local_store import LocalStore
+from ml_pipeline.runs import Order, run_pass
 from ml_pipeline.store import Store
 from tests.support import league
 

@@ -517,6 +517,14 @@ def test_features_come_from_metadata_when_they_have_no_column(desk: Desk) -> Non
     assert desk.load([row]).errors["away_team_form"].tolist() == [1.5]
 
 
+def test_features_in_metadata_are_found_beside_rows_that_have_their_own(desk: Desk) -> None:
+    inner = json.dumps({"features": FEATURES})
+    rows = [make_row(1), make_row(2, features="", metadata=inner), make_row(3, features="")]
+    loaded = desk.load(rows)
+    assert labelled(loaded)["event_id"].tolist() == [make_id(1), make_id(2)]
+    assert reasons(loaded) == {"unusable: no features": 1}
+
+
 def test_features_come_from_columns_of_their_names(desk: Desk) -> None:
     row = make_row(1, features=None) | {name: f" {n} " for name, n in FEATURES.items()}
     row |= {"home_team_form": "", "away_team_form": "nan"}
@@ -595,9 +603,9 @@ def test_too_many_bad_rows_stop_the_load_and_leave_only_the_rejects(desk: Desk) 
 
 
 def test_a_rejected_row_shows_its_text_cut_to_two_thousand_characters(desk: Desk) -> None:
-    loaded = desk.load([make_row(1, prediction="X", metadata="m" * 5000)])
+    loaded = desk.load([make_row(1, prediction="X", features="f" * 5000)])
     (row,) = rejected(loaded)
-    assert row["text"].startswith(f"{make_row(1)['timestamp']},{make_id(1)},prediction,m-1,match-1")
+    assert row["text"].startswith(f"{make_row(1)['timestamp']},{make_id(1)},m-1,match-1,X,A,0.9,")
     assert len(row["text"]) == 2000
 
 
