@@ -73,7 +73,9 @@ def champion_id(store: Store) -> str:
     return champion.model_id
 
 
-def test_a_pass_learns_from_what_became_known_and_promotes(store: Store, tmp_path: Path) -> None:
+def test_defect_8_a_pass_learns_from_what_became_known_and_promotes(
+    store: Store, tmp_path: Path
+) -> None:
     before = serving(store).predict_proba(ROWS)
 
     outcome = run_pass(store, order(tmp_path))
@@ -92,7 +94,7 @@ def test_a_pass_learns_from_what_became_known_and_promotes(store: Store, tmp_pat
     assert (serving(store).predict(turned.features) == turned.labels).mean() > 0.6
 
 
-def test_the_row_holds_what_the_run_printed(store: Store, tmp_path: Path) -> None:
+def test_defect_3_the_row_holds_what_the_run_printed(store: Store, tmp_path: Path) -> None:
     outcome = run_pass(store, order(tmp_path))
     row = store.get_run(outcome.run.run_id)
 

@@ -332,7 +332,7 @@ class EvaluationLogContract(StoreFixtures):
         assert read_all(store, labelled_only=False)["event_id"].tolist() == everything
         assert errors_of(store) == labelled
 
-    def test_long_reads_are_complete_and_ordered(self, store: Store) -> None:
+    def test_defect_15_long_reads_are_complete_and_ordered(self, store: Store) -> None:
         # More than twice the row cap of a hosted REST service, many of them at one instant.
         count = 2_600
         order = np.random.default_rng(7).permutation(count)
@@ -364,7 +364,7 @@ class EvaluationLogContract(StoreFixtures):
         store.append_events(frame_of(events))
         assert errors_of(store, threshold=0.7) == [make_id(2), make_id(6)]
 
-    def test_a_missing_outcome_is_never_an_error(self, store: Store) -> None:
+    def test_defect_14_a_missing_outcome_is_never_an_error(self, store: Store) -> None:
         frame = make_events(1, 2)
         frame["actual_result"] = np.nan
         frame["evaluated_at"] = pd.NaT

@@ -162,7 +162,7 @@ class ModelShelfContract(StoreFixtures):
             store.promote(make_promotion("m-1", "m-1", 2))
         assert self.states(store) == {"m-1": ModelState.CHAMPION}
 
-    def test_of_racing_promotions_one_wins_and_the_history_is_complete(
+    def test_defect_17_of_racing_promotions_one_wins_and_the_history_is_complete(
         self, store: Store, open_store: OpenStore
     ) -> None:
         names = [f"c-{number}" for number in range(RACERS)]

@@ -89,7 +89,7 @@ class RequestQueueContract(StoreFixtures):
         )
         assert store.get_request(make_id(1)) == claimed
 
-    def test_requests_are_served_by_priority_and_then_age(self, store: Store) -> None:
+    def test_defect_9_requests_are_served_by_priority_and_then_age(self, store: Store) -> None:
         asked = [
             (1, Priority.LOW, 0),
             (2, Priority.NORMAL, 3),
@@ -140,7 +140,9 @@ class RequestQueueContract(StoreFixtures):
         assert self.claim(store) is None
         assert self.claim(store, request_id=make_id(1)) is None
 
-    def test_of_racing_claims_exactly_one_wins(self, store: Store, open_store: OpenStore) -> None:
+    def test_defect_10_of_racing_claims_exactly_one_wins(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
         store.submit(make_request())
         got = race(open_store, lambda handle, number: self.claim(handle, 100 + number))
         winners = [item for item in got if item is not None]
@@ -154,7 +156,7 @@ class RequestQueueContract(StoreFixtures):
         got = race(open_store, lambda handle, number: self.claim(handle, 100 + number))
         assert sorted(item.request_id for item in got) == [make_id(n) for n in range(RACERS)]
 
-    def test_a_lease_that_has_run_out_is_claimable_and_keeps_its_attempts(
+    def test_defect_10_a_lease_that_has_run_out_is_claimable_and_keeps_its_attempts(
         self, store: Store
     ) -> None:
         store.submit(make_request())

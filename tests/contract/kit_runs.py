@@ -39,7 +39,7 @@ from tests.support.factories import (
 class RunLedgerContract(StoreFixtures):
     """Runs."""
 
-    def test_a_started_run_comes_back_as_it_was(self, store: Store) -> None:
+    def test_defect_1_a_started_run_comes_back_as_it_was(self, store: Store) -> None:
         run = make_run(details={"note": AWKWARD}, config_digest="sha256:1")
         store.start_run(run)
         assert store.get_run(run.run_id) == run

@@ -70,7 +70,7 @@ def test_the_seed_makes_a_base_repeatable(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", EVERY)
-def test_a_class_of_one_row_is_fitted(algorithm: str) -> None:
+def test_defect_7_a_class_of_one_row_is_fitted(algorithm: str) -> None:
     features, labels = draw(1, 120)
     labels = np.where(labels == "D", "H", labels)
     labels[3] = "D"
@@ -113,7 +113,7 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members() -> None:
     assert vote == pytest.approx(0.75 * members[0] + 0.25 * members[1], abs=1e-9)
 
 
-def test_the_preparation_is_fitted_on_the_training_rows_only() -> None:
+def test_defect_16_the_preparation_is_fitted_on_the_training_rows_only() -> None:
     features, labels = draw(1, 200)
     model = algorithms.fit("LogisticRegression", 3 * features + 7, labels, SETTINGS)
     scale = model.named_steps["scale"]
@@ -134,7 +134,7 @@ def _tuned(rate: float, epochs: int, seed: int = 1) -> NDArray[np.float64]:
     return _coefficients(tuned)
 
 
-def test_the_learning_rate_is_the_step() -> None:
+def test_defect_6_the_learning_rate_is_the_step() -> None:
     """Defect 6: it was used as the strength of regularisation."""
     start = _coefficients(base())
     small, large = (_tuned(rate, 1) - start for rate in (1e-5, 1e-4))
@@ -144,7 +144,7 @@ def test_the_learning_rate_is_the_step() -> None:
     assert np.abs(_tuned(0.001, 5) - _tuned(0.01, 5)).max() > 0.01
 
 
-def test_epochs_are_passes_over_the_rows() -> None:
+def test_defect_6_epochs_are_passes_over_the_rows() -> None:
     """Defect 6: they were never used."""
     start = _coefficients(base())
     moved = [np.abs(_tuned(1e-4, epochs) - start).max() for epochs in (1, 2, 5)]

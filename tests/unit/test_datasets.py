@@ -266,7 +266,7 @@ def test_without_times_classes_are_held_out_in_proportion_and_by_seed() -> None:
     assert one.holdout.tolist() != other.holdout.tolist()
 
 
-def test_a_class_of_one_row_is_split_without_a_fault() -> None:
+def test_defect_7_a_class_of_one_row_is_split_without_a_fault() -> None:
     """Defect 7: a stratified split raises as soon as a class has one row."""
     labels = ["H"] * 30 + ["A"] * 20 + ["D"]
     parts = split(streams.dataset(streams.draw(1, 51)[0], labels), test_size=0.2, seed=1)
@@ -288,7 +288,7 @@ def test_rows_of_one_match_cannot_be_split() -> None:
         split(data, test_size=0.5, seed=1)
 
 
-def test_leakage_is_refused_by_row_and_by_match() -> None:
+def test_defect_16_leakage_is_refused_by_row_and_by_match() -> None:
     shared = Split(train=np.array([0, 1]), holdout=np.array([1, 2]))
     with pytest.raises(DataError, match="Leakage: 1 would be both learned and judged on"):
         assert_disjoint(None, shared)

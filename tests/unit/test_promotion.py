@@ -294,7 +294,9 @@ def test_every_decision_is_plain_json_with_a_sentence(
         assert all(check["sentence"].endswith(".") for check in plain["checks"])
 
 
-def test_a_chain_of_lines_each_hardly_worse_than_the_last_is_stopped_at_its_anchor() -> None:
+def test_defect_18_a_chain_of_lines_each_hardly_worse_than_the_last_is_stopped_at_its_anchor() -> (
+    None
+):
     """Defect 18: judged against the line before, every step of the way down would pass."""
     rng, settings = np.random.default_rng(18), PromotionSettings()
     slip, nightly, served = 0.002, [], []

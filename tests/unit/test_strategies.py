@@ -114,7 +114,7 @@ def test_too_few_rows_train_nothing(rows: int) -> None:
         strategies.train_base(data, SETTINGS, algorithm="LogisticRegression")
 
 
-def test_a_class_of_one_row_trains_all_the_same() -> None:
+def test_defect_7_a_class_of_one_row_trains_all_the_same() -> None:
     """Defect 7."""
     features, labels = draw(1, 120)
     labels = np.where(labels == "D", "H", labels)
@@ -149,7 +149,7 @@ def test_a_refit_has_the_champions_classes_though_one_is_missing_from_the_rows()
     assert challenger.model.partial_fit(*draw(1, 60)).predict_proba(data.features).shape[1] == 3
 
 
-def test_a_refit_and_the_champion_are_judged_on_the_same_rows() -> None:
+def test_defect_16_a_refit_and_the_champion_are_judged_on_the_same_rows() -> None:
     data, champion = _traffic(turn=1.0), serving(model())
     challenger = strategies.refit(data, champion, SETTINGS, algorithm="LogisticRegression")
     evidence = challenger.evidence
@@ -260,7 +260,7 @@ def test_errors_that_are_all_held_out_train_nothing() -> None:
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.7])
-def test_learning_every_row_beats_learning_the_errors_alone(turn: float) -> None:
+def test_defect_5_learning_every_row_beats_learning_the_errors_alone(turn: float) -> None:
     """Defect 5: on held-out traffic the errors alone make a good model a bad one."""
     data, (rows, truth) = _traffic(turn=turn), draw(500, 2000, turn=turn)
     champion = model()
