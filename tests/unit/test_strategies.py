@@ -177,6 +177,23 @@ def test_rows_of_open_days_that_the_champion_has_learned_do_not_judge_it() -> No
     assert judged.isdisjoint(learned.frame["event_id"])
 
 
+@pytest.mark.parametrize("strategy", ["refit", "sgd", "errors_only"])
+def test_a_champion_with_settled_days_is_judged_on_later_days_only(strategy: str) -> None:
+    data = streams.stream([40] * 10)
+    assert data.times is not None
+    data.frame["is_error"] = True
+    seen = data.take(np.flatnonzero(data.times < streams.moment_of(7)))
+    today = DAY_ONE + timedelta(days=7)
+    champion = serving(strategies.adapt(model(), serving(model()), seen, today, SETTINGS).model)
+    assert champion.settled_night() == DAY_ONE.toordinal() + 6
+    challenger = {
+        "refit": lambda: strategies.refit(data, champion, SETTINGS, algorithm="LogisticRegression"),
+        "sgd": lambda: strategies.sgd(data, champion, SETTINGS, dataset(*draw(7, 300))),
+        "errors_only": lambda: strategies.errors_only(data, champion, SETTINGS),
+    }[strategy]()
+    assert challenger.evidence.nights.min() >= DAY_ONE.toordinal() + 7
+
+
 def test_there_is_nothing_to_judge_on_when_the_champion_has_learned_everything() -> None:
     data = _traffic(days=1)
     served = strategies.adapt(model(), serving(model()), data, DAY_ONE, SETTINGS).model
