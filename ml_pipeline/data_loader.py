@@ -115,13 +115,18 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     _check_names(settings)
     folder.mkdir(parents=True, exist_ok=True)
     files = _Files.at(folder, request.now)
-    with log_scan.open_stage(folder) as stage:
-        scanned = _scan(stage, store, settings, request)
-        with log_scan.readable(_source(settings)):
-            counts = log_fold.fold(stage, scanned, settings, request)
-            loaded = _write(stage, settings, counts, files)
-            if settings.log.source != TABLE:
-                days = log_fold.labelled_by_day(stage)
+    for memory in log_scan.MEMORY_STEPS:
+        try:
+            loaded = _load(store, settings, request, files, memory)
+            break
+        except log_scan.OutOfMemory:
+            log.info("The rows are long: %d MB for each thread were too little", memory)
+    else:
+        raise DataError(
+            f"{_source(settings)} needs more than {log_scan.MEMORY_STEPS[-1]} MB for each thread.",
+            hint="Its rows must be very long; learn from less of it at once.",
+        )
+    days = loaded.days
     if settings.log.source == TABLE:
         days = _count_table(store, settings, request)
     _tell(loaded.report)
@@ -133,6 +138,15 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         report=loaded.report,
         labelled_by_day=days,
     )
+
+
+def _load(
+    store: Store, settings: Settings, request: LogRequest, files: _Files, memory: int
+) -> _Written:
+    with log_scan.open_stage(files.errors.parent, memory) as stage:
+        counts = _read(stage, store, settings, request)
+        with log_scan.readable(_source(settings)):
+            return _write(stage, settings, counts, files)
 
 
 def read_labelled(store: Store, settings: Settings, folder: Path, *, now: datetime) -> pd.DataFrame:
@@ -209,7 +223,21 @@ def _check_names(settings: Settings) -> None:
         )
 
 
-def _scan(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Scanned:
+def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
+    """Scan and fold; once more with metadata when features may stand there."""
+    scanned = _scan(stage, store, settings, request, with_metadata=False)
+    with log_scan.readable(_source(settings)):
+        counts = log_fold.fold(stage, scanned, settings, request)
+        if not scanned.columns.leave_out_metadata or not log_fold.lacks_features(stage):
+            return counts
+        log.info("Some events have no features of their own: looking in their metadata")
+        scanned = _scan(stage, store, settings, request, with_metadata=True)
+        return log_fold.fold(stage, scanned, settings, request)
+
+
+def _scan(
+    stage: Stage, store: Store, settings: Settings, request: LogRequest, *, with_metadata: bool
+) -> Scanned:
     source, before = settings.log.source, request.settled_before
     if source == STORAGE:
         raise ConfigError(
@@ -218,20 +246,23 @@ def _scan(stage: Stage, store: Store, settings: Settings, request: LogRequest) -
         )
     if source == TABLE:
         return log_scan.scan_frames(stage, _frames(store, settings, request), settings, before)
-    return log_scan.scan_file(stage, Path(source), settings, before)
+    return log_scan.scan_file(stage, Path(source), settings, before, with_metadata=with_metadata)
 
 
 def _frames(store: Store, settings: Settings, request: LogRequest) -> Iterator[pd.DataFrame]:
-    """The rows to learn, then the errors: older ones of the window are among them."""
+    """The rows to learn, then the error samples that are older than those."""
     tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
     end = request.now + tolerance + timedelta(microseconds=1)
     start = request.learn_from or _FIRST
     if start < end:
         window = LookbackWindow(start=start, end=end)
         yield from store.read_events(window, model_name=settings.model_name)
+    older_until = min(start, request.window.end)
+    if older_until <= request.window.start:
+        return
     percent = settings.log.confidence_unit == "percent"
     yield store.read_error_samples(
-        request.window,
+        LookbackWindow(start=request.window.start, end=older_until),
         model_name=settings.model_name,
         confidence_threshold=settings.run.confidence_threshold * (100 if percent else 1),
         model_ids=request.model_ids,
@@ -270,6 +301,7 @@ class _Written:
     errors: pd.DataFrame
     labelled_rows: int
     report: LoadReport
+    days: dict[date, int]
 
 
 def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _Written:
@@ -289,6 +321,7 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
         errors=_read_csv(files.errors, settings),
         labelled_rows=counts.labelled - counts.unusable,
         report=report,
+        days={} if settings.log.source == TABLE else log_fold.labelled_by_day(stage),
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import LABELLED_COLUMNS, UNCERTAIN
 from ml_pipeline.log_rules import (
+    NO_FEATURES,
     NO_LABEL,
     OTHER_MODEL,
     LogRequest,
@@ -33,9 +34,11 @@ from ml_pipeline.log_rules import (
 from ml_pipeline.log_scan import Scanned, Stage
 
 # Ids are counted in slices of about this many rows, so that memory does not grow with the log.
-_SLICE: Final = 2_000_000
+_SLICE: Final = 1_500_000
 _HASHES: Final = 2**64 - 1
 _TEXT_SHOWN: Final = 2000
+# What an event takes from the first of its rows that says it.
+_FOLDED: Final = ("outcome", "features", "model_id", "match_id")
 UNUSABLE: Final = "unusable: "
 _NOT_KEPT: Final = "(settled row, text not kept)"
 
@@ -58,14 +61,15 @@ class Counts:
 
 def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest) -> Counts:
     """Make the relations `bad_rows` (row_no, reason) and `events` (one row per labelled event)."""
-    rules = RowRules(settings, scanned.columns, lambda number: f"r[{number + 1}]")
+    rules = RowRules(settings, scanned.columns, scanned.column)
     stage.run(_kept_query(rules, request))
     _find_repeated(stage, scanned)
     _fold_repeated(stage)
     stage.run(_bad_rows_query())
-    stage.run(f"""CREATE TEMP TABLE days AS SELECT day, p = {OTHER_MODEL} AS is_other, count(*) AS n
+    stage.run(f"""CREATE OR REPLACE TEMP TABLE days AS
+        SELECT day, p = {OTHER_MODEL} AS is_other, count(*) AS n
         FROM scanned WHERE NOT is_kept GROUP BY ALL""")
-    stage.run("""CREATE TEMP VIEW sound AS
+    stage.run("""CREATE OR REPLACE TEMP VIEW sound AS
         SELECT * FROM kept WHERE fault IS NULL AND h NOT IN (SELECT h FROM folded)""")
     stage.run(_events_query(settings, request))
     return _count(stage, scanned)
@@ -77,7 +81,7 @@ def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest
 def _kept_query(rules: RowRules, request: LogRequest) -> str:
     """`kept`: rows looked at closely, as values, with what is wrong with them."""
     labels = rules.labels
-    return f"""CREATE TEMP TABLE kept AS
+    return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, event_id, match_id, model_id, known, sure AS confidence,
             prediction, outcome, features, {rules.fault(request.now)} AS fault
         FROM (SELECT *, {careful_time("time_text")} AS known,
@@ -93,7 +97,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
 
 def _find_repeated(stage: Stage, scanned: Scanned) -> None:
     """`again`: sound rows of ids that stand several times or are incomplete on their own."""
-    stage.run("CREATE TEMP TABLE repeated (h UBIGINT)")
+    stage.run("CREATE OR REPLACE TEMP TABLE repeated (h UBIGINT)")
     # Sorting numbers is much cheaper than grouping them. Each part is one of equal ranges.
     slices = scanned.rows // _SLICE + 1
     bounds = [number * (_HASHES // slices) for number in range(slices)] + [_HASHES]
@@ -102,10 +106,12 @@ def _find_repeated(stage: Stage, scanned: Scanned) -> None:
     stage.run(f"""INSERT INTO repeated SELECT DISTINCT h FROM kept
         WHERE fault IS NULL AND (p = {NO_LABEL} OR confidence IS NULL)
         AND h NOT IN (FROM repeated)""")
-    stage.run(f"""CREATE TEMP TABLE again AS SELECT s.row_no, s.h, s.p, s.a, k.row_no IS NULL AS settled,
+    stage.run(f"""CREATE OR REPLACE TEMP TABLE again AS
+        SELECT s.row_no, s.h, s.p, s.a, k.row_no IS NULL AS settled,
             coalesce(k.known, make_timestamptz(s.day * 86400000000)) AS known,
-            k.confidence IS NOT NULL AS has_confidence, k.features IS NOT NULL AS has_features,
-            k.model_id IS NOT NULL AS has_model, k.match_id IS NOT NULL AS has_match
+            k.confidence, k.outcome IS NOT NULL AS has_outcome,
+            k.features IS NOT NULL AS has_features,
+            k.model_id IS NOT NULL AS has_model_id, k.match_id IS NOT NULL AS has_match_id
         FROM scanned s LEFT JOIN kept k ON k.row_no = s.row_no
         WHERE s.h IN (FROM repeated) AND s.p <> {OTHER_MODEL} AND k.fault IS NULL""")
 
@@ -121,38 +127,34 @@ def _insert_repeated(stage: Stage, condition: str) -> None:
 
 
 def _fold_repeated(stage: Stage) -> None:
-    """`folded`: a line per id in `again`; `fixes`: what its event takes from its other rows.
+    """`folded`: a line per id in `again`; `first_…`: what its event takes from its other rows.
 
-    An outcome counts from the first time it was known. Only row numbers are aggregated: unlike
-    texts, they spill to disk.
+    An outcome counts from the first time it was known. Only numbers are aggregated: unlike texts,
+    they spill to disk.
     """
-    stage.run(f"""CREATE TEMP TABLE folded AS SELECT *, CASE
+    first = ", ".join(f"min(row_no) FILTER (has_{name}) AS {name}_row" for name in _FOLDED)
+    stage.run(f"""CREATE OR REPLACE TEMP TABLE folded AS SELECT *, CASE
             WHEN predictions > 1 THEN 'conflicting predictions'
             WHEN outcomes > 1 THEN 'conflicting outcomes'
             WHEN base IS NULL AND h IN (SELECT h FROM scanned WHERE p = {OTHER_MODEL})
                 THEN 'other model'
             WHEN base IS NULL THEN 'outcome without a prediction'
-            WHEN confidence_row IS NULL AND NOT settled THEN 'confidence is empty' END AS fault
+            WHEN confidence IS NULL AND NOT settled THEN 'confidence is empty' END AS fault
         FROM (SELECT h, count(*) AS n, bool_or(settled) AS settled,
             min(known) FILTER (a > 0) AS known,
             CASE WHEN max(p) = 0 OR min(p) FILTER (p > 0) = max(p) THEN 1 ELSE 2 END AS predictions,
             CASE WHEN max(a) = 0 OR min(a) FILTER (a > 0) = max(a) THEN 1 ELSE 2 END AS outcomes,
-            min(row_no) FILTER (p > 0) AS base, min(row_no) FILTER (a > 0) AS outcome_row,
-            min(row_no) FILTER (has_confidence) AS confidence_row,
-            min(row_no) FILTER (has_features) AS features_row,
-            min(row_no) FILTER (has_model) AS model_row,
-            min(row_no) FILTER (has_match) AS match_row FROM again GROUP BY h)""")
-    stage.run("""CREATE TEMP TABLE fixes AS SELECT g.base, g.known, o.outcome, c.confidence, f.features,
-            m.model_id, e.match_id
-        FROM folded g LEFT JOIN kept o ON o.row_no = g.outcome_row
-        LEFT JOIN kept c ON c.row_no = g.confidence_row
-        LEFT JOIN kept f ON f.row_no = g.features_row
-        LEFT JOIN kept m ON m.row_no = g.model_row
-        LEFT JOIN kept e ON e.row_no = g.match_row WHERE g.fault IS NULL AND NOT g.settled""")
+            min(row_no) FILTER (p > 0) AS base, {first},
+            arg_min(confidence, row_no) FILTER (confidence IS NOT NULL) AS confidence
+            FROM again GROUP BY h)""")
+    for name in _FOLDED:
+        stage.run(f"""CREATE OR REPLACE TEMP TABLE first_{name} AS SELECT g.base, k.{name}
+            FROM kept k JOIN folded g ON k.row_no = g.{name}_row
+            WHERE g.{name}_row <> g.base AND g.fault IS NULL AND NOT g.settled""")
 
 
 def _bad_rows_query() -> str:
-    return """CREATE TEMP TABLE bad_rows AS
+    return """CREATE OR REPLACE TEMP TABLE bad_rows AS
         SELECT row_no, fault AS reason FROM kept WHERE fault IS NOT NULL
         UNION ALL SELECT row_no, fault FROM again JOIN folded USING (h)
         WHERE fault IS NOT NULL AND fault <> 'other model'"""
@@ -169,7 +171,7 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
         else f"coalesce(list_contains({listing(request.model_ids)}::VARCHAR[], model_id), false)"
     )
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
-    return f"""CREATE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
+    return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
             CASE WHEN wanted THEN {feature_fault(features)} END AS fault
         FROM (SELECT *, {numbers} AS numbers
         FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
@@ -184,10 +186,13 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
 
 
 def _whole_events() -> str:
-    return """SELECT event_id, match_id, known, model_id, prediction, outcome, confidence, features
-        FROM sound UNION ALL
-        SELECT k.event_id, x.match_id, x.known, x.model_id, k.prediction, x.outcome, x.confidence,
-        x.features FROM fixes x JOIN kept k ON k.row_no = x.base"""
+    taken = ", ".join(f"coalesce({name}.{name}, k.{name}) AS {name}" for name in _FOLDED)
+    joins = " ".join(f"LEFT JOIN first_{name} {name} ON {name}.base = g.base" for name in _FOLDED)
+    return f"""SELECT event_id, known, prediction, confidence, {", ".join(_FOLDED)} FROM sound
+        UNION ALL
+        SELECT k.event_id, g.known, k.prediction, g.confidence, {taken}
+        FROM folded g JOIN kept k ON k.row_no = g.base {joins}
+        WHERE g.fault IS NULL AND NOT g.settled"""
 
 
 # ----------------------------------------------------------------------------------- counts
@@ -207,7 +212,7 @@ def _count(stage: Stage, scanned: Scanned) -> Counts:
         other_model=number("SELECT sum(n) FROM days WHERE is_other")
         + number("SELECT sum(n) FROM folded WHERE fault = 'other model'"),
         pending=number("SELECT count(*) FROM sound WHERE outcome IS NULL")
-        + number("SELECT count(*) FROM fixes WHERE outcome IS NULL"),
+        + number("SELECT count(*) FROM folded WHERE fault IS NULL AND known IS NULL"),
         outside=alone + old + number("SELECT count(*) FROM events WHERE NOT to_learn"),
         labelled=labelled,
         unusable=number("SELECT count(*) FROM events WHERE to_learn AND fault IS NOT NULL"),
@@ -224,6 +229,11 @@ def _reasons(stage: Stage) -> dict[str, int]:
             WHERE to_learn AND fault IS NOT NULL)
         GROUP BY reason ORDER BY count(*) DESC, reason""")
     )
+
+
+def lacks_features(stage: Stage) -> bool:
+    """Whether an event is wanted whose features may stand in metadata."""
+    return stage.number(f"SELECT count(*) FROM events WHERE fault = {quote(NO_FEATURES)}") > 0
 
 
 def labelled_by_day(stage: Stage) -> dict[date, int]:

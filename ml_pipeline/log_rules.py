@@ -6,7 +6,7 @@ Rows are text until here. Only expressions are built in this module; `log_scan` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ml_pipeline.config import DEFAULT_COLUMNS, Settings
@@ -16,6 +16,7 @@ from ml_pipeline.errors import DataError
 REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
 TIMES = ("timestamp", "evaluated_at")
 SHOWN = 30
+_UNREAD = ("event_type", "accuracy", "status")
 
 # Words that other programs write for a missing value.
 BLANKS = ("", "nan", "none", "null", "nat")
@@ -26,6 +27,8 @@ NO_LABEL = 0
 OTHER_MODEL = 0x7FFFFE
 UNKNOWN_LABEL = 0x7FFFFF
 _HASHES = 0x3FFFFF
+
+NO_FEATURES = "no features"
 
 # Days since 1970 must fit in 16 bits.
 _EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
@@ -68,6 +71,18 @@ class Columns:
     names: tuple[str, ...]
     places: Mapping[str, int]
     features: Mapping[str, int]
+    leave_out_metadata: bool = False
+
+    def without_metadata(self) -> Columns:
+        """The same log when features need not be looked for in `metadata`."""
+        places = {name: place for name, place in self.places.items() if name != "metadata"}
+        is_less = len(places) < len(self.places)
+        return replace(self, places=places, leave_out_metadata=is_less)
+
+    def kept(self) -> list[int]:
+        """Numbers of the columns that say anything, in order."""
+        read = (place for name, place in self.places.items() if name not in _UNREAD)
+        return sorted({*read, *self.features.values()})
 
 
 def find_columns(names: Sequence[str], settings: Settings, source: str) -> Columns:
@@ -363,7 +378,7 @@ def feature_fault(features: Sequence[str]) -> str:
         return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {quote(complaint)}"
 
     return f"""CASE
-        WHEN features IS NULL THEN 'no features'
+        WHEN features IS NULL THEN {quote(NO_FEATURES)}
         WHEN NOT json_valid(features) THEN 'features are not JSON'
         WHEN json_type(features) <> 'OBJECT' THEN 'features are not a JSON object'
         {first("found[x] IS NULL", " is absent")}

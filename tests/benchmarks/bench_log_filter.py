@@ -52,16 +52,19 @@ FROM (SELECT i, (hash(i) >> 2)::BIGINT AS luck, hash(i + 1000000007) % 100 = 0 A
     substr(m, 1, 8) || '-' || substr(m, 9, 4) || '-4'
     || substr(m, 14, 3) || '-a' || substr(m, 18, 3)
     || '-' || substr(m, 21, 12) AS uuid_of,
-    TIMESTAMP '2025-06-30 22:00:00' + to_seconds((i * 31536000 // {rows})::BIGINT) AS moment
+    TIMESTAMP '2025-06-30 22:00:00' + to_seconds(({when})::BIGINT) AS moment
     FROM (SELECT i, md5(i::VARCHAR) AS m FROM range({rows}) t(i)))
 """
 
 
-def write_csv(path: Path, rows: int) -> None:
-    """Write the log, in the order of its times."""
+def write_csv(path: Path, rows: int, *, shuffled: bool) -> None:
+    """Write the log in the order of its times, or in none."""
+    when = "hash(i + 7) % 31536000" if shuffled else f"i * 31536000 // {rows}"
     with duckdb.connect() as connection:
         connection.execute("SET memory_limit = '2GB'")
-        connection.execute(f"COPY ({LOG.format(rows=rows)}) TO '{path}' (HEADER, DELIMITER ',')")
+        connection.execute(
+            f"COPY ({LOG.format(rows=rows, when=when)}) TO '{path}' (HEADER, DELIMITER ',')"
+        )
 
 
 def filter_ours(path: Path, folder: Path) -> dict[str, float]:
@@ -104,11 +107,13 @@ def run_child(name: str, path: Path) -> dict[str, float]:
     return measured
 
 
-def compare_filters(rows: int, repeats: int, parent: str | None) -> dict[str, Any]:
+def compare_filters(
+    rows: int, repeats: int, parent: str | None, *, shuffled: bool
+) -> dict[str, Any]:
     """Alternate both, so that whatever else the machine does meets both."""
     with TemporaryDirectory(dir=parent) as folder:
         path = Path(folder) / "log.csv"
-        write_csv(path, rows)
+        write_csv(path, rows, shuffled=shuffled)
         pairs = [{name: run_child(name, path) for name in FILTERS} for _ in range(repeats)]
         size = path.stat().st_size
     found = {measured["errors"] for pair in pairs for measured in pair.values()}
@@ -118,6 +123,7 @@ def compare_filters(rows: int, repeats: int, parent: str | None) -> dict[str, An
     cpu = [pair["ours"]["cpu_s"] / pair["duckdb"]["cpu_s"] for pair in pairs]
     return {
         "rows": rows,
+        "order": "none" if shuffled else "time",
         "megabytes": round(size / 1e6),
         "errors": int(found.pop()),
         "ratio": round(statistics.median(ratios), 3),
@@ -198,6 +204,7 @@ def main() -> None:
     parser.add_argument("--table_rows", type=int, default=1_000_000)
     parser.add_argument("--only", choices=["csv", "table"], help="measure one of the two")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--shuffled", action="store_true", help="a log in no order")
     parser.add_argument("--folder", help="where the temporary files stand")
     parser.add_argument("--child", choices=sorted(FILTERS), help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
@@ -207,7 +214,9 @@ def main() -> None:
         return
     result = {}
     if args.only != "table":
-        result["csv"] = compare_filters(args.rows, args.repeats, args.folder)
+        result["csv"] = compare_filters(
+            args.rows, args.repeats, args.folder, shuffled=args.shuffled
+        )
     if args.only != "csv":
         result["table"] = compare_tables(args.folder, 10_000, args.table_rows)
     print(json.dumps(result))

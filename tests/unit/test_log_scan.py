@@ -97,6 +97,12 @@ def test_a_line_longer_than_the_limit_is_bad_and_the_rest_is_read(desk: Desk) ->
     assert loaded.report.bad == 1
 
 
+def test_many_long_rows_are_read_with_more_memory(desk: Desk) -> None:
+    features = json.dumps(FEATURES | {"note": "x" * 30_000})
+    rows = [make_row(number, features=features) for number in range(1, 2500)]
+    assert desk.load(rows).labelled_rows == 2499
+
+
 def test_ragged_lines_are_bad_and_counted_in_their_place(desk: Desk) -> None:
     lines = [HEADER, bare(1), "short", bare(2), bare(3) + ",more", "x", bare(4, prediction="X")]
     loaded = desk.load_text("\n".join([*lines, bare(5)]) + "\n")
