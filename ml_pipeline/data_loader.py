@@ -39,6 +39,7 @@ log = logging.getLogger("data_loader")
 
 TABLE: Final = "table"
 STORAGE: Final = "storage"
+STORED_LOG: Final = ("model-artifacts", "evaluation_log.csv")
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _REASONS_SHOWN: Final = 3
 _CHUNK: Final = 100_000
@@ -240,10 +241,7 @@ def _scan(
 ) -> Scanned:
     source, before = settings.log.source, request.settled_before
     if source == STORAGE:
-        raise ConfigError(
-            "log.source: storage is not part of this version yet.",
-            hint="Use table, or the path of a .csv, .csv.gz or .parquet file.",
-        )
+        source = str(store.download(STORED_LOG[0], STORED_LOG[1], stage.folder / STORED_LOG[1]))
     if source == TABLE:
         return log_scan.scan_frames(stage, _frames(store, settings, request), settings, before)
     return log_scan.scan_file(stage, Path(source), settings, before, with_metadata=with_metadata)

@@ -193,6 +193,13 @@ class ArtifactShelf(Protocol):
         """Write the verified bytes to `target`. Raises NotFound, ArtifactCorrupt."""
         ...
 
+    def download(self, bucket: str, path: str, target: Path) -> Path:
+        """Write an object that others may overwrite to `target`, whatever its bytes are.
+
+        For the evaluation log that an app keeps beside the artifacts. Raises NotFound.
+        """
+        ...
+
     def url(self, ref: ArtifactRef) -> str:
         """Where a person with access finds the bytes."""
         ...

@@ -15,7 +15,11 @@ def open_store(settings: StoreSettings) -> Store:
         from ml_pipeline.local_store import LocalStore
 
         return LocalStore.open(Path(settings.local_dir))
+    if settings.supabase_url is not None and settings.supabase_key is not None:
+        from ml_pipeline.supabase_client import SupabaseStore
+
+        return SupabaseStore.open(settings.supabase_url, settings.supabase_key)
     raise ConfigError(
-        "The Supabase store is not part of this version yet.",
-        hint="Use --local DIR for an embedded store.",
+        "No store is configured.",
+        hint="Set SUPABASE_URL and SUPABASE_SERVICE_KEY, or give --local DIR.",
     )

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support import league
+from tests.support.supabase.fixtures import bench, supabase
+
+__all__ = ["bench", "supabase"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,8 +39,8 @@ select gen_random_uuid(), t, 'prediction', 'default', %(model)s, 'm' || n,
     case when n %% 2 = 0 then 'H' else 'A' end, 0.5 + (n %% 45) / 100.0,
     '{"home_team_form": 0.1, "away_team_form": 0.2, "home_team_strength": 0.3,
       "away_team_strength": 0.4, "home_advantage": 0.5}'::jsonb,
-    case when n %% 3 = 0 then 'H' else 'A' end, t, '{}'::jsonb
-from (select n, %(end)s::timestamptz - (n %% %(seconds)s) * interval '1 second' as t
+    case when (n %% 20 = 0) = (n %% 2 = 0) then 'A' else 'H' end, t, '{}'::jsonb
+from (select n, %(end)s::timestamptz - n * (%(days)s * interval '1 day' / %(rows)s) as t
       from generate_series(1, %(rows)s) as n) as old
 """
 
@@ -60,7 +60,7 @@ def prepare(bench: Bench, store: Store, folder: Path, rows: int) -> None:
         {
             "model": league.FIRST_MODEL,
             "end": datetime(last.year, last.month, last.day, tzinfo=UTC) - timedelta(seconds=1),
-            "seconds": (OLD_DAYS - 1) * 86_400,
+            "days": OLD_DAYS - 1,
             "rows": old,
         },
     )

@@ -165,6 +165,16 @@ class ArtifactShelfContract(StoreFixtures):
             store.fetch(ref, target)
         assert target.read_bytes() == b"older"
 
+    def test_an_object_can_be_had_without_knowing_its_digest(
+        self, store: Store, source: Path, tmp_path: Path
+    ) -> None:
+        store.put(self.BUCKET, "evaluation_log.csv", source)
+        copy = store.download(self.BUCKET, "evaluation_log.csv", tmp_path / "log" / "copy.csv")
+        assert copy.read_bytes() == source.read_bytes()
+        with pytest.raises(NotFound):
+            store.download(self.BUCKET, "no.csv", tmp_path / "none.csv")
+        assert not (tmp_path / "none.csv").exists()
+
     def test_unknown_artifacts_are_not_found(self, store: Store, tmp_path: Path) -> None:
         ref = ArtifactRef(bucket=self.BUCKET, path="a/b", digest="sha256:" + "0" * 64, size=1)
         with pytest.raises(NotFound):

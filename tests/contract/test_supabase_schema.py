@@ -539,16 +539,16 @@ def test_pages_follow_each_other_without_a_gap(store: Database) -> None:
     ):
         pages.append(page)
         key = {
-            "p_after_known_at": page[-1]["known_at"],
-            "p_after_event_id": page[-1]["event_id"],
+            "p_after_known_at": page[-1][-1],
+            "p_after_event_id": page[-1][1],
         }
-    read = [(row["known_at"], row["event_id"]) for page in pages for row in page]
+    read = [row[1] for page in pages for row in page]
     kept = store.sql(
         "select event_id::text from evaluation_log where model_name = %s "
         "order by known_at, event_id",
         [MODEL_NAME],
     )
-    assert [event_id for _, event_id in read] == [row["event_id"] for row in kept]
+    assert read == [row["event_id"] for row in kept]
 
 
 # -------------------------------------------------------------------------------------- races

@@ -32,6 +32,7 @@ UNCOUNTED = {
     "get_request",
     "list_requests",
     "fetch",
+    "download",
     "url",
     "get_model",
     "list_models",

@@ -794,6 +794,10 @@ def test_a_load_can_be_repeated(desk: Desk) -> None:
     assert len(list(desk.work.iterdir())) == 2
 
 
-def test_the_storage_source_says_that_it_is_not_there_yet(desk: Desk) -> None:
-    with pytest.raises(ConfigError, match="storage"):
+def test_the_log_may_stand_in_storage(desk: Desk) -> None:
+    with pytest.raises(NotFound, match=r"evaluation_log\.csv"):
         load_log(desk.store, settings_for("storage"), make_log_request(), desk.work)
+    path = write_log(desk.folder / "log.csv", [make_row(1), make_row(2)])
+    desk.store.put("model-artifacts", "evaluation_log.csv", path)
+    loaded = load_log(desk.store, settings_for("storage"), make_log_request(), desk.work)
+    assert (loaded.labelled_rows, loaded.report.rows) == (2, 2)

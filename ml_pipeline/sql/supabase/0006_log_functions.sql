@@ -197,7 +197,9 @@ $$;
 
 -- One page of events whose time falls in [p_start, p_end), by (known_at, event_id), after the key
 -- of the last event of the page before. An empty array is the end. The answer is one JSON value,
--- so a server's row cap does not cut it; features and metadata are JSON text.
+-- so a server's row cap does not cut it: an array of arrays, because the names of the columns in
+-- every row would be half of the answer. The columns are the seed's, then model_name, features,
+-- evaluated_at and known_at; features and metadata are JSON text.
 create or replace function read_evaluation_events(
     p_model_name text, p_start timestamptz, p_end timestamptz,
     p_labelled_only boolean default true, p_after_known_at timestamptz default null,
@@ -237,7 +239,10 @@ begin
         order by known_at, event_id
         limit p_rows
     )
-    select json_agg(chosen) into page from chosen;
+    select json_agg(json_build_array("timestamp", event_id, event_type, model_id, match_id,
+               prediction, actual_result, confidence, accuracy, metadata, status, model_name,
+               features, evaluated_at, known_at))
+    into page from chosen;
     return coalesce(page, '[]');
 end
 $$;
@@ -271,7 +276,10 @@ begin
         order by known_at, event_id
         limit p_rows
     )
-    select json_agg(chosen) into page from chosen;
+    select json_agg(json_build_array("timestamp", event_id, event_type, model_id, match_id,
+               prediction, actual_result, confidence, accuracy, metadata, status, model_name,
+               features, evaluated_at, known_at))
+    into page from chosen;
     return coalesce(page, '[]');
 end
 $$;

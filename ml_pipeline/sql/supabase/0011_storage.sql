@@ -33,14 +33,17 @@ begin
         end;
     end if;
 
+    -- A policy that does not say `bucket_id = …` holds in our buckets as well.
     for open_policy in
         select policyname, roles
         from pg_policies
         where schemaname = 'storage' and tablename = 'objects' and permissive = 'PERMISSIVE'
           and roles && array['public', 'anon', 'authenticated']::name[]
-          and coalesce(qual, '') || coalesce(with_check, '') ~ '(ml-models|model-artifacts)'
+          and (coalesce(qual, '') || coalesce(with_check, '') ~ '(ml-models|model-artifacts)'
+               or coalesce(qual, with_check, '') !~ 'bucket_id = '
+               or coalesce(with_check, qual, '') !~ 'bucket_id = ')
     loop
-        raise warning 'The policy "%" opens a bucket of models to %; remove it.',
+        raise warning 'The policy "%" may open a bucket of models to %; narrow or remove it.',
             open_policy.policyname, open_policy.roles;
     end loop;
 end

@@ -1,0 +1,108 @@
+"""What every artifact shelf does alike: names, digests, and files that appear whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Final
+from uuid import uuid4
+
+from ml_pipeline.domain import ArtifactRef
+from ml_pipeline.errors import ArtifactCorrupt, StoreError, StoreRefused, StoreUnavailable
+
+BLOCK: Final = 1 << 20
+_BUCKET = re.compile(r"[a-z0-9-]+")
+# No leading dot: that shuts out `.` and `..`, and leaves those names to temporary files.
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_FOR_GOOD = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EOPNOTSUPP,
+}
+
+
+def segments_of(bucket: str, path: str) -> list[str]:
+    """The parts of an artifact's path. Raises StoreRefused for names that could lead elsewhere."""
+    segments = path.split("/")
+    if not _BUCKET.fullmatch(bucket) or not all(map(_SEGMENT.fullmatch, segments)):
+        message = f"Not a name for an artifact: {bucket!r} / {path!r}."
+        hint = "Use letters, digits, '.', '_' and '-' between slashes, none starting with '.'."
+        raise StoreRefused(message, hint=hint)
+    return segments
+
+
+def _file_error(error: OSError, place: Path) -> StoreError:
+    """What a file system's refusal means to the caller."""
+    message = f"{place}: {error.strerror or error}."
+    if error.errno in _NO_SPACE:
+        return StoreUnavailable(message, hint="Free some space on that disk, then try again.")
+    if error.errno in _FOR_GOOD:
+        hint = "Choose a folder that this user may write to, or change its permissions."
+        return StoreRefused(message, hint=hint)
+    return StoreUnavailable(message)
+
+
+@contextlib.contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Turn the file system's refusals into errors that name the place."""
+    try:
+        yield
+    except OSError as error:
+        raise _file_error(error, place) from error
+
+
+@contextlib.contextmanager
+def temporary(folder: Path) -> Iterator[Path]:
+    """A name in the folder that nobody uses, gone afterwards."""
+    path = folder / f".{uuid4().hex}.tmp"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def blocks_of(source: IO[bytes]) -> Iterator[bytes]:
+    """The rest of a file in blocks."""
+    return iter(lambda: source.read(BLOCK), b"")
+
+
+def write_down(blocks: Iterable[bytes], target: IO[bytes]) -> tuple[str, int]:
+    """Write to the disk itself; return digest and size of what was written."""
+    digest = hashlib.sha256()
+    size = 0
+    for block in blocks:
+        digest.update(block)
+        target.write(block)
+        size += len(block)
+    target.flush()
+    os.fsync(target.fileno())
+    return f"sha256:{digest.hexdigest()}", size
+
+
+def verify(ref: ArtifactRef, place: object, digest: str, size: int) -> None:
+    """Raise ArtifactCorrupt when that is not what the row says."""
+    if (digest, size) != (ref.digest, ref.size):
+        message = (
+            f"{place} is not what was stored: expected {ref.digest} ({ref.size} bytes), "
+            f"found {digest} ({size} bytes)."
+        )
+        raise ArtifactCorrupt(message)
+
+
+def refuse_other_bytes(place: object, found: str, digest: str) -> None:
+    """Raise StoreRefused when other bytes than ours stand at a place that never changes."""
+    if found != digest:
+        message = f"{place} holds other bytes already: {found}, not {digest}."
+        raise StoreRefused(message, hint="Artifacts never change; use another path.")

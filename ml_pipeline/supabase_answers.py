@@ -1,0 +1,177 @@
+"""What Supabase's answers mean: lost, refused, or somebody else's.
+
+Refusals are told apart by SQLSTATE and by HTTP status, never by their words, which differ between
+server versions. Their words are passed on, but not the details of a broken constraint: those
+hold the whole row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Self
+
+import httpx
+
+from ml_pipeline.errors import (
+    AlreadyFinished,
+    NotFound,
+    PipelineError,
+    PromotionRefused,
+    RunInProgress,
+    StoreRefused,
+)
+
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}")
+# Lost connections, conflicts that a second try resolves, no resources, time-outs and shutdowns,
+# locks, and faults of the server's own.
+_PASSING: Final = ("08", "40", "53", "55", "57", "58", "XX")
+_BUSY: Final = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
+_LONGEST_TEXT: Final = 300
+_OURS: Final[Mapping[str, type[PipelineError]]] = {
+    "MLP01": RunInProgress,
+    "MLP02": AlreadyFinished,
+    "MLP03": NotFound,
+    "MLP04": StoreRefused,
+    "MLP05": PromotionRefused,
+    "MLP06": StoreRefused,
+}
+_HINTS: Final = {
+    "MLP01": "Wait for it; a run that died is closed by the next.",
+    "MLP06": "Wait until some requests are served, or cancel some.",
+    "25006": "The project is read-only, which happens when its disk is full.",
+}
+_NOT_MADE: Final = {"42P01", "42883", "42703", "42704", "3F000"}
+_NO_ID: Final = "22P02"
+_NO_RIGHT: Final = "42501"
+KEY_HINT: Final = (
+    "SUPABASE_SERVICE_KEY must be the project's service_role key or an sb_secret_… key; copy it "
+    "from the project's settings."
+)
+INIT_HINT: Final = "`ml-pipeline init` makes tables, functions and buckets and may be repeated."
+_PROXY_HINT: Final = (
+    "Something between here and Supabase answered in its place: check SUPABASE_URL, the network's "
+    "proxy, and whether the project is paused."
+)
+
+
+class Unanswered(Exception):
+    """No answer, or one that says to ask again. `retry_after` is in seconds."""
+
+    def __init__(self, text: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.hint = hint
+        self.retry_after = retry_after
+
+    @classmethod
+    def by_proxy(cls, what: str, *, retry_after: float | None = None) -> Self:
+        """Something that is not Supabase answered."""
+        return cls(f"a proxy answered with {what}", hint=_PROXY_HINT, retry_after=retry_after)
+
+
+class Refusal(Exception):
+    """An answer that says no. `code` is the SQLSTATE where there is one."""
+
+    def __init__(self, status: int, code: str = "", text: str = "", hint: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+        self.text = text
+        self.hint = hint
+
+
+def lost(error: httpx.TransportError) -> str:
+    """What happened to a connection, in words."""
+    words = {
+        httpx.ConnectTimeout: "the connection took too long",
+        httpx.ReadTimeout: "the answer took too long",
+        httpx.WriteTimeout: "sending took too long",
+        httpx.ConnectError: "no connection",
+    }
+    text = words.get(type(error), "the connection was lost")
+    return (
+        f"{text} ({error})"
+        if str(error) and not isinstance(error, httpx.TimeoutException)
+        else text
+    )
+
+
+def checked(response: httpx.Response, clean: Callable[[str], str]) -> httpx.Response:
+    """Return a good answer. Raises Unanswered and Refusal for every other one."""
+    kind = response.headers.get("content-type", "")
+    if response.is_success:
+        if not _fits(response.request, kind):
+            response.close()
+            raise Unanswered.by_proxy(f"{response.status_code} {clean(kind) or 'without a type'}")
+        return response
+    response.read()
+    wait = _retry_after(response)
+    body = _object(response)
+    if body is None:
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.REQUEST_ENTITY_TOO_LARGE}:
+            raise Refusal(response.status_code)
+        what = f"{response.status_code} {clean(kind) or 'without a type'}"
+        raise Unanswered.by_proxy(what, retry_after=wait)
+    status, code = _status(response, body), str(body.get("code") or "")
+    text = clean(str(body.get("message") or ""))[:_LONGEST_TEXT]
+    if _passes(status, code):
+        raise Unanswered(f"{status} {text}".strip(), retry_after=wait)
+    raise Refusal(status, code, text, clean(str(body.get("hint") or "")))
+
+
+def _fits(request: httpx.Request, kind: str) -> bool:
+    """Whether the type is one that was asked for: JSON, or an object's bytes."""
+    if request.method == "GET" and "/storage/v1/object/" in request.url.path:
+        return not kind.startswith("text/html") or request.url.path.endswith((".html", ".htm"))
+    return "json" in kind
+
+
+def _object(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _status(response: httpx.Response, body: Mapping[str, Any]) -> int:
+    """The status; Storage sends nearly everything as 400 and tells the true one in the body."""
+    told = str(body.get("statusCode", ""))
+    return int(told) if re.fullmatch(r"[1-5]\d\d", told) else response.status_code
+
+
+def _passes(status: int, code: str) -> bool:
+    if _SQLSTATE.fullmatch(code):
+        return code.startswith(_PASSING)
+    return status in _BUSY or status >= httpx.codes.INTERNAL_SERVER_ERROR
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds to wait, from either form of the header."""
+    text = response.headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def refusal_error(refusal: Refusal, what: str, *, by_id: bool = False) -> PipelineError:
+    """What a refusal means to the caller of the store."""
+    code = refusal.code
+    if code in _OURS:
+        return _OURS[code](refusal.text, hint=refusal.hint or _HINTS.get(code, ""))
+    if by_id and code == _NO_ID:
+        return NotFound(f"There is no such row: {refusal.text}.")
+    if code == _NO_RIGHT:
+        return StoreRefused(f"The key has no right to {what}: {refusal.text}.", hint=KEY_HINT)
+    if refusal.status == httpx.codes.UNAUTHORIZED:
+        return StoreRefused(f"Supabase does not accept the key ({what}).", hint=KEY_HINT)
+    if code in _NOT_MADE or refusal.status == httpx.codes.NOT_FOUND:
+        return StoreRefused(f"Supabase does not know {what}: {refusal.text}.", hint=INIT_HINT)
+    message = f"Supabase refused {what}: {refusal.text} ({code or refusal.status})."
+    return StoreRefused(message, hint=_HINTS.get(code, ""))

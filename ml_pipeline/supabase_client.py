@@ -1,0 +1,271 @@
+"""The store on Supabase: database functions by RPC, and objects in private buckets.
+
+PostgREST knows no transactions of the client's, so every change of several rows is one function.
+Every call may be repeated by the retry: a write whose answer was lost is found done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+from pydantic import SecretStr
+
+from ml_pipeline.domain import (
+    ModelState,
+    ModelVersion,
+    PromotionEvent,
+    RequestStatus,
+    RetrainingRequest,
+    RetrainingRun,
+)
+from ml_pipeline.errors import NotFound
+from ml_pipeline.local_tables import Record, time_text
+from ml_pipeline.supabase_log import SupabaseLog
+from ml_pipeline.supabase_shelf import SupabaseShelf
+from ml_pipeline.supabase_tables import from_array, from_json, to_json
+from ml_pipeline.supabase_transport import Patience, Project
+
+__all__ = ["Patience", "SupabaseStore"]
+
+_PATIENCE: Final = Patience()
+
+
+class SupabaseStore(SupabaseLog, SupabaseShelf):
+    """Everything of `Store` in one Supabase project. Build it with `open`."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    @classmethod
+    def open(cls, url: str, key: SecretStr, *, patience: Patience = _PATIENCE) -> Self:
+        """Open the store of the project; nothing is asked of it yet.
+
+        `key` is a service key of either style. Raises ConfigError when the address or the key
+        cannot be one.
+        """
+        return cls(Project(url, key, patience))
+
+    def __repr__(self) -> str:
+        return f"SupabaseStore({self._project.url!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._project.close()
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the store is and where, without secrets."""
+        return {"kind": "supabase", "url": self._project.url}
+
+    # -- runs
+
+    def start_run(self, run: RetrainingRun) -> None:
+        """Insert a running row. Raises RunInProgress when another run of the model is running."""
+        self._project.call("start_retraining_run", p_run=to_json(run))
+
+    def heartbeat(self, run_id: str, *, now: datetime) -> None:
+        """Say that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
+        self._project.call(
+            "heartbeat_retraining_run", by_id=True, p_run_id=run_id, p_now=time_text(now)
+        )
+
+    def finish_run(self, run: RetrainingRun) -> None:
+        """Close the row with everything it came to. Raises AlreadyFinished, NotFound."""
+        self._project.call("finish_retraining_run", p_run=to_json(run))
+
+    def get_run(self, run_id: str) -> RetrainingRun:
+        """Raise NotFound when there is none."""
+        return self._get(RetrainingRun, "model_retraining_runs", id=run_id)
+
+    def latest_run(self, *, model_name: str) -> RetrainingRun | None:
+        """The run started last."""
+        return next(iter(self.list_runs(model_name=model_name, limit=1)), None)
+
+    def list_runs(self, *, model_name: str, limit: int) -> list[RetrainingRun]:
+        """The latest runs, newest first."""
+        rows = self._project.call("list_retraining_runs", p_model_name=model_name, p_limit=limit)
+        return from_array(RetrainingRun, rows)
+
+    def fail_stale_runs(
+        self, *, model_name: str, now: datetime, older_than: timedelta
+    ) -> list[RetrainingRun]:
+        """Close running rows whose last heartbeat is older than that as failed; return them."""
+        rows = self._project.call(
+            "fail_stale_retraining_runs",
+            p_model_name=model_name,
+            p_now=time_text(now),
+            p_heard_before=time_text(now - older_than),
+        )
+        return from_array(RetrainingRun, rows)
+
+    # -- requests
+
+    def submit(self, request: RetrainingRequest) -> RetrainingRequest:
+        """Add a pending request; return the row."""
+        row = self._project.call("submit_retraining_request", p_request=to_json(request))
+        return from_json(RetrainingRequest, row)
+
+    def claim(
+        self,
+        *,
+        model_name: str,
+        run_id: str,
+        now: datetime,
+        lease: timedelta,
+        request_id: str | None = None,
+    ) -> RetrainingRequest | None:
+        """Take the next claimable request (high, normal, low; then oldest), or that one.
+
+        Asking again for one that the run holds changes nothing. Raises NotFound for an unknown id.
+        """
+        if request_id is not None:
+            return self._claim(request_id, model_name, run_id, now, lease)
+        # The next one is claimed by its id, because only that may be repeated: `the next` after
+        # an answer that was lost would be another one, and the first would wait for its lease.
+        while candidate := self._next_claimable(model_name, now):
+            claimed = self._claim(candidate.request_id, model_name, run_id, now, lease)
+            if claimed is not None:
+                return claimed
+        return None
+
+    def _claim(
+        self, request_id: str, model_name: str, run_id: str, now: datetime, lease: timedelta
+    ) -> RetrainingRequest | None:
+        row = self._project.call(
+            "claim_retraining_request",
+            by_id=True,
+            p_model_name=model_name,
+            p_run_id=run_id,
+            p_now=time_text(now),
+            p_lease_until=time_text(now + lease),
+            p_request_id=request_id,
+        )
+        return None if row is None else from_json(RetrainingRequest, row)
+
+    def _next_claimable(self, model_name: str, now: datetime) -> RetrainingRequest | None:
+        expired = f'and(status.eq.processing,lease_until.lte."{time_text(now)}")'
+        rows = self._project.select(
+            "model_retraining_requests",
+            lambda table: (
+                table.eq("model_name", model_name)
+                .or_(f"status.eq.pending,{expired}")
+                .order("priority_rank")
+                .order("created_at")
+                .order("id")
+                .limit(1)
+            ),
+        )
+        return next(iter(from_array(RetrainingRequest, rows)), None)
+
+    def complete(self, request_id: str, *, run_id: str, now: datetime) -> None:
+        """Close a request that the run holds. Raises AlreadyFinished, NotFound."""
+        self._project.call(
+            "complete_retraining_request",
+            by_id=True,
+            p_request_id=request_id,
+            p_run_id=run_id,
+            p_now=time_text(now),
+        )
+
+    def fail(self, request_id: str, *, run_id: str, now: datetime, reason: str) -> None:
+        """Close a request that the run holds as failed, with the reason."""
+        self._project.call(
+            "fail_retraining_request",
+            by_id=True,
+            p_request_id=request_id,
+            p_run_id=run_id,
+            p_now=time_text(now),
+            p_reason=reason,
+        )
+
+    def release(self, request_id: str, *, run_id: str, now: datetime) -> None:  # noqa: ARG002
+        """Give a request that the run holds back to the queue."""
+        self._project.call(
+            "release_retraining_request", by_id=True, p_request_id=request_id, p_run_id=run_id
+        )
+
+    def cancel(self, request_id: str, *, now: datetime) -> RetrainingRequest:
+        """Cancel a pending request. Raises AlreadyFinished when it is no longer pending."""
+        row = self._project.call(
+            "cancel_retraining_request", by_id=True, p_request_id=request_id, p_now=time_text(now)
+        )
+        return from_json(RetrainingRequest, row)
+
+    def get_request(self, request_id: str) -> RetrainingRequest:
+        """Raise NotFound when there is none."""
+        return self._get(RetrainingRequest, "model_retraining_requests", id=request_id)
+
+    def list_requests(
+        self, *, model_name: str, status: RequestStatus | None = None
+    ) -> list[RetrainingRequest]:
+        """Requests in the order in which they are served."""
+        wanted = None if status is None else status.value
+        rows = self._project.call(
+            "list_retraining_requests", p_model_name=model_name, p_status=wanted
+        )
+        return from_array(RetrainingRequest, rows)
+
+    def release_stale(
+        self, *, model_name: str, now: datetime, max_attempts: int
+    ) -> list[RetrainingRequest]:
+        """Return requests whose lease has run out to the queue, or fail the worn out ones."""
+        rows = self._project.call(
+            "release_stale_retraining_requests",
+            p_model_name=model_name,
+            p_now=time_text(now),
+            p_max_attempts=max_attempts,
+        )
+        return from_array(RetrainingRequest, rows)
+
+    # -- models
+
+    def register(self, model: ModelVersion) -> None:
+        """Add a model that is not champion."""
+        self._project.call("register_model", p_model=to_json(model))
+
+    def get_model(self, model_name: str, model_id: str) -> ModelVersion:
+        """Raise NotFound when there is none."""
+        return self._get(ModelVersion, "model_metadata", model_name=model_name, model_id=model_id)
+
+    def list_models(
+        self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
+    ) -> list[ModelVersion]:
+        """Registered models, newest first; `anchor_id` keeps one live line."""
+        rows = self._project.call(
+            "list_models", p_model_name=model_name, p_limit=limit, p_anchor_id=anchor_id
+        )
+        return from_array(ModelVersion, rows)
+
+    def champion(self, *, model_name: str) -> ModelVersion | None:
+        """The model that serves."""
+        serving = ModelState.CHAMPION.value
+        rows = self._find("model_metadata", model_name=model_name, state=serving)
+        return next(iter(from_array(ModelVersion, rows)), None)
+
+    def promote(self, event: PromotionEvent) -> ModelVersion:
+        """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
+        return from_json(ModelVersion, self._project.call("promote_model", p_event=to_json(event)))
+
+    def set_model_state(self, model_name: str, model_id: str, state: ModelState) -> None:
+        """Move a model that is not champion to another state that is not champion."""
+        self._project.call(
+            "set_model_state", p_model_name=model_name, p_model_id=model_id, p_state=state.value
+        )
+
+    def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
+        """Changes of champion, newest first."""
+        rows = self._project.call("list_promotion_events", p_model_name=model_name, p_limit=limit)
+        return from_array(PromotionEvent, rows)
+
+    # -- rows
+
+    def _find(self, table: str, **key: str) -> list[Mapping[str, Any]]:
+        return self._project.select(table, lambda rows: rows.match(key).limit(1))
+
+    def _get(self, kind: type[Record], table: str, **key: str) -> Record:
+        rows = self._find(table, **key)
+        if not rows:
+            message = f"There is no {' / '.join(key.values())} in {table}."
+            raise NotFound(message)
+        return from_json(kind, rows[0])

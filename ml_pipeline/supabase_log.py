@@ -1,0 +1,203 @@
+"""The evaluation log on Supabase: frames to pages of JSON and back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow
+from ml_pipeline.errors import StoreCorrupt, StoreRefused
+from ml_pipeline.local_log import _contradicts, _event_rows
+from ml_pipeline.local_tables import time_text
+from ml_pipeline.supabase_transport import Project
+
+# Both are done well within the 8 seconds that a hosted project gives a statement.
+PAGE: Final = 5_000
+APPENDED_AT_ONCE: Final = 10_000
+_TIMES: Final = ("timestamp", "evaluated_at")
+_NUMBERS: Final = ("confidence", "accuracy")
+_PAGE_COLUMNS: Final = (*EVENT_COLUMNS, "known_at")
+
+Row = Mapping[str, Any]
+
+
+class SupabaseLog:
+    """`EvaluationLog` by database functions."""
+
+    _project: Project
+
+    def append_events(self, events: pd.DataFrame) -> int:
+        """Add events; return how many were new.
+
+        More than `APPENDED_AT_ONCE` events are written by several calls, after all of them were
+        checked. When the answer to a write was lost, the events of that call count as known.
+        """
+        chunks = list(_event_rows(events, APPENDED_AT_ONCE))
+        for chunk in chunks:
+            _check_numbers(chunk)
+        if len(chunks) > 1:
+            _check_repeated(chunks)
+            for chunk in chunks:
+                self._append(chunk, check_only=True)
+        return sum(self._append(chunk, check_only=False) for chunk in chunks)
+
+    def _append(self, rows: Sequence[Row], *, check_only: bool) -> int:
+        added = self._project.call(
+            "append_evaluation_events", p_events=rows, p_check_only=check_only
+        )
+        return _count(added, "append_evaluation_events")
+
+    def record_outcomes(self, outcomes: Mapping[str, str], *, evaluated_at: datetime) -> int:
+        """Set `actual_result` by event id; return how many were new."""
+        written = self._project.call(
+            "record_evaluation_outcomes",
+            p_outcomes=dict(outcomes),
+            p_evaluated_at=time_text(evaluated_at),
+        )
+        return _count(written, "record_evaluation_outcomes")
+
+    def read_events(
+        self, window: LookbackWindow, *, model_name: str, labelled_only: bool = True
+    ) -> Iterator[pd.DataFrame]:
+        """Events of the window in order, in frames; one empty frame when there are none.
+
+        Pages are read one after the other, so what is written behind the reader is not seen.
+        """
+        pages = self._pages(
+            "read_evaluation_events",
+            _within(window, model_name) | {"p_labelled_only": labelled_only},
+        )
+        frames = map(_event_frame, _once(pages))
+        yield next(frames, _event_frame([]))
+        yield from frames
+
+    def read_error_samples(
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        model_ids: Sequence[str] | None,
+    ) -> pd.DataFrame:
+        """Labelled events that are wrong with confidence strictly over the threshold."""
+        chosen = {
+            "p_confidence": float(confidence_threshold),
+            "p_model_ids": None if model_ids is None else list(model_ids),
+        }
+        pages = self._pages("read_error_samples", _within(window, model_name) | chosen)
+        return _event_frame([row for page in pages for row in page])
+
+    def _pages(self, function: str, parameters: Mapping[str, Any]) -> Iterator[list[Row]]:
+        """Pages by key, each after the last row of the one before; an empty page is the end."""
+        after: dict[str, Any] = {}
+        while page := _page(
+            self._project.call(function, **parameters, **after, p_rows=PAGE), function
+        ):
+            last = page[-1]
+            key = {"p_after_known_at": last["known_at"], "p_after_event_id": last["event_id"]}
+            if key == after:
+                message = f"{function} gave the same page twice."
+                raise StoreCorrupt(message)
+            yield page
+            after = key
+
+    def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
+        """Labelled events per UTC day of the time they became known."""
+        days = self._project.call("count_labelled_by_day", **_within(window, model_name))
+        if not isinstance(days, list):
+            message = f"count_labelled_by_day answered {type(days).__name__}, not days."
+            raise StoreCorrupt(message)
+        try:
+            return {date.fromisoformat(row["day"]): int(row["labelled"]) for row in days}
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"count_labelled_by_day answered something else than days: {error}."
+            raise StoreCorrupt(message) from error
+
+
+def _within(window: LookbackWindow, model_name: str) -> dict[str, Any]:
+    start, end = time_text(window.start), time_text(window.end)
+    return {"p_model_name": model_name, "p_start": start, "p_end": end}
+
+
+def _count(answer: object, function: str) -> int:
+    if not isinstance(answer, int):
+        message = f"{function} answered {type(answer).__name__}, not a count."
+        raise StoreCorrupt(message)
+    return answer
+
+
+def _page(answer: object, function: str) -> list[Row]:
+    rows: list[Any] = answer if isinstance(answer, list) else [None]
+    width = len(_PAGE_COLUMNS)
+    if not all(isinstance(row, list) and len(row) == width for row in rows):
+        message = f"{function} answered something else than events."
+        raise StoreCorrupt(message)
+    return [dict(zip(_PAGE_COLUMNS, row, strict=True)) for row in rows]
+
+
+def _once(pages: Iterable[Sequence[Row]]) -> Iterator[list[Row]]:
+    """An event that gets its outcome meanwhile moves on in the order, and is met again."""
+    pending = set[str]()
+    for page in pages:
+        yield [row for row in page if row["event_id"] not in pending]
+        pending.update(row["event_id"] for row in page if row["actual_result"] is None)
+
+
+def _check_numbers(rows: Sequence[Row]) -> None:
+    """JSON has no infinity; the database would refuse it as well."""
+    strange = [row["event_id"] for row in rows if row["confidence"] in {np.inf, -np.inf}]
+    if strange:
+        message = f"Confidences must be numbers from 0 to 1: {', '.join(strange[:5])}."
+        raise StoreRefused(message, hint="Nothing was written.")
+
+
+def _check_repeated(chunks: Sequence[Sequence[Row]]) -> None:
+    """Refuse events that come twice with other content; the database sees one chunk at a time."""
+    times = Counter(row["event_id"] for chunk in chunks for row in chunk)
+    known: dict[str, dict[str, Any]] = {}
+    refused = set[str]()
+    for row in (row for chunk in chunks for row in chunk if times[row["event_id"]] > 1):
+        first = known.setdefault(row["event_id"], dict(row))
+        if _other_content(row, first):
+            refused.add(str(row["event_id"]))
+        elif first["actual_result"] is None:
+            first["actual_result"] = row["actual_result"]
+    if refused:
+        message = f"Events came twice with other content: {', '.join(sorted(refused)[:5])}."
+        raise StoreRefused(message, hint="Nothing was written.")
+
+
+def _other_content(row: Row, first: Row) -> bool:
+    try:
+        return _contradicts(row, first)
+    except json.JSONDecodeError:
+        return True
+
+
+def _event_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {name: _column(name, [row[name] for row in rows]) for name in EVENT_COLUMNS}
+    )
+
+
+def _column(name: str, values: list[Any]) -> pd.Series[Any]:
+    if name in _NUMBERS:
+        return pd.Series(values, dtype="float64")
+    if name in _TIMES:
+        return _times(name, values)
+    return pd.Series(values, dtype=object)
+
+
+def _times(name: str, values: list[Any]) -> pd.Series[Any]:
+    try:
+        moments = pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601")
+    except (TypeError, ValueError) as error:
+        message = f"An event's {name} is not a time: {error}."
+        raise StoreCorrupt(message) from error
+    return moments.astype("datetime64[us, UTC]")

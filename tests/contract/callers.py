@@ -1,0 +1,141 @@
+"""Who knocks at a project's doors over HTTP: anonymous, two signed-in users, the service role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from threading import Barrier
+from typing import Any, TypeVar
+
+import httpx
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from tests.support.factories import make_id
+from tests.support.supabase.bench import Bench
+
+T = TypeVar("T")
+Row = dict[str, Any]
+Callers = dict[str, "Caller"]
+
+USER, OTHER = make_id(901), make_id(902)
+REQUESTS = "model_retraining_requests"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody with a key; `token` is the user's who signed in with it."""
+
+    line: httpx.Client
+    key: str
+    token: str
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send JSON, or bytes as they are."""
+        identity = {"apikey": self.key, "Authorization": f"Bearer {self.token}"}
+        content: dict[str, Any] = {"content" if isinstance(body, bytes) else "json": body}
+        return self.line.request(
+            method,
+            path,
+            params=query,
+            headers={**identity, **(headers or {})},
+            **content if body is not None else {},
+        )
+
+    def table(
+        self, method: str, table: str, body: object = None, *, prefer: str = "", **query: str
+    ) -> httpx.Response:
+        """Ask PostgREST for a table; changes are answered with the rows that were changed."""
+        wishes = ",".join(filter(None, ["return=representation", prefer]))
+        body = {} if body is None and method == "POST" else body
+        return self.send(method, f"/rest/v1/{table}", body, query=query, headers={"Prefer": wishes})
+
+    def call(self, function: str, **arguments: object) -> httpx.Response:
+        return self.send("POST", f"/rest/v1/rpc/{function}", arguments)
+
+
+def migrations() -> list[str]:
+    """The package's own files, in order."""
+    folder = files("ml_pipeline") / "sql" / "supabase"
+    scripts = sorted(folder.iterdir(), key=lambda item: item.name)
+    return [item.read_text(encoding="utf-8") for item in scripts]
+
+
+def migrate(bench: Bench) -> None:
+    bench.apply("\n".join(migrations()))
+
+
+@contextmanager
+def open_callers(bench: Bench) -> Iterator[Callers]:
+    with httpx.Client(base_url=bench.url, trust_env=False, timeout=20) as line:
+        yield {
+            "anon": Caller(line, bench.anon_key, bench.anon_key),
+            "user": Caller(line, bench.anon_key, bench.keys.user_token(USER)),
+            "other": Caller(line, bench.anon_key, bench.keys.user_token(OTHER)),
+            "service": Caller(line, bench.service_key, bench.service_key),
+        }
+
+
+def code_of(answer: httpx.Response) -> str | None:
+    """Return the SQLSTATE of a refusal, None when there was none."""
+    return None if answer.is_success else str(answer.json()["code"])
+
+
+def insert(bench: Bench, table: str, row: Row) -> None:
+    """Put a row in, past all policies."""
+    query = sql.SQL("insert into {} ({}) values ({})").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, row)),
+        sql.SQL(", ").join(map(sql.Placeholder, row)),
+    )
+    values = {
+        name: Jsonb(value) if isinstance(value, dict) else value for name, value in row.items()
+    }
+    bench.sql(query.as_string(), values)
+
+
+def rows(bench: Bench, table: str) -> list[Row]:
+    """Return what really stands in a table, whoever may see it."""
+    query = sql.SQL("select to_jsonb(found) as row from {} as found order by found::text")
+    return [found["row"] for found in bench.sql(query.format(sql.Identifier(table)).as_string())]
+
+
+def everything(bench: Bench) -> list[Row]:
+    """Return every row of every table of ours, and of storage: equal when nothing was changed."""
+    return bench.sql("""
+        select oid::regclass::text as name,
+               query_to_xml(format('select * from %s as t order by t::text', oid::regclass),
+                            true, false, '')::text as rows
+        from pg_class
+        where relnamespace in ('public'::regnamespace, 'storage'::regnamespace) and relkind = 'r'
+        order by name
+    """)
+
+
+def stored(bench: Bench) -> dict[str, bytes]:
+    """Return the bytes in all buckets, by bucket and path."""
+    found = bench.sql("select bucket_id || '/' || name as path, version from storage.objects")
+    return {row["path"]: (bench.storage.folder / row["version"]).read_bytes() for row in found}
+
+
+def at_once(*actions: Callable[[], T]) -> list[T]:
+    """Do everything at the same moment."""
+    start = Barrier(len(actions))
+
+    def run(action: Callable[[], T]) -> T:
+        start.wait()
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(run, actions))

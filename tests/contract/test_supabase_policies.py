@@ -1,0 +1,434 @@
+"""Who may do what on Supabase, asked over HTTP and judged by what the database holds afterwards.
+
+The tables below are the decisions. What stands in the catalogue and not here, or here and
+not in the catalogue, fails a test: nothing of ours comes without a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import pytest
+
+from tests.contract.callers import (
+    REQUESTS,
+    USER,
+    Callers,
+    Row,
+    code_of,
+    everything,
+    insert,
+    migrate,
+    open_callers,
+    rows,
+)
+from tests.support.factories import DIGEST, MODEL_NAME, NOW, make_id
+from tests.support.supabase.bench import Bench
+
+CALLERS = ("anon", "user", "other", "service")
+REFUSED = "42501"
+RUNS = "model_retraining_runs"
+
+NOBODY: frozenset[str] = frozenset()
+SELECT = frozenset({"select"})
+ASK = frozenset({"select", "insert", "update"})
+ALL = frozenset({"select", "insert", "update", "delete"})
+SERVICE_ONLY = {"anon": NOBODY, "user": NOBODY, "other": NOBODY, "service": ALL}
+
+# What comes of it when each tries everything with the table's sample; the request is `user`'s.
+WHO_MAY = {
+    "evaluation_log": SERVICE_ONLY,
+    "learning_events": SERVICE_ONLY,
+    "learning_stats": SERVICE_ONLY,
+    "ml_data": SERVICE_ONLY,
+    "ml_pipeline_limits": SERVICE_ONLY,
+    "ml_pipeline_schema_version": SERVICE_ONLY,
+    "model_metadata": SERVICE_ONLY,
+    "model_promotion_events": SERVICE_ONLY,
+    "model_retraining_requests": {
+        "anon": NOBODY,
+        "user": ASK,
+        "other": frozenset({"insert"}),
+        "service": ALL,
+    },
+    "model_retraining_runs": {"anon": NOBODY, "user": SELECT, "other": SELECT, "service": ALL},
+    "prediction_accuracy_daily": SERVICE_ONLY,
+    "prediction_decay_events": SERVICE_ONLY,
+    "system_events": SERVICE_ONLY,
+}
+# Allowed, but the row is not theirs: nothing is found, and nothing is said about it.
+FINDS_NOTHING = {("model_retraining_requests", "other"): {"select", "update"}}
+
+SERVICE = frozenset({"service"})
+SIGNED_IN = frozenset({"user", "other", "service"})
+WHO_CALLS = {
+    "append_evaluation_events": SERVICE,
+    "cancel_retraining_request": SIGNED_IN,
+    "claim_retraining_request": SERVICE,
+    "complete_retraining_request": SERVICE,
+    "count_labelled_by_day": SERVICE,
+    "fail_retraining_request": SERVICE,
+    "fail_stale_retraining_runs": SERVICE,
+    "finish_retraining_run": SERVICE,
+    "heartbeat_retraining_run": SERVICE,
+    "list_models": SERVICE,
+    "list_promotion_events": SERVICE,
+    "list_retraining_requests": SERVICE,
+    "list_retraining_runs": SERVICE,
+    "ml_pipeline_caller": SIGNED_IN,
+    "ml_pipeline_check": SERVICE,
+    "ml_pipeline_close_request": SERVICE,
+    "ml_pipeline_differences": SIGNED_IN,
+    "ml_pipeline_doctor": SERVICE,
+    "ml_pipeline_given_events": SERVICE,
+    "ml_pipeline_given_run": SERVICE,
+    "ml_pipeline_held_request": SERVICE,
+    "ml_pipeline_lock": SERVICE,
+    "ml_pipeline_relax": SERVICE,
+    "ml_pipeline_retype": SERVICE,
+    "ml_pipeline_run_columns": SERVICE,
+    "ml_pipeline_schema": SERVICE,
+    "ml_pipeline_series": SERVICE,
+    "ml_pipeline_some": SERVICE,
+    "ml_pipeline_unique": SERVICE,
+    "promote_model": SERVICE,
+    "read_error_samples": SERVICE,
+    "read_evaluation_events": SERVICE,
+    "record_evaluation_outcomes": SERVICE,
+    "register_model": SERVICE,
+    "release_retraining_request": SERVICE,
+    "release_stale_retraining_requests": SERVICE,
+    "set_model_state": SERVICE,
+    "start_retraining_run": SERVICE,
+    "submit_retraining_request": SIGNED_IN,
+}
+# Triggers are called by the database alone.
+TRIGGERS = {
+    "ml_pipeline_admit_request",
+    "ml_pipeline_judge_event",
+    "ml_pipeline_tidy_model",
+    "ml_pipeline_tidy_request",
+    "ml_pipeline_touch",
+}
+
+# What signed-in users see of a run and of their request.
+RUN_COLUMNS = """
+    id source dataset_size fine_tune_flag status metrics started_at completed_at log_url
+    error_message triggered_by created_at updated_at model_name heartbeat_at training_rows outcome
+    outcome_reason details champion_id challenger_id training_digest holdout_digest config_digest
+    git_sha
+"""
+REQUEST_COLUMNS = """
+    id requested_by reason priority status processed_at retraining_run_id created_at updated_at
+    model_name attempts claimed_at lease_until error_message priority_rank
+"""
+MAY_SAY = {"id", "model_name", "priority", "reason", "requested_by", "status"}
+
+
+class Sample(NamedTuple):
+    """A row that is there, one to add, and a change. The first column is the key."""
+
+    row: Row
+    new: Row
+    change: Row
+
+
+def model_row(model_id: str, **changes: object) -> Row:
+    return {
+        "model_id": model_id,
+        "model_name": MODEL_NAME,
+        "algorithm": "LogisticRegression",
+        "artifact_bucket": "ml-models",
+        "artifact_path": f"{MODEL_NAME}/{model_id}/model.skops",
+        "artifact_digest": DIGEST,
+        "artifact_size": 2048,
+        "anchor_id": model_id,
+        "created_at": NOW.isoformat(),
+        **changes,
+    }
+
+
+def run_row(number: int, **changes: object) -> Row:
+    at = NOW.isoformat()
+    row = {"id": make_id(number), "model_name": MODEL_NAME, "source": "manual"}
+    return {**row, "status": "running", "started_at": at, "heartbeat_at": at, **changes}
+
+
+def promotion_row(number: int, to: str, **changes: object) -> Row:
+    row = {"event_id": make_id(number), "model_name": MODEL_NAME, "kind": "promotion"}
+    return {**row, "to_model_id": to, "reason": "better", "actor": "test", **changes}
+
+
+def plain(column: str, old: object, new: object, **more: object) -> Sample:
+    """Rows that differ in one column."""
+    return Sample({"id": make_id(1), column: old, **more}, {column: new, **more}, {column: new})
+
+
+SAMPLES = {
+    "evaluation_log": Sample(
+        {"event_id": make_id(1), "prediction": "H", "confidence": 0.9},
+        {"event_id": make_id(2), "prediction": "A"},
+        {"actual_result": "A"},
+    ),
+    "learning_events": plain("message", "theirs", "mine"),
+    "learning_stats": plain("accept_rate", 0.5, 0.0),
+    "ml_data": plain("label", "H", "A"),
+    "ml_pipeline_limits": Sample(
+        {"name": "sample", "value": 1}, {"name": "mine", "value": 9}, {"value": 1000}
+    ),
+    "ml_pipeline_schema_version": Sample(
+        {"version": 900, "name": "sample"}, {"version": 901, "name": "mine"}, {"name": "mine"}
+    ),
+    "model_metadata": Sample(model_row("m-1"), model_row("m-2"), {"artifact_path": "mine"}),
+    "model_promotion_events": Sample(
+        promotion_row(1, "m-1"), promotion_row(2, "m-1"), {"reason": "mine"}
+    ),
+    "model_retraining_requests": Sample(
+        {"id": make_id(1), "requested_by": USER, "status": "pending"},
+        {"reason": "mine"},
+        {"status": "cancelled"},
+    ),
+    "model_retraining_runs": Sample(run_row(1), run_row(2, status="pending"), {"status": "failed"}),
+    "prediction_accuracy_daily": Sample(
+        {"day": "2026-03-01", "model_name": MODEL_NAME},
+        {"day": "2026-03-02", "model_name": MODEL_NAME},
+        {"log_loss": 9.0},
+    ),
+    "prediction_decay_events": plain("baseline", 0.8, 0.1, model_name=MODEL_NAME, recent=0.7),
+    "system_events": plain("message", "theirs", "mine"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def doors(supabase: Bench) -> Iterator[Callers]:
+    supabase.blank()
+    migrate(supabase)
+    with open_callers(supabase) as opened:
+        yield opened
+
+
+@pytest.fixture
+def callers(bench: Bench, doors: Callers) -> Callers:
+    assert bench.gateway.requests == []
+    return doors
+
+
+# ------------------------------------------------------------------------------------- tables
+
+
+def test_every_table_and_view_has_a_decision(supabase: Bench) -> None:
+    found = supabase.sql("""
+        select relname, relkind::text, relrowsecurity from pg_class
+        where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f')
+    """)
+    assert {row["relname"] for row in found} == set(WHO_MAY) == set(SAMPLES)
+    assert {(row["relkind"], row["relrowsecurity"]) for row in found} == {("r", True)}
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("table", WHO_MAY)
+def test_everyone_does_with_a_table_what_is_decided_and_no_more(
+    bench: Bench, callers: Callers, table: str, who: str
+) -> None:
+    sample, caller = SAMPLES[table], callers[who]
+    if table == "model_promotion_events":
+        insert(bench, "model_metadata", model_row("m-1"))
+    insert(bench, table, sample.row)
+    key, value = next(iter(sample.row.items()))
+    there = {key: f"eq.{value}"}
+
+    seen = caller.table("GET", table, **there)
+    count = caller.send("HEAD", f"/rest/v1/{table}", headers={"Prefer": "count=exact"})
+    outcome = {"select": "done" if seen.is_success and seen.json() else code_of(seen)}
+    if outcome["select"] != "done":
+        assert count.headers.get("Content-Range", "*/*") in {"*/*", "*/0"}
+    before = rows(bench, table)
+    for deed, method, body, query in (
+        ("insert", "POST", sample.new, {}),
+        ("update", "PATCH", sample.change, there),
+        ("delete", "DELETE", None, there),
+    ):
+        # Without the rows in the answer: whoever may write may not always read.
+        answer = caller.send(method, f"/rest/v1/{table}", body, query=query)
+        after = rows(bench, table)
+        assert answer.is_success or after == before
+        outcome[deed] = code_of(answer) if after == before else "done"
+        before = after
+
+    done = WHO_MAY[table][who]
+    nothing = FINDS_NOTHING.get((table, who), set())
+    expected = {deed: None if deed in nothing else REFUSED for deed in ALL}
+    assert outcome == expected | dict.fromkeys(done, "done")
+
+
+def test_the_rights_in_the_catalogue_are_exactly_these(supabase: Bench) -> None:
+    found = supabase.sql("""
+        select relname, attname, grantee::regrole::text as who, privilege_type as what
+        from (
+            select oid, relname, null as attname, relacl as acl from pg_class
+            where relnamespace = 'public'::regnamespace
+            union all
+            select attrelid, relname, attname, attacl
+            from pg_attribute join pg_class on pg_class.oid = attrelid
+            where relnamespace = 'public'::regnamespace
+        ) as things, aclexplode(acl)
+        where grantee not in ('postgres'::regrole, 'service_role'::regrole)
+    """)
+    assert {tuple(row.values()) for row in found} == {
+        (RUNS, None, "authenticated", "SELECT"),
+        (REQUESTS, None, "authenticated", "SELECT"),
+        (REQUESTS, "status", "authenticated", "UPDATE"),
+    } | {(REQUESTS, column, "authenticated", "INSERT") for column in MAY_SAY}
+
+
+def test_no_policy_is_for_anonymous_callers_or_for_everyone(supabase: Bench) -> None:
+    found = supabase.sql(
+        "select schemaname || '.' || tablename as name, roles, cmd from pg_policies"
+    )
+    assert sorted((row["name"], row["cmd"]) for row in found) == [
+        (f"public.{REQUESTS}", "INSERT"),
+        (f"public.{REQUESTS}", "SELECT"),
+        (f"public.{REQUESTS}", "UPDATE"),
+        (f"public.{RUNS}", "SELECT"),
+    ]
+    assert all(row["roles"] == ["authenticated"] for row in found)
+
+
+@pytest.mark.parametrize(("table", "columns"), [(RUNS, RUN_COLUMNS), (REQUESTS, REQUEST_COLUMNS)])
+def test_signed_in_users_see_these_columns_and_no_others(
+    bench: Bench, callers: Callers, table: str, columns: str
+) -> None:
+    insert(bench, table, SAMPLES[table].row)
+    (row,) = callers["user"].table("GET", table).json()
+    assert set(row) == set(columns.split())
+    assert row["id"] == make_id(1)
+
+
+def test_the_description_of_the_api_names_to_each_only_what_is_theirs(callers: Callers) -> None:
+    named = {who: set(callers[who].send("GET", "/rest/v1/").json()["paths"]) for who in CALLERS}
+    calls = {f"/rpc/{name}" for name, who in WHO_CALLS.items() if "user" in who}
+    assert named["anon"] == {"/"}
+    assert named["user"] == named["other"] == {"/", f"/{RUNS}", f"/{REQUESTS}"} | calls
+    assert {path for path in named["service"] if path.count("/") == 1} == {
+        "/",
+        *(f"/{table}" for table in WHO_MAY),
+    }
+
+
+# ---------------------------------------------------------------------------------- functions
+
+
+def arguments_of(bench: Bench, function: str) -> Row:
+    """Every argument that a function takes in, as null."""
+    (row,) = bench.sql(
+        "select proargnames[1:pronargs] as a from pg_proc where proname = %s", [function]
+    )
+    return dict.fromkeys(row["a"] or [])
+
+
+def test_every_function_has_a_decision(supabase: Bench) -> None:
+    found = supabase.sql("""
+        select proname, prorettype = 'trigger'::regtype as trigger, prosecdef
+        from pg_proc where pronamespace = 'public'::regnamespace
+    """)
+    assert sorted(row["proname"] for row in found) == sorted({*WHO_CALLS, *TRIGGERS})
+    assert {row["proname"] for row in found if row["trigger"]} == TRIGGERS
+    assert [row["proname"] for row in found if row["prosecdef"]] == ["ml_pipeline_admit_request"]
+
+
+def test_execute_is_granted_exactly_as_decided(supabase: Bench) -> None:
+    found = supabase.sql("""
+        select proname, grantee::regrole::text as who
+        from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+        where pronamespace = 'public'::regnamespace and grantee <> 'postgres'::regrole
+    """)
+    granted = {(row["proname"], row["who"]) for row in found}
+    service = {(name, "service_role") for name in {*WHO_CALLS, *TRIGGERS}}
+    users = {(name, "authenticated") for name, who in WHO_CALLS.items() if "user" in who}
+    assert granted == service | users
+
+
+@pytest.mark.parametrize("function", [*WHO_CALLS, *sorted(TRIGGERS)])
+def test_a_function_is_called_by_whom_it_is_for(
+    supabase: Bench, doors: Callers, function: str
+) -> None:
+    arguments = {} if function in TRIGGERS else arguments_of(supabase, function)
+    allowed = WHO_CALLS.get(function, NOBODY)
+    before = everything(supabase)
+    codes = {who: code_of(doors[who].call(function, **arguments)) for who in CALLERS}
+    # Nothing is asked for, so nothing is done; but a request needs no more than to be asked for.
+    assert everything(supabase) == before or function == "submit_retraining_request"
+    closed = {REFUSED, "PGRST202"} if function in TRIGGERS else {REFUSED}
+    assert {who for who, code in codes.items() if code not in closed} == allowed
+    assert "PGRST202" not in codes.values() or function in TRIGGERS
+
+
+LATER = (NOW + timedelta(hours=1)).isoformat()
+HELD = {"p_request_id": make_id(11), "p_run_id": make_id(1)}
+NEW_EVENT = {
+    "event_id": make_id(22),
+    "timestamp": NOW.isoformat(),
+    "model_name": MODEL_NAME,
+    "prediction": "H",
+}
+WRITES: dict[str, Row] = {
+    "append_evaluation_events": {"p_events": [NEW_EVENT]},
+    "record_evaluation_outcomes": {"p_outcomes": {make_id(21): "A"}, "p_evaluated_at": LATER},
+    "start_retraining_run": {"p_run": run_row(2, model_name="another")},
+    "heartbeat_retraining_run": {"p_run_id": make_id(1), "p_now": LATER},
+    "finish_retraining_run": {
+        "p_run": run_row(1, status="failed", outcome="failed", completed_at=LATER)
+    },
+    "fail_stale_retraining_runs": {
+        "p_model_name": MODEL_NAME,
+        "p_now": LATER,
+        "p_heard_before": LATER,
+    },
+    "claim_retraining_request": {
+        "p_model_name": MODEL_NAME,
+        "p_run_id": make_id(1),
+        "p_now": NOW.isoformat(),
+        "p_lease_until": LATER,
+    },
+    "complete_retraining_request": {**HELD, "p_now": LATER},
+    "fail_retraining_request": {**HELD, "p_now": LATER, "p_reason": "mine"},
+    "release_retraining_request": HELD,
+    "release_stale_retraining_requests": {
+        "p_model_name": MODEL_NAME,
+        "p_now": LATER,
+        "p_max_attempts": 0,
+    },
+    "ml_pipeline_close_request": {
+        **HELD,
+        "p_now": LATER,
+        "p_status": "completed",
+        "p_reason": None,
+    },
+    "register_model": {"p_model": model_row("m-3")},
+    "promote_model": {
+        "p_event": promotion_row(32, "m-2", from_model_id="m-1", created_at=NOW.isoformat())
+    },
+    "set_model_state": {"p_model_name": MODEL_NAME, "p_model_id": "m-2", "p_state": "retired"},
+}
+
+
+@pytest.mark.parametrize("function", WRITES)
+def test_a_call_that_works_for_the_service_changes_nothing_for_others(
+    bench: Bench, callers: Callers, function: str
+) -> None:
+    insert(bench, "model_metadata", model_row("m-1", state="champion"))
+    insert(bench, "model_metadata", model_row("m-2"))
+    insert(bench, RUNS, run_row(1))
+    lease = {"status": "processing", "retraining_run_id": make_id(1), "lease_until": LATER}
+    mine = {"requested_by": USER, "model_name": MODEL_NAME}
+    insert(bench, REQUESTS, {"id": make_id(11), **mine, **lease, "attempts": 1})
+    insert(bench, REQUESTS, {"id": make_id(12), **mine})
+    insert(bench, "evaluation_log", {**NEW_EVENT, "event_id": make_id(21)})
+    before = everything(bench)
+    for who in ("anon", "user", "other"):
+        assert code_of(callers[who].call(function, **WRITES[function])) == REFUSED
+    assert everything(bench) == before
+    assert code_of(callers["service"].call(function, **WRITES[function])) is None
+    assert everything(bench) != before

@@ -1,0 +1,139 @@
+"""The whole nightly run on real servers, held against the embedded store on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import SecretStr
+
+from ml_pipeline.domain import LookbackWindow, ModelState, RunStatus, Trained
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.model_registry import load_model_version
+from ml_pipeline.runs import Order, run_pass
+from ml_pipeline.store import Store
+from ml_pipeline.supabase_client import SupabaseStore
+from tests.conftest import FirstModel
+from tests.support import league
+from tests.support.shell import ml_pipeline
+from tests.support.supabase.bench import Bench
+
+NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
+NIGHTS, MATCHES = 25, 1000
+ROWS = league.play(99, 200).features
+# What differs between the stores by its nature.
+PLACES = ("log_url", "dataset_path", "training_path", "duration_s")
+
+
+@pytest.fixture(scope="module")
+def schema(supabase: Bench) -> None:
+    folder = files("ml_pipeline") / "sql" / "supabase"
+    scripts = sorted(folder.iterdir(), key=lambda script: script.name)
+    supabase.blank()
+    supabase.apply("\n".join(script.read_text(encoding="utf-8") for script in scripts))
+
+
+@pytest.fixture
+def store(schema: None, bench: Bench) -> Iterator[SupabaseStore]:  # noqa: ARG001 - in this order
+    opened = SupabaseStore.open(bench.url, SecretStr(bench.service_key))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def history(first_model: FirstModel) -> pd.DataFrame:
+    """25,000 labelled rows of 25 nights; the truth turns on the last three."""
+    today = NOW.date()
+    nights = [
+        league.Night(day=today - timedelta(days=ago), matches=MATCHES, turned=ago <= 3)
+        for ago in range(NIGHTS, 0, -1)
+    ]
+    return pd.concat([league.events_of(first_model.model, night) for night in nights])
+
+
+def fill(store: Store, first_model: FirstModel, events: pd.DataFrame) -> None:
+    league.enthrone(store, first_model.path, league.settings_for(), now=NOW - timedelta(days=60))
+    for start in range(0, len(events), 10_000):
+        store.append_events(events.iloc[start : start + 10_000])
+
+
+def pass_over(store: Store, folder: Path) -> dict[str, Any]:
+    count = iter(range(1000))
+    outcome = run_pass(
+        store,
+        Order(
+            settings=league.settings_for(),
+            work_dir=folder,
+            clock=lambda: NOW,
+            new_id=lambda: league.event_id(f"both {next(count)}"),
+        ),
+    )
+    assert isinstance(outcome, Trained), outcome.result
+    return {key: value for key, value in outcome.result.items() if key not in PLACES}
+
+
+def serving(store: Store) -> Any:  # noqa: ANN401 - AdaptiveClassifier
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    return load_model_version(store, champion)
+
+
+def test_a_run_over_25000_rows_comes_to_the_same_on_both_stores(
+    store: SupabaseStore,
+    bench: Bench,
+    first_model: FirstModel,
+    history: pd.DataFrame,
+    tmp_path: Path,
+) -> None:
+    local = LocalStore.open(tmp_path / "local")
+    for target in (local, store):
+        fill(target, first_model, history)
+    # The servers cut every plain answer at 1,000 rows.
+    everything = LookbackWindow(start=NOW - timedelta(days=90), end=NOW)
+    read = [len(frame) for frame in store.read_events(everything, model_name="default")]
+    assert sum(read) == NIGHTS * MATCHES
+
+    here, there = pass_over(local, tmp_path / "a"), pass_over(store, tmp_path / "b")
+
+    assert there == here
+    assert there["outcome"] == "promoted"
+    assert there["training_rows"] == NIGHTS * MATCHES
+    np.testing.assert_allclose(
+        serving(store).predict_proba(ROWS), serving(local).predict_proba(ROWS), rtol=0, atol=0
+    )
+    rows = bench.sql("select status, outcome, metrics from model_retraining_runs")
+    assert [(row["status"], row["outcome"]) for row in rows] == [("completed", "promoted")]
+    assert rows[0]["metrics"] == there["metrics"]
+    states = bench.sql("select state from model_metadata order by created_at")
+    assert [row["state"] for row in states] == [ModelState.RETIRED, ModelState.CHAMPION]
+    objects = {row["name"] for row in bench.sql("select name from storage.objects")}
+    assert f"training-logs/{there['run_id']}.txt" in objects
+
+
+def test_the_command_runs_on_supabase_and_shows_its_key_to_nobody(
+    store: SupabaseStore, bench: Bench, first_model: FirstModel, tmp_path: Path
+) -> None:
+    league.enthrone(store, first_model.path, league.settings_for(), now=NOW)
+    for night in league.nights_before(datetime.now(UTC), 3):
+        store.append_events(league.events_of(first_model.model, night))
+
+    done = ml_pipeline(
+        "run",
+        cwd=tmp_path,
+        SUPABASE_URL=bench.url,
+        SUPABASE_SERVICE_ROLE_KEY=bench.service_key,
+        LOG_LEVEL="DEBUG",
+    )
+
+    assert done.code == 0, done.stderr
+    assert done.json["outcome"] == "promoted"
+    assert store.get_run(done.json["run_id"]).status is RunStatus.COMPLETED
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for text in (done.stdout.encode(), done.stderr.encode(), *written):
+        assert bench.service_key.encode() not in text

@@ -1,0 +1,789 @@
+"""The store on Supabase keeps every promise of the kit, and survives what networks do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.utils import format_datetime
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from ml_pipeline import supabase_log
+from ml_pipeline.config import StoreSettings
+from ml_pipeline.domain import ArtifactRef, ModelState, RequestStatus, RunStatus
+from ml_pipeline.errors import (
+    ArtifactCorrupt,
+    ConfigError,
+    NotFound,
+    RunInProgress,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from ml_pipeline.store import Store
+from ml_pipeline.supabase_client import Patience, SupabaseStore
+from ml_pipeline.wiring import open_store as open_configured
+from tests.contract.kit import OpenStore, StoreContract
+from tests.contract.kit_base import EVER, Call
+from tests.contract.kit_log import read_all
+from tests.support.factories import (
+    MODEL_NAME,
+    NOW,
+    frame_of,
+    make_event,
+    make_events,
+    make_finished_run,
+    make_id,
+    make_model,
+    make_promotion,
+    make_request,
+    make_run,
+)
+from tests.support.supabase import faults
+from tests.support.supabase.bench import Bench
+from tests.support.supabase.messages import Reply, Request, Upstream
+
+QUICK = Patience(
+    attempts=3, budget=5, first_wait=0.01, longest_wait=0.05, jitter=0.01, connect=2, answer=8
+)
+ALWAYS = 1_000
+LEASE = timedelta(minutes=30)
+NO_DIGEST = "sha256:" + "0" * 64
+
+Open = Callable[..., SupabaseStore]
+
+
+def make_schema(supabase: Bench) -> None:
+    """A new project with our schema in it."""
+    folder = files("ml_pipeline") / "sql" / "supabase"
+    scripts = sorted(folder.iterdir(), key=lambda item: item.name)
+    supabase.blank()
+    supabase.apply("\n".join(item.read_text(encoding="utf-8") for item in scripts))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schema(supabase: Bench) -> None:
+    make_schema(supabase)
+
+
+@pytest.fixture
+def opened(bench: Bench) -> Iterator[Open]:
+    """Open stores that are closed in the end."""
+    stores: list[SupabaseStore] = []
+
+    def open_with(key: str | None = None, patience: Patience = QUICK) -> SupabaseStore:
+        chosen = SecretStr(key or bench.service_key)
+        stores.append(SupabaseStore.open(bench.url, chosen, patience=patience))
+        return stores[-1]
+
+    yield open_with
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(opened: Open) -> SupabaseStore:
+    return opened()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "model.bin"
+    path.write_bytes(bytes(range(256)) * 100)
+    return path
+
+
+class TestSupabaseStore(StoreContract):
+    """The kit on a Supabase project."""
+
+    @pytest.fixture
+    def open_store(self, opened: Open) -> OpenStore:
+        return opened
+
+
+def rows_of(bench: Bench, table: str) -> list[dict[str, Any]]:
+    """Every row of a table, as the database has it."""
+    return bench.sql(f"select * from {table}")  # noqa: S608 - a table's name
+
+
+def asked(bench: Bench, name: str) -> int:
+    """How often a function or path was called."""
+    return sum(name in exchange.path for exchange in bench.gateway.requests)
+
+
+class TestUnavailable:
+    """What passes: asked again, and told in the end."""
+
+    def test_a_server_that_is_down_is_unavailable_for_a_read_and_for_a_write(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        bench.gateway.fault(faults.drop_before, times=ALWAYS)
+        with pytest.raises(StoreUnavailable, match="list_retraining_runs, asked 3 times"):
+            store.latest_run(model_name=MODEL_NAME)
+        with pytest.raises(StoreUnavailable, match="start_retraining_run, asked 3 times"):
+            store.start_run(make_run())
+        with pytest.raises(StoreUnavailable, match="model_retraining_runs, asked 3 times"):
+            store.get_run(make_id(1))
+        assert asked(bench, "start_retraining_run") == 3
+        assert rows_of(bench, "model_retraining_runs") == []
+
+    def test_nobody_at_the_address_is_unavailable(self) -> None:
+        store = SupabaseStore.open("http://127.0.0.1:9", SecretStr("k"), patience=QUICK)
+        with pytest.raises(StoreUnavailable, match="no connection"):
+            store.latest_run(model_name=MODEL_NAME)
+        store.close()
+
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 544])
+    def test_a_busy_server_is_asked_again(
+        self, bench: Bench, store: SupabaseStore, status: int
+    ) -> None:
+        for form in ({}, {"Content-Type": "application/json"}):
+            bench.gateway.fault(faults.status(status, form, b'{"message": "busy"}'))
+        store.start_run(make_run())
+        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["running"]
+        bench.gateway.fault(faults.status(status), times=2)
+        assert store.latest_run(model_name=MODEL_NAME) == make_run()
+        assert asked(bench, "list_retraining_runs") == 3
+        bench.gateway.fault(faults.status(status), times=ALWAYS)
+        with pytest.raises(StoreUnavailable, match=str(status)) as caught:
+            store.finish_run(make_finished_run())
+        assert "proxy" in caught.value.hint
+        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["running"]
+
+    @pytest.mark.parametrize("form", ["seconds", "date"])
+    def test_a_wait_that_the_server_asks_for_is_kept(
+        self, bench: Bench, store: SupabaseStore, form: str
+    ) -> None:
+        store.start_run(make_run())
+        wait = "1" if form == "seconds" else format_datetime(_in_seconds(2), usegmt=True)
+        bench.gateway.fault(faults.status(429, {"Retry-After": wait}))
+        started = time.monotonic()
+        store.finish_run(make_finished_run())
+        assert 0.9 < time.monotonic() - started < 4
+        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["completed"]
+
+    def test_a_wait_beyond_the_budget_ends_the_attempts_at_once(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        bench.gateway.fault(faults.status(429, {"Retry-After": "3600"}), times=ALWAYS)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="429"):
+            store.start_run(make_run())
+        assert time.monotonic() - started < 1
+        assert asked(bench, "start_retraining_run") == 1
+        assert rows_of(bench, "model_retraining_runs") == []
+
+    def test_a_page_of_a_proxy_is_never_an_answer(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        store.append_events(make_events(1))
+        ref = store.put("ml-models", "a/b", source)
+        bench.gateway.fault(faults.html200(), times=ALWAYS)
+        calls: tuple[Call, ...] = (
+            lambda: read_all(store),
+            lambda: store.champion(model_name=MODEL_NAME),
+            lambda: store.start_run(make_run()),
+            lambda: store.claim(model_name=MODEL_NAME, run_id=make_id(100), now=NOW, lease=LEASE),
+            lambda: store.put("ml-models", "a/c", source),
+            lambda: store.fetch(ref, tmp_path / "copy"),
+        )
+        for call in calls:
+            with pytest.raises(StoreUnavailable, match="a proxy answered") as caught:
+                call()
+            assert "SUPABASE_URL" in caught.value.hint
+        assert rows_of(bench, "model_retraining_runs") == []
+        assert [row["name"] for row in rows_of(bench, "storage.objects")] == ["a/b"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [source.name]
+
+    def test_a_page_of_a_proxy_that_calls_itself_json_is_no_answer(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        form = {"Content-Type": "application/json"}
+        bench.gateway.fault(faults.status(200, form), times=ALWAYS)
+        with pytest.raises(StoreUnavailable, match="a proxy answered"):
+            read_all(store)
+
+    def test_a_redirect_is_not_followed(self, bench: Bench, store: SupabaseStore) -> None:
+        away = {"Location": f"{bench.url}/elsewhere"}
+        bench.gateway.fault(faults.status(302, away), path="/rest", times=ALWAYS)
+        with pytest.raises(StoreUnavailable, match="302"):
+            store.start_run(make_run())
+        assert asked(bench, "elsewhere") == 0
+        assert rows_of(bench, "model_retraining_runs") == []
+
+    def test_a_hanging_server_is_left_and_the_write_is_done_once(
+        self, bench: Bench, opened: Open
+    ) -> None:
+        store = opened(patience=Patience(attempts=2, budget=5, first_wait=0.01, answer=0.5))
+        bench.gateway.fault(faults.hang(1))
+        store.start_run(make_run())
+        bench.gateway.fault(faults.hang_after(1))
+        store.append_events(make_events(1, 2))
+        time.sleep(1.2)
+        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["running"]
+        assert len(rows_of(bench, "evaluation_log")) == 2
+
+    def test_a_server_that_always_hangs_is_unavailable(self, bench: Bench, opened: Open) -> None:
+        store = opened(patience=Patience(attempts=2, budget=5, first_wait=0.01, answer=0.3))
+        bench.gateway.fault(faults.hang(1), times=ALWAYS)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="took too long"):
+            store.latest_run(model_name=MODEL_NAME)
+        assert time.monotonic() - started < 3
+
+    def test_patience_ends_with_its_budget(self, bench: Bench, opened: Open) -> None:
+        store = opened(
+            patience=Patience(attempts=ALWAYS, budget=0.5, first_wait=0.1, jitter=0, longest_wait=1)
+        )
+        bench.gateway.fault(faults.status(503), times=ALWAYS)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.start_run(make_run())
+        assert 0.4 < time.monotonic() - started < 2
+        assert rows_of(bench, "model_retraining_runs") == []
+
+    def test_a_statement_that_timed_out_is_asked_again(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        body = b'{"code": "57014", "message": "canceling statement due to statement timeout"}'
+        form = {"Content-Type": "application/json"}
+        bench.gateway.fault(faults.status(500, form, body), times=2)
+        store.start_run(make_run())
+        assert len(rows_of(bench, "model_retraining_runs")) == 1
+
+    def test_retries_are_told_in_the_log(
+        self, bench: Bench, store: SupabaseStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench.gateway.fault(faults.status(503), times=2)
+        store.start_run(make_run())
+        told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [(vars(item)["event"], vars(item)["attempt"]) for item in told] == [
+            ("store_retried", 2),
+            ("store_retried", 3),
+        ]
+
+
+def _in_seconds(seconds: float) -> Any:  # noqa: ANN401
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+class TestLostAnswers:
+    """The connection is lost after the write was done: nothing twice, nothing falsely refused."""
+
+    def lose(self, bench: Bench, name: str) -> faults.Rule:
+        """Lose the first answer of that function."""
+        return bench.gateway.fault(faults.drop_after, method="POST", path=name)
+
+    def test_a_run_is_started_once(self, bench: Bench, store: SupabaseStore) -> None:
+        lost = self.lose(bench, "start_retraining_run")
+        store.start_run(make_run())
+        assert lost.hits == 1
+        assert [str(row["id"]) for row in rows_of(bench, "model_retraining_runs")] == [make_id(1)]
+        with pytest.raises(RunInProgress):
+            store.start_run(make_run(2))
+
+    def test_a_run_is_finished_once(self, bench: Bench, store: SupabaseStore) -> None:
+        store.start_run(make_run())
+        lost = self.lose(bench, "finish_retraining_run")
+        store.finish_run(make_finished_run())
+        assert lost.hits == 1
+        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["completed"]
+        assert store.get_run(make_id(1)) == make_finished_run()
+
+    def test_events_and_outcomes_are_written_once(self, bench: Bench, store: SupabaseStore) -> None:
+        frame = make_events(*range(50), actual_result=None)
+        lost = [self.lose(bench, "append_evaluation_events")]
+        assert store.append_events(frame) in {0, 50}
+        lost.append(self.lose(bench, "record_evaluation_outcomes"))
+        store.record_outcomes({make_id(n): "A" for n in range(50)}, evaluated_at=NOW)
+        assert [rule.hits for rule in lost] == [1, 1]
+        found = bench.sql(
+            "select count(*) as n, count(distinct event_id) as ids, min(actual_result) as low,"
+            " max(evaluated_at) as at from evaluation_log"
+        )
+        assert found == [{"n": 50, "ids": 50, "low": "A", "at": NOW}]
+
+    def test_a_model_is_registered_and_promoted_once(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        lost = [self.lose(bench, "register_model"), self.lose(bench, "promote_model")]
+        for model_id in ("m-1", "m-2"):
+            store.register(make_model(model_id))
+        store.promote(make_promotion("m-1", None, 1))
+        lost.append(self.lose(bench, "promote_model"))
+        promoted = store.promote(make_promotion("m-2", "m-1", 2))
+        assert [rule.hits for rule in lost] == [1, 1, 1]
+        assert promoted == make_model("m-2", state=ModelState.CHAMPION)
+        states = {row["model_id"]: row["state"] for row in rows_of(bench, "model_metadata")}
+        assert states == {"m-1": "retired", "m-2": "champion"}
+        assert len(rows_of(bench, "model_promotion_events")) == 2
+
+    def test_an_artifact_is_put_once(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        lost = self.lose(bench, "/object/ml-models/a/b")
+        ref = store.put("ml-models", "a/b", source)
+        assert lost.hits == 1
+        assert [row["name"] for row in rows_of(bench, "storage.objects")] == ["a/b"]
+        assert store.fetch(ref, tmp_path / "copy").read_bytes() == source.read_bytes()
+
+    def test_the_next_request_is_claimed_once(self, bench: Bench, store: SupabaseStore) -> None:
+        for number in (1, 2):
+            store.submit(make_request(number))
+        lost = self.lose(bench, "claim_retraining_request")
+        claimed = store.claim(model_name=MODEL_NAME, run_id=make_id(100), now=NOW, lease=LEASE)
+        assert lost.hits == 1
+        assert claimed == store.get_request(make_id(1))
+        requests = store.list_requests(model_name=MODEL_NAME)
+        assert [(item.status, item.attempts) for item in requests] == [
+            (RequestStatus.PROCESSING, 1),
+            (RequestStatus.PENDING, 0),
+        ]
+
+    def test_requests_are_submitted_and_closed_once(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        run_id = make_id(100)
+        names = ("submit", "complete", "fail", "release", "cancel")
+        lost = [self.lose(bench, f"{name}_retraining_request") for name in names]
+        for number in (1, 2, 3, 4):
+            store.submit(make_request(number))
+        for _ in range(3):
+            store.claim(model_name=MODEL_NAME, run_id=run_id, now=NOW, lease=LEASE)
+        store.complete(make_id(1), run_id=run_id, now=NOW)
+        store.fail(make_id(2), run_id=run_id, now=NOW, reason="no luck")
+        store.release(make_id(3), run_id=run_id, now=NOW)
+        store.cancel(make_id(4), now=NOW)
+        assert [rule.hits for rule in lost] == [1] * len(names)
+        requests = rows_of(bench, "model_retraining_requests order by id")
+        assert [(row["status"], row["attempts"]) for row in requests] == [
+            ("completed", 1),
+            ("failed", 1),
+            ("pending", 1),
+            ("cancelled", 0),
+        ]
+
+
+class TestRefused:
+    """What stays: said once, with what to do about it."""
+
+    def test_a_wrong_key_is_refused_at_once(self, bench: Bench, opened: Open, source: Path) -> None:
+        store = opened("wrong")
+        for call in (
+            lambda: store.start_run(make_run()),
+            lambda: store.get_run(make_id(1)),
+            lambda: store.put("ml-models", "a/b", source),
+        ):
+            with pytest.raises(StoreRefused) as caught:
+                call()
+            assert "SUPABASE_SERVICE_KEY" in caught.value.hint
+        assert len(bench.gateway.requests) == 3
+        assert rows_of(bench, "model_retraining_runs") == rows_of(bench, "storage.objects") == []
+
+    def test_an_expired_key_is_refused_and_nothing_is_called_missing(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        ref = store.put("ml-models", "a/b", source)
+        bench.gateway.fault(faults.expired_jwt(bench.keys), times=ALWAYS)
+        for call in (
+            lambda: store.start_run(make_run()),
+            lambda: store.champion(model_name=MODEL_NAME),
+            lambda: store.put("ml-models", "a/c", source),
+            lambda: store.fetch(ref, tmp_path / "copy"),
+        ):
+            with pytest.raises(StoreRefused) as caught:
+                call()
+            assert "SUPABASE_SERVICE_KEY" in caught.value.hint
+        assert rows_of(bench, "model_retraining_runs") == []
+        assert not (tmp_path / "copy").exists()
+
+    def test_a_public_key_has_no_rights(
+        self, bench: Bench, opened: Open, source: Path, tmp_path: Path
+    ) -> None:
+        ref = opened().put("ml-models", "a/b", source)
+        store = opened(bench.anon_key)
+        for call in (
+            lambda: store.start_run(make_run()),
+            lambda: store.append_events(make_events(1)),
+            lambda: store.put("ml-models", "a/c", source),
+            lambda: store.fetch(ref, tmp_path / "copy"),
+        ):
+            with pytest.raises(StoreRefused) as caught:
+                call()
+            assert "SUPABASE_SERVICE_KEY" in caught.value.hint
+        assert rows_of(bench, "model_retraining_runs") == rows_of(bench, "evaluation_log") == []
+
+    def test_a_new_secret_key_opens_everything(
+        self, bench: Bench, opened: Open, source: Path, tmp_path: Path
+    ) -> None:
+        store = opened(bench.secret_key)
+        store.start_run(make_run())
+        ref = store.put("ml-models", "a/b", source)
+        assert store.get_run(make_id(1)) == make_run()
+        assert store.fetch(ref, tmp_path / "copy").read_bytes() == source.read_bytes()
+        assert len(rows_of(bench, "model_retraining_runs")) == 1
+
+    def test_a_missing_bucket_points_to_init(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        bench.sql(
+            "set storage.allow_delete_query = 'true'; "
+            "delete from storage.buckets where id = 'ml-models'"
+        )
+        ref = ArtifactRef(bucket="ml-models", path="a/b", digest=NO_DIGEST, size=1)
+        for call in (
+            lambda: store.put("ml-models", "a/b", source),
+            lambda: store.fetch(ref, tmp_path / "copy"),
+        ):
+            with pytest.raises(StoreRefused, match="bucket") as caught:
+                call()
+            assert "ml-pipeline init" in caught.value.hint
+        assert rows_of(bench, "storage.objects") == []
+
+    def test_a_project_without_our_schema_points_to_init(
+        self, supabase: Bench, bench: Bench, store: SupabaseStore, source: Path
+    ) -> None:
+        calls: tuple[Call, ...] = (
+            lambda: store.start_run(make_run()),
+            lambda: store.champion(model_name=MODEL_NAME),
+            lambda: store.put("ml-models", "a/b", source),
+        )
+        try:
+            supabase.blank()
+            for call in calls:
+                with pytest.raises(StoreRefused) as caught:
+                    call()
+                assert "ml-pipeline init" in caught.value.hint
+            assert rows_of(bench, "storage.objects") == []
+        finally:
+            make_schema(supabase)
+
+    def test_a_function_that_was_dropped_points_to_init(
+        self, supabase: Bench, bench: Bench, store: SupabaseStore
+    ) -> None:
+        try:
+            bench.sql("drop function start_retraining_run(jsonb)")
+            for _ in ("unseen", "seen"):
+                with pytest.raises(StoreRefused, match="start_retraining_run") as caught:
+                    store.start_run(make_run())
+                assert "ml-pipeline init" in caught.value.hint
+                bench.keep()  # and with it, show the REST server the schema
+            assert rows_of(bench, "model_retraining_runs") == []
+        finally:
+            make_schema(supabase)
+
+    def test_a_file_over_the_limit_is_refused_with_its_size(
+        self, bench: Bench, store: SupabaseStore, source: Path
+    ) -> None:
+        bench.storage.file_size_limit = 10_000
+        with pytest.raises(StoreRefused, match="25,600 bytes") as caught:
+            store.put("ml-models", "a/b", source)
+        assert "50 MB" in caught.value.hint
+        bench.gateway.fault(faults.status(413), times=ALWAYS)
+        with pytest.raises(StoreRefused, match="25,600 bytes"):
+            store.put("ml-models", "a/b", source)
+        assert len(bench.gateway.requests) == 2
+        assert rows_of(bench, "storage.objects") == []
+
+    def test_a_full_storage_says_so(self, bench: Bench, store: SupabaseStore, source: Path) -> None:
+        bench.storage.capacity = 10_000
+        with pytest.raises(StoreUnavailable, match="no space left"):
+            store.put("ml-models", "a/b", source)
+        assert rows_of(bench, "storage.objects") == []
+
+    def test_a_refusal_never_shows_the_row(self, bench: Bench, store: SupabaseStore) -> None:
+        with pytest.raises(StoreRefused) as caught:
+            store.append_events(make_events(1, match_id="somebody's name", confidence=2.0))
+        assert "somebody" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
+        with pytest.raises(StoreRefused):
+            store.append_events(make_events(1, match_id="a\0b"))
+        with pytest.raises(StoreRefused):
+            store.append_events(make_events(1, match_id="\ud800"))
+        assert rows_of(bench, "evaluation_log") == []
+
+    def test_ids_that_are_none_name_nothing(self, store: SupabaseStore) -> None:
+        calls: tuple[Call, ...] = (
+            lambda: store.get_run("no id"),
+            lambda: store.get_request("no id"),
+            lambda: store.heartbeat("no id", now=NOW),
+            lambda: store.cancel("no id", now=NOW),
+            lambda: store.record_outcomes({"no id": "H"}, evaluated_at=NOW),
+        )
+        for call in calls:
+            with pytest.raises(NotFound):
+                call()
+
+    @pytest.mark.parametrize("body", [b"{}", b"[1]", b"7", b"null", b'[{"event_id": "x"}]'])
+    def test_answers_of_another_shape_are_no_answers(
+        self, bench: Bench, store: SupabaseStore, body: bytes
+    ) -> None:
+        form = {"Content-Type": "application/json"}
+        bench.gateway.fault(faults.status(200, form, body), times=ALWAYS)
+        for call in (
+            lambda: read_all(store),
+            lambda: store.count_labelled(EVER, model_name=MODEL_NAME),
+            lambda: store.list_runs(model_name=MODEL_NAME, limit=1),
+            lambda: store.submit(make_request()),
+            lambda: store.get_run(make_id(1)),
+        ):
+            with pytest.raises(StoreError):
+                call()
+
+
+class TestLongLogs:
+    """More events than fit in one call or one answer."""
+
+    def test_a_server_that_cuts_answers_at_100_rows_cuts_nothing(
+        self, bench: Bench, store: SupabaseStore
+    ) -> None:
+        count = 2_500
+        events = [
+            make_event(number, evaluated_at=NOW + timedelta(seconds=number // 700))
+            for number in range(count)
+        ]
+        store.append_events(frame_of(events))
+        for number in range(150):
+            store.submit(make_request(number))
+        bench.limit_rows(100)
+        assert read_all(store)["event_id"].tolist() == [make_id(n) for n in range(count)]
+        samples = store.read_error_samples(
+            EVER, model_name=MODEL_NAME, confidence_threshold=0.5, model_ids=None
+        )
+        assert len(samples) == count
+        assert store.count_labelled(EVER, model_name=MODEL_NAME) == {NOW.date(): count}
+        assert len(store.list_requests(model_name=MODEL_NAME)) == 150
+
+    def test_pages_are_asked_for_until_one_is_empty(
+        self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(supabase_log, "PAGE", 7)
+        store.append_events(make_events(*range(21)))
+        bench.gateway.requests.clear()
+        assert read_all(store)["event_id"].tolist() == [make_id(n) for n in range(21)]
+        assert asked(bench, "read_evaluation_events") == 4
+
+    def test_a_page_that_comes_again_is_an_error(self, bench: Bench, store: SupabaseStore) -> None:
+        store.append_events(make_events(1))
+        seen: list[Reply] = []
+
+        def again(request: Request, forward: Upstream) -> Reply:
+            seen.append(forward(request) if not seen else seen[0])
+            return seen[-1]
+
+        bench.gateway.fault(again, path="read_evaluation_events", times=ALWAYS)
+        with pytest.raises(StoreError, match="twice"):
+            read_all(store)
+
+    def test_an_event_whose_outcome_comes_while_it_is_read_is_met_once(
+        self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(supabase_log, "PAGE", 2)
+        store.append_events(make_events(*range(6), actual_result=None))
+        frames = store.read_events(EVER, model_name=MODEL_NAME, labelled_only=False)
+        met = next(frames)["event_id"].tolist()
+        store.record_outcomes({make_id(0): "H"}, evaluated_at=NOW + timedelta(days=1))
+        met += [event_id for frame in frames for event_id in frame["event_id"]]
+        assert met == [make_id(n) for n in range(6)]
+        assert len(rows_of(bench, "evaluation_log")) == 6
+
+    def test_many_events_are_checked_before_any_is_written(
+        self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.append_events(make_events(25))
+        monkeypatch.setattr(supabase_log, "APPENDED_AT_ONCE", 10)
+        events = [make_event(number) for number in range(25)]
+        hostile = (
+            make_event(25, prediction="D"),
+            make_event(3, prediction="D"),
+            make_event(3, features="{"),
+            make_event(26, features="{"),
+            make_event(26, confidence=float("inf")),
+        )
+        for event in hostile:
+            with pytest.raises(StoreRefused):
+                store.append_events(frame_of([*events, event]))
+            assert len(rows_of(bench, "evaluation_log")) == 1
+        bench.gateway.requests.clear()
+        again = [make_event(4), make_event(5, actual_result=None)]
+        assert store.append_events(frame_of([*events, *again])) == 25
+        assert len(rows_of(bench, "evaluation_log")) == 26
+        assert asked(bench, "append_evaluation_events") == 6
+
+
+class TestShelf:
+    """What Storage adds to the kit."""
+
+    def test_an_answer_that_was_cut_short_is_fetched_again(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        ref = store.put("ml-models", "a/b", source)
+        cut = bench.gateway.fault(faults.cut_short, method="GET", path="/object/ml-models/a/b")
+        assert store.fetch(ref, tmp_path / "copy").read_bytes() == source.read_bytes()
+        assert cut.hits == 1
+
+    def test_bytes_that_were_changed_in_the_bucket_are_corrupt(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        ref = store.put("ml-models", "a/b", source)
+        for file in bench.storage.folder.iterdir():
+            file.write_bytes(b"other")
+        with pytest.raises(ArtifactCorrupt, match="a/b"):
+            store.fetch(ref, tmp_path / "copy")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [source.name]
+
+    def test_an_upload_never_overwrites(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        store.put("ml-models", "a/b", source)
+        before = rows_of(bench, "storage.objects")
+        (tmp_path / "other").write_bytes(b"other")
+        with pytest.raises(StoreRefused, match="other bytes"):
+            store.put("ml-models", "a/b", tmp_path / "other")
+        store.put("ml-models", "a/b", source)
+        assert rows_of(bench, "storage.objects") == before
+
+    def test_an_object_can_be_had_without_its_digest(
+        self, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        store.put("model-artifacts", "evaluation_log.csv", source)
+        target = tmp_path / "folder" / "log.csv"
+        assert store.download("model-artifacts", "evaluation_log.csv", target) == target
+        assert target.read_bytes() == source.read_bytes()
+        with pytest.raises(NotFound):
+            store.download("model-artifacts", "nothing.csv", tmp_path / "nothing")
+        with pytest.raises(StoreRefused):
+            store.download("model-artifacts", "../nothing.csv", tmp_path / "nothing")
+
+    def test_a_page_is_stored_and_fetched_as_any_other_file(
+        self, store: SupabaseStore, tmp_path: Path
+    ) -> None:
+        (tmp_path / "page").write_bytes(b"<html></html>")
+        ref = store.put("model-artifacts", "reports/run-1.html", tmp_path / "page")
+        assert store.fetch(ref, tmp_path / "copy").read_bytes() == b"<html></html>"
+
+    def test_files_that_cannot_be_read_or_written_are_refused(
+        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(StoreRefused, match="nothing"):
+            store.put("ml-models", "a/b", tmp_path / "nothing")
+        ref = store.put("ml-models", "a/b", source)
+        with pytest.raises(StoreRefused):
+            store.fetch(ref, source / "below a file")
+        assert len(rows_of(bench, "storage.objects")) == 1
+
+    def test_the_url_holds_no_secret_and_opens_with_the_key(
+        self, bench: Bench, store: SupabaseStore, source: Path
+    ) -> None:
+        import httpx
+
+        url = store.url(store.put("ml-models", "a/b", source))
+        assert url.startswith(f"{bench.url}/storage/")
+        assert bench.service_key not in url
+        headers = {"apikey": bench.service_key, "Authorization": f"Bearer {bench.service_key}"}
+        assert httpx.get(url, headers=headers).content == source.read_bytes()
+        assert httpx.get(url).status_code != 200
+
+
+def _told(error: BaseException) -> str:
+    """Everything an error can tell, local variables of its frames as well."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join([*shown.format(), repr(error), str(error), repr(vars(error))])
+
+
+def _fails(call: Call) -> str:
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not tell
+        return _told(error)
+    return ""
+
+
+class TestSecrets:
+    """The key is told to nobody."""
+
+    @pytest.mark.parametrize("loud", [False, True], ids=["as opened", "loud libraries"])
+    def test_the_key_is_in_no_log_error_or_traceback(
+        self,
+        loud: bool,  # noqa: FBT001
+        bench: Bench,
+        opened: Open,
+        source: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        key = bench.service_key
+        store = opened()
+        for name in ("httpx", "httpcore", "hpack", "h2"):
+            assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
+            if loud:
+                caplog.set_level(logging.DEBUG, logger=name)
+        told = [repr(store), str(store), repr(vars(store)), json.dumps(dict(store.describe()))]
+        calls: tuple[Call, ...] = (
+            lambda: store.start_run(make_run()),
+            lambda: store.start_run(make_run(2)),
+            lambda: store.append_events(make_events(1, confidence=2.0)),
+            lambda: read_all(store),
+            lambda: store.get_run("no id"),
+            lambda: store.champion(model_name=MODEL_NAME),
+            lambda: store.put("ml-models", "a/b", source),
+            lambda: store.fetch(
+                ArtifactRef(bucket="ml-models", path="a/b", digest=NO_DIGEST, size=1),
+                source.parent / "copy",
+            ),
+            lambda: store.put("nowhere", "a/b", source),
+        )
+        echo = json.dumps({"message": f"who is {key}?", "hint": key, "code": "P0001"}).encode()
+        form = {"Content-Type": "application/json"}
+        hostile = (
+            None,
+            faults.drop_before,
+            faults.cut_short,
+            faults.html200(),
+            faults.status(502, body=key.encode()),
+            faults.status(400, form, echo),
+            faults.status(503, form, echo),
+            # A library that was made to tell every header of answers would tell this one.
+            faults.status(200, {"Content-Type": "text/x" if loud else f"text/{key}"}, key.encode()),
+            faults.expired_jwt(bench.keys),
+        )
+        for fault in hostile:
+            bench.gateway.faults.clear()
+            if fault is not None:
+                bench.gateway.fault(fault, times=ALWAYS)
+            told += [_fails(call) for call in calls]
+        assert sum(bool(text) for text in told) > 60
+        assert len(caplog.records) > (500 if loud else 50)
+        everything = "\n".join([*told, caplog.text, *(str(vars(item)) for item in caplog.records)])
+        assert key not in everything
+        assert "who is ***?" in everything
+        assert rows_of(bench, "model_retraining_runs")[0]["status"] == RunStatus.RUNNING.value
+
+    def test_a_key_or_address_that_cannot_be_one_is_refused_without_being_shown(self) -> None:
+        for text in ("", "two words", "line\n", "schlüssel"):
+            told = _fails(
+                partial(SupabaseStore.open, "https://project.supabase.co", SecretStr(text))
+            )
+            assert "ConfigError: SUPABASE_SERVICE_KEY" in told
+            assert not text or text not in told
+        for url in ("", "project.supabase.co", "ftp://x", "https://", "https://me:secret@x.co"):
+            with pytest.raises(ConfigError, match="SUPABASE_URL"):
+                SupabaseStore.open(url, SecretStr("key"))
+
+    def test_the_settings_open_it(self, bench: Bench) -> None:
+        for url in (bench.url, f"{bench.url}/", f"{bench.url}/rest/v1/"):
+            settings = StoreSettings(supabase_url=url, supabase_key=SecretStr(bench.service_key))
+            configured: Store = open_configured(settings)
+            assert configured.describe() == {"kind": "supabase", "url": bench.url}
+            assert configured.latest_run(model_name=MODEL_NAME) is None
+            configured.close()
