@@ -27,7 +27,7 @@ from ml_pipeline.data_loader import (
     serving_models,
 )
 from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow
-from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
+from ml_pipeline.errors import ConfigError, DataError, NotFound, StoreCorrupt
 from tests.support.factories import (
     MODEL_NAME,
     NOW,
