@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from tests.support import league
+from tests.support.supabase.bench import Bench
 from tests.support.supabase.fixtures import bench, supabase
 
 __all__ = ["bench", "supabase"]
+
+
+@pytest.fixture
+def database(supabase: Bench) -> Bench:
+    """A blank Supabase project."""
+    supabase.blank()
+    return supabase
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,8 @@ Callers = dict[str, "Caller"]
 
 USER, OTHER = make_id(901), make_id(902)
 REQUESTS = "model_retraining_requests"
+# Whoever wants to see the changed rows is checked for reading them too; so ask without as well.
+UNSEEN = "return=minimal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class Caller:
     def table(
         self, method: str, table: str, body: object = None, *, prefer: str = "", **query: str
     ) -> httpx.Response:
-        """Ask PostgREST for a table; changes are answered with the rows that were changed."""
-        wishes = ",".join(filter(None, ["return=representation", prefer]))
+        """Ask PostgREST for a table; changes are answered with the rows unless `UNSEEN`."""
+        wishes = prefer if "return=" in prefer else f"return=representation,{prefer}"
         body = {} if body is None and method == "POST" else body
         return self.send(method, f"/rest/v1/{table}", body, query=query, headers={"Prefer": wishes})
 
@@ -129,8 +131,8 @@ def stored(bench: Bench) -> dict[str, bytes]:
     return {row["path"]: (bench.storage.folder / row["version"]).read_bytes() for row in found}
 
 
-def at_once(*actions: Callable[[], T]) -> list[T]:
-    """Do everything at the same moment."""
+def at_once(*actions: Callable[[], T], before: Callable[[], None] = lambda: None) -> list[T]:
+    """Do everything at the same moment; `before` the answers are waited for, call that."""
     start = Barrier(len(actions))
 
     def run(action: Callable[[], T]) -> T:
@@ -138,4 +140,6 @@ def at_once(*actions: Callable[[], T]) -> list[T]:
         return action()
 
     with ThreadPoolExecutor(len(actions)) as pool:
-        return list(pool.map(run, actions))
+        running = [pool.submit(run, action) for action in actions]
+        before()
+        return [answer.result() for answer in running]

@@ -11,6 +11,9 @@ from pydantic import SecretStr
 
 from ml_pipeline.config import StoreSettings
 from tests.contract.callers import (
+    OTHER,
+    REQUESTS,
+    UNSEEN,
     Callers,
     code_of,
     insert,
@@ -52,6 +55,17 @@ create table model_retraining_runs (
 );
 alter table model_retraining_runs enable row level security;
 create policy "Anyone" on model_retraining_runs for all using (true);
+create table model_retraining_requests (
+    id uuid primary key default gen_random_uuid(),
+    requested_by uuid,
+    reason text,
+    priority text,
+    status text,
+    processed_at timestamptz,
+    retraining_run_id uuid
+);
+alter table model_retraining_requests enable row level security;
+create policy "Anyone" on model_retraining_requests for all using (true);
 create table model_metadata (id serial primary key, version text unique not null);
 grant all on all tables in schema public to public;
 """
@@ -189,6 +203,28 @@ def test_defect_26_logs_that_everyone_could_read_are_shut(project: Bench, caller
     numbers = "select has_sequence_privilege(%s, 'model_metadata_id_seq', 'usage, update') as held"
     held = [project.sql(numbers, [role])[0]["held"] for role in ("anon", "authenticated")]
     assert held == [False, False]
+
+
+def test_policies_that_opened_requests_and_runs_to_everyone_are_gone(
+    project: Bench, callers: Callers
+) -> None:
+    project.apply(SEEDS_TABLES)
+    insert(project, REQUESTS, {"id": make_id(1), "requested_by": OTHER, "status": "pending"})
+    insert(project, "model_retraining_runs", {"source": "manual", "status": "completed"})
+    smuggled = {"requested_by": OTHER, "status": "completed"}
+    assert len(callers["user"].table("GET", REQUESTS).json()) == 1
+    assert callers["user"].table("POST", REQUESTS, smuggled).is_success
+    project.sql("delete from model_retraining_requests where status = 'completed'")
+
+    migrate(project)
+    before = rows(project, REQUESTS), rows(project, "model_retraining_runs")
+    assert callers["user"].table("GET", REQUESTS).json() == []
+    assert len(callers["user"].table("GET", "model_retraining_runs").json()) == 1
+    for prefer in ("", UNSEEN):
+        answer = callers["user"].table("POST", REQUESTS, smuggled, prefer=prefer)
+        assert code_of(answer) == "42501"
+        callers["user"].table("PATCH", REQUESTS, {"status": "cancelled"}, prefer=prefer)
+    assert (rows(project, REQUESTS), rows(project, "model_retraining_runs")) == before
 
 
 def test_defect_26_the_service_key_is_printed_masked(supabase: Bench) -> None:

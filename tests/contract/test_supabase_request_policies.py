@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,11 +10,13 @@ from typing import Any
 
 import httpx
 import jwt
+import psycopg
 import pytest
 
 from tests.contract.callers import (
     OTHER,
     REQUESTS,
+    UNSEEN,
     USER,
     Caller,
     Callers,
@@ -153,9 +156,10 @@ def test_what_is_not_theirs_to_say_is_refused_in_an_insert(
     bench: Bench, callers: Callers, values: Row
 ) -> None:
     assert code_of(ask_directly(callers["user"], **values)) in {REFUSED, "23514", "428C9"}
-    batch = callers["user"].table(
-        "POST", REQUESTS, [{"reason": "fine"}, values], prefer="missing=default"
-    )
+    unseen = callers["user"].table("POST", REQUESTS, values, prefer=UNSEEN)
+    assert code_of(unseen) == code_of(ask_directly(callers["user"], **values))
+    many = [{"reason": "fine"}, values]
+    batch = callers["user"].table("POST", REQUESTS, many, prefer=f"{UNSEEN},missing=default")
     assert not batch.is_success
     assert rows(bench, REQUESTS) == []
 
@@ -199,6 +203,7 @@ def test_a_token_without_a_user_or_a_valid_signature_opens_nothing(
     before = everything(bench)
     assert not ask(stranger).is_success
     assert not ask(stranger, requested_by=USER).is_success
+    assert not stranger.table("POST", REQUESTS, {"requested_by": USER}, prefer=UNSEEN).is_success
     assert not cancel_by_function(stranger, mine).is_success
     cancel_directly(stranger, mine)
     read = stranger.table("GET", REQUESTS)
@@ -318,7 +323,7 @@ def test_nobody_cancels_anothers_request(bench: Bench, callers: Callers, status:
         assert code_of(cancel_by_function(callers[who], mine)) == code
         answer = cancel_directly(callers[who], mine)
         assert code_of(answer) == REFUSED if who == "anon" else answer.json() == []
-        callers[who].table("PATCH", REQUESTS, {"status": "cancelled"}, status="not.is.null")
+        callers[who].table("PATCH", REQUESTS, {"status": "cancelled"}, prefer=UNSEEN)
     assert everything(bench) == before
 
 
@@ -366,6 +371,7 @@ def test_a_users_row_cannot_be_edited_in_any_state(
         answer = callers["user"].table("PATCH", REQUESTS, change, id=f"eq.{request_id}")
         assert code_of(answer) in {REFUSED, "23514"} if not answer.is_success else not answer.json()
     every = [{"id": request_id, **change} for request_id in ids]
+    callers["user"].table("PATCH", REQUESTS, change, prefer=UNSEEN)
     callers["user"].table("POST", REQUESTS, every, prefer="resolution=merge-duplicates")
     callers["user"].table("PUT", REQUESTS, every[0], id=f"eq.{ids[0]}")
     assert everything(bench) == before
@@ -409,31 +415,37 @@ def test_of_a_cancel_and_a_claim_at_once_exactly_one_wins(
 # ------------------------------------------------------------------------------------- limits
 
 
-def either_way(caller: Caller, number: int) -> httpx.Response:
-    return (ask_directly if number % 2 else ask_by_function)(caller, reason=str(number))
+def ask_either_way(caller: Caller, **values: object) -> httpx.Response:
+    odd = str(values["id"])[-1] in "13579"
+    return (ask_directly if odd else ask_by_function)(caller, **values)
 
 
-@pytest.mark.parametrize("way", ["insert", "function", "both"])
+@pytest.mark.parametrize("ask", [ask_directly, ask_by_function, ask_either_way])
 def test_the_limit_per_user_holds_against_parallel_requests(
-    bench: Bench, callers: Callers, way: str
+    bench: Bench, callers: Callers, ask: Ask
 ) -> None:
-    asks = {
-        "insert": lambda caller, _: ask_directly(caller),
-        "function": lambda caller, _: ask_by_function(caller),
-        "both": either_way,
-    }
-    answers = at_once(
-        *(
-            partial(asks[way], callers[who], number)
-            for number in range(9)
-            for who in ("user", "other")
+    owners = {make_id(number): "user" if number <= 5 else "other" for number in range(1, 11)}
+    waiting = "select count(*) as n from pg_stat_activity where wait_event_type = 'Lock'"
+
+    def all_wait() -> None:
+        deadline = time.monotonic() + 6
+        while (begun := bench.sql(waiting)[0]["n"]) < len(owners) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        first.rollback()
+        assert begun == len(owners)
+
+    # Somebody has all the ids in hand, so that nobody is done before everybody has begun.
+    with psycopg.connect(bench.dsn) as first:
+        for request_id in owners:
+            first.execute("insert into model_retraining_requests (id) values (%s)", [request_id])
+        answers = at_once(
+            *(partial(ask, callers[who], id=request_id) for request_id, who in owners.items()),
+            before=all_wait,
         )
-    )
     codes = [code_of(answer) for answer in answers]
-    assert codes.count(None) == 2 * OPEN_PER_USER
-    assert codes.count(TOO_MANY) == len(answers) - 2 * OPEN_PER_USER
-    owners = sorted(row["requested_by"] for row in rows(bench, REQUESTS))
-    assert owners == [USER] * OPEN_PER_USER + [OTHER] * OPEN_PER_USER
+    assert sorted(map(str, codes)) == [TOO_MANY] * 4 + ["None"] * 2 * OPEN_PER_USER
+    kept = sorted(row["requested_by"] for row in rows(bench, REQUESTS))
+    assert kept == [USER] * OPEN_PER_USER + [OTHER] * OPEN_PER_USER
 
 
 @pytest.mark.parametrize("prefer", ["", "resolution=ignore-duplicates", "missing=default"])

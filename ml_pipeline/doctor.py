@@ -1,0 +1,164 @@
+"""Check everything a nightly run needs, live, and say what to do: `ml-pipeline doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from ml_pipeline import commands, config, findings, schema
+from ml_pipeline.config import Settings, StoreSettings
+from ml_pipeline.errors import ConfigError, PipelineError, StoreUnavailable
+from ml_pipeline.findings import Finding, fault, fine
+
+Clock = Callable[[], datetime]
+# After these nothing else can be asked of a project.
+_CLOSED = {"credentials", "key_role", "server", "key", "schema"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `doctor`."""
+    commands.add_common(parser)
+    parser.add_argument("--quick", action="store_true", help="configuration, store, schema version "
+        "and champion only, for health checks (default: everything)")  # fmt: skip
+
+
+def run(args: argparse.Namespace, *, clock: Clock) -> int:
+    """Examine, tell on stderr, print JSON; exit code 1 on any fault."""
+    found = list(_examine(args, clock))
+    findings.show(found)
+    faulty = any(finding.severity == "fault" for finding in found)
+    commands.print_json(
+        {
+            "status": "faulty" if faulty else "healthy",
+            "findings": [finding.as_json() for finding in found],
+        }
+    )
+    return 1 if faulty else 0
+
+
+def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
+    settings, chosen = None, None
+    try:
+        settings = config.load_settings(commands.path_or_none(args.config))
+        yield fine("settings", f"The settings can be used; the model is {settings.model_name}.")
+    except ConfigError as error:
+        yield fault("settings", error.message, error.hint or "Mend the settings file.")
+    try:
+        chosen = config.load_store_settings(args.local)
+    except ConfigError as error:
+        yield fault("credentials", error.message, error.hint)
+    if not args.quick:
+        machine = list(_this_machine(settings, chosen))
+        yield from machine
+        if not all(finding.ok for finding in machine if finding.name == "libraries"):
+            return  # what needs them would only fail in other words
+    if chosen is not None:
+        yield from _examine_store(settings, chosen, clock, quick=args.quick)
+
+
+def _this_machine(settings: Settings | None, chosen: StoreSettings | None) -> Iterator[Finding]:
+    from ml_pipeline import machine_checks
+
+    libraries = machine_checks.libraries()
+    yield libraries
+    if settings is not None and libraries.ok:
+        from ml_pipeline.runs import work_dir
+
+        local = None if chosen is None else chosen.local_dir
+        yield machine_checks.work_folder(work_dir(settings, local))
+
+
+def _examine_store(
+    settings: Settings | None, chosen: StoreSettings, clock: Clock, *, quick: bool
+) -> Iterator[Finding]:
+    if chosen.local_dir is None:
+        project = list(_project(chosen, clock, quick=quick))
+        yield from project
+        if any(finding.name in _CLOSED and not finding.ok for finding in project):
+            return
+    if settings is not None:
+        yield from _content(settings, chosen, clock(), quick=quick)
+
+
+def _content(
+    settings: Settings, chosen: StoreSettings, now: datetime, *, quick: bool
+) -> Iterator[Finding]:
+    """What both kinds of store are asked."""
+    from ml_pipeline import store_checks
+    from ml_pipeline.wiring import open_store
+
+    try:
+        store = open_store(chosen)
+    except PipelineError as error:
+        yield fault("store", error.message, error.hint)
+        return
+    try:
+        patient = store_checks.Patient(store=store, settings=settings, now=now)
+        if chosen.local_dir is not None:
+            yield fine("store", f"The embedded store in {chosen.local_dir} opens.")
+            version = schema.newest("local")
+            yield fine("schema_version", f"The schema has version {version}, the newest.")
+        for check in store_checks.QUICK if quick else store_checks.FULL:
+            yield from store_checks.guarded(check, patient)
+    finally:
+        store.close()
+
+
+# ------------------------------------------------------------------------------------ Supabase
+
+
+def _project(chosen: StoreSettings, clock: Clock, *, quick: bool) -> Iterator[Finding]:
+    from ml_pipeline import project_checks, supabase_facts
+    from ml_pipeline.supabase_answers import KEY_HINT
+
+    url, key = chosen.supabase_url, chosen.supabase_key
+    if url is None or key is None:
+        return
+    role = supabase_facts.key_role(key)
+    if role not in {"service_role", "unknown"}:
+        what = f"SUPABASE_SERVICE_KEY holds a key of the role {role}, not the service key."
+        yield fault("key_role", what, KEY_HINT)
+        return
+    try:
+        facts = supabase_facts.inspect(url, key, buckets=schema.BUCKETS, clock=clock, quick=quick)
+    except PipelineError as error:
+        yield _unreachable(url, error)
+        return
+    yield fine("server", f"{url} answers.")
+    yield fine("key", "The key is accepted.")
+    yield fine("key_role", "The key is a service key.")
+    yield from project_checks.all_checks(facts, quick=quick)
+
+
+def _unreachable(url: str, error: PipelineError) -> Finding:
+    """What kept the project from answering, by name."""
+    from ml_pipeline.supabase_answers import KEY_HINT
+    from ml_pipeline.supabase_facts import Refused
+
+    if isinstance(error, ConfigError):
+        return fault("credentials", error.message, error.hint)
+    if isinstance(error, Refused) and error.wrong_key:
+        return fault("key", f"{url} does not accept the key.", KEY_HINT)
+    if isinstance(error, Refused) and error.no_right:
+        return fault("key_role", f"The key is no service key: {error.message}", KEY_HINT)
+    if isinstance(error, StoreUnavailable):
+        do = f"Check SUPABASE_URL, the network, and whether the project is paused. {error.hint}"
+        return fault("server", f"{url} cannot be reached: {error.message}", do)
+    return fault("server", f"{url}: {error.message}", error.hint)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main(
+        "doctor",
+        __doc__,
+        add_arguments,
+        lambda args: run(args, clock=lambda: datetime.now(UTC)),
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Make a store, or bring one up to date: `ml-pipeline init`. Safe to repeat."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ml_pipeline import commands, config, schema
+from ml_pipeline.errors import ConfigError
+
+log = logging.getLogger("init")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `init`."""
+    commands.add_common(parser)
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--database_url", metavar="URL", help="apply the schema to this PostgreSQL "
+        "database and create the buckets; the password may stand in PGPASSWORD instead "
+        "(neither SUPABASE_URL nor a key is needed)")  # fmt: skip
+    way.add_argument("--print_sql", action="store_true", help="print the SQL for the project's "
+        "SQL editor; with --output, write migration files")  # fmt: skip
+    parser.add_argument("--output", metavar="DIR", help="with --print_sql: write timestamped "
+        "files, for example into supabase/migrations")  # fmt: skip
+
+
+def run(args: argparse.Namespace, *, now: datetime) -> int:
+    """Make or update the store and print what there is now."""
+    if args.output and not args.print_sql:
+        raise ConfigError("--output goes with --print_sql.")
+    if args.local and (args.database_url or args.print_sql):
+        raise ConfigError("--local makes an embedded store, the other flags are for Supabase.")
+    if args.print_sql and not args.output:
+        sys.stdout.write(schema.whole())
+        return 0
+    commands.print_json(_made(args, now))
+    return 0
+
+
+def _made(args: argparse.Namespace, now: datetime) -> Mapping[str, Any]:
+    if args.print_sql:
+        return _written(Path(args.output), now)
+    if args.database_url is not None:
+        return _applied(args.database_url)
+    return _embedded(args.local)
+
+
+def _applied(url: str) -> Mapping[str, Any]:
+    applied = schema.apply(url)
+    for warning in applied.warnings:
+        log.warning("%s", warning)
+    log.info("The database has schema version %d", applied.version)
+    return {
+        "status": "ready",
+        "kind": "supabase",
+        "schema_version": applied.version,
+        "applied": applied.names,
+        "buckets": applied.buckets,
+        "warnings": applied.warnings,
+    }
+
+
+def _embedded(local: str | None) -> Mapping[str, Any]:
+    from ml_pipeline.wiring import open_store
+
+    try:
+        settings = config.load_store_settings(local)
+    except ConfigError:
+        settings = config.StoreSettings()
+    if settings.local_dir is None:
+        raise ConfigError(
+            "Say what to make: a service key alone cannot create tables.",
+            hint="Give --database_url URL for Supabase, --print_sql to paste the SQL into its "
+            "editor, or --local DIR (or ML_PIPELINE_LOCAL=DIR) for an embedded store.",
+        )
+    store = open_store(settings)
+    try:
+        where = store.describe()
+    finally:
+        store.close()
+    return {
+        "status": "ready",
+        **where,
+        "schema_version": schema.newest("local"),
+        "applied": [script.name for script in schema.scripts("local")],
+        "buckets": list(schema.BUCKETS),
+    }
+
+
+def _written(folder: Path, now: datetime) -> Mapping[str, Any]:
+    """Write the files that the folder does not hold yet, under names that sort in their order."""
+    files = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for place, script in enumerate(schema.scripts()):
+            name = f"ml_pipeline_{script.name}.sql"
+            known = sorted(folder.glob(f"*_{name}"))
+            # A migration that was applied is never applied again: a changed one needs a new name.
+            if known and known[-1].read_text(encoding="utf-8") == script.text:
+                continue
+            path = folder / f"{now + timedelta(seconds=place):%Y%m%d%H%M%S}_{name}"
+            path.write_text(script.text, encoding="utf-8")
+            files.append(path.name)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: {error.strerror or error}.", hint="Choose a folder you may write to."
+        ) from error
+    return {
+        "status": "written",
+        "kind": "supabase",
+        "schema_version": schema.newest(),
+        "applied": [],
+        "buckets": [],
+        "directory": str(folder),
+        "files": files,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main(
+        "init", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

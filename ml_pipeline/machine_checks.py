@@ -1,0 +1,62 @@
+"""What is wrong with this machine; needs none of the libraries that it looks for."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Final
+
+from ml_pipeline.findings import Finding, fault, fine, some, warning
+
+MIN_FREE_MB: Final = 500
+# As they are imported, and as they are called where they are installed from.
+_LIBRARIES: Final = {
+    "duckdb": "duckdb",
+    "joblib": "joblib",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "skops": "skops",
+    "stamina": "stamina",
+    "supabase": "supabase",
+    "yaml": "pyyaml",
+}
+
+
+def work_folder(folder: Path) -> Finding:
+    """Whether run files can be written; nothing is left behind."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+        free = _free_mb(place)
+    except OSError as error:
+        what = f"The work folder {folder} cannot be written: {place}: {error.strerror or error}."
+        return fault("work_folder", what, "Set run.work_dir to a folder this user may write to.")
+    if free < MIN_FREE_MB:
+        what = f"{free} MB are free for the work folder {folder}."
+        return warning("work_folder", what, "Free some space: a run keeps datasets and models.")
+    return fine("work_folder", f"The work folder {folder} can be written, {free} MB are free.")
+
+
+def _free_mb(place: Path) -> int:
+    return shutil.disk_usage(place).free // 1_000_000
+
+
+def libraries() -> Finding:
+    """Whether everything can be imported."""
+    broken = []
+    for module in _LIBRARIES:
+        try:
+            import_module(module)
+        except Exception as error:  # noqa: BLE001 - an installation breaks in any way it likes
+            broken.append(f"{module} ({type(error).__name__}: {error})")
+    if broken:
+        what = f"Libraries cannot be imported: {some(broken)}."
+        return fault("libraries", what, "Install them again: `pip install -r requirements.txt`.")
+    versions = {name: metadata.version(name) for name in _LIBRARIES.values()}
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return fine("libraries", f"All there: {told}.")
