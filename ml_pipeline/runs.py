@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,7 +78,8 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
     with RunLog(folder / "run.log") as story:
         log.info("Run %s started (%s)", run.run_id, run.source)
         try:
-            requests += _claim_all(store, order, run)
+            for request in _claims(store, order, run):
+                requests.append(request)  # noqa: PERF402 - kept when a later claim fails
             result: NightResult | Skip = attempt.make()
         except Exception as error:  # noqa: BLE001 - the run boundary: every fault is recorded
             log.error("Run failed while %s: %s", attempt.stage, error)  # noqa: TRY400
@@ -153,12 +154,11 @@ def _close_leftovers(store: Store, settings: Settings, now: datetime) -> None:
         log.warning("Request %s is %s again", request.request_id, request.status)
 
 
-def _claim_all(store: Store, order: Order, run: RetrainingRun) -> list[RetrainingRequest]:
-    """Requests that wait together are served by one run."""
+def _claims(store: Store, order: Order, run: RetrainingRun) -> Iterator[RetrainingRequest]:
+    """Requests that wait together are served by one run; each counts as soon as it is claimed."""
     if order.dry_run:
-        return []
+        return
     lease = timedelta(minutes=order.settings.run.request_lease_minutes)
-    claimed: list[RetrainingRequest] = []
     wanted = order.request_id
     while True:
         request = store.claim(
@@ -175,10 +175,10 @@ def _claim_all(store: Store, order: Order, run: RetrainingRun) -> list[Retrainin
                     f"Request {wanted} is {found.status} and cannot be served.",
                     hint="Submit a new one with `ml-pipeline requests submit`.",
                 )
-            return claimed
-        claimed.append(request)
+            return
         log.info("Serving request %s (%s)", request.request_id, request.priority)
         wanted = None
+        yield request
 
 
 def _completed(run: RetrainingRun, result: NightResult | Skip, now: datetime) -> RetrainingRun:
