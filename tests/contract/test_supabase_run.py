@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -13,15 +15,17 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
-from ml_pipeline.domain import LookbackWindow, ModelState, RunStatus, Trained
+from ml_pipeline.domain import Failed, LookbackWindow, ModelState, RunStatus, Trained
+from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.model_registry import load_model_version
 from ml_pipeline.runs import Order, run_pass
 from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import SupabaseStore
+from ml_pipeline.supabase_client import Patience, SupabaseStore
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.shell import ml_pipeline
+from tests.support.supabase import faults
 from tests.support.supabase.bench import Bench
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
@@ -114,6 +118,76 @@ def test_a_run_over_25000_rows_comes_to_the_same_on_both_stores(
     assert [row["state"] for row in states] == [ModelState.RETIRED, ModelState.CHAMPION]
     objects = {row["name"] for row in bench.sql("select name from storage.objects")}
     assert f"training-logs/{there['run_id']}.txt" in objects
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calm:
+    """Three nights of a first model, and what a run that nothing disturbs makes of them."""
+
+    model: FirstModel
+    events: pd.DataFrame
+    probabilities: Any
+
+
+@pytest.fixture(scope="module")
+def calm(first_model: FirstModel, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    nights = league.nights_before(NOW, 3)
+    events = pd.concat([league.events_of(first_model.model, night) for night in nights])
+    folder = tmp_path_factory.mktemp("calm")
+    local = LocalStore.open(folder / "local")
+    fill(local, first_model, events)
+    pass_over(local, folder)
+    said = serving(local).predict_proba(ROWS)
+    return Calm(model=first_model, events=events, probabilities=said)
+
+
+@pytest.mark.usefixtures("schema")
+@pytest.mark.parametrize(
+    "step",
+    [
+        "rpc/start_retraining_run",
+        "rpc/read_evaluation_events",
+        "object/.*ml-models",
+        "rpc/register_model",
+        "rpc/promote_model",
+        "object/.*training-logs",
+        "rpc/finish_retraining_run",
+    ],
+)
+def test_a_server_that_is_down_at_one_step_loses_and_doubles_nothing(
+    bench: Bench, calm: Calm, tmp_path: Path, step: str
+) -> None:
+    quick = Patience(attempts=2, budget=2, first_wait=0.01, longest_wait=0.02, jitter=0.01)
+    store = SupabaseStore.open(bench.url, SecretStr(bench.service_key), patience=quick)
+    fill(store, calm.model, calm.events)
+    down = bench.gateway.fault(faults.drop_before, path=step, times=1_000)
+    # Failed and recorded, or not even recordable: never a success.
+    with suppress(StoreUnavailable):
+        broken = run_pass(store, order_at(NOW, tmp_path, "broken"))
+        assert isinstance(broken, Failed) or "training-logs" in step
+    assert down.hits > 0
+    bench.gateway.faults.clear()
+
+    run_pass(store, order_at(NOW + timedelta(hours=2), tmp_path, "repair"))
+
+    statuses = bench.sql("select status from model_retraining_runs")
+    assert all(row["status"] in {"completed", "failed"} for row in statuses)
+    champions = bench.sql("select model_id from model_metadata where state = 'champion'")
+    assert len(champions) == 1
+    assert len(bench.sql("select event_id from evaluation_log")) == len(calm.events)
+    said = serving(store).predict_proba(ROWS)
+    np.testing.assert_allclose(said, calm.probabilities, rtol=0, atol=1e-12)
+    store.close()
+
+
+def order_at(now: datetime, folder: Path, name: str) -> Order:
+    count = iter(range(1000))
+    return Order(
+        settings=league.settings_for(),
+        work_dir=folder,
+        clock=lambda: now,
+        new_id=lambda: league.event_id(f"{name} {next(count)}"),
+    )
 
 
 def test_the_command_runs_on_supabase_and_shows_its_key_to_nobody(
