@@ -220,15 +220,17 @@ def test_a_healthy_project_has_no_fault_and_no_warning(clinic: Clinic) -> None:
     assert list(clinic.folder.iterdir()) == []
 
 
-def test_a_health_check_takes_less_than_two_seconds(clinic: Clinic) -> None:
-    took: list[float] = []
-    while len(took) < 3 and min(took, default=2) >= 2:  # other tests share the processors
+def test_a_health_check_costs_little_more_than_its_libraries(clinic: Clinic) -> None:
+    ratios: list[float] = []
+    while len(ratios) < 3 and min(ratios, default=3) >= 3:  # other tests share the processors
+        began = time.monotonic()
+        shell.python("-c", "import pandas, pydantic, rich, supabase", cwd=clinic.folder)
+        floor = time.monotonic() - began
         began = time.monotonic()
         done = shell.ml_pipeline("doctor", "--quick", cwd=clinic.folder, **clinic.credentials)
-        took.append(time.monotonic() - began)
+        ratios.append((time.monotonic() - began) / floor)
         assert faulty(done) == set()
-
-    assert min(took) < 2
+    assert min(ratios) < 3, ratios
     assert {f["name"] for f in done.json["findings"]} == {
         *("settings", "server", "key", "key_role", "schema", "schema_version"),
         *("champion", "champion_versions"),
