@@ -204,12 +204,12 @@ class Replay:
     per_night: list[tuple[int, int, float, float]]
 
     def figures(self, frozen: Replay) -> dict[str, float | int]:
-        """What `backtest` prints of a policy; a block is a twentieth of the rows."""
+        """What `backtest` prints of a policy: accuracy in 0..1, log loss in nats, blocks of a twentieth."""
         blocks = [b for b in np.array_split(np.arange(len(self.hits)), BLOCKS) if len(b)]
         points = [100 * (frozen.hits[b].mean() - self.hits[b].mean()) for b in blocks]
         nats = [self.losses[b].mean() - frozen.losses[b].mean() for b in blocks]
         return {
-            "accuracy": float(100 * self.hits.mean()),
+            "accuracy": float(self.hits.mean()),
             "log_loss": float(self.losses.mean()),
             "worst_block_points": float(max(points)),
             "worst_block_nats": float(max(nats)),

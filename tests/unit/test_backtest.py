@@ -112,9 +112,9 @@ def test_on_a_world_that_turns_the_line_beats_the_base_and_the_errors_alone(
     assert list(figures) == list(POLICIES)
     assert all(set(values) == KEYS for values in figures.values())
     adaptive, frozen = figures["adaptive"], figures["frozen"]
-    assert adaptive["accuracy"] > frozen["accuracy"] + 5
+    assert adaptive["accuracy"] > frozen["accuracy"] + 0.05
     assert adaptive["log_loss"] < frozen["log_loss"] - 0.2
-    assert adaptive["accuracy"] > figures["seed"]["accuracy"] + 10
+    assert adaptive["accuracy"] > figures["seed"]["accuracy"] + 0.1
     assert adaptive["worst_block_points"] < figures["seed"]["worst_block_points"]
     assert figures["refit"]["log_loss"] < frozen["log_loss"]
     assert {values["rows"] for values in figures.values()} == {NIGHTS * ROWS - INIT}
@@ -127,7 +127,7 @@ def test_on_a_world_that_stands_still_the_line_costs_next_to_nothing() -> None:
     adaptive = replays["adaptive"].figures(replays["frozen"])
     frozen = replays["frozen"].figures(replays["frozen"])
     assert adaptive["log_loss"] < frozen["log_loss"] + 0.01
-    assert adaptive["accuracy"] > frozen["accuracy"] - 1
+    assert adaptive["accuracy"] > frozen["accuracy"] - 0.01
 
 
 def test_the_base_is_never_worse_than_itself() -> None:
@@ -226,7 +226,7 @@ def test_a_block_is_a_twentieth_of_the_rows() -> None:
     figures = _replay(losses, hits).figures(frozen)
     assert figures["worst_block_points"] == 50
     assert figures["worst_block_nats"] == pytest.approx(0.15)
-    assert figures["accuracy"] == 97.5
+    assert figures["accuracy"] == 0.975
     assert figures["log_loss"] == pytest.approx((40 * 0.5 + 0.3 - 0.4) / 40)
     assert figures["train_cpu_s"] == 1.235
     assert (figures["promotions"], figures["nights"], figures["rows"]) == (2, 1, 40)
@@ -331,7 +331,7 @@ def test_figures_and_nights_are_written_where_they_are_wanted(
     ]
     mine = [row for row in rows if row["policy"] == "adaptive"]
     assert np.mean([float(row["accuracy"]) for row in mine]) == pytest.approx(
-        printed["adaptive"]["accuracy"] / 100
+        printed["adaptive"]["accuracy"]
     )
 
 
