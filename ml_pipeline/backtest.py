@@ -204,7 +204,7 @@ class Replay:
     per_night: list[tuple[int, int, float, float]]
 
     def figures(self, frozen: Replay) -> dict[str, float | int]:
-        """What `backtest` prints of a policy: accuracy in 0..1, losses in nats, worst twentieths."""
+        """What `backtest` prints of a policy: accuracy in 0..1, losses in nats."""
         blocks = [b for b in np.array_split(np.arange(len(self.hits)), BLOCKS) if len(b)]
         points = [100 * (frozen.hits[b].mean() - self.hits[b].mean()) for b in blocks]
         nats = [self.losses[b].mean() - frozen.losses[b].mean() for b in blocks]
