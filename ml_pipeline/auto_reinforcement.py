@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from ml_pipeline import commands, config, summary
+from ml_pipeline.data_loader import work_dir
 from ml_pipeline.domain import Failed, Source
 from ml_pipeline.errors import RunInProgress
-from ml_pipeline.runs import Clock, Order, run_pass, work_dir
+from ml_pipeline.runs import Clock, Order, run_pass
 
 log = logging.getLogger("auto_reinforcement")
 

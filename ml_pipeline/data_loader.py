@@ -193,14 +193,15 @@ def prepare_retraining_data(
             learn_from=window.start,
             model_ids=serving_models(store, settings),
         )
-        loaded = load_log(store, settings, request, _work_dir(settings, store_settings.local_dir))
+        loaded = load_log(store, settings, request, work_dir(settings, store_settings.local_dir))
     finally:
         store.close()
     count = len(loaded.errors)
     return (str(loaded.errors_path), count) if count else (None, 0)
 
 
-def _work_dir(settings: Settings, local_dir: str | None) -> Path:
+def work_dir(settings: Settings, local_dir: str | None) -> Path:
+    """Where runs keep their files: configured, else beside the embedded store, else here."""
     if settings.run.work_dir is not None:
         return Path(settings.run.work_dir)
     return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")

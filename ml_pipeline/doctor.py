@@ -64,7 +64,7 @@ def _this_machine(settings: Settings | None, chosen: StoreSettings | None) -> It
     libraries = machine_checks.libraries()
     yield libraries
     if settings is not None and libraries.ok:
-        from ml_pipeline.runs import work_dir
+        from ml_pipeline.data_loader import work_dir
 
         local = None if chosen is None else chosen.local_dir
         yield machine_checks.work_folder(work_dir(settings, local))

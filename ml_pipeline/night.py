@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_pipeline import judging, model_registry
 from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
+from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_models
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
 from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.store import Store
@@ -162,7 +162,7 @@ class Attempt:
             now=self.run.started_at,
             window=LookbackWindow.ending(self.run.started_at, days=self.settings.run.lookback_days),
             learn_from=_day_after(standing.settled_night),
-            model_ids=self._current_models(standing),
+            model_ids=serving_models(self.store, self.settings),
             count_from=self._line_start(standing),
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
@@ -187,15 +187,6 @@ class Attempt:
             count_from=request.count_from,
         )
         return load_log(self.store, self.settings, again, self.folder)
-
-    def _current_models(self, standing: Standing) -> tuple[str, ...] | None:
-        """Whose errors count: the serving line's. Without a champion, anybody's do."""
-        if standing.champion is None:
-            return None
-        line = self.store.list_models(
-            model_name=self.settings.model_name, anchor_id=standing.champion.anchor_id
-        )
-        return tuple({standing.champion.model_id, *(model.model_id for model in line)})
 
     def _line_start(self, standing: Standing) -> datetime:
         """From where labelled rows are counted: late ones show by the count."""

@@ -267,10 +267,3 @@ def _as_json(
         **details,
         "duration_s": round(time.monotonic() - started, 3),
     }
-
-
-def work_dir(settings: Settings, local_dir: str | None) -> Path:
-    """Where runs keep their files: configured, else beside the embedded store, else here."""
-    if settings.run.work_dir is not None:
-        return Path(settings.run.work_dir)
-    return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")

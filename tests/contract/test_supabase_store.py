@@ -469,6 +469,19 @@ class TestRefused:
         finally:
             make_schema(supabase)
 
+    def test_a_column_that_was_dropped_is_refused_and_nothing_is_written(
+        self, supabase: Bench, bench: Bench, store: SupabaseStore
+    ) -> None:
+        try:
+            bench.sql("alter table model_retraining_runs drop column config_digest cascade")
+            bench.keep()
+            with pytest.raises(StoreRefused) as caught:
+                store.start_run(make_run())
+            assert "ml-pipeline init" in caught.value.hint
+            assert rows_of(bench, "model_retraining_runs") == []
+        finally:
+            make_schema(supabase)
+
     def test_a_function_that_was_dropped_points_to_init(
         self, supabase: Bench, bench: Bench, store: SupabaseStore
     ) -> None:
