@@ -145,7 +145,11 @@ def calm(first_model: FirstModel, tmp_path_factory: pytest.TempPathFactory) -> C
 @pytest.mark.parametrize(
     "step",
     [
+        "rpc/fail_stale_retraining_runs",
         "rpc/start_retraining_run",
+        "rpc/heartbeat_retraining_run",
+        "rpc/list_models",
+        "rpc/count_labelled_by_day",
         "rpc/read_evaluation_events",
         "object/.*ml-models",
         "rpc/register_model",
