@@ -7,7 +7,7 @@ The log is the store's table or a file (`log.source`); both pass the same valida
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -85,17 +85,19 @@ class LoadReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedLog:
-    """The two CSVs of a load and what is known about them.
+    """The two CSVs of a load and what is known about them."""
 
-    `errors` is the first CSV as a frame. The second may be large and stays a file.
-    """
-
-    errors: pd.DataFrame
     errors_path: Path
     labelled_path: Path
     labelled_rows: int
     report: LoadReport
     labelled_by_day: dict[date, int]
+    features: tuple[str, ...]
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """The error samples, read from their CSV."""
+        return _read_csv(self.errors_path, self.features)
 
     def fresh_rows(self, learned_ids: frozenset[str]) -> int:
         """Rows to learn whose event id is not among those."""
@@ -132,12 +134,12 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         days = _count_table(store, settings, request)
     _tell(loaded.report)
     return LoadedLog(
-        errors=loaded.errors,
         errors_path=files.errors,
         labelled_path=files.labelled,
         labelled_rows=loaded.labelled_rows,
         report=loaded.report,
         labelled_by_day=days,
+        features=tuple(settings.data.features),
     )
 
 
@@ -158,7 +160,7 @@ def read_labelled(store: Store, settings: Settings, folder: Path, *, now: dateti
     window = LookbackWindow.ending(now, days=settings.run.lookback_days)
     request = LogRequest(now=now, window=window, learn_from=None, model_ids=None)
     loaded = load_log(store, settings, request, folder)
-    return _read_csv(loaded.labelled_path, settings)
+    return _read_csv(loaded.labelled_path, loaded.features)
 
 
 def serving_models(store: Store, settings: Settings) -> tuple[str, ...] | None:
@@ -196,7 +198,7 @@ def prepare_retraining_data(
         loaded = load_log(store, settings, request, work_dir(settings, store_settings.local_dir))
     finally:
         store.close()
-    count = len(loaded.errors)
+    count = loaded.report.errors
     return (str(loaded.errors_path), count) if count else (None, 0)
 
 
@@ -297,7 +299,6 @@ class _Files:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Written:
-    errors: pd.DataFrame
     labelled_rows: int
     report: LoadReport
     days: dict[date, int]
@@ -317,7 +318,6 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
     learned = "to_learn AND fault IS NULL"
     _copy(stage, log_fold.table_query(settings, learned), files.labelled)
     return _Written(
-        errors=_read_csv(files.errors, settings),
         labelled_rows=counts.labelled - counts.unusable,
         report=report,
         days={} if settings.log.source == TABLE else log_fold.labelled_by_day(stage),
@@ -333,9 +333,9 @@ def _copy(stage: Stage, query: str, target: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _read_csv(path: Path, settings: Settings) -> pd.DataFrame:
+def _read_csv(path: Path, features: Sequence[str]) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for name in ("confidence", *settings.data.features):
+    for name in ("confidence", *features):
         # DuckDB writes the shortest text that reads back as the same number; so must we read.
         numbers = [float(text) if text else np.nan for text in frame[name]]
         frame[name] = np.asarray(numbers, dtype=np.float64)

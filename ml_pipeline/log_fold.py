@@ -31,7 +31,7 @@ from ml_pipeline.log_rules import (
     listing,
     quote,
 )
-from ml_pipeline.log_scan import Scanned, Stage
+from ml_pipeline.log_scan import SETTLED, WAITING, Scanned, Stage, at_line
 
 # Ids are counted in slices of about this many rows, so that memory does not grow with the log.
 _SLICE: Final = 1_500_000
@@ -68,7 +68,7 @@ def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest
     stage.run(_bad_rows_query())
     stage.run(f"""CREATE OR REPLACE TEMP TABLE days AS
         SELECT day, p = {OTHER_MODEL} AS is_other, count(*) AS n
-        FROM scanned WHERE NOT is_kept GROUP BY ALL""")
+        FROM scanned WHERE state = {SETTLED} GROUP BY ALL""")
     stage.run("""CREATE OR REPLACE TEMP VIEW sound AS
         SELECT * FROM kept WHERE fault IS NULL AND h NOT IN (SELECT h FROM folded)""")
     stage.run(_events_query(settings, request))
@@ -82,17 +82,17 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
     """`kept`: rows looked at closely, as values, with what is wrong with them."""
     labels = rules.labels
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
-        SELECT row_no, h, p, a, event_id, match_id, model_id, known, sure AS confidence,
+        SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, sure AS confidence,
             prediction, outcome, features, {rules.fault(request.now)} AS fault
         FROM (SELECT *, {careful_time("time_text")} AS known,
                 {rules.confidence("sure_text")} AS sure
-            FROM (SELECT row_no, h, p, a,
+            FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
                 {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
                 {rules.confidence_text()} AS sure_text, {rules.features()} AS features,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
                 {labels.name("a", rules.raw("actual_result"))} AS outcome
-                FROM scanned WHERE is_kept))"""
+                FROM whole))"""
 
 
 def _find_repeated(stage: Stage, scanned: Scanned) -> None:
@@ -107,7 +107,9 @@ def _find_repeated(stage: Stage, scanned: Scanned) -> None:
         WHERE fault IS NULL AND (p = {NO_LABEL} OR confidence IS NULL)
         AND h NOT IN (FROM repeated)""")
     stage.run(f"""CREATE OR REPLACE TEMP TABLE again AS
-        SELECT s.row_no, s.h, s.p, s.a, k.row_no IS NULL AS settled,
+        SELECT s.row_no, s.h, s.p, s.a,
+            k.row_no IS NULL AND s.state = {SETTLED} AS settled,
+            k.row_no IS NULL AND s.state = {WAITING} AS waiting,
             coalesce(k.known, make_timestamptz(s.day * 86400000000)) AS known,
             k.confidence, k.outcome IS NOT NULL AS has_outcome,
             k.features IS NOT NULL AS has_features,
@@ -139,9 +141,10 @@ def _fold_repeated(stage: Stage) -> None:
             WHEN base IS NULL AND h IN (SELECT h FROM scanned WHERE p = {OTHER_MODEL})
                 THEN 'other model'
             WHEN base IS NULL THEN 'outcome without a prediction'
-            WHEN confidence IS NULL AND NOT settled THEN 'confidence is empty' END AS fault
+            WHEN confidence IS NULL AND NOT settled AND NOT waiting
+                THEN 'confidence is empty' END AS fault
         FROM (SELECT h, count(*) AS n, bool_or(settled) AS settled,
-            min(known) FILTER (a > 0) AS known,
+            bool_or(waiting) AS waiting, min(known) FILTER (a > 0) AS known,
             CASE WHEN max(p) = 0 OR min(p) FILTER (p > 0) = max(p) THEN 1 ELSE 2 END AS predictions,
             CASE WHEN max(a) = 0 OR min(a) FILTER (a > 0) = max(a) THEN 1 ELSE 2 END AS outcomes,
             min(row_no) FILTER (p > 0) AS base, {first},
@@ -212,6 +215,9 @@ def _count(stage: Stage, scanned: Scanned) -> Counts:
         other_model=number("SELECT sum(n) FROM days WHERE is_other")
         + number("SELECT sum(n) FROM folded WHERE fault = 'other model'"),
         pending=number("SELECT count(*) FROM sound WHERE outcome IS NULL")
+        + number(f"SELECT count(*) FROM scanned WHERE state = {WAITING}")
+        - number(f"SELECT count(*) FROM kept WHERE state = {WAITING}")
+        - number("SELECT count(*) FROM again WHERE waiting")
         + number("SELECT count(*) FROM folded WHERE fault IS NULL AND known IS NULL"),
         outside=alone + old + number("SELECT count(*) FROM events WHERE NOT to_learn"),
         labelled=labelled,
@@ -257,17 +263,12 @@ def rejected_query() -> str:
         "CASE WHEN contains(x, ',') OR contains(x, '\"') OR contains(x, chr(10)) "
         "THEN '\"' || replace(x, '\"', '\"\"') || '\"' ELSE coalesce(x, '') END"
     )
-    # The n-th well-formed row stands behind every malformed one that leaves less than n before it.
+    rows = f"""(SELECT b.row_no, b.reason,
+        coalesce(array_to_string([{cell} FOR x IN w.r], ','), {quote(_NOT_KEPT)}) AS text
+        FROM bad_rows b LEFT JOIN whole w ON w.row_no = b.row_no)"""
     return f"""SELECT row, reason, left(text, {_TEXT_SHOWN}) AS text FROM (
         SELECT line AS row, reason, text FROM malformed
-        UNION ALL
-        SELECT b.row_no + coalesce(m.before, 0), b.reason, b.text
-        FROM (SELECT b.row_no, b.reason,
-                coalesce(array_to_string([{cell} FOR x IN s.r], ','), {quote(_NOT_KEPT)}) AS text
-            FROM bad_rows b JOIN scanned s ON s.row_no = b.row_no) b
-        ASOF LEFT JOIN (SELECT line - n + 1 AS first, max(n) AS before
-            FROM (SELECT line, row_number() OVER (ORDER BY line) AS n FROM malformed) GROUP BY 1) m
-            ON b.row_no >= m.first) ORDER BY row, reason"""
+        UNION ALL SELECT row, reason, text FROM ({at_line(rows)})) ORDER BY row, reason"""
 
 
 def table_query(settings: Settings, condition: str) -> str:

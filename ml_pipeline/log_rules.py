@@ -277,11 +277,20 @@ class RowRules:
         """Over `id`, `p`, `a`, `known`, `sure`: labelled, sound, and known before that time."""
         if before is None:
             return "false"
+        return (
+            f"a BETWEEN 1 AND {OTHER_MODEL - 1} "
+            f"AND known < least({instant(before)}, {_LATEST}) AND {self._is_sound()}"
+        )
+
+    def is_waiting(self) -> str:
+        """Over the same: a sound prediction without an outcome."""
+        return f"a = {NO_LABEL} AND known < {_LATEST} AND {self._is_sound()}"
+
+    def _is_sound(self) -> str:
         blanks = ", ".join(quote(word) for word in _UNSAID)
         return (
-            f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND a BETWEEN 1 AND {OTHER_MODEL - 1} "
-            f"AND sure >= 0 AND sure <= {self._most} "
-            f"AND known >= {_EARLIEST} AND known < least({instant(before)}, {_LATEST}) "
+            f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND sure >= 0 AND sure <= {self._most} "
+            f"AND known >= {_EARLIEST} "
             f"AND CASE WHEN strlen(id) > 4 THEN true ELSE lower(id) NOT IN ({blanks}) END"
         )
 

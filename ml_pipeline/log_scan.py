@@ -3,17 +3,16 @@
 The scan writes a scratch file with a line per record, in order: a hash of the event id, codes of
 the labels and the day (every record), and the whole row only where it may matter. What follows
 (faults, folding, counts) reads the scratch file, so the log is parsed once and memory is bounded.
+
+In a long CSV few rows matter, and carrying the text of all of them through the scan is what costs
+most. There the scan takes no text, and the lines that matter are picked out of the file afterwards.
 """
 
 # ruff: noqa: S608 - every value in a statement is a number or quoted by log_rules
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +22,21 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import EVENT_COLUMNS
 from ml_pipeline.errors import ConfigError, DataError
+from ml_pipeline.log_files import (
+    CsvFile,
+    Lines,
+    line_count,
+    open_csv,
+    pick_lines,
+    sample_lines,
+    with_plain_line_ends,
+)
 from ml_pipeline.log_rules import (
     OTHER_MODEL,
     Columns,
@@ -39,16 +48,16 @@ from ml_pipeline.log_rules import (
 )
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-# A field of a million characters may be four million bytes.
-_MAX_LINE: Final = 4_200_000
-_BUFFER: Final = 8_400_000
-_HEAD: Final = 1 << 16
-_CHUNK: Final = 1 << 20
 _MOST_THREADS: Final = 4
 # Megabytes for each thread: the first does for rows of usual length, whatever their number.
 MEMORY_STEPS: Final = (72, 288, 1152)
 OutOfMemory = duckdb.OutOfMemoryException
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+# A file of this many bytes is long. More than this share of its rows is not few.
+_LONG: Final = 32_000_000
+_FEW: Final = 0.2
+# What a scanned row is: whole and old (or another model's), to be looked at, or a sound prediction
+# that waits for its outcome.
+SETTLED, KEPT, WAITING = range(3)
 
 
 class Stage:
@@ -118,7 +127,8 @@ def readable(source: str) -> Iterator[None]:
 class Scanned:
     """One scanned log. The relations stand in the stage.
 
-    `scanned` has `row_no, h, p, a, day, is_kept, r`; `malformed` has `line, reason, text`.
+    `scanned` has `row_no, h, p, a, day, state`; `whole` has `row_no, h, p, a, state, r` of the rows
+    to look at; `malformed` has `line, reason, text`.
     """
 
     columns: Columns
@@ -131,12 +141,12 @@ class Scanned:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CsvFile:
-    """A CSV to parse."""
+class _Reading:
+    """How rows are read: where what stands, by which rules, and from when on they matter."""
 
-    path: Path
-    names: tuple[str, ...]
-    is_gzip: bool
+    columns: Columns
+    settings: Settings
+    before: datetime | None
 
 
 # ---------------------------------------------------------------------------------- sources
@@ -163,11 +173,12 @@ def scan_file(
     with readable(str(path)):
         if path.name.lower().endswith(".parquet"):
             return _scan_parquet(stage, path, settings, before)
-        file = _open_csv(path)
+        file = open_csv(path)
         columns = find_columns(file.names, settings, str(path))
         if not with_metadata and "features" in columns.places:
             columns = columns.without_metadata()
-        return _scan_csv(stage, file, columns, settings, before)
+        reading = _Reading(columns=columns, settings=settings, before=before)
+        return _scan_csv(stage, file, reading)
 
 
 def scan_frames(
@@ -184,7 +195,8 @@ def scan_frames(
             WHERE event_id NOT IN (SELECT c{place} FROM frames)""")
         stage.connection.unregister("frame")
     with readable("The table"):
-        return _scan(stage, "frames", event_columns(), settings, before)
+        reading = _Reading(columns=event_columns(), settings=settings, before=before)
+        return _scan(stage, "frames", reading)
 
 
 def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime | None) -> Scanned:
@@ -194,7 +206,7 @@ def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime
         f"{_as_text(name, kind)} AS c{number}" for number, (name, kind, *_) in enumerate(found)
     )
     relation = f"(SELECT {cells} FROM read_parquet({quote(path)}))"
-    return _scan(stage, relation, columns, settings, before)
+    return _scan(stage, relation, _Reading(columns=columns, settings=settings, before=before))
 
 
 def _as_text(name: str, kind: str) -> str:
@@ -203,106 +215,146 @@ def _as_text(name: str, kind: str) -> str:
     return f"to_json({column})::VARCHAR" if is_nested else f"{column}::VARCHAR"
 
 
-def _open_csv(path: Path) -> CsvFile:
-    with path.open("rb") as file:
-        is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    if path.name.lower().endswith(".gz") and not is_gzip:
-        raise DataError(f"{path} is named .gz but holds no gzip.", hint="Rename it to .csv.")
-    try:
-        with _opened(path, is_gzip=is_gzip) as file:
-            head = file.read(_HEAD)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        # A stream that ends early fails here only when it is short; the scan finds the others.
-        raise DataError(f"{path} is a truncated or damaged gzip file.") from None
-    return CsvFile(path=path, names=_header(head, path), is_gzip=is_gzip)
-
-
-def _opened(path: Path, *, is_gzip: bool) -> Any:  # noqa: ANN401 - either kind of file
-    return gzip.open(path, "rb") if is_gzip else path.open("rb")
-
-
-def _header(head: bytes, path: Path) -> tuple[str, ...]:
-    text = head.decode("utf-8-sig", "replace")
-    if not text.strip():
-        raise DataError(f"{path} is empty.", hint="A log without events has a header line.")
-    try:
-        names = next(csv.reader(io.StringIO(text, newline="")))
-    except (csv.Error, StopIteration) as error:
-        raise DataError(f"{path} has no readable header: {error}.") from None
-    return tuple(name.strip() for name in names)
-
-
 # --------------------------------------------------------------------------------- one scan
 
 
-def _scan_csv(
-    stage: Stage, file: CsvFile, columns: Columns, settings: Settings, before: datetime | None
-) -> Scanned:
+def _scan_csv(stage: Stage, file: CsvFile, reading: _Reading) -> Scanned:
+    if reading.before and not file.is_gzip and file.path.stat().st_size >= _LONG:
+        scanned = _scan_long(stage, file, reading)
+        if scanned is not None:
+            return scanned
     try:
-        scanned = _scan(stage, _csv_relation(file), columns, settings, before)
+        scanned = _scan(stage, file.relation(), reading)
     except duckdb.InvalidInputException as error:
         if "state machine" not in str(error):
             raise
         # DuckDB parses one kind of line end per file.
-        file = _with_plain_line_ends(file, stage.folder / "lines.csv")
-        scanned = _scan(stage, _csv_relation(file), columns, settings, before)
+        file = with_plain_line_ends(file, stage.folder / "lines.csv")
+        scanned = _scan(stage, file.relation(), reading)
     if scanned.malformed and not _is_complete(stage, file, scanned):
         # A stray quote where two threads meet may swallow rows; one thread loses none.
-        relation = _csv_relation(file, ", parallel = false")
-        scanned = _scan(stage, relation, columns, settings, before)
+        scanned = _scan(stage, file.relation(parallel=False), reading)
     return scanned
 
 
-def _csv_relation(file: CsvFile, extra: str = "") -> str:
-    # No sniffing: it samples, so it would decide from the first rows what later rows may be.
-    columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(file.names)))
-    return (
-        f"read_csv({quote(file.path)}, auto_detect = false, columns = {{{columns}}}, "
-        "header = true, delim = ',', quote = '\"', escape = '\"', store_rejects = true, "
-        "rejects_table = 'rejects', rejects_scan = 'reject_scans', "
-        f"max_line_size = {_MAX_LINE}, buffer_size = {_BUFFER}, "
-        f"compression = '{'gzip' if file.is_gzip else 'none'}'{extra})"
-    )
+def _scan(stage: Stage, relation: str, reading: _Reading) -> Scanned:
+    """Scan with the text of every row that is not settled."""
+    _write_scan(stage, relation, reading, stage.scratch, with_text=True)
+    _view(stage, "scanned", stage.scratch)
+    stage.run(f"""CREATE OR REPLACE TEMP VIEW whole AS
+        SELECT file_row_number + 1 AS row_no, h, {_CODES}, (c >> 62)::UTINYINT AS state, r
+        FROM read_parquet({quote(stage.scratch)}, file_row_number = true)
+        WHERE (c >> 62) <> {SETTLED}""")
+    return _scanned(stage, reading)
 
 
-def _scan(
-    stage: Stage, relation: str, columns: Columns, settings: Settings, before: datetime | None
-) -> Scanned:
+def _scan_long(stage: Stage, file: CsvFile, reading: _Reading) -> Scanned | None:
+    """Scan without any text, then pick the lines to look at. None where that does not pay."""
+    try:
+        sample = sample_lines(file, stage.folder / "sample.csv")
+        _write_scan(stage, sample.relation(), reading, stage.scratch, with_text=False)
+        _view(stage, "scanned", stage.scratch)
+        if not _are_few(stage):
+            return None
+        _write_scan(stage, file.relation(), reading, stage.scratch, with_text=False)
+        _view(stage, "scanned", stage.scratch)
+        scanned = _scanned(stage, reading)
+        if scanned.malformed and not _is_complete(stage, file, scanned):
+            return None
+    except duckdb.InvalidInputException:
+        # Line ends of several kinds: the full scan knows what to do.
+        return None
+    return scanned if _are_few(stage) and _pick(stage, file, scanned, reading) else None
+
+
+def _are_few(stage: Stage) -> bool:
+    share = f"count(*) FILTER (state = {KEPT}) <= {_FEW} * count(*)"
+    return bool(stage.run(f"SELECT {share} FROM scanned")[0][0])
+
+
+def _pick(stage: Stage, file: CsvFile, scanned: Scanned, reading: _Reading) -> bool:
+    """`whole`: rows to look at, from their lines. False when a row is not one line of the file.
+
+    A row that waits matters only when another row of its id is looked at.
+    """
+    kept = f"SELECT h FROM scanned WHERE state = {KEPT}"
+    stage.run(f"""CREATE OR REPLACE TEMP TABLE wanted AS
+        SELECT *, row_number() OVER (ORDER BY row_no) AS place FROM scanned
+        WHERE state = {KEPT} OR (state = {WAITING} AND h IN ({kept}))""")
+    numbers = _line_numbers(stage)
+    picked = stage.folder / "picked.parquet"
+    if len(numbers):
+        lines = 1 + scanned.rows + scanned.malformed
+        part = pick_lines(file, numbers, lines, stage.folder / "picked.csv")
+        # Its rejects are not the log's: a line that cannot be read is a mismatch, found below.
+        _write_scan(stage, part.relation(), reading, picked, with_text=True)
+    else:
+        stage.run(
+            f"COPY (SELECT h, 0::UBIGINT AS c, []::VARCHAR[] AS r FROM wanted) TO {quote(picked)}"
+        )
+    stage.run(f"""CREATE OR REPLACE TEMP VIEW whole AS
+        SELECT w.row_no, w.h, w.p, w.a, w.state, p.r FROM wanted w
+        JOIN read_parquet({quote(picked)}, file_row_number = true) p
+        ON p.file_row_number + 1 = w.place AND p.h = w.h AND (p.c >> 62) = w.state""")
+    return stage.number("SELECT count(*) FROM whole") == len(numbers)
+
+
+def _line_numbers(stage: Stage) -> Lines:
+    """The line of each wanted row: the header is 0, malformed lines stand in between."""
+    query = f"SELECT row FROM ({at_line('wanted')}) ORDER BY row"
+    return np.asarray(stage.connection.execute(query).fetchnumpy()["row"], dtype=np.int64)
+
+
+def at_line(relation: str) -> str:
+    """SQL of that relation's rows with `row`, their number when malformed lines count too."""
+    # The n-th well-formed row stands behind every malformed one that leaves less than n before it.
+    return f"""SELECT b.*, b.row_no + coalesce(m.before, 0) AS row FROM {relation} b
+        ASOF LEFT JOIN (SELECT line - n + 1 AS first, max(n) AS before
+            FROM (SELECT line, row_number() OVER (ORDER BY line) AS n FROM malformed) GROUP BY 1) m
+            ON b.row_no >= m.first"""
+
+
+def _write_scan(
+    stage: Stage, relation: str, reading: _Reading, target: Path, *, with_text: bool
+) -> None:
+    columns, before = reading.columns, reading.before
+    rules = RowRules(reading.settings, columns, lambda number: f"c{number}")
+    row = ", ".join(f"c{number}" for number in columns.kept())
+    text = f", CASE WHEN state <> {SETTLED} THEN [{row}] END AS r" if with_text else ""
     stage.run("DROP TABLE IF EXISTS rejects")
     stage.run("DROP TABLE IF EXISTS reject_scans")
-    stage.run(_scan_query(stage, relation, columns, settings, before))
-    stage.run(f"""CREATE OR REPLACE TEMP VIEW scanned AS SELECT file_row_number + 1 AS row_no, h,
-        ((c >> 39) & 8388607)::UINTEGER AS p, ((c >> 16) & 8388607)::UINTEGER AS a,
-        (c & 65535)::INTEGER AS day, (c >> 62) = 1 AS is_kept, r
-        FROM read_parquet({quote(stage.scratch)}, file_row_number = true)""")
-    _collect_malformed(stage)
-    return Scanned(
-        columns=columns,
-        rows=stage.number("SELECT count(*) FROM scanned"),
-        malformed=stage.number("SELECT count(*) FROM malformed"),
-    )
-
-
-def _scan_query(
-    stage: Stage, relation: str, columns: Columns, settings: Settings, before: datetime | None
-) -> str:
-    rules = RowRules(settings, columns, lambda number: f"c{number}")
-    row = ", ".join(f"c{number}" for number in columns.kept())
-    return f"""COPY (
-        SELECT hash(id) AS h,
-            (p::UBIGINT << 39) | (a::UBIGINT << 16)
-                | CASE WHEN kept THEN 1::UBIGINT << 62 WHEN day IS NULL THEN 0 ELSE day END AS c,
-            CASE WHEN kept THEN [{row}] END AS r
-        FROM (SELECT *, p <> {OTHER_MODEL} AND NOT coalesce({rules.is_settled(before)}, false)
-                AS kept, ({day_number("known")} & 65535)::UBIGINT AS day
+    stage.run(f"""COPY (
+        SELECT hash(id) AS h, (p::UBIGINT << 39) | (a::UBIGINT << 16) | (state::UBIGINT << 62)
+            | CASE WHEN state = {KEPT} OR day IS NULL THEN 0 ELSE day END AS c{text}
+        FROM (SELECT *, ({day_number("known")} & 65535)::UBIGINT AS day, CASE
+                WHEN p = {OTHER_MODEL} OR coalesce({rules.is_settled(before)}, false) THEN {SETTLED}
+                WHEN coalesce({rules.is_waiting()}, false) THEN {WAITING} ELSE {KEPT} END AS state
             FROM (SELECT *, trim({rules.raw("event_id")}) AS id,
                 CASE WHEN {rules.is_other_model()} THEN {OTHER_MODEL}::UINTEGER
                     ELSE {rules.code("prediction")} END AS p,
                 {rules.code("actual_result")} AS a,
                 {rules.plain_time()} AS known, {rules.plain_confidence()} AS sure
                 FROM {relation}))
-        ) TO {quote(stage.scratch)} (FORMAT parquet, COMPRESSION uncompressed,
-            DICTIONARY_SIZE_LIMIT 1, ROW_GROUP_SIZE {stage.rows_per_group})"""
+        ) TO {quote(target)} (FORMAT parquet, COMPRESSION uncompressed,
+            DICTIONARY_SIZE_LIMIT 1, ROW_GROUP_SIZE {stage.rows_per_group})""")
+
+
+_CODES: Final = "((c >> 39) & 8388607)::UINTEGER AS p, ((c >> 16) & 8388607)::UINTEGER AS a"
+
+
+def _view(stage: Stage, name: str, scratch: Path) -> None:
+    stage.run(f"""CREATE OR REPLACE TEMP VIEW {name} AS SELECT file_row_number + 1 AS row_no, h,
+        {_CODES}, (c & 65535)::INTEGER AS day, (c >> 62)::UTINYINT AS state
+        FROM read_parquet({quote(scratch)}, file_row_number = true)""")
+
+
+def _scanned(stage: Stage, reading: _Reading) -> Scanned:
+    _collect_malformed(stage)
+    return Scanned(
+        columns=reading.columns,
+        rows=stage.number("SELECT count(*) FROM scanned"),
+        malformed=stage.number("SELECT count(*) FROM malformed"),
+    )
 
 
 def _collect_malformed(stage: Stage) -> None:
@@ -319,38 +371,8 @@ def _collect_malformed(stage: Stage) -> None:
         FROM rejects GROUP BY line""")
 
 
-# ----------------------------------------------------------------------------- completeness
-
-
 def _is_complete(stage: Stage, file: CsvFile, scanned: Scanned) -> bool:
+    """Whether every physical line became a row or part of a malformed one."""
     inside = stage.number("""SELECT sum(length(t) - length(replace(t, chr(10), '')))
         FROM (SELECT rtrim(text, chr(10) || chr(13)) AS t FROM malformed)""")
-    return _line_count(file) == 1 + scanned.rows + scanned.malformed + inside
-
-
-def _line_count(file: CsvFile) -> int:
-    """Physical lines; of a gzip file this also checks the sum at its end."""
-    lines, last = 0, b"\n"
-    try:
-        with _opened(file.path, is_gzip=file.is_gzip) as stream:
-            while chunk := stream.read(_CHUNK):
-                lines += chunk.count(b"\n")
-                last = chunk[-1:]
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{file.path} is a truncated or damaged gzip file.") from None
-    return lines + (last != b"\n")
-
-
-def _with_plain_line_ends(file: CsvFile, target: Path) -> CsvFile:
-    """A copy in which every line ends with a line feed."""
-    try:
-        with _opened(file.path, is_gzip=file.is_gzip) as stream, target.open("wb") as copy:
-            held = b""
-            while chunk := held + stream.read(_CHUNK):
-                more = len(chunk) > len(held)
-                held = b"\r" if more and chunk.endswith(b"\r") else b""
-                chunk = chunk[: len(chunk) - len(held)]
-                copy.write(chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{file.path} is a truncated or damaged gzip file.") from None
-    return CsvFile(path=target, names=file.names, is_gzip=False)
+    return line_count(file) == 1 + scanned.rows + scanned.malformed + inside

@@ -119,7 +119,7 @@ class Attempt:
             reason=verdict.decision.sentence,
             champion_id=champion_id,
             challenger_id=model_id,
-            dataset_size=len(loaded.errors),
+            dataset_size=loaded.report.errors,
             training_rows=answer.result["training_rows"],
             metrics=verdict.challenger.summary(),
             training_digest=answer.result["training_digest"],
@@ -141,7 +141,7 @@ class Attempt:
             fields["champion_id"] = self.standing.champion_id
         if self.loaded is not None:
             fields |= {
-                "dataset_size": len(self.loaded.errors),
+                "dataset_size": self.loaded.report.errors,
                 "details": self._details(self.loaded),
             }
         return fields
@@ -200,7 +200,7 @@ class Attempt:
     def _why_not(self, standing: Standing, loaded: LoadedLog) -> Skip | None:
         """A skip with its sentence, or None when there is something to learn."""
         run = self.settings.run
-        errors, rows = len(loaded.errors), loaded.labelled_rows
+        errors, rows = loaded.report.errors, loaded.labelled_rows
         fresh = loaded.fresh_rows(self._learned_ids(standing))
         found = (
             f"{errors} confident errors (over {run.confidence_threshold:g}, in the last "

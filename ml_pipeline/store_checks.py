@@ -201,10 +201,11 @@ def evaluation_log(patient: Patient) -> Iterator[Finding]:
         except PipelineError as error:
             yield fault("log_rows", error.message, error.hint or "Check log.source.")
             return
+        errors = loaded.errors
     yield _rows(patient, loaded.report)
     yield _labels(patient, loaded.report)
     yield _features(loaded.report)
-    yield _trigger(patient, loaded.errors)
+    yield _trigger(patient, errors)
 
 
 def _sample_start(patient: Patient) -> datetime | None:

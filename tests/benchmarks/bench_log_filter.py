@@ -75,7 +75,7 @@ def filter_ours(path: Path, folder: Path) -> dict[str, float]:
     with TemporaryDirectory(dir=folder) as work:
         # A file is read without the store.
         loaded = load_log(None, settings, request, Path(work))  # type: ignore[arg-type]
-    return {"seconds": time.perf_counter() - started, "errors": len(loaded.errors)}
+    return {"seconds": time.perf_counter() - started, "errors": loaded.report.errors}
 
 
 def filter_duckdb(path: Path, folder: Path) -> dict[str, float]:

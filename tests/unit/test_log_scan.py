@@ -198,7 +198,7 @@ def test_settled_rows_are_not_kept_whole(desk: Desk) -> None:
     path = write_log(desk.folder / "log.csv", rows)
     with open_stage(desk.folder) as stage:
         scan_file(stage, path, settings_for(path), before=NOW)
-        assert stage.run("SELECT row_no FROM scanned WHERE is_kept") == [(3,)]
+        assert stage.run("SELECT row_no FROM whole") == [(3,)]
         folder = stage.folder
     assert not folder.exists()
 

@@ -1,0 +1,190 @@
+"""Log files on disk: how a CSV is opened, how many lines it has, and its lines by number."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.errors import DataError
+from ml_pipeline.log_rules import quote
+
+# A field of a million characters may be four million bytes.
+_MAX_LINE: Final = 4_200_000
+_BUFFER: Final = 8_400_000
+_HEAD: Final = 1 << 16
+_CHUNK: Final = 1 << 20
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_SAMPLES: Final = 16
+_LINE_FEED: Final = 10
+
+Lines = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CsvFile:
+    """A CSV to parse."""
+
+    path: Path
+    names: tuple[str, ...]
+    is_gzip: bool = False
+    has_header: bool = True
+
+    def relation(self, *, parallel: bool = True) -> str:
+        """SQL that reads it: columns `c0`, `c1`, … of text, malformed lines in `rejects`."""
+        # No sniffing: it samples, so it would decide from the first rows what later rows may be.
+        columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(self.names)))
+        return (
+            f"read_csv({quote(self.path)}, auto_detect = false, columns = {{{columns}}}, "
+            f"header = {self.has_header}, delim = ',', quote = '\"', escape = '\"', "
+            "store_rejects = true, rejects_table = 'rejects', rejects_scan = 'reject_scans', "
+            f"max_line_size = {_MAX_LINE}, buffer_size = {_BUFFER}, parallel = {parallel}, "
+            f"compression = '{'gzip' if self.is_gzip else 'none'}')"
+        )
+
+    def part(self, path: Path) -> CsvFile:
+        """Some of its lines in a file of their own."""
+        return CsvFile(path=path, names=self.names, has_header=False)
+
+
+def open_csv(path: Path) -> CsvFile:
+    """Look at the first bytes. Raises DataError for an empty file and a damaged archive."""
+    with path.open("rb") as file:
+        is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    if path.name.lower().endswith(".gz") and not is_gzip:
+        raise DataError(f"{path} is named .gz but holds no gzip.", hint="Rename it to .csv.")
+    try:
+        with _opened(path, is_gzip=is_gzip) as file:
+            head = file.read(_HEAD)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        # A stream that ends early fails here only when it is short; the scan finds the others.
+        raise _damaged(path) from None
+    return CsvFile(path=path, names=_header(head, path), is_gzip=is_gzip)
+
+
+def _opened(path: Path, *, is_gzip: bool) -> Any:  # noqa: ANN401 - either kind of file
+    return gzip.open(path, "rb") if is_gzip else path.open("rb")
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"{path} is a truncated or damaged gzip file.")
+
+
+def _header(head: bytes, path: Path) -> tuple[str, ...]:
+    text = head.decode("utf-8-sig", "replace")
+    if not text.strip():
+        raise DataError(f"{path} is empty.", hint="A log without events has a header line.")
+    try:
+        names = next(csv.reader(io.StringIO(text, newline="")))
+    except (csv.Error, StopIteration) as error:
+        raise DataError(f"{path} has no readable header: {error}.") from None
+    return tuple(name.strip() for name in names)
+
+
+def line_count(file: CsvFile) -> int:
+    """Physical lines; of a gzip file this also checks the sum at its end."""
+    lines, last = 0, b"\n"
+    try:
+        with _opened(file.path, is_gzip=file.is_gzip) as stream:
+            while chunk := stream.read(_CHUNK):
+                lines += chunk.count(b"\n")
+                last = chunk[-1:]
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise _damaged(file.path) from None
+    return lines + (last != b"\n")
+
+
+def with_plain_line_ends(file: CsvFile, target: Path) -> CsvFile:
+    """A copy in which every line ends with a line feed."""
+    try:
+        with _opened(file.path, is_gzip=file.is_gzip) as stream, target.open("wb") as copy:
+            held = b""
+            while chunk := held + stream.read(_CHUNK):
+                more = len(chunk) > len(held)
+                held = b"\r" if more and chunk.endswith(b"\r") else b""
+                chunk = chunk[: len(chunk) - len(held)]
+                copy.write(chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise _damaged(file.path) from None
+    return CsvFile(path=target, names=file.names)
+
+
+# --------------------------------------------------------------------------- lines by number
+
+
+def sample_lines(file: CsvFile, target: Path) -> CsvFile:
+    """Copy lines from places all over the first half of a plain file."""
+    half = file.path.stat().st_size // 2
+    with file.path.open("rb") as stream, target.open("wb") as copy:
+        for place in range(_SAMPLES):
+            stream.seek(half * place // _SAMPLES)
+            block = stream.read(_HEAD)
+            copy.write(block[block.find(b"\n") + 1 : block.rfind(b"\n") + 1])
+    return file.part(target)
+
+
+def pick_lines(file: CsvFile, numbers: Lines, lines: int, target: Path) -> CsvFile:
+    """Copy lines of a plain file by their numbers.
+
+    `numbers` ascend from 0, the header; `lines` is how many the file has. Both hold only where no
+    field has a line feed inside, so whoever calls compares what was picked with what was meant.
+    """
+    start, first = _before(file.path, int(numbers[0]), lines)
+    with target.open("wb") as copy:
+        for chunk, ends in _whole_lines(file.path, start):
+            low, high = np.searchsorted(numbers, (first, first + len(ends)))
+            for begin, end in _runs(numbers[low:high] - first, ends):
+                copy.write(chunk[begin:end])
+            first += len(ends)
+            if high == len(numbers):
+                break
+    return file.part(target)
+
+
+def _before(path: Path, number: int, lines: int) -> tuple[int, int]:
+    """Offset and number of a line at or before that one: counted from the nearer end."""
+    if number < lines // 2:
+        return 0, 0
+    offset, breaks = path.stat().st_size, np.empty(0, np.int64)
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        left = lines - (file.read() != b"\n")
+        while left >= number and offset:
+            size = min(_CHUNK, offset)
+            offset -= size
+            file.seek(offset)
+            breaks = np.flatnonzero(np.frombuffer(file.read(size), np.uint8) == _LINE_FEED)
+            left -= len(breaks)
+    # The first of these breaks ends line `left`.
+    return (offset + int(breaks[0]) + 1, left + 1) if offset and len(breaks) else (0, 0)
+
+
+def _whole_lines(path: Path, start: int) -> Iterator[tuple[bytes, Lines]]:
+    """Blocks of whole lines with the offset of each line's end."""
+    held = b""
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(_CHUNK):
+            block = held + block
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _LINE_FEED) + 1
+            whole = int(ends[-1]) if len(ends) else 0
+            held = block[whole:]
+            yield block[:whole], ends
+    if held:
+        yield held, np.array([len(held)])
+
+
+def _runs(wanted: Lines, ends: Lines) -> Iterator[tuple[int, int]]:
+    """Where neighbouring wanted lines begin and end."""
+    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
+        if len(run):
+            yield int(ends[run[0] - 1]) if run[0] else 0, int(ends[run[-1]])
