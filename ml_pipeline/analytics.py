@@ -1,0 +1,121 @@
+"""Streaks, transitions and randomness tests over the evaluation log: `ml-pipeline analyse`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pandas as pd
+
+from ml_pipeline import commands, config, sequences
+from ml_pipeline.config import Settings
+from ml_pipeline.data_loader import serving_models, work_dir
+from ml_pipeline.domain import UNCERTAIN
+from ml_pipeline.errors import ConfigError
+from ml_pipeline.sequences import chi_square, independence, runs_test, strange_days, transitions
+from ml_pipeline.watched_log import labelled_events, since
+
+DEFAULT_DAYS = 90.0
+LONGEST_DAYS = 36_500.0
+SHOWN_DAYS = 30
+
+
+def analyse(events: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """What the labelled events say of outcomes and errors, in the order of their predictions.
+
+    `events` has `timestamp`, `event_id`, `known_at`, `prediction` and `actual_result`. UNCERTAIN
+    answers are outcomes like others, but neither right nor wrong.
+    """
+    events = events.sort_values(["timestamp", "event_id"], kind="stable")
+    outcomes = events["actual_result"].astype(str).tolist()
+    states = settings.data.classes or sorted(set(outcomes))
+    answered = events[events["prediction"] != UNCERTAIN]
+    right = (answered["prediction"] == answered["actual_result"]).tolist()
+    matrix = transitions(outcomes, states) if len(states) > 1 else None
+    return {
+        "rows": len(events),
+        "uncertain": len(events) - len(answered),
+        "accuracy": sum(right) / len(right) if right else None,
+        "outcomes": {
+            "streaks": sequences.streak_summary(outcomes),
+            "transitions": {} if matrix is None else matrix.as_json(),
+            "chi_square": None if matrix is None else chi_square(outcomes, states).as_json(),
+            "independence": None if matrix is None else independence(matrix).as_json(),
+        },
+        "errors": {
+            "streaks": sequences.streak_summary(["right" if hit else "wrong" for hit in right]),
+            "runs_test": runs_test(right).as_json(),
+        },
+        "strange_days": [found.as_json() for found in strange_days(_by_day(answered))],
+    }
+
+
+def _by_day(events: pd.DataFrame) -> list[tuple[date, int, int]]:
+    right = events["prediction"] == events["actual_result"]
+    days = right.groupby(events["known_at"].dt.date).agg(["size", "sum"])
+    return [(day, int(size), int(hits)) for day, size, hits in days.itertuples()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `analyse`."""
+    commands.add_common(parser)
+    parser.add_argument(
+        "--days", type=float, default=DEFAULT_DAYS,
+        help=f"days of outcomes to look at (default: {DEFAULT_DAYS:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--all_models", action="store_true", help="predictions of every model, not the champion's"
+    )
+
+
+def run(args: argparse.Namespace, *, now: datetime) -> int:
+    """Analyse the log and print JSON."""
+    from ml_pipeline.wiring import open_store
+
+    settings = config.load_settings(commands.path_or_none(args.config))
+    if not 0 < args.days <= LONGEST_DAYS:
+        raise ConfigError(f"--days {args.days:g} is no number of days from 0 to {LONGEST_DAYS:g}.")
+    store_settings = config.load_store_settings(args.local)
+    window = since(now, args.days)
+    store = open_store(store_settings)
+    try:
+        events = labelled_events(
+            store,
+            settings,
+            window,
+            model_ids=None if args.all_models else serving_models(store, settings),
+            work_dir=work_dir(settings, store_settings.local_dir),
+        )
+    finally:
+        store.close()
+    found = {"status": "completed", "window": str(window), **analyse(events, settings)}
+    _show(found)
+    commands.print_json(found)
+    return 0
+
+
+def _show(found: dict[str, Any]) -> None:
+    """The sentences of the tests, for a person who watches."""
+    if not sys.stderr.isatty():
+        return
+    tests = [found["errors"]["runs_test"], found["outcomes"]["chi_square"],
+             found["outcomes"]["independence"]]  # fmt: skip
+    lines = [test["sentence"] for test in tests if test is not None]
+    lines += [
+        f"{day['day']}: {day['share']:.0%} right of {day['rows']}, {day['expected']:.0%} expected."
+        for day in found["strange_days"][:SHOWN_DAYS]
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main(
+        "analyse", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

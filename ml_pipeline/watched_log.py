@@ -1,0 +1,88 @@
+"""What a watchdog reads of the evaluation log: labelled events, those that wait, counts per day."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from ml_pipeline.config import Settings
+from ml_pipeline.data_loader import TABLE, LogRequest, load_log
+from ml_pipeline.domain import LookbackWindow
+from ml_pipeline.store import Store
+
+COLUMNS = (
+    "event_id",
+    "timestamp",
+    "known_at",
+    "model_id",
+    "prediction",
+    "actual_result",
+    "confidence",
+    "features",
+    "metadata",
+)
+
+
+def labelled_events(
+    store: Store,
+    settings: Settings,
+    window: LookbackWindow,
+    *,
+    model_ids: Sequence[str] | None,
+    work_dir: Path | None = None,
+) -> pd.DataFrame:
+    """Labelled events that became known in the window, ordered by that time, as `COLUMNS`.
+
+    `model_ids` keeps those models' predictions, None everybody's. From a file come the rows that
+    have features, which stand in columns of their own; their `timestamp` is `known_at`.
+    Raises DataError when the log cannot be read.
+    """
+    if settings.log.source == TABLE:
+        frames = list(store.read_events(window, model_name=settings.model_name))
+        events = pd.concat(frames, ignore_index=True)
+        events["known_at"] = events["evaluated_at"].fillna(events["timestamp"])
+    else:
+        events = _from_file(store, settings, window, work_dir)
+    if model_ids is not None:
+        events = events[events["model_id"].isin(list(model_ids))]
+    return events.reset_index(drop=True)
+
+
+def _from_file(
+    store: Store, settings: Settings, window: LookbackWindow, work_dir: Path | None
+) -> pd.DataFrame:
+    if work_dir is not None:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    request = LogRequest(now=window.end, window=window, learn_from=window.start, model_ids=None)
+    with tempfile.TemporaryDirectory(dir=work_dir) as folder:
+        loaded = load_log(store, settings, request, Path(folder))
+        events = pd.read_csv(loaded.labelled_path, dtype=str, keep_default_na=False)
+    for name in ("confidence", *settings.data.features):
+        events[name] = pd.to_numeric(events[name], errors="coerce")
+    events["known_at"] = pd.to_datetime(events["known_at"], utc=True, format="ISO8601")
+    events["timestamp"] = events["known_at"]
+    events["metadata"] = None
+    events = events[events["known_at"] < window.end]
+    return events.rename(columns={settings.data.target: "actual_result"})
+
+
+def pending_events(store: Store, settings: Settings, window: LookbackWindow) -> pd.DataFrame:
+    """Events of the table that were predicted in the window and wait for their outcome.
+
+    A file is read for its labelled rows only: from one, the frame is empty.
+    """
+    if settings.log.source != TABLE:
+        return pd.DataFrame(columns=list(COLUMNS))
+    frames = store.read_events(window, model_name=settings.model_name, labelled_only=False)
+    waiting = [frame[frame["actual_result"].isna()] for frame in frames]
+    return pd.concat(waiting, ignore_index=True)
+
+
+def since(now: datetime, days: float) -> LookbackWindow:
+    """The `days` until now, the present instant included."""
+    window = LookbackWindow.ending(now, days=days)
+    return LookbackWindow(start=window.start, end=now + (now.resolution))
