@@ -31,6 +31,18 @@ SEED_LOG_COLUMNS = (
 )
 EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
 
+# A label that a person gave: table `ml_data`.
+TRUTH_COLUMNS = (
+    "id",
+    "created_at",
+    "model_name",
+    "query",
+    "features",
+    "label",
+    "source",
+    "metadata",
+)
+
 # What the trainer reads: one labelled row each, then the configured features, then the target.
 LABELLED_COLUMNS = (
     "event_id",

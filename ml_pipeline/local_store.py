@@ -33,6 +33,7 @@ from ml_pipeline.local_tables import (
     to_row,
     update,
 )
+from ml_pipeline.local_truth import LocalTruth
 
 PATIENCE: Final = timedelta(seconds=10)
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}
@@ -119,7 +120,7 @@ def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> Non
         raise PromotionRefused(message)
 
 
-class LocalStore(LocalLog, LocalShelf):
+class LocalStore(LocalLog, LocalShelf, LocalTruth):
     """Everything of `Store` in one folder. Build it with `open`."""
 
     def __init__(self, directory: Path, *, patience: timedelta = PATIENCE) -> None:

@@ -243,7 +243,28 @@ class ModelShelf(Protocol):
         ...
 
 
-class Store(EvaluationLog, RunLedger, RequestQueue, ArtifactShelf, ModelShelf, Protocol):
+class GroundTruth(Protocol):
+    """Labels that people gave, in a table of their own. Never the model's own predictions."""
+
+    def add_labels(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add labels (`TRUTH_COLUMNS`) to `ml_data`; return how many were new.
+
+        Raises StoreRefused when a known id comes with another label, and writes none.
+        """
+        ...
+
+    def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
+        """Every row of a table, ordered by its key: all cells as text, objects as JSON, or None.
+
+        No frame means no rows. Raises NotFound for a table or a key that is not there, and
+        StoreCorrupt when rows would be missed.
+        """
+        ...
+
+
+class Store(
+    EvaluationLog, RunLedger, RequestQueue, ArtifactShelf, ModelShelf, GroundTruth, Protocol
+):
     """All of it."""
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from stamina import retry_context
 
 from ml_pipeline.errors import (
     ConfigError,
+    NotFound,
     PipelineError,
     StoreCorrupt,
     StoreRefused,
@@ -43,6 +44,8 @@ _QUIET: Final = {
     "h2": logging.WARNING,
     "stamina": logging.ERROR,
 }
+# Undefined table, undefined column.
+_NO_SUCH: Final = {"42P01", "42703"}
 # Filters of warnings belong to the whole process: two threads must not change them at once.
 _BUILDING: Final = threading.Lock()
 
@@ -116,17 +119,45 @@ class Project:
 
         return self.insist(function, attempt, _explain_id if by_id else refusal_error)
 
-    def select(self, table: str, narrow: Callable[[Any], Any]) -> list[Mapping[str, Any]]:
-        """The rows of a select that `narrow` has narrowed; an id that is none names no row."""
+    def select(
+        self, table: str, narrow: Callable[[Any], Any], *, named: bool = False
+    ) -> list[Mapping[str, Any]]:
+        """The rows of a select that `narrow` has narrowed; an id that is none names no row.
+
+        `named`: a person named the table, so one that is not there is NotFound.
+        """
 
         def attempt() -> object:
             return _data_of(narrow(self._client.table(table).select("*")))
 
-        rows = self.insist(f"a row of {table}", attempt, _explain_id)
+        explain = _explain_named if named else _explain_id
+        rows = self.insist(f"a row of {table}", attempt, explain)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             message = f"Supabase answered a select on {table} with {type(rows).__name__}, not rows."
             raise StoreCorrupt(message)
         return rows
+
+    def count(self, table: str) -> int:
+        """How many rows a table has that a person named. Raises NotFound when there is none."""
+
+        def attempt() -> object:
+            query = self._client.table(table).select("*", count="exact").limit(1)  # type: ignore[arg-type]
+            return _count_of(query)
+
+        counted = self.insist(f"the number of rows of {table}", attempt, _explain_named)
+        if not isinstance(counted, int):
+            raise StoreCorrupt(f"Supabase answered {counted!r} when asked for the rows of {table}.")
+        return counted
+
+    def upsert(self, table: str, rows: list[dict[str, Any]], *, key: str) -> None:
+        """Insert rows; those whose key is known stay as they are."""
+        _check_sendable({"rows": rows})
+
+        def attempt() -> object:
+            query = self._client.table(table).upsert(rows, on_conflict=key, ignore_duplicates=True)
+            return _data_of(query)
+
+        self.insist(f"a write to {table}", attempt)
 
     def bucket(self, name: str) -> Any:  # noqa: ANN401 - the library's own
         """The library's handle on a bucket."""
@@ -214,6 +245,23 @@ def _tell(what: str, tries: int, latest: Unanswered) -> None:
 
 def _explain_id(refusal: Refusal, what: str) -> PipelineError:
     return refusal_error(refusal, what, by_id=True)
+
+
+def _explain_named(refusal: Refusal, what: str) -> PipelineError:
+    error = refusal_error(refusal, what)
+    is_missing = refusal.code in _NO_SUCH or refusal.status == httpx.codes.NOT_FOUND
+    return (
+        NotFound(error.message, hint="Set ground_truth in the settings.") if is_missing else error
+    )
+
+
+def _count_of(query: Any) -> object:  # noqa: ANN401 - the library's own
+    from postgrest.exceptions import APIError
+
+    try:
+        return query.execute().count
+    except APIError:
+        raise Unanswered.by_proxy("something that cannot be read") from None
 
 
 def _data_of(query: Any) -> object:  # noqa: ANN401 - the library's own

@@ -15,6 +15,7 @@ from tests.contract.kit_log import EvaluationLogContract
 from tests.contract.kit_models import ModelShelfContract
 from tests.contract.kit_requests import RequestQueueContract
 from tests.contract.kit_runs import RunLedgerContract
+from tests.contract.kit_truth import GroundTruthContract
 
 __all__ = ["OpenStore", "StoreContract"]
 
@@ -25,6 +26,7 @@ class StoreContract(
     RequestQueueContract,
     ArtifactShelfContract,
     ModelShelfContract,
+    GroundTruthContract,
 ):
     """Every promise."""
 

@@ -1,0 +1,84 @@
+"""The conformance kit: promises about labels that people gave."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.store import Store
+from tests.contract.kit_base import AWKWARD, StoreFixtures
+from tests.support.factories import NOW, make_id
+
+
+def make_label(number: int = 1, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - columns
+    """A label given `number` hours before NOW."""
+    label = {
+        "id": make_id(number),
+        "created_at": NOW - timedelta(hours=number),
+        "query": f"question {number}",
+        "label": "EASY",
+    }
+    return label | changes
+
+
+def read_labels(store: Store, table: str = "ml_data", key: str = "id") -> pd.DataFrame:
+    """The whole table."""
+    return pd.concat(list(store.read_table(table, key=key)), ignore_index=True)
+
+
+class GroundTruthContract(StoreFixtures):
+    """Every promise of `GroundTruth`."""
+
+    def test_a_label_comes_back_as_it_was_given(self, store: Store) -> None:
+        given = make_label(query=AWKWARD, features={"length": 1.5, "ü": None}, metadata={"by": "x"})
+        assert store.add_labels([given]) == 1
+        (row,) = read_labels(store).to_dict("records")
+        assert row["query"] == AWKWARD
+        assert json.loads(row["features"]) == {"length": 1.5, "ü": None}
+        assert json.loads(row["metadata"]) == {"by": "x"}
+        assert (row["label"], row["model_name"]) == ("EASY", "default")
+        assert pd.Timestamp(row["created_at"]) == pd.Timestamp(given["created_at"])
+
+    def test_a_table_without_labels_gives_no_frame(self, store: Store) -> None:
+        assert list(store.read_table("ml_data", key="id")) == []
+
+    def test_more_labels_than_any_page_come_back_in_the_order_of_their_key(
+        self, store: Store
+    ) -> None:
+        rows = [make_label(number) for number in range(1, 1204)]
+        assert store.add_labels(rows[::-1]) == len(rows)
+        assert read_labels(store)["id"].tolist() == [row["id"] for row in rows]
+
+    def test_adding_a_label_again_changes_nothing(self, store: Store) -> None:
+        assert store.add_labels([make_label(1)]) == 1
+        assert store.add_labels([make_label(1), make_label(2), make_label(2)]) == 1
+        assert len(read_labels(store)) == 2
+
+    def test_a_known_id_with_another_label_is_refused_and_nothing_is_written(
+        self, store: Store
+    ) -> None:
+        store.add_labels([make_label(1)])
+        with pytest.raises(StoreRefused, match=make_id(1)):
+            store.add_labels([make_label(2), make_label(1, label="HARD")])
+        with pytest.raises(StoreRefused, match=make_id(3)):
+            store.add_labels([make_label(3), make_label(3, label="HARD")])
+        assert len(read_labels(store)) == 1
+
+    def test_a_label_without_id_or_with_unknown_columns_is_refused(self, store: Store) -> None:
+        for label in (make_label(id=""), make_label(created_at=None), make_label(colour="red")):
+            with pytest.raises(StoreRefused, match="needs an id and a time"):
+                store.add_labels([label])
+
+    def test_a_table_that_is_not_there_is_not_found(self, store: Store) -> None:
+        with pytest.raises(NotFound, match="no_such_table"):
+            list(store.read_table("no_such_table", key="id"))
+
+    def test_a_key_that_is_not_there_is_not_found(self, store: Store) -> None:
+        store.add_labels([make_label()])
+        with pytest.raises(NotFound, match="serial"):
+            list(store.read_table("ml_data", key="serial"))
