@@ -183,6 +183,27 @@ class DataSettings(Section):
         return {**(self.labels or {}), **spellings}
 
 
+Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+
+
+class GroundTruthSettings(Section):
+    """The table of labels that people gave, for `train --from_table`."""
+
+    table: Column = "ml_data"
+    id_column: Column = "id"
+    time_column: Column | None = "created_at"
+    target: Column = "label"
+    model_column: Column | None = None
+    group_column: Column | None = None
+
+    @model_validator(mode="after")
+    def _not_the_log(self) -> GroundTruthSettings:
+        if self.table == "evaluation_log":
+            message = "the inference log is not ground truth: its predictions are the model's own"
+            raise ValueError(message)
+        return self
+
+
 class RunSettings(Section):
     """When a nightly run trains, and how it holds the store."""
 
@@ -284,6 +305,7 @@ class Settings(Section):
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = "default"
     log: LogSettings = Field(default_factory=LogSettings)
     data: DataSettings = Field(default_factory=DataSettings)
+    ground_truth: GroundTruthSettings = Field(default_factory=GroundTruthSettings)
     run: RunSettings = Field(default_factory=RunSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     promotion: PromotionSettings = Field(default_factory=PromotionSettings)

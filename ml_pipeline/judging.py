@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 
+from ml_pipeline.adaptive import Floats
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import EvaluationReport, Outcome, PromotionDecision
 from ml_pipeline.errors import DataError
@@ -33,12 +34,14 @@ class Verdict:
 class Bench:
     """What the judge knows beside the evidence.
 
-    `held` says why a person has to decide, if one has to.
+    `held` says why a person has to decide, if one has to. `earlier` is what former champions say
+    of the evidence's rows, (n, K) by id.
     """
 
     champion_id: str | None
     today: date
     held: str | None
+    earlier: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def judge(
@@ -88,15 +91,21 @@ def _judge_new_base(
 ) -> PromotionDecision:
     if evidence.champion is None:
         raise DataError("A new base can only be judged beside the champion.")
-    gains = row_losses(evidence.actual, evidence.champion)
-    gains = gains - row_losses(evidence.actual, evidence.challenger)
+    losses = row_losses(evidence.actual, evidence.challenger)
+    gains = row_losses(evidence.actual, evidence.champion) - losses
+    nights = len(np.unique(evidence.nights))
+    earlier = {
+        model_id: PairedGain.of_rows(row_losses(evidence.actual, said) - losses, nights)
+        for model_id, said in bench.earlier.items()
+    }
     window = settings.promotion.evaluation_window_days
     recent = evidence.nights > bench.today.toordinal() - window
     decision = judge_challenger(
-        PairedGain.of_rows(gains, len(np.unique(evidence.nights))),
+        PairedGain.of_rows(gains, nights),
         PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
         duel,
         settings.promotion,
+        earlier,
     )
     if bench.held is not None and decision.outcome is Outcome.PROMOTED:
         return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=bench.held)

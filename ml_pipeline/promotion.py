@@ -8,7 +8,7 @@ that it is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -257,11 +257,16 @@ def confidence_sequence(gain: PairedGain, *, alpha: float, horizon_rows: int) ->
 
 
 def judge_challenger(
-    everything: PairedGain, recent: PairedGain, duel: Duel, settings: PromotionSettings
+    everything: PairedGain,
+    recent: PairedGain,
+    duel: Duel,
+    settings: PromotionSettings,
+    earlier: Mapping[str, PairedGain] | None = None,
 ) -> PromotionDecision:
     """Whether a new base has shown that it is better than the champion.
 
-    `everything` and `recent` (the last days) are paired gains on rows that neither has learned.
+    `everything` and `recent` (the last days) are paired gains on rows that neither has learned;
+    `earlier` are the gains over former champions on the same rows, by their ids.
     """
     alpha = 1 - settings.confidence_level
     bounds = confidence_sequence(everything, alpha=alpha, horizon_rows=settings.horizon_rows)
@@ -285,7 +290,12 @@ def judge_challenger(
         ),
         numbers=_numbers(recent),
     )
-    checks = (proof, latest, *_duel_checks(duel, settings))
+    checks = (
+        proof,
+        latest,
+        *(_earlier_check(name, gain) for name, gain in (earlier or {}).items()),
+        *_duel_checks(duel, settings),
+    )
     failed = [check for check in checks if check.decides and not check.passed]
     if _is_thin(everything, settings) and bounds.upper >= 0:
         outcome = Outcome.AWAITING_APPROVAL
@@ -303,6 +313,19 @@ def judge_challenger(
         outcome, sentence = Outcome.PROMOTED, proof.sentence
     return PromotionDecision(
         outcome=outcome, sentence=sentence, checks=checks, policy=settings.policy
+    )
+
+
+def _earlier_check(model_id: str, gain: PairedGain) -> Check:
+    """A champion that beats the last one may still be worse than the best: a ratchet downwards."""
+    return Check(
+        name="earlier_champion",
+        passed=gain.rows == 0 or gain.mean >= 0,
+        sentence=(
+            f"Log-loss gain over the former champion {model_id}: {gain.mean:+.4f} nats a row "
+            f"on {gain.rows} rows."
+        ),
+        numbers=_numbers(gain),
     )
 
 

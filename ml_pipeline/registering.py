@@ -157,6 +157,10 @@ class Registrar:
         result = self.answer.result
         marks = ("settled_night", "first_night", "open_event_ids")
         lineage = {name: result.get(name) for name in marks}
+        head = self.standing.head if self._is_line() else None
+        lineage["learned_until"] = (
+            result.get("learned_until") if head is None else head.lineage.get("learned_until")
+        )
         first, settled = lineage["first_night"], lineage["settled_night"]
         if first is not None and settled is not None and self.labelled_by_day:
             days = self.labelled_by_day

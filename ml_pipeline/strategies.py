@@ -273,13 +273,22 @@ def fine_tune_rows(head: AdaptiveClassifier, data: Dataset, settings: Settings) 
 # -------------------------------------------------------------------------------- new bases
 
 
-def train_base(
-    data: Dataset, settings: Settings, *, algorithm: str, classes: list[str] | None = None
+def train_base(  # noqa: PLR0913 - one model is data, split and choices
+    data: Dataset,
+    settings: Settings,
+    *,
+    algorithm: str,
+    classes: list[str] | None = None,
+    champion: Serving | None = None,
+    parts: Split | None = None,
 ) -> Challenger:
-    """A base from scratch, judged on the last rows in time."""
+    """A base from scratch, judged on the last rows in time, beside the champion if there is one."""
     training = settings.training
-    parts = split(data, test_size=training.test_size, seed=training.random_seed)
-    return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=None)
+    if parts is None:
+        parts = split(data, test_size=training.test_size, seed=training.random_seed)
+    if classes is None and champion is not None:
+        classes = [str(label) for label in champion.model.classes_]
+    return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
 
 
 def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: str) -> Challenger:

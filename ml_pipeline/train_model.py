@@ -12,6 +12,7 @@ import logging
 import resource
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from uuid import uuid4
 
 from ml_pipeline import commands, config
 from ml_pipeline.config import Settings
-from ml_pipeline.errors import DataError, PipelineError, TrainingError
+from ml_pipeline.errors import ConfigError, DataError, PipelineError, TrainingError
 
 log = logging.getLogger("train_model")
 
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--random_seed", type=int, help=f"(default: {config.RANDOM_STATE})")
     add("--algorithm", help="base algorithm (default: LogisticRegression)")
     add("--model_id", help="name of the new model (default: made from algorithm and time)")
+    add("--from_table", action="store_true", help="train on ground_truth.table of the store")
+    add(
+        "--register",
+        action="store_true",
+        help="register the model, judge it beside the champion, promote it by the gate",
+    )
     add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
     run = parser.add_argument_group("given by the nightly run")
     run.add_argument("--model_digest", help="sha256 the model at --model_path must have")
@@ -82,7 +89,14 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         limit_memory(args.memory_limit_mb)
     try:
         settings = settings_from(args)
-        result = train(args, settings, now=now, new_id=new_id)
+        if args.from_table and args.dataset:
+            raise ConfigError("Give either --from_table or --dataset.")
+        if args.from_table or args.register:
+            from ml_pipeline.enrolling import train_with_store
+
+            result = train_with_store(args, settings, now=now, new_id=new_id)
+        else:
+            result = train(args, settings, now=now, new_id=new_id)
     except MemoryError:
         limit = "the memory limit (training.memory_limit_mb)"
         raise TrainingError(f"Training asked for more memory than {limit} allows.") from None
@@ -90,20 +104,47 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """What was read before training: rows and their split, and the champion to be judged beside.
+
+    `learned_until` is the time of the last row to learn, for the lineage.
+    """
+
+    data: Any  # a Dataset
+    champion: Any  # Serving, or None
+    parts: Any  # a Split
+    learned_until: str | None
+
+
 def train(
-    args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+    args: argparse.Namespace,
+    settings: Settings,
+    *,
+    now: datetime,
+    new_id: str,
+    given: Given | None = None,
 ) -> dict[str, Any]:
     """The whole command but for printing; returns what `train` prints."""
     from ml_pipeline.strategies import Challenger
 
-    data = _read_rows(args.dataset or settings.data.training_dataset, settings)
+    if given is None:
+        data = read_rows(args.dataset or settings.data.training_dataset, settings)
+    else:
+        data = given.data
     base: dict[str, Any] | None = None
     strategy = settings.training.strategy if args.fine_tune else "from_scratch"
     algorithm = settings.training.algorithm
     if not args.fine_tune:
         from ml_pipeline.strategies import train_base
 
-        challenger: Challenger = train_base(data, settings, algorithm=algorithm)
+        challenger: Challenger = train_base(
+            data,
+            settings,
+            algorithm=algorithm,
+            champion=None if given is None else given.champion,
+            parts=None if given is None else given.parts,
+        )
     else:
         head, base = _model_to_tune(args, settings, data)
         challenger = _fine_tune(args, settings, data, head, now)
@@ -120,6 +161,7 @@ def train(
         "timestamp": now.isoformat(),
         "ignored": _ignored(args, strategy),
         "base": base,
+        "learned_until": None if given is None else given.learned_until,
     }
     _write_json(folder / RESULT_FILE, result)
     return result
@@ -140,7 +182,7 @@ def _safe_name(model_id: str) -> str:
     return model_id
 
 
-def _read_rows(dataset: str, settings: Settings) -> Any:  # noqa: ANN401 - a Dataset
+def read_rows(dataset: str, settings: Settings) -> Any:  # noqa: ANN401 - a Dataset
     """Rows of a training CSV, or of the file of labelled rows that a run writes."""
     from ml_pipeline import datasets
 

@@ -1,0 +1,170 @@
+"""Train with the store at hand: rows from its table of labels, and `--register`.
+
+A model that is registered here is judged beside the serving champion, on rows that neither has
+learned, and by the same gate as every other one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import numpy as np
+
+from ml_pipeline import config, ground_truth, judging, model_registry
+from ml_pipeline.adaptive import Floats
+from ml_pipeline.config import Settings
+from ml_pipeline.datasets import Dataset
+from ml_pipeline.errors import ArtifactError, DataError
+from ml_pipeline.evaluation import evaluate
+from ml_pipeline.registering import Registrar, Standing, standing_of
+from ml_pipeline.store import Store
+from ml_pipeline.strategies import Evidence, Serving
+from ml_pipeline.train_model import SAMPLE_FILE, Given, check_fits, read_rows, train
+from ml_pipeline.trainer import TrainerAnswer
+from ml_pipeline.wiring import open_store
+
+log = logging.getLogger("enrolling")
+
+# Former champions that a new base has to match; each is fetched and loaded.
+EARLIER_CHAMPIONS: Final = 5
+
+
+def train_with_store(
+    args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+) -> dict[str, Any]:
+    """`train --from_table` and `train --register`; returns what `train` prints."""
+    store = open_store(config.load_store_settings(args.local))
+    try:
+        standing = standing_of(store, settings.model_name)
+        given, notes = _given(store, standing, args, settings)
+        result = train(args, settings, now=now, new_id=new_id, given=given) | notes
+        if args.register:
+            result |= _enrol(store, standing, given, result, settings=settings, now=now)
+        return result
+    finally:
+        store.close()
+
+
+def _given(
+    store: Store, standing: Standing, args: argparse.Namespace, settings: Settings
+) -> tuple[Given, dict[str, Any]]:
+    notes: dict[str, Any] = {}
+    if args.from_table:
+        data, report = ground_truth.read_truth(store, settings)
+        notes["load_report"] = asdict(report)
+    else:
+        data = read_rows(args.dataset or settings.data.training_dataset, settings)
+    parts = ground_truth.split_stable(data, settings)
+    until = ground_truth.learned_until(data, parts.train)
+    champion = None
+    if standing.champion is not None:
+        model = model_registry.load_model_version(store, standing.champion)
+        check_fits(model, settings)
+        champion = Serving(model_id=standing.champion.model_id, model=model)
+        parts = ground_truth.unlearned(data, parts, standing.champion.lineage.get("learned_until"))
+        if not len(parts.holdout):
+            raise DataError(
+                f"The champion has learned every row of {data.source}: none is left to judge on.",
+                hint="Train again when newer rows have come.",
+            )
+    return Given(data=data, champion=champion, parts=parts, learned_until=until), notes
+
+
+def _enrol(  # noqa: PLR0913 - what a registration rests on
+    store: Store,
+    standing: Standing,
+    given: Given,
+    result: dict[str, Any],
+    *,
+    settings: Settings,
+    now: datetime,
+) -> dict[str, Any]:
+    evidence = Evidence.load(Path(result["evidence_path"]))
+    held = given.data.take(given.parts.holdout)
+    bench = judging.Bench(
+        champion_id=standing.champion_id,
+        today=now.date(),
+        held=standing.held,
+        earlier=_earlier(store, standing, held, settings),
+    )
+    verdict = judging.judge(evidence, result, settings, bench)
+    champion_id = Registrar(
+        store=store,
+        settings=settings,
+        standing=standing,
+        answer=TrainerAnswer(
+            result=result,
+            model_path=Path(result["model_path"]),
+            evidence_path=Path(result["evidence_path"]),
+            sample_path=Path(result["model_path"]).with_name(SAMPLE_FILE),
+        ),
+        verdict=verdict,
+        clock=_clock(now),
+        new_id=lambda: str(uuid4()),
+    ).register()
+    return {
+        "outcome": str(verdict.decision.outcome),
+        "outcome_reason": verdict.decision.sentence,
+        "decision": verdict.decision.as_json(),
+        "champion": champion_id,
+        "recent": _recent(evidence, settings, now),
+    }
+
+
+def _clock(now: datetime) -> Callable[[], datetime]:
+    return lambda: now
+
+
+def _earlier(
+    store: Store, standing: Standing, held: Dataset, settings: Settings
+) -> dict[str, Floats]:
+    """What the last champion of each former line says of the held-out rows."""
+    if standing.champion is None:
+        return {}
+    anchors = {standing.champion.anchor_id}
+    said: dict[str, Floats] = {}
+    for event in store.promotion_events(model_name=settings.model_name):
+        version = store.get_model(settings.model_name, event.to_model_id)
+        if version.anchor_id in anchors or len(said) == EARLIER_CHAMPIONS:
+            continue
+        anchors.add(version.anchor_id)
+        until = version.lineage.get("learned_until")
+        try:
+            model = model_registry.load_model_version(store, version)
+            check_fits(model, settings)
+        except (ArtifactError, DataError) as error:
+            log.warning("The former champion %s is not compared: %s", version.model_id, error)
+            continue
+        if until is not None and held.times is not None and (held.times <= until).any():
+            log.warning(
+                "The former champion %s is not compared: it has learned some of the rows",
+                version.model_id,
+            )
+            continue
+        said[version.model_id] = model.predict_proba(held.features)
+    return said
+
+
+def _recent(evidence: Evidence, settings: Settings, now: datetime) -> dict[str, Any]:
+    """Both models on the held-out rows of the last days."""
+    window = settings.promotion.evaluation_window_days
+    start = (now - timedelta(days=window)).date().toordinal()
+    rows = np.flatnonzero(evidence.nights > start)
+    recent: dict[str, Any] = {"days": window, "rows": len(rows)}
+    if not len(rows):
+        return recent
+    actual = evidence.actual_labels()[rows]
+    for name in ("challenger", "champion"):
+        said = getattr(evidence, name)
+        if said is not None:
+            ordered = settings.data.ordered
+            report = evaluate(actual, said[rows], evidence.labels, ordered=ordered)
+            recent[name] = report.summary()
+    return recent

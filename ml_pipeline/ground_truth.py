@@ -1,0 +1,213 @@
+"""Training rows from labels that people gave: the configured table, never the inference log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from ml_pipeline import datasets
+from ml_pipeline.config import Settings
+from ml_pipeline.datasets import Dataset, Split
+from ml_pipeline.errors import DataError
+from ml_pipeline.store import GroundTruth as GroundTruthStore
+
+log = logging.getLogger("ground_truth")
+
+_SHOWN: Final = 3
+_BLANK: Final = {"", "nan", "none", "null"}
+_BUCKETS: Final = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TruthReport:
+    """What every row of the table became. `unlabelled` rows wait for a person."""
+
+    source: str
+    rows: int
+    other_model: int
+    unlabelled: int
+    bad: int
+    usable: int
+    reasons: dict[str, int]
+
+
+def read_truth(store: GroundTruthStore, settings: Settings) -> tuple[Dataset, TruthReport]:
+    """Every usable row of the configured table, in the order of its time.
+
+    Raises DataError when more than `log.max_bad_rows` of the labelled rows are bad, or fewer than
+    `training.min_training_samples` are left.
+    """
+    truth = settings.ground_truth
+    frames = list(store.read_table(truth.table, key=truth.id_column))
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    source = f"table {truth.table}"
+    least = settings.training.min_training_samples
+    if frame.empty:
+        raise DataError(f"Insufficient training data: {source} is empty, {least} rows are needed.")
+    _require(frame, settings, source)
+    rows = len(frame)
+    if truth.model_column is not None:
+        frame = frame[frame[truth.model_column] == settings.model_name]
+    other = rows - len(frame)
+    frame = _expanded(frame.reset_index(drop=True), settings)
+    faults = _faults(frame, settings)
+    bad = faults[(faults != "") & (faults != _UNLABELLED)]
+    good = frame[faults == ""].reset_index(drop=True)
+    report = TruthReport(
+        source=source,
+        rows=rows,
+        other_model=other,
+        unlabelled=int((faults == _UNLABELLED).sum()),
+        bad=len(bad),
+        usable=len(good),
+        reasons=dict(Counter(bad.tolist()).most_common()),
+    )
+    _check(report, settings, least)
+    return datasets.from_frame(good, _data_settings(good, settings), source=source), report
+
+
+def _require(frame: pd.DataFrame, settings: Settings, source: str) -> None:
+    truth = settings.ground_truth
+    wanted = {
+        "ground_truth.target": truth.target,
+        "ground_truth.time_column": truth.time_column,
+        "ground_truth.model_column": truth.model_column,
+    }
+    for name, column in wanted.items():
+        if column is not None and column not in frame.columns:
+            raise DataError(
+                f"{source} has no column {column} ({name}).",
+                hint=f"It has: {', '.join(frame.columns)}.",
+            )
+
+
+def _expanded(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The features as columns: those of their own names, else out of `features` (JSON)."""
+    missing = [name for name in settings.data.features if name not in frame.columns]
+    if not missing or "features" not in frame.columns:
+        return frame
+    objects = [_object(text) for text in frame["features"]]
+    wide = frame.copy()
+    for name in missing:
+        cells = [None if o.get(name) is None else str(o[name]) for o in objects]
+        wide[name] = pd.Series(cells, index=frame.index, dtype=object)
+    return wide
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+_UNLABELLED: Final = "no label yet"
+
+
+def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
+    """Why a row cannot be used, '' for a good one."""
+    truth, data = settings.ground_truth, settings.data
+    faults = pd.Series("", index=frame.index)
+    for name in data.features:
+        if name in frame.columns:
+            numbers = pd.to_numeric(frame[name], errors="coerce")
+            written = frame[name].fillna("").str.strip().str.lower()
+            faults[~np.isfinite(numbers.astype(float)) & ~written.isin(_BLANK)] = (
+                f"{name} is not a finite number"
+            )
+    if truth.time_column is not None:
+        times = pd.to_datetime(
+            frame[truth.time_column], utc=True, errors="coerce", format="ISO8601"
+        )
+        faults[times.isna()] = f"{truth.time_column} is not an ISO 8601 time"
+    labels = frame[truth.target].fillna("").str.strip()
+    known = folded_labels(settings)
+    if known:
+        faults[~labels.str.lower().isin(known)] = "unknown label"
+    faults[labels.str.lower().isin(_BLANK)] = _UNLABELLED
+    frame[truth.target] = labels.str.lower().map(known).fillna(labels) if known else labels
+    return faults
+
+
+def folded_labels(settings: Settings) -> dict[str, str]:
+    """Classes by their accepted spellings in lower case; empty when any label is accepted."""
+    return {text.lower(): label for text, label in settings.data.label_map().items()}
+
+
+def _data_settings(frame: pd.DataFrame, settings: Settings) -> Any:  # noqa: ANN401 - DataSettings
+    truth = settings.ground_truth
+    changed = settings.changed(
+        {
+            "data.target": truth.target,
+            "data.time_column": truth.time_column,
+            "data.group_column": truth.group_column,
+        }
+    )
+    if truth.group_column is not None and truth.group_column not in frame.columns:
+        raise DataError(f"table {truth.table} has no column {truth.group_column}.")
+    return changed.data
+
+
+def _check(report: TruthReport, settings: Settings, least: int) -> None:
+    commonest = ", ".join(f"{why} ({n})" for why, n in list(report.reasons.items())[:_SHOWN])
+    labelled = report.bad + report.usable
+    if labelled and report.bad / labelled > settings.log.max_bad_rows:
+        raise DataError(
+            f"{report.bad} of {labelled} labelled rows of {report.source} are bad "
+            f"(log.max_bad_rows allows {settings.log.max_bad_rows:.1%}): {commonest}.",
+            hint="Repair them in the table, or set data.labels.",
+        )
+    if report.usable < least:
+        raise DataError(
+            f"Insufficient training data: {report.usable} usable rows of {report.source} "
+            f"({report.unlabelled} have no label yet), {least} are needed.",
+            hint="Collect more labels, or lower training.min_training_samples.",
+        )
+    if report.bad:
+        log.warning("%d rows of %s are left out: %s", report.bad, report.source, commonest)
+
+
+def split_stable(data: Dataset, settings: Settings) -> Split:
+    """Hold out the last rows in time.
+
+    Without times a row is held out by its id, or by its content, so that data that grows keeps
+    what it held out: the champion of today was not trained on it either.
+    """
+    training, key = settings.training, settings.ground_truth.id_column
+    if data.times is not None:
+        return datasets.split(data, test_size=training.test_size, seed=training.random_seed)
+    if key in data.frame.columns:
+        names = data.frame[key].astype(str).tolist()
+    else:
+        names = [f"{row.tolist()}" for row in data.features]
+    share = np.asarray([zlib.crc32(name.encode()) % _BUCKETS / _BUCKETS for name in names])
+    held = share < training.test_size
+    parts = Split(train=np.flatnonzero(~held), holdout=np.flatnonzero(held))
+    if not len(parts.train) or not len(parts.holdout):
+        raise DataError(f"{data.source}: its {len(data)} rows leave nothing to hold out.")
+    return datasets.without_shared_groups(data.groups, parts)
+
+
+def learned_until(data: Dataset, rows: Any) -> str | None:  # noqa: ANN401 - row numbers
+    """The time of the last of those rows, for the model's lineage."""
+    if data.times is None or not len(rows):
+        return None
+    latest: datetime = data.times.iloc[rows].max().to_pydatetime()
+    return latest.isoformat()
+
+
+def unlearned(data: Dataset, parts: Split, until: str | None) -> Split:
+    """Without held-out rows that the champion may have been trained on."""
+    if until is None or data.times is None:
+        return parts
+    later = (data.times.iloc[parts.holdout] > pd.Timestamp(until)).to_numpy()
+    return Split(train=parts.train, holdout=parts.holdout[later])
