@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("ml_pipeline.train_model", "train a base or fine-tune a model"),
     "models": ("ml_pipeline.model_registry", "list, show, promote, roll back"),
     "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
+    "models": ("ml_pipeline.model_registry", "list, show, compare, promote, roll back, export"),
     "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),
     "init": ("ml_pipeline.init", "make a store, or bring one up to date"),
     "doctor": ("ml_pipeline.doctor", "check everything a nightly run needs"),

@@ -22,11 +22,27 @@ ENVIRONMENT = """environment:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Flags that every command takes."""
+    _add_common(parser, default=None)
+
+
+def add_action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:  # noqa: ANN401
+    """A command's action, which takes the common flags as well: before it or behind it."""
+    action: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    _add_common(action, default=argparse.SUPPRESS)
+    return action
+
+
+def _add_common(parser: argparse.ArgumentParser, *, default: str | None) -> None:
     parser.add_argument(
-        "--config", help="settings file (default: ./model_config.yaml, else built-in defaults)"
+        "--config",
+        default=default,
+        help="settings file (default: ./model_config.yaml, else built-in defaults)",
     )
     parser.add_argument(
-        "--local", metavar="DIR", help="embedded store in this folder (or ML_PIPELINE_LOCAL)"
+        "--local",
+        metavar="DIR",
+        default=default,
+        help="embedded store in this folder (or ML_PIPELINE_LOCAL)",
     )
 
 

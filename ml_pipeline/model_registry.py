@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from ml_pipeline import commands, config
+from ml_pipeline.config import Settings
 from ml_pipeline.domain import ModelState, ModelVersion, PromotionEvent, PromotionKind
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, PromotionRefused
 from ml_pipeline.store import ArtifactShelf, ModelShelf, Store
@@ -153,16 +154,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `models`."""
     commands.add_common(parser)
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="registered models, newest first")
-    show = actions.add_parser("show", help="one model")
+    commands.add_action(actions, "list", "registered models, newest first")
+    show = commands.add_action(actions, "show", "one model and its history")
     show.add_argument("model_id")
-    promote = actions.add_parser("promote", help="make a model champion")
+    compare = commands.add_action(actions, "compare", "two models on rows neither has learned")
+    compare.add_argument("model_id")
+    compare.add_argument("other_id")
+    promote = commands.add_action(actions, "promote", "make a model champion")
     promote.add_argument("model_id")
     promote.add_argument("--reason", default="", help="why (required with --force)")
     promote.add_argument("--force", action="store_true", help="although the gate rejected it")
-    back = actions.add_parser("rollback", help="make an earlier champion serve again")
+    back = commands.add_action(actions, "rollback", "make an earlier champion serve again")
     back.add_argument("--to", metavar="ID", help="which (default: the champion before)")
     back.add_argument("--reason", required=True, help="why")
+    export = commands.add_action(actions, "export", "write the registry as model_registry.json")
+    export.add_argument("--output_dir", default="./models", help="(default: %(default)s)")
+    export.add_argument("--with_artifacts", action="store_true", help="the models' bytes as well")
+    imported = commands.add_action(actions, "import", "register the models of an exported file")
+    imported.add_argument("file")
 
 
 def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
@@ -172,7 +181,7 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
     settings = config.load_settings(commands.path_or_none(args.config))
     store = open_store(config.load_store_settings(args.local))
     try:
-        result = _act(store, args, settings.model_name, now=now, new_id=new_id)
+        result = _act(store, args, settings, now=now, new_id=new_id)
     finally:
         store.close()
     commands.print_json(result)
@@ -180,19 +189,52 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
 
 
 def _act(
-    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
-    if args.action == "list":
-        return {"models": [as_json(m) for m in store.list_models(model_name=model_name)]}
-    if args.action == "show":
-        model = store.get_model(model_name, args.model_id)
-        events = store.promotion_events(model_name=model_name)
-        return as_json(model) | {
-            "history": [_event_json(e) for e in events if e.to_model_id == model.model_id]
-        }
-    if args.action == "promote":
-        return _promote(store, args, model_name, now=now, new_id=new_id)
-    return _rollback(store, args, model_name, now=now, new_id=new_id)
+    name = settings.model_name
+    actions: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "list": lambda: {"models": [as_json(m) for m in store.list_models(model_name=name)]},
+        "show": lambda: _show(store, args, name),
+        "compare": lambda: _compare(store, args, settings, now=now),
+        "promote": lambda: _promote(store, args, name, now=now, new_id=new_id),
+        "rollback": lambda: _rollback(store, args, name, now=now, new_id=new_id),
+        "export": lambda: _export(store, args, settings, now=now),
+        "import": lambda: _import(store, args, settings, now=now, new_id=new_id),
+    }
+    return actions[args.action]()
+
+
+def _show(store: Store, args: argparse.Namespace, model_name: str) -> dict[str, Any]:
+    model = store.get_model(model_name, args.model_id)
+    events = store.promotion_events(model_name=model_name)
+    return as_json(model) | {
+        "history": [event_json(e) for e in events if e.to_model_id == model.model_id]
+    }
+
+
+def _compare(
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime
+) -> dict[str, Any]:
+    from ml_pipeline.comparison import compare
+
+    return compare(store, settings, args.model_id, args.other_id, now=now)
+
+
+def _export(
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime
+) -> dict[str, Any]:
+    from ml_pipeline.registry_file import export
+
+    folder = Path(args.output_dir)
+    return export(store, settings, folder, now=now, with_artifacts=args.with_artifacts)
+
+
+def _import(
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+) -> dict[str, Any]:
+    from ml_pipeline.registry_file import import_file
+
+    return import_file(store, settings, Path(args.file), now=now, event_id=new_id)
 
 
 def _promote(
@@ -274,7 +316,8 @@ def as_json(model: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _event_json(event: PromotionEvent) -> dict[str, Any]:
+def event_json(event: PromotionEvent) -> dict[str, Any]:
+    """A change of champion as plain JSON values."""
     return {
         "at": event.created_at.isoformat(),
         "kind": str(event.kind),

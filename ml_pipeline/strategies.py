@@ -293,7 +293,7 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
 
 def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: str) -> Challenger:
     """A new base from everything the champion has learned, judged on everything it has not."""
-    unseen = _unseen(data, champion)
+    unseen = unseen_rows(data, champion)
     parts = without_shared_groups(
         data.groups, Split(train=np.flatnonzero(~unseen), holdout=np.flatnonzero(unseen))
     )
@@ -306,7 +306,7 @@ def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: st
 def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Dataset) -> Challenger:
     """Stochastic descent from the champion's coefficients on the new rows and some old ones."""
     training = settings.training
-    parts = _last_unseen(data, _unseen(data, champion), training)
+    parts = _last_unseen(data, unseen_rows(data, champion), training)
     learned = data.take(parts.train)
     random = np.random.default_rng(training.random_seed)
     count = min(training.replay_rows, len(replay_rows))
@@ -328,7 +328,7 @@ def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Datas
 
 def errors_only(data: Dataset, champion: Serving, settings: Settings) -> Challenger:
     """The original documents' recipe: a fresh model from the error samples alone."""
-    parts = _last_unseen(data, _unseen(data, champion), settings.training)
+    parts = _last_unseen(data, unseen_rows(data, champion), settings.training)
     if "is_error" not in data.frame.columns:
         raise DataError(f"{data.source} has no column is_error: strategy errors_only needs it.")
     errors = _truthy(data.frame["is_error"])[parts.train]
@@ -344,7 +344,7 @@ def _truthy(column: pd.Series) -> NDArray[np.bool_]:
     return column.astype(str).str.lower().isin(["true", "1", "1.0"]).to_numpy()
 
 
-def _unseen(data: Dataset, champion: Serving) -> NDArray[np.bool_]:
+def unseen_rows(data: Dataset, champion: Serving) -> NDArray[np.bool_]:
     """Rows that the champion has not learned."""
     if data.times is None or "event_id" not in data.frame.columns:
         return np.ones(len(data), dtype=bool)

@@ -149,7 +149,7 @@ def train(
         head, base = _model_to_tune(args, settings, data)
         challenger = _fine_tune(args, settings, data, head, now)
     model_id = args.model_id or f"{algorithm.lower()}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}"
-    folder = Path(args.output_dir) / _safe_name(model_id)
+    folder = Path(args.output_dir) / safe_name(model_id)
     _write_sample(folder, challenger.model, data.features)
     result = _write(folder, challenger, settings) | {
         "status": "completed",
@@ -172,12 +172,13 @@ def _kind(challenger: Any) -> str:  # noqa: ANN401 - a Challenger
     return type(base.steps[-1][1] if hasattr(base, "steps") else base).__name__
 
 
-def _safe_name(model_id: str) -> str:
+def safe_name(model_id: str) -> str:
+    """The id, if it can be the name of a folder. Raises PipelineError."""
     if not model_id.replace("-", "").replace("_", "").replace(".", "").isalnum() or (
         model_id.startswith(".")
     ):
         raise PipelineError(
-            f"--model_id {model_id!r} is no name.", hint="Use letters, digits, - _ and dots."
+            f"{model_id!r} is no name for a model.", hint="Use letters, digits, - _ and dots."
         )
     return model_id
 

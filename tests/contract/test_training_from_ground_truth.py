@@ -1,0 +1,209 @@
+"""`train --from_table --register` on both stores: first champion, the gate, and two models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from ml_pipeline import model_registry, train_model
+from ml_pipeline.domain import ModelState
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store import Store
+from ml_pipeline.supabase_client import SupabaseStore
+from tests.support.factories import make_id
+from tests.support.shell import Finished
+from tests.support.supabase.bench import Bench
+
+LABELS = ["EASY", "MEDIUM", "HARD"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A store, and a way to run commands on it from the folder."""
+
+    store: Store
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, module: Any, *arguments: str, config: str = "router") -> Finished:  # noqa: ANN401
+        """The command in this process: its environment names the store."""
+        code = module.main([*arguments, "--config", str(self.folder / f"{config}.yaml")])
+        out, err = self.capture.readouterr()
+        return Finished(code, out, err)
+
+    def train(self, *arguments: str, config: str = "router") -> Finished:
+        return self.run(train_model, "--from_table", "--register", *arguments, config=config)
+
+    def configure(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - settings
+        settings = {
+            "model_name": name,
+            "data": {"features": ["a", "b"], "classes": LABELS} | changes,
+            "ground_truth": {"model_column": "model_name"},
+        }
+        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture(scope="module")
+def schema(supabase: Bench) -> None:
+    folder = files("ml_pipeline") / "sql" / "supabase"
+    scripts = sorted(folder.iterdir(), key=lambda script: script.name)
+    supabase.blank()
+    supabase.apply("\n".join(script.read_text(encoding="utf-8") for script in scripts))
+
+
+@pytest.fixture(params=["local", "supabase"])
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Place]:
+    store: Store
+    if request.param == "local":
+        monkeypatch.setenv("ML_PIPELINE_LOCAL", str(tmp_path / "store"))
+        store = LocalStore.open(tmp_path / "store")
+    else:
+        request.getfixturevalue("schema")
+        bench: Bench = request.getfixturevalue("bench")
+        monkeypatch.delenv("ML_PIPELINE_LOCAL", raising=False)
+        monkeypatch.setenv("SUPABASE_URL", bench.url)
+        monkeypatch.setenv("SUPABASE_SERVICE_KEY", bench.service_key)
+        store = SupabaseStore.open(bench.url, SecretStr(bench.service_key))
+    monkeypatch.chdir(tmp_path)
+    opened = Place(store=store, folder=tmp_path, capture=capsys)
+    opened.configure("router")
+    yield opened
+    store.close()
+
+
+def fill(store: Store, name: str, numbers: range, *, noise: float) -> None:
+    """Labels that follow feature `a` but for some noise, one every hour until now."""
+    random = np.random.default_rng(numbers.start)
+    now = datetime.now(UTC)
+    rows = []
+    for number in numbers:
+        a, b = random.normal(size=2)
+        place = int(np.clip(np.round(1 + a + noise * random.normal()), 0, 2))
+        rows.append(
+            {
+                "id": make_id(number),
+                "created_at": now - timedelta(hours=2000 - number),
+                "model_name": name,
+                "features": {"a": a, "b": b},
+                "label": LABELS[place],
+            }
+        )
+    store.add_labels(rows)
+
+
+def test_a_project_comes_from_nothing_to_a_champion_and_the_gate_guards_it(place: Place) -> None:
+    empty = place.train()
+    assert empty.code == 1
+    assert "table ml_data is empty" in empty.json["error"]
+
+    fill(place.store, "router", range(1, 601), noise=0.3)
+    first = place.train()
+    assert first.code == 0, first.stderr
+    assert first.json["outcome"] == "promoted"
+    assert first.json["load_report"]["usable"] == 600
+    champion = place.store.champion(model_name="router")
+    assert champion is not None
+    assert champion.model_id == first.json["model_id"] == first.json["champion"]
+    assert model_registry.load_model_version(place.store, champion).classes_.tolist() == LABELS
+
+    same = place.train("--algorithm", "DecisionTree")
+    assert same.json["outcome"] == "rejected", same.json["outcome_reason"]
+    assert same.json["champion"] == champion.model_id
+    assert same.json["metrics"]["log_loss"] > same.json["champion_metrics"]["log_loss"]
+    assert same.json["holdout_rows"] == 120
+    assert same.json["recent"]["rows"] <= 120
+    assert place.store.get_model("router", same.json["model_id"]).state is ModelState.RETIRED
+    assert [e.to_model_id for e in place.store.promotion_events(model_name="router")] == [
+        champion.model_id
+    ]
+
+
+def test_a_second_model_name_lives_beside_the_first_without_touching_it(place: Place) -> None:
+    place.configure("chess")
+    fill(place.store, "router", range(1, 201), noise=0.3)
+    fill(place.store, "chess", range(301, 501), noise=0.3)
+    router = place.train().json
+    chess = place.train(config="chess").json
+    assert (router["load_report"]["usable"], chess["load_report"]["usable"]) == (200, 200)
+    for name, result in (("router", router), ("chess", chess)):
+        champion = place.store.champion(model_name=name)
+        assert champion is not None
+        assert champion.model_id == result["model_id"]
+        assert len(place.store.list_models(model_name=name)) == 1
+
+
+def test_a_better_base_replaces_the_champion_on_rows_that_neither_has_learned(
+    place: Place,
+) -> None:
+    fill(place.store, "router", range(1, 101), noise=3.0)
+    first = place.train().json
+    fill(place.store, "router", range(101, 1001), noise=0.1)
+    second = place.train().json
+    assert second["outcome"] == "promoted", second["outcome_reason"]
+    assert second["champion"] == second["model_id"] != first["model_id"]
+    assert second["training_rows"] == 800
+
+
+def test_a_champion_of_other_features_or_classes_is_refused_with_both_lists(place: Place) -> None:
+    fill(place.store, "router", range(1, 201), noise=0.3)
+    place.train()
+    place.configure("router", features=["a"])
+    other = place.train()
+    assert other.code == 1
+    assert "trained on the features a, b (2), the config names a" in other.json["error"]
+    place.configure("router", classes=["EASY", "MEDIUM", "HARD", "ABSURD"])
+    wide = place.train()
+    assert wide.code == 1
+    assert "knows the classes EASY, MEDIUM, HARD, the config names" in wide.json["error"]
+    assert len(place.store.list_models(model_name="router")) == 1
+
+
+def test_a_table_that_is_not_there_is_named(place: Place) -> None:
+    (place.folder / "lost.yaml").write_text("ground_truth: {table: no_such_table}\n")
+    done = place.train(config="lost")
+    assert done.code == 1
+    assert "no_such_table" in done.json["error"]
+    assert "ground_truth" in done.json["error"]
+
+
+def test_the_registry_is_exported_and_imported_with_its_champion(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(place.store, "router", range(1, 201), noise=0.3)
+    champion = place.train().json["model_id"]
+    place.train("--algorithm", "DecisionTree")
+    out = tmp_path / "out"
+    exported = place.run(
+        model_registry, "export", "--output_dir", str(out), "--with_artifacts"
+    ).json
+    assert (exported["models"], exported["champion"]) == (2, champion)
+
+    file = out / "model_registry.json"
+    monkeypatch.setenv("ML_PIPELINE_LOCAL", str(tmp_path / "copy"))
+    copied = place.run(model_registry, "import", str(file)).json
+    assert copied == {"imported": 2, "known": 0, "champion": champion}
+    again = place.run(model_registry, "import", str(file)).json
+    assert again == {"imported": 0, "known": 2, "champion": champion}
+
+    artifact = out / champion / "model.skops"
+    artifact.write_bytes(artifact.read_bytes() + b"x")
+    monkeypatch.setenv("ML_PIPELINE_LOCAL", str(tmp_path / "other"))
+    tampered = place.run(model_registry, "import", str(file))
+    assert tampered.code == 1
+    assert "digest" in tampered.json["error"]
+    empty = LocalStore.open(tmp_path / "other")
+    assert empty.list_models(model_name="router") == []
