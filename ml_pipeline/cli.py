@@ -10,9 +10,8 @@ from ml_pipeline import __version__
 COMMANDS = {
     "run": ("ml_pipeline.auto_reinforcement", "one pass of the loop"),
     "train": ("ml_pipeline.train_model", "train a base or fine-tune a model"),
-    "models": ("ml_pipeline.model_registry", "list, show, promote, roll back"),
-    "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
     "models": ("ml_pipeline.model_registry", "list, show, compare, promote, roll back, export"),
+    "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
     "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),
     "init": ("ml_pipeline.init", "make a store, or bring one up to date"),
     "doctor": ("ml_pipeline.doctor", "check everything a nightly run needs"),
