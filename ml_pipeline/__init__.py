@@ -12,11 +12,18 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AdaptiveClassifier": "ml_pipeline.adaptive",
+    "get_logger": "ml_pipeline.ml_logging",
     "prepare_retraining_data": "ml_pipeline.data_loader",
     "run_auto_reinforcement": "ml_pipeline.auto_reinforcement",
 }
 
-__all__ = ["AdaptiveClassifier", "__version__", "prepare_retraining_data", "run_auto_reinforcement"]
+__all__ = [
+    "AdaptiveClassifier",
+    "__version__",
+    "get_logger",
+    "prepare_retraining_data",
+    "run_auto_reinforcement",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the public name is

@@ -17,6 +17,7 @@ ENVIRONMENT = """environment:
   SUPABASE_URL, SUPABASE_SERVICE_KEY   the Supabase project (alias SUPABASE_SERVICE_ROLE_KEY)
   ML_PIPELINE_LOCAL                    folder of an embedded store, like --local
   LOG_LEVEL, LOG_FORMAT, DEBUG         INFO, text or json, false
+  LOG_FILE                             the story goes there as well; rotated
   ML_PIPELINE__SECTION__KEY            any setting of model_config.yaml"""
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from ml_pipeline import defaults
 from ml_pipeline.errors import ConfigError
 
 DEFAULT_LOOKBACK_DAYS = 7
@@ -28,13 +29,13 @@ TEST_SIZE = 0.2
 RANDOM_STATE = 42
 CV_FOLDS = 5
 MIN_TRAINING_SAMPLES = 50
-CONFIDENCE_THRESHOLD = 0.6
+CONFIDENCE_THRESHOLD = defaults.CONFIDENCE_THRESHOLD
 SEED_PROMOTION_THRESHOLD = 0.03
 MIN_EVALUATED_PREDICTIONS = 100
 EVALUATION_WINDOW_DAYS = 7
 DECAY_THRESHOLD = 0.05
 ENSEMBLE_WEIGHTS = (0.5, 0.5)
-ENSEMBLE_CONFLICT_MARGIN = 0.1
+ENSEMBLE_CONFLICT_MARGIN = defaults.ENSEMBLE_CONFLICT_MARGIN
 DEFAULT_FEATURES = (
     "home_team_form",
     "away_team_form",
@@ -74,12 +75,12 @@ DEFAULT_COLUMNS = {
     "status": ["status"],
     "metadata": ["metadata"],
 }
-DEFAULT_CONFIG_FILE = "model_config.yaml"
+DEFAULT_CONFIG_FILE = defaults.CONFIG_FILE
 
 URL_VARIABLE = "SUPABASE_URL"
 KEY_VARIABLES = ("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
-LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
-SETTING_PREFIX = "ML_PIPELINE__"
+LOCAL_VARIABLE = defaults.LOCAL_VARIABLE
+SETTING_PREFIX = defaults.SETTING_PREFIX
 
 Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
 Algorithm = Literal[
@@ -113,6 +114,7 @@ class LogSettings(Section):
     """Where the evaluation log is and how its columns are spelt."""
 
     source: Annotated[str, Field(min_length=1)] = "table"
+    csv_file: Annotated[str, Field(min_length=1)] | None = None
     confidence_unit: Literal["fraction", "percent"] = "fraction"
     max_bad_rows: Fraction = 0.05
     future_tolerance_minutes: Annotated[float, Field(ge=0)] = 60.0
@@ -302,7 +304,9 @@ class PredictionSettings(Section):
 class Settings(Section):
     """Everything that can be set, checked."""
 
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = "default"
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = (
+        defaults.MODEL_NAME
+    )
     log: LogSettings = Field(default_factory=LogSettings)
     data: DataSettings = Field(default_factory=DataSettings)
     ground_truth: GroundTruthSettings = Field(default_factory=GroundTruthSettings)
@@ -515,6 +519,15 @@ def is_store_configured(
     return bool(local_dir) or any(environment.get(name) for name in names)
 
 
+def chosen_store(
+    local_dir: str | None = None, *, environment: Mapping[str, str] | None = None
+) -> StoreSettings | None:
+    """The store the person chose; None when they chose none. Raises ConfigError for half a pair."""
+    if not is_store_configured(local_dir, environment=environment):
+        return None
+    return load_store_settings(local_dir, environment=environment)
+
+
 def child_environment() -> dict[str, str]:
     """The environment for a child process that must not hold credentials."""
     secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE}
@@ -534,10 +547,14 @@ class LoggingSettings(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
+    file: Path | None = None
 
 
 def load_logging_settings(environment: Mapping[str, str] | None = None) -> LoggingSettings:
-    """`LOG_LEVEL`, `LOG_FORMAT` and `DEBUG`. Raises ConfigError for values it does not know."""
+    """`LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE` and `DEBUG`.
+
+    Raises ConfigError for values it does not know.
+    """
     environment = os.environ if environment is None else environment
     debug = environment.get("DEBUG", "false").strip().lower()
     level = environment.get("LOG_LEVEL", "").strip().upper() or "INFO"
@@ -553,4 +570,6 @@ def load_logging_settings(environment: Mapping[str, str] | None = None) -> Loggi
         raise ConfigError("The environment cannot be used:\n  " + "\n  ".join(faults))
     if debug in {"true", "1", "yes"}:
         level = "DEBUG"
-    return LoggingSettings.model_validate({"level": level, "format": form})
+    file = environment.get("LOG_FILE", "").strip()
+    path = Path(file) if file else None
+    return LoggingSettings.model_validate({"level": level, "format": form, "file": path})

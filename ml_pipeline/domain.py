@@ -14,22 +14,11 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
-UNCERTAIN = "UNCERTAIN"
+from ml_pipeline import event_row
 
-SEED_LOG_COLUMNS = (
-    "timestamp",
-    "event_id",
-    "event_type",
-    "model_id",
-    "match_id",
-    "prediction",
-    "actual_result",
-    "confidence",
-    "accuracy",
-    "metadata",
-    "status",
-)
-EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
+UNCERTAIN = event_row.UNCERTAIN
+SEED_LOG_COLUMNS = event_row.SEED_LOG_COLUMNS
+EVENT_COLUMNS = event_row.EVENT_COLUMNS
 
 # A label that a person gave: table `ml_data`.
 TRUTH_COLUMNS = (

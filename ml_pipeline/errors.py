@@ -22,8 +22,6 @@ Each carries a message for the log, a hint for the person and an exit code that 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class PipelineError(Exception):
     """Base of every error the package raises on purpose.
@@ -31,8 +29,8 @@ class PipelineError(Exception):
     `message` says what is wrong and where; `hint` says what the person can do about it.
     """
 
-    exit_code: ClassVar[int] = 1
-    default_hint: ClassVar[str] = ""
+    exit_code: int = 1
+    default_hint: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

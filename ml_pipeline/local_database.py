@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from importlib.resources import files
-from pathlib import Path
-from typing import Final
 
 from ml_pipeline.errors import (
     ConfigError,
@@ -20,8 +18,8 @@ from ml_pipeline.errors import (
 )
 
 Connection = sqlite3.Connection
-SQLITE_VERSION: Final = sqlite3.sqlite_version
-_OLDEST_SQLITE: Final = (3, 37, 0)
+SQLITE_VERSION = sqlite3.sqlite_version
+_OLDEST_SQLITE = (3, 37, 0)
 
 _PERMISSIONS = "Check that the store's folder is there and that this user may write to it."
 _REFUSALS: Mapping[int, tuple[type[StoreError], str]] = {
@@ -38,7 +36,7 @@ _REFUSALS: Mapping[int, tuple[type[StoreError], str]] = {
 _RESTORE = "Restore the folder from a backup, or choose another one."
 
 
-def _store_error(error: sqlite3.Error, path: Path) -> StoreError:
+def _store_error(error: sqlite3.Error, path: str) -> StoreError:
     """What SQLite's refusal means to the caller; the low byte is the primary result code."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     kind, hint = _REFUSALS.get(code, (StoreCorrupt, _RESTORE))
@@ -46,7 +44,7 @@ def _store_error(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.ProgrammingError:
@@ -58,10 +56,15 @@ def _translated(path: Path) -> Iterator[None]:
         raise StoreRefused(message) from error
 
 
-def _connect(path: Path, *, patience: timedelta, mode: str = "rw") -> sqlite3.Connection:
+def _escaped(path: str) -> str:
+    """A path inside an SQLite URI."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _connect(path: str, *, patience: timedelta, mode: str = "rw") -> sqlite3.Connection:
     # Mode rw: a store that someone removed must not come back as an empty file.
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}",
+        f"file:{_escaped(path)}?mode={mode}",
         uri=True,
         timeout=patience.total_seconds(),
         isolation_level=None,
@@ -101,16 +104,20 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _migrations() -> dict[int, str]:
-    folder = files("ml_pipeline") / "sql" / "local"
-    scripts = (entry for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return {int(entry.name[:4]): entry.read_text(encoding="utf-8") for entry in scripts}
+    folder = os.path.join(os.path.dirname(__file__), "sql", "local")
+    scripts = {}
+    for name in os.listdir(folder):
+        if name.endswith(".sql"):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                scripts[int(name[:4])] = file.read()
+    return scripts
 
 
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _migrate(db: sqlite3.Connection, path: str) -> None:
     scripts = _migrations()
     newest = max(scripts)
     if _version(db) < newest:
@@ -143,7 +150,7 @@ class Database:
     first (`BEGIN IMMEDIATE`), so what it reads stays true until it commits.
     """
 
-    def __init__(self, path: Path, *, patience: timedelta) -> None:
+    def __init__(self, path: str, *, patience: timedelta) -> None:
         self.path = path
         self._patience = patience
 
@@ -173,3 +180,66 @@ class Database:
         """One transaction, whole or not at all."""
         with self.reading() as db, _transaction(db):
             yield db
+
+
+class HeldConnection:
+    """A connection that stays open between calls, for readers and writers of single rows.
+
+    It is opened again after a fork, and when another file stands at the path: what is written to
+    a removed file would be lost. Not for two threads at once.
+    """
+
+    def __init__(self, path: str, *, patience: timedelta) -> None:
+        self.path = path
+        self._patience = patience
+        self._db: Connection | None = None
+        self._opened: tuple[int, int, int] | None = None
+        self._parents: list[Connection] = []
+        self._durable = True
+
+    @contextmanager
+    def use(self) -> Iterator[Connection]:
+        """The connection. Raises StoreError as the store does."""
+        with _translated(self.path):
+            yield self._current()
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """One transaction, whole or not at all.
+
+        Without `durable` it is on the disk no sooner than a later durable one.
+        """
+        with self.use() as db:
+            if durable is not self._durable:
+                db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            with _transaction(db):
+                yield db
+
+    def _current(self) -> Connection:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            message = f"There is no embedded store at {self.path}."
+            raise StoreRefused(
+                message, hint="It was removed; `ml-pipeline init` makes one."
+            ) from None
+        found = (os.getpid(), status.st_dev, status.st_ino)
+        if self._db is None or found != self._opened:
+            self._let_go(found[0])
+            self._db, self._opened = _connect(self.path, patience=self._patience), found
+            self._durable = True
+        return self._db
+
+    def _let_go(self, process: int) -> None:
+        if self._db is not None and self._opened is not None:
+            if self._opened[0] == process:
+                self._db.close()
+            else:
+                # SQLite forbids to close a parent's connection in its child.
+                self._parents.append(self._db)
+        self._db = None
+
+    def close(self) -> None:
+        """Close it; the next use opens it again."""
+        self._let_go(os.getpid())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -13,38 +13,21 @@ from pandas.api.types import infer_dtype
 
 from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.local_database import Connection, Database
-from ml_pipeline.local_tables import Row, time_text
+from ml_pipeline.local_database import Database
+from ml_pipeline.local_events import (
+    KNOWN_EVENTS,
+    SET_OUTCOME,
+    WRITTEN_EVENT_COLUMNS,
+    insert_rows,
+    refuse_other_content,
+    some,
+)
+from ml_pipeline.local_tables import time_text
 
 EVENT_CHUNK: Final = 50_000
-_WRITTEN_EVENT_COLUMNS = (
-    "event_id",
-    "timestamp",
-    "event_type",
-    "model_name",
-    "model_id",
-    "match_id",
-    "prediction",
-    "confidence",
-    "features",
-    "metadata",
-    "actual_result",
-    "evaluated_at",
-)
 _EVENT_TIMES = ("timestamp", "evaluated_at")
 _EVENT_NUMBERS = ("confidence", "accuracy")
-_EVENT_FACTS = ("timestamp", "model_name", "model_id", "match_id", "prediction", "confidence")
-
 _EVENTS = ", ".join(EVENT_COLUMNS)
-_INSERT_EVENT = (
-    f"INSERT INTO evaluation_log ({', '.join(_WRITTEN_EVENT_COLUMNS)}) "  # noqa: S608 - constants
-    f"VALUES (:{', :'.join(_WRITTEN_EVENT_COLUMNS)}) ON CONFLICT (event_id) DO NOTHING"
-)
-_SET_OUTCOME = (
-    "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at "
-    "WHERE event_id = :event_id"
-)
-_KNOWN_EVENTS = "SELECT * FROM evaluation_log WHERE event_id IN (SELECT value FROM json_each(:ids))"
 _IN_WINDOW = "model_name = :model_name AND known_at >= :start AND known_at < :end"
 # The conditions of the partial indexes stand here word for word, else SQLite does not use them.
 _LABELLED = (
@@ -111,35 +94,19 @@ def _written(frame: pd.DataFrame, name: str) -> Sequence[object]:
     return _texts(frame[name])
 
 
-def _event_rows(frame: pd.DataFrame, size: int) -> Iterator[list[dict[str, Any]]]:
+def event_rows(frame: pd.DataFrame, size: int) -> Iterator[list[dict[str, Any]]]:
     """The rows to write, `size` at a time. Without an outcome there is no `evaluated_at`."""
     for start in range(0, len(frame), size):
         part = frame.iloc[start : start + size]
-        columns = [_written(part, name) for name in _WRITTEN_EVENT_COLUMNS]
+        columns = [_written(part, name) for name in WRITTEN_EVENT_COLUMNS]
         rows = [
-            dict(zip(_WRITTEN_EVENT_COLUMNS, values, strict=True))
+            dict(zip(WRITTEN_EVENT_COLUMNS, values, strict=True))
             for values in zip(*columns, strict=True)
         ]
         for row in rows:
             if row["actual_result"] is None:
                 row["evaluated_at"] = None
         yield rows
-
-
-def _differs(given: object, known: object) -> bool:
-    return given is not None and given != known
-
-
-def _contradicts(row: Row, stored: Row) -> bool:
-    """Whether an event says something else than the stored one. What is missing says nothing."""
-    if any(_differs(row[name], stored[name]) for name in _EVENT_FACTS):
-        return True
-    if stored["actual_result"] is not None and _differs(
-        row["actual_result"], stored["actual_result"]
-    ):
-        return True
-    given, known = row["features"], stored["features"]
-    return _differs(given, known) and (known is None or json.loads(given) != json.loads(known))
 
 
 def _event_frame(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
@@ -171,35 +138,14 @@ def _within(window: LookbackWindow, model_name: str) -> dict[str, object]:
     return {"model_name": model_name, "start": start, "end": end}
 
 
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""  # noqa: PLR2004
-    return ", ".join(sorted(ids)[:5]) + more
-
-
-def _settle_known(db: Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Take the outcomes that rows bring for known events; return the ids that contradict."""
-    ids = json.dumps([row["event_id"] for row in rows])
-    stored = {row["event_id"]: dict(row) for row in db.execute(_KNOWN_EVENTS, {"ids": ids})}
-    refused, outcomes = [], []
-    for row in rows:
-        known = stored[row["event_id"]]
-        if _contradicts(row, known):
-            refused.append(row["event_id"])
-        elif known["actual_result"] is None and row["actual_result"] is not None:
-            known["actual_result"] = row["actual_result"]
-            outcomes.append(row)
-    db.executemany(_SET_OUTCOME, outcomes)
-    return refused
-
-
 def _check_outcomes(outcomes: Mapping[str, str], known: Mapping[str, str | None]) -> None:
     unknown = [event_id for event_id in outcomes if event_id not in known]
     if unknown:
-        message = f"There are no events {_some(unknown)}; no outcome was recorded."
+        message = f"There are no events {some(unknown)}; no outcome was recorded."
         raise NotFound(message)
     other = [name for name, label in outcomes.items() if known[name] not in {None, label}]
     if other:
-        message = f"Another outcome stands for {_some(other)}; no outcome was recorded."
+        message = f"Another outcome stands for {some(other)}; no outcome was recorded."
         raise StoreRefused(message)
 
 
@@ -210,32 +156,34 @@ class LocalLog:
 
     def append_events(self, events: pd.DataFrame) -> int:
         """Add events; return how many were new."""
+        return self._append(event_rows(events, EVENT_CHUNK))
+
+    def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add events given as rows; return how many were new."""
+        return self._append([rows])
+
+    def _append(self, chunks: Iterable[Sequence[Mapping[str, Any]]]) -> int:
         added, refused = 0, list[str]()
         with self._database.writing() as db:
-            for rows in _event_rows(events, EVENT_CHUNK):
-                before = db.total_changes
-                db.executemany(_INSERT_EVENT, rows)
-                new = db.total_changes - before
+            for rows in chunks:
+                new, contradicting = insert_rows(db, rows)
                 added += new
-                if new < len(rows):
-                    refused += _settle_known(db, rows)
-            if refused:
-                message = f"Known events came with other content: {_some(refused)}."
-                raise StoreRefused(message, hint="Nothing was written.")
+                refused += contradicting
+            refuse_other_content(refused)
         return added
 
     def record_outcomes(self, outcomes: Mapping[str, str], *, evaluated_at: datetime) -> int:
         """Set `actual_result` by event id; return how many were new."""
         strange = [event_id for event_id, label in outcomes.items() if not isinstance(label, str)]
         if strange:
-            message = f"Outcomes must be text: {_some(strange)}."
+            message = f"Outcomes must be text: {some(strange)}."
             raise StoreRefused(message)
         moment = time_text(evaluated_at)
         with self._database.writing() as db:
             ids = json.dumps(list(outcomes))
             known = {
                 row["event_id"]: row["actual_result"]
-                for row in db.execute(_KNOWN_EVENTS, {"ids": ids})
+                for row in db.execute(KNOWN_EVENTS, {"ids": ids})
             }
             _check_outcomes(outcomes, known)
             new = [
@@ -243,7 +191,7 @@ class LocalLog:
                 for event_id, label in outcomes.items()
                 if known[event_id] is None
             ]
-            db.executemany(_SET_OUTCOME, new)
+            db.executemany(SET_OUTCOME, new)
         return len(new)
 
     def read_events(

@@ -124,7 +124,7 @@ class LocalStore(LocalLog, LocalShelf, LocalTruth):
     """Everything of `Store` in one folder. Build it with `open`."""
 
     def __init__(self, directory: Path, *, patience: timedelta = PATIENCE) -> None:
-        self._database = Database(directory / "store.db", patience=patience)
+        self._database = Database(str(directory / "store.db"), patience=patience)
         self._folder = directory / "artifacts"
 
     @classmethod

@@ -59,6 +59,10 @@ class EvaluationLog(Protocol):
         """
         ...
 
+    def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """The same for a few events given as rows, see `event_row`."""
+        ...
+
     def record_outcomes(self, outcomes: Mapping[str, str], *, evaluated_at: datetime) -> int:
         """Set `actual_result` by event id; return how many were new.
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
-from ml_pipeline.local_log import _contradicts, _event_rows
+from ml_pipeline.local_events import contradicts
+from ml_pipeline.local_log import event_rows
 from ml_pipeline.local_tables import time_text
 from ml_pipeline.supabase_transport import Project
 
@@ -38,7 +39,14 @@ class SupabaseLog:
         More than `APPENDED_AT_ONCE` events are written by several calls, after all of them were
         checked. When the answer to a write was lost, the events of that call count as known.
         """
-        chunks = list(_event_rows(events, APPENDED_AT_ONCE))
+        return self._append_chunks(list(event_rows(events, APPENDED_AT_ONCE)))
+
+    def append_rows(self, rows: Sequence[Row]) -> int:
+        """Add events given as rows; return how many were new."""
+        size = APPENDED_AT_ONCE
+        return self._append_chunks([rows[at : at + size] for at in range(0, len(rows), size)])
+
+    def _append_chunks(self, chunks: Sequence[Sequence[Row]]) -> int:
         for chunk in chunks:
             _check_numbers(chunk)
         if len(chunks) > 1:
@@ -175,7 +183,7 @@ def _check_repeated(chunks: Sequence[Sequence[Row]]) -> None:
 
 def _other_content(row: Row, first: Row) -> bool:
     try:
-        return _contradicts(row, first)
+        return contradicts(row, first)
     except json.JSONDecodeError:
         return True
 

@@ -293,14 +293,14 @@ from tests.support.factories import make_events
 local_log.EVENT_CHUNK = 200
 store = LocalStore.open(Path(sys.argv[1]))
 frame = make_events(*range(20_000))
-settle = local_log._event_rows
+settle = local_log.event_rows
 def slowly(frame, size):
     for number, rows in enumerate(settle(frame, size)):
         if number == 50:
             print("half", flush=True)
             sys.stdin.readline()
         yield rows
-local_log._event_rows = slowly
+local_log.event_rows = slowly
 store.append_events(frame)
 """
 

@@ -1,0 +1,263 @@
+"""The evaluation log as an application writes it: a CSV first, then the store's table.
+
+The CSV is the outbox. A call succeeds once its line is on the disk; when the store is away the
+event waits there, and the next call that reaches the store brings everything that is waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
+from ml_pipeline.event_csv import Delivered, EventCsv, Span
+from ml_pipeline.event_row import Row, new_event_id, prediction_row, with_outcome
+from ml_pipeline.serving import Serving
+
+RETRY_AFTER_S = 60.0
+SENT_AT_ONCE = 1000
+SETTLED_EVERY = 100
+TRAINING_EVENTS_SUFFIX = ".training.csv"
+
+
+class EvaluationLogger:
+    """Writes predictions and their outcomes; safe for threads and for several processes.
+
+    `open_table` opens the store's side, on first use; None keeps the CSV alone.
+    """
+
+    def __init__(
+        self,
+        csv_path: str,
+        *,
+        model_name: str,
+        open_table: Callable[[], Serving] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.csv = EventCsv(csv_path)
+        self.model_name = model_name
+        self.refused: list[str] = []
+        self._delivered = Delivered(csv_path)
+        self._open_table = open_table
+        self._table: Serving | None = None
+        self._away_until = 0.0
+        self._unsettled, self._settled_once = 0, False
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------------------------ writing
+
+    def log_prediction(  # noqa: PLR0913 - the original documents' signature, and what it lacks
+        self,
+        model_id: str,
+        match_id: str | None,
+        prediction: str,
+        confidence: float,
+        *,
+        features: Mapping[str, object] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        event_id: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> str:
+        """Log one prediction and return its event id. Without features it cannot be learned."""
+        row = prediction_row(
+            event_id=event_id or new_event_id(),
+            timestamp=timestamp or self._clock(),
+            model_name=self.model_name,
+            model_id=model_id,
+            match_id=match_id,
+            prediction=prediction,
+            confidence=confidence,
+            features=features,
+            metadata=metadata,
+        )
+        self.write([row])
+        return str(row["event_id"])
+
+    def log_predictions(self, predictions: Iterable[Mapping[str, object]]) -> list[str]:
+        """Log many at once: the arguments of `log_prediction` as mappings; one sync for all."""
+        now = self._clock()
+        rows = [
+            prediction_row(
+                **{"event_id": new_event_id(), "timestamp": now, "match_id": None, **given},  # type: ignore[arg-type]
+                model_name=self.model_name,
+            )
+            for given in predictions
+        ]
+        self.write(rows)
+        return [str(row["event_id"]) for row in rows]
+
+    def log_evaluation(
+        self, event_id: str, actual_result: str, accuracy: float | None = None
+    ) -> float:
+        """Log what really happened and return the accuracy, 1.0 or 0.0.
+
+        It is computed; a given `accuracy` that says something else is refused (InputError).
+        Raises NotFound for an unknown event and StoreRefused when another outcome stands.
+        """
+        with self._lock:
+            row = self.csv.find([event_id]).get(event_id)
+            if row is None:
+                raise NotFound(
+                    f"There is no event {event_id} in {self.csv.path}.",
+                    hint="`ml-pipeline outcome` looks in the store's table as well.",
+                )
+            known = row["actual_result"]
+            if known is not None and known != actual_result:
+                raise StoreRefused(
+                    f"Event {event_id} has the outcome {known} already, not {actual_result}."
+                )
+            settled = row if known is not None else with_outcome(row, actual_result, self._clock())
+            found = float(str(settled["accuracy"]))
+            if accuracy is not None and float(accuracy) != found:
+                raise InputError(
+                    f"Event {event_id} predicted {row['prediction']} and {actual_result} happened: "
+                    f"its accuracy is {found}, not {accuracy}.",
+                    hint="Leave accuracy out: it follows from the outcome.",
+                )
+            if known is None and self.write_outcomes([settled]):
+                raise StoreRefused(f"The store has another outcome for event {event_id}.")
+            return found
+
+    def log_training_event(
+        self,
+        model_id: str,
+        event_type: str = "training",
+        metadata: Mapping[str, object] | None = None,
+    ) -> str:
+        """Note that a model was trained, in a file beside the log: it is no prediction."""
+        row = prediction_row(
+            event_id=new_event_id(),
+            timestamp=self._clock(),
+            model_name=self.model_name,
+            model_id=model_id,
+            match_id=None,
+            prediction=event_type,
+            confidence=None,
+            metadata=metadata,
+        )
+        file = EventCsv(self.csv.path + TRAINING_EVENTS_SUFFIX)
+        file.append([row | {"event_type": event_type, "prediction": None, "status": None}])
+        file.close()
+        return str(row["event_id"])
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Bring rows to the disk, then to the store if it answers."""
+        if not rows:
+            return
+        with self._lock:
+            span = self.csv.append(rows)
+            self._deliver(rows, span)
+
+    def write_outcomes(self, rows: Sequence[Row]) -> list[str]:
+        """Write whole events with their outcomes; return the ids that the store refused.
+
+        The store is asked first, so that the CSV never holds an outcome that the store
+        contradicts; when it is away the CSV takes them all.
+        """
+        with self._lock:
+            refused, is_sent = list[str](), False
+            if self._open_table is not None and time.monotonic() >= self._away_until:
+                before = len(self.refused)
+                try:
+                    self.sync()
+                    self._append(rows, durable=True)
+                    is_sent = True
+                except StoreError as error:
+                    self._stay_away(error, len(rows))
+                refused = self.refused[before:]
+            taken = [row for row in rows if row["event_id"] not in set(refused)]
+            if taken:
+                start, end = self.csv.append(taken)
+                if is_sent and self._delivered.position(end) == start:
+                    self._delivered.move(end, durable=True)
+            return refused
+
+    def _deliver(self, rows: Sequence[Row], span: Span) -> None:
+        if self._open_table is None or time.monotonic() < self._away_until:
+            return
+        try:
+            if self._delivered.position(span[1]) == span[0]:
+                durable = self._is_due(len(rows))
+                self._append(rows, durable=durable)
+                self._delivered.move(span[1], durable=durable)
+            else:
+                self.sync()
+        except StoreError as error:
+            self._stay_away(error, len(rows))
+
+    def _stay_away(self, error: StoreError, events: int) -> None:
+        self._away_until = time.monotonic() + RETRY_AFTER_S
+        _warn(
+            "The store did not take %d events (%s). They stand in %s and are sent again.",
+            events, error.message, self.csv.path,
+        )  # fmt: skip
+
+    def _is_due(self, rows: int) -> bool:
+        """The CSV holds each event on the disk; the table follows every hundred events."""
+        self._unsettled += rows
+        if self._settled_once and self._unsettled < SETTLED_EVERY:
+            return False
+        self._unsettled, self._settled_once = 0, True
+        return True
+
+    # ----------------------------------------------------------------------------- delivery
+
+    def sync(self) -> int:
+        """Send everything that the store does not have yet; return how many events were new.
+
+        Events that the store refuses, because it holds them with other content, are left out,
+        named in the log, and kept in `refused`. Raises StoreError when the store is away.
+        """
+        if self._open_table is None:
+            return 0
+        new = 0
+        with self._lock:
+            size = self.csv.size()
+            position = self._delivered.position(size)
+            if position == size:
+                return 0
+            for rows, end in self.csv.rows_from(position):
+                for at in range(0, len(rows), SENT_AT_ONCE):
+                    new += self._append(rows[at : at + SENT_AT_ONCE], durable=True)
+                self._delivered.move(end, durable=True)
+        return new
+
+    def _append(self, rows: Sequence[Row], *, durable: bool) -> int:
+        """Append what is not refused."""
+        if self._table is None and self._open_table is not None:
+            self._table = self._open_table()
+        if self._table is None:
+            return 0
+        try:
+            return self._table.append_rows(rows, durable=durable)
+        except StoreRefused as error:
+            if len(rows) == 1:
+                self.refused.append(str(rows[0]["event_id"]))
+                _warn("The store refused an event: %s", error.message)
+                return 0
+            middle = len(rows) // 2
+            return sum(
+                self._append(part, durable=durable) for part in (rows[:middle], rows[middle:])
+            )
+
+    def waiting_bytes(self) -> int:
+        """How much of the CSV is not known to be in the store, in bytes."""
+        size = self.csv.size()
+        return size - self._delivered.position(size)
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.csv.close()
+        self._delivered.close()
+        if self._table is not None:
+            self._table.close()
+            self._table = None
+
+
+def _warn(message: str, *values: object) -> None:
+    import logging
+
+    logging.getLogger("ml_logging").warning(message, *values)

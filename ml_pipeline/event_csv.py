@@ -1,0 +1,371 @@
+"""The evaluation log as an append-only CSV: several processes, power cuts, and what was sent on.
+
+A record is one line, written under a lock by one write and brought to the disk before the call
+returns. Nothing that stands is ever rewritten: an outcome is one more line that repeats its event.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
+from ml_pipeline.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, Row
+
+TORN_SUFFIX = ".torn"
+DELIVERED_SUFFIX = ".delivered"
+READ_ROWS = 1000
+_FEW = 20
+_BLOCK = 1 << 16
+_NUMBERS = ("confidence", "accuracy")
+_WIDTH = len(EVENT_COLUMNS)
+_STATUS = EVENT_COLUMNS.index("status")
+_EVALUATED_AT = EVENT_COLUMNS.index("evaluated_at")
+
+Span = tuple[int, int]
+
+
+def lines_of(rows: Iterable[Mapping[str, object]]) -> bytes:
+    """The rows as CSV lines."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [row[name] for name in EVENT_COLUMNS] for row in rows
+    )
+    return text.getvalue().encode()
+
+
+def row_of(cells: Sequence[str]) -> Row | None:
+    """The row in a line's cells; None when the line is no event."""
+    if len(cells) != _WIDTH or not cells[1]:
+        return None
+    row: Row = {name: cell or None for name, cell in zip(EVENT_COLUMNS, cells, strict=True)}
+    try:
+        for name in _NUMBERS:
+            cell = row[name]
+            row[name] = None if cell is None else float(str(cell))
+    except ValueError:
+        return None
+    return row
+
+
+def fold(rows: Iterable[Row]) -> dict[str, Row]:
+    """Rows by event id; a later row adds what an earlier one does not say."""
+    events: dict[str, Row] = {}
+    for row in rows:
+        known = events.setdefault(str(row["event_id"]), row)
+        if known is not row:
+            said = {name: value for name, value in known.items() if value is not None}
+            settled = known["actual_result"] is not None
+            events[str(row["event_id"])] = {**row, **said, **({} if settled else _outcome(row))}
+    return events
+
+
+def _outcome(row: Row) -> Row:
+    return {name: row[name] for name in ("actual_result", "evaluated_at", "accuracy", "status")}
+
+
+class EventCsv:
+    """The file. Each append is whole and on the disk, or it raises and leaves nothing behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._file = -1
+        self._opened: tuple[int, int, int] | None = None
+        self._checked_until = 0
+
+    def append(self, rows: Sequence[Mapping[str, object]]) -> Span:
+        """Write the rows; return where in the file they stand, in bytes.
+
+        Raises StoreUnavailable when the disk is full or fails, StoreRefused when the file cannot
+        be written, DataError when it is no evaluation log.
+        """
+        lines = lines_of(rows)
+        with _named(self.path):
+            with self._locked() as size:
+                self._write(lines, size)
+            os.fdatasync(self._file)
+        return size, size + len(lines)
+
+    def _write(self, lines: bytes, size: int) -> None:
+        try:
+            left = memoryview(lines)
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError:
+            os.ftruncate(self._file, size)
+            raise
+        self._checked_until = size + len(lines)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Hold the file's lock; yields its size after every line in it is whole."""
+        while True:
+            self._open()
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self._is_current() and self._is_log():
+                break
+            self.close()
+        try:
+            size = os.fstat(self._file).st_size
+            yield size if size == self._checked_until else self._whole(size)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _open(self) -> None:
+        if self._file >= 0 and self._opened is not None and self._opened[0] == os.getpid():
+            return
+        # After a fork parent and child would share one lock, so the child opens its own file.
+        self.close()
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        status = os.fstat(self._file)
+        self._opened = (os.getpid(), status.st_dev, status.st_ino)
+        self._checked_until = -1
+
+    def _is_current(self) -> bool:
+        """Whether this file still stands under the name; it may have been moved away."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return self._opened == (os.getpid(), status.st_dev, status.st_ino)
+
+    def _is_log(self) -> bool:
+        """Whether the header is ours; the header of the original documents is made ours."""
+        if self._checked_until >= 0:
+            return True
+        size = os.fstat(self._file).st_size
+        if size == 0:
+            os.write(self._file, (",".join(EVENT_COLUMNS) + "\n").encode())
+            os.fsync(self._file)
+            _sync_folder(self.path)
+            return True
+        header = os.pread(self._file, _BLOCK, 0).split(b"\n")[0].removeprefix(b"\xef\xbb\xbf")
+        names = header.decode("utf-8", "replace").strip().split(",")
+        if names == list(EVENT_COLUMNS):
+            return True
+        if names == list(SEED_LOG_COLUMNS):
+            _widen(self.path)
+            return False
+        raise DataError(
+            f"{self.path} is no evaluation log: its header is {','.join(names)[:200]!r}.",
+            hint=f"Move it away, or name another file in log.csv_file. Expected: "
+            f"{','.join(EVENT_COLUMNS)}.",
+        )
+
+    def _whole(self, size: int) -> int:
+        """Repair the last line if a power cut or a kill tore it; return the size then."""
+        if os.pread(self._file, 1, size - 1) == b"\n":
+            return size
+        start = size
+        tail = b""
+        while start > 0 and b"\n" not in tail:
+            start = max(0, start - _BLOCK)
+            tail = os.pread(self._file, size - start, start)
+        line = tail[tail.rfind(b"\n") + 1 :]
+        if _is_complete(line):
+            os.write(self._file, b"\n")
+            return size + 1
+        # The caller of that append never got an answer. Kept all the same, for a person to look.
+        with open(self.path + TORN_SUFFIX, "ab") as torn:
+            torn.write(line + b"\n")
+            torn.flush()
+            os.fsync(torn.fileno())
+        os.ftruncate(self._file, size - len(line))
+        os.fsync(self._file)
+        return size - len(line)
+
+    # ------------------------------------------------------------------------------ reading
+
+    def size(self) -> int:
+        """Bytes in the file; 0 when there is none."""
+        try:
+            return os.stat(self.path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def rows_from(self, offset: int) -> Iterator[tuple[list[Row], int]]:
+        """Events after that byte, some at a time, each time with the byte behind them.
+
+        Lines that are no events are left out, and so is a last line that is not whole.
+        """
+        with _named(self.path), open(self.path, "rb") as file:
+            file.seek(offset)
+            while lines := file.readlines(READ_ROWS * 300):
+                if not lines[-1].endswith(b"\n"):
+                    lines.pop()
+                offset += sum(map(len, lines))
+                texts = [line.decode("utf-8", "replace") for line in lines]
+                yield [row for cells in csv.reader(texts) if (row := _event(cells))], offset
+
+    def find(
+        self, event_ids: Collection[str] = (), match_ids: Collection[str] = ()
+    ) -> dict[str, Row]:
+        """The events with those ids, or of those matches, folded."""
+        if not self.size():
+            return {}
+        wanted_events, wanted_matches = frozenset(event_ids), frozenset(match_ids)
+        if len(wanted_events) + len(wanted_matches) <= _FEW:
+            found = self._search([*wanted_events, *wanted_matches])
+        else:
+            found = (row for rows, _ in self.rows_from(0) for row in rows)
+        return fold(
+            row
+            for row in found
+            if row["event_id"] in wanted_events or row["match_id"] in wanted_matches
+        )
+
+    def _search(self, texts: Sequence[str]) -> Iterator[Row]:
+        """Lines that hold one of the texts anywhere, found without reading each line."""
+        import mmap
+
+        starts = set()
+        with (
+            _named(self.path),
+            open(self.path, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            for text in texts:
+                place = content.find(text.encode())
+                while place >= 0:
+                    starts.add(content.rfind(b"\n", 0, place) + 1)
+                    end = content.find(b"\n", place)
+                    place = content.find(text.encode(), end) if end >= 0 else -1
+            ends = {start: content.find(b"\n", start) for start in starts}
+            lines = [content[start:end] for start, end in sorted(ends.items()) if end >= 0]
+        for cells in csv.reader([line.decode("utf-8", "replace") for line in lines]):
+            row = _event(cells)
+            if row is not None:
+                yield row
+
+    def close(self) -> None:
+        """Let go of the file; the next append opens it again."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._opened = -1, None
+
+
+class Delivered:
+    """Up to which byte of the CSV the store has everything.
+
+    Two marks and the boot that they were made in, in a small file of fixed width. The first mark
+    counts what was sent; the second what the store has brought to its disk, and it alone counts
+    after a power cut. Marks may lag behind: what stands after them is sent again, and a store
+    takes an event once however often it comes.
+    """
+
+    _FORM = b"%020d %020d %-36.36s\n"
+    _SIZE = 79
+
+    def __init__(self, csv_path: str) -> None:
+        self._path = os.path.abspath(csv_path) + DELIVERED_SUFFIX
+        self._file = -1
+        self._process = 0
+        self._boot = b""
+
+    def position(self, size: int) -> int:
+        """The mark; 0 when there is none, or when the CSV is shorter than it."""
+        sent, settled = self._marks()
+        mark = max(sent, settled)
+        return mark if mark <= size else 0
+
+    def move(self, position: int, *, durable: bool) -> None:
+        """Everything before `position` was sent; `durable` says that the store has it on disk."""
+        settled = position if durable else self._marks()[1]
+        os.pwrite(self._file, self._FORM % (position, settled, self._boot), 0)
+
+    def _marks(self) -> tuple[int, int]:
+        self._open()
+        parts = os.pread(self._file, self._SIZE, 0).split()
+        if len(parts) != 3 or not (parts[0].isdigit() and parts[1].isdigit()):  # noqa: PLR2004
+            return 0, 0
+        return int(parts[0]) if parts[2] == self._boot else 0, int(parts[1])
+
+    def _open(self) -> None:
+        if self._file >= 0 and self._process == os.getpid():
+            return
+        with _named(self._path):
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._process = os.getpid()
+        self._boot = _boot_id()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def _boot_id() -> bytes:
+    """What differs after each start of the machine; without it nothing counts as sent before."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().strip()
+    except OSError:
+        return b"process-%d" % os.getpid()
+
+
+def _event(cells: Sequence[str]) -> Row | None:
+    return None if list(cells[:2]) == ["timestamp", "event_id"] else row_of(cells)
+
+
+def _is_complete(line: bytes) -> bool:
+    """Whether only the line break is missing: nothing but a whole line passes all of this."""
+    try:
+        cells = next(csv.reader([line.decode()], strict=True))
+        features = json.loads(cells[EVENT_COLUMNS.index("features")] or "null")
+    except (csv.Error, ValueError, IndexError, StopIteration):
+        return False
+    if row_of(cells) is None or not isinstance(features, dict | None):
+        return False
+    width = TIME_WIDTH if cells[_STATUS] == "evaluated" else 0
+    return len(cells[_EVALUATED_AT]) == width
+
+
+def _widen(path: str) -> None:
+    """Write a log with the original documents' header anew with ours, as a whole or not at all."""
+    draft = f"{path}.{os.getpid()}.tmp"
+    missing = [""] * (_WIDTH - len(SEED_LOG_COLUMNS))
+    try:
+        with (
+            open(path, encoding="utf-8-sig", newline="") as old,
+            open(draft, "w", encoding="utf-8", newline="") as new,
+        ):
+            rows = csv.reader(old)
+            next(rows)
+            writer = csv.writer(new, lineterminator="\n")
+            writer.writerow(EVENT_COLUMNS)
+            for cells in rows:
+                writer.writerow([*(" ".join(cell.split("\n")) for cell in cells), *missing])
+            new.flush()
+            os.fsync(new.fileno())
+        os.replace(draft, path)
+    finally:
+        if os.path.exists(draft):
+            os.unlink(draft)
+    _sync_folder(path)
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Turn the file system's refusals into errors that name the file."""
+    try:
+        yield
+    except PermissionError as error:
+        message = f"{path}: {error.strerror}."
+        raise StoreRefused(message, hint="Name another file in log.csv_file.") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror or error}.") from error

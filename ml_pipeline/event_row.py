@@ -1,0 +1,136 @@
+"""One evaluation event as a row: its columns, its id, and what it becomes with an outcome.
+
+A row is a dict with the keys `EVENT_COLUMNS`. Times are UTC text of one width, `features` and
+`metadata` JSON text, numbers floats, missing values None. This module and the others that a cold
+`predict` loads keep to the quick parts of the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from math import isfinite
+
+from ml_pipeline.errors import InputError
+
+UNCERTAIN = "UNCERTAIN"
+
+SEED_LOG_COLUMNS = (
+    "timestamp",
+    "event_id",
+    "event_type",
+    "model_id",
+    "match_id",
+    "prediction",
+    "actual_result",
+    "confidence",
+    "accuracy",
+    "metadata",
+    "status",
+)
+EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
+TIME_WIDTH = 32
+
+Row = dict[str, object]
+
+_json_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
+
+def new_event_id() -> str:
+    """A random UUID (version 4); the module `uuid` would take a tenth of a cold prediction."""
+    digits = bytearray(os.urandom(16))
+    digits[6] = digits[6] & 0x0F | 0x40
+    digits[8] = digits[8] & 0x3F | 0x80
+    text = digits.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@lru_cache(maxsize=16)
+def utc_text(moment: datetime) -> str:
+    """UTC text of one width, so that text order is time order. Raises InputError without a zone."""
+    if moment.tzinfo is None:
+        raise InputError(f"The time {moment.isoformat()} has no time zone.")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def json_cell(value: Mapping[str, object] | None, name: str) -> str | None:
+    """JSON text of an object. Raises InputError for NaN and for what JSON cannot hold."""
+    if value is None:
+        return None
+    numbers = tuple(value.values())
+    if set(map(type, numbers)) == {float} and isfinite(sum(numbers)):  # type: ignore[arg-type]
+        return _numbers_template(tuple(value)) % numbers
+    try:
+        return _json_text(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be written as JSON: {error}.") from error
+
+
+@lru_cache(maxsize=16)
+def _numbers_template(names: tuple[str, ...]) -> str:
+    """JSON with a gap for each number: most features are that, and an encoder takes longer."""
+    pairs = (f"{_json_text(str(name))}: ".replace("%", "%%") + "%r" for name in names)
+    return "{" + ", ".join(pairs) + "}"
+
+
+def plain_text(value: object, name: str) -> str | None:
+    """Text that fits into one line of a file, None when there is none.
+
+    Raises InputError for control characters: a line break would tear the log's lines.
+    """
+    if value is None:
+        return None
+    text = str(value)
+    if not text.isprintable() and any(ord(letter) < ord(" ") for letter in text):
+        raise InputError(f"{name} holds a control character: {text!r}.")
+    return text or None
+
+
+def prediction_row(  # noqa: PLR0913 - an event has that many parts
+    *,
+    event_id: str,
+    timestamp: datetime,
+    model_name: str,
+    model_id: str | None,
+    match_id: str | None,
+    prediction: str,
+    confidence: float | None,
+    features: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> Row:
+    """A prediction whose outcome is not known yet. Raises InputError for what no log can hold."""
+    if not prediction:
+        raise InputError("A prediction cannot be empty.")
+    sure = None if confidence is None else float(confidence)
+    if sure is not None and not 0 <= sure <= 1:
+        raise InputError(f"A confidence is a number from 0 to 1, not {sure}.")
+    return {
+        "timestamp": utc_text(timestamp),
+        "event_id": plain_text(event_id, "event_id"),
+        "event_type": "prediction",
+        "model_id": plain_text(model_id, "model_id"),
+        "match_id": plain_text(match_id, "match_id"),
+        "prediction": plain_text(prediction, "prediction"),
+        "actual_result": None,
+        "confidence": sure,
+        "accuracy": None,
+        "metadata": json_cell(metadata, "metadata"),
+        "status": "pending",
+        "model_name": plain_text(model_name, "model_name"),
+        "features": json_cell(features, "features"),
+        "evaluated_at": None,
+    }
+
+
+def with_outcome(row: Mapping[str, object], actual_result: str, evaluated_at: datetime) -> Row:
+    """The whole event again, now with its outcome; the accuracy follows from it."""
+    return {
+        **row,
+        "actual_result": plain_text(actual_result, "actual_result"),
+        "evaluated_at": utc_text(evaluated_at),
+        "accuracy": 1.0 if row["prediction"] == actual_result else 0.0,
+        "status": "evaluated",
+    }

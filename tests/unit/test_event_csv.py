@@ -1,0 +1,289 @@
+"""The CSV log: whole lines only, several writers, power cuts, old headers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ml_pipeline.errors import DataError, InputError, StoreUnavailable
+from ml_pipeline.event_csv import Delivered, EventCsv, fold
+from ml_pipeline.event_row import (
+    EVENT_COLUMNS,
+    SEED_LOG_COLUMNS,
+    Row,
+    json_cell,
+    prediction_row,
+    with_outcome,
+)
+from tests.support.factories import make_id
+from tests.support.shell import ROOT
+
+AT = datetime(2026, 3, 14, 2, 0, 0, 5, tzinfo=UTC)
+
+
+def make_row(number: int, **changes: object) -> Row:
+    row = prediction_row(
+        event_id=make_id(number),
+        timestamp=AT,
+        model_name="default",
+        model_id="m-1",
+        match_id=f"match_{number}",
+        prediction="H",
+        confidence=1 / 3,
+        features={"form": number / 7, "note": 'says "hi", twice'},
+        metadata={"league": "E0"},
+    )
+    return row | changes
+
+
+def read(path: Path) -> list[Row]:
+    return [row for rows, _ in EventCsv(str(path)).rows_from(0) for row in rows]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "logs" / "evaluation_log.csv"
+
+
+def test_what_is_written_is_read_back_to_the_last_digit(path: Path) -> None:
+    rows = [make_row(1), with_outcome(make_row(2), "A", AT), make_row(3, match_id=None)]
+    EventCsv(str(path)).append(rows)
+    assert read(path) == rows
+
+
+def test_the_header_is_the_seeds_and_then_ours_and_other_tools_read_the_file(path: Path) -> None:
+    EventCsv(str(path)).append([make_row(1)])
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        (row,) = reader
+    assert tuple(reader.fieldnames or ()) == EVENT_COLUMNS
+    assert EVENT_COLUMNS[: len(SEED_LOG_COLUMNS)] == SEED_LOG_COLUMNS
+    assert json.loads(row["features"]) == {"form": 1 / 7, "note": 'says "hi", twice'}
+
+
+def test_defect_21_an_outcome_is_a_line_more_and_nothing_that_stands_is_rewritten(
+    path: Path,
+) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(number) for number in range(50)])
+    before, inode = path.read_bytes(), path.stat().st_ino
+    log.append([with_outcome(make_row(7), "A", AT)])
+    assert path.read_bytes().startswith(before)
+    assert path.stat().st_ino == inode
+    assert path.read_bytes().count(b"\n") == before.count(b"\n") + 1
+
+
+def test_a_line_with_an_outcome_is_complete_by_itself(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(1)])
+    log.append([with_outcome(make_row(1), "A", AT)])
+    last = read(path)[-1]
+    for name in ("prediction", "confidence", "model_id", "match_id", "features", "timestamp"):
+        assert last[name] == make_row(1)[name]
+    assert (last["actual_result"], last["accuracy"], last["status"]) == ("A", 0.0, "evaluated")
+
+
+WRITE = """
+import sys
+from tests.unit.test_event_csv import make_row
+from ml_pipeline.event_csv import EventCsv
+log = EventCsv(sys.argv[1])
+first = int(sys.argv[2])
+for number in range(first, first + 200):
+    log.append([make_row(number)])
+"""
+
+
+def test_several_processes_append_whole_lines_under_one_header(path: Path) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITE, str(path), str(first)], cwd=ROOT)
+        for first in (0, 1000, 2000)
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 601
+    assert sum(line.startswith(b"timestamp,") for line in lines) == 1
+    numbers = [*range(200), *range(1000, 1200), *range(2000, 2200)]
+    assert {row["event_id"] for row in read(path)} == {make_id(number) for number in numbers}
+
+
+def test_a_child_that_was_forked_locks_for_itself(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(1)])
+    child = os.fork()
+    if child == 0:
+        log.append([make_row(2)])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    log.append([make_row(3)])
+    assert [row["event_id"] for row in read(path)] == [make_id(number) for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("kept", [1, 60, 200, -2])
+def test_a_torn_last_line_is_set_aside_and_the_log_goes_on(path: Path, kept: int) -> None:
+    log = EventCsv(str(path))
+    start, _ = log.append([make_row(1)])
+    _, end = log.append([with_outcome(make_row(2), "A", AT)])
+    whole = path.read_bytes()
+    torn = whole[: end + kept] if kept < 0 else whole[: whole.rindex(b"\n", 0, -1) + 1 + kept]
+    path.write_bytes(torn)
+
+    EventCsv(str(path)).append([make_row(3)])
+
+    assert [row["event_id"] for row in read(path)] == [make_id(1), make_id(3)]
+    aside = path.with_name(path.name + ".torn").read_bytes()
+    assert aside == torn[torn.rindex(b"\n") + 1 :] + b"\n"
+    assert start > 0
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_whole_last_line_that_only_lacks_its_line_break_is_kept(
+    path: Path, *, settled: bool
+) -> None:
+    row = with_outcome(make_row(2), "A", AT) if settled else make_row(2)
+    EventCsv(str(path)).append([make_row(1), row])
+    path.write_bytes(path.read_bytes()[:-1])
+    EventCsv(str(path)).append([make_row(3)])
+    assert [row["event_id"] for row in read(path)] == [make_id(number) for number in (1, 2, 3)]
+
+
+def test_a_log_of_the_original_documents_is_carried_on(path: Path) -> None:
+    path.parent.mkdir()
+    old = f'2025-01-01T00:00:00,{make_id(9)},prediction,lr_v1,match_001,H,,0.85,,"{{}}",pending'
+    path.write_text(",".join(SEED_LOG_COLUMNS) + "\r\n" + old + "\r\n", newline="")
+    EventCsv(str(path)).append([make_row(1)])
+    first, second = read(path)
+    assert (first["event_id"], first["model_id"], first["confidence"]) == (
+        make_id(9),
+        "lr_v1",
+        0.85,
+    )
+    assert second == make_row(1)
+    assert path.read_text().splitlines()[0] == ",".join(EVENT_COLUMNS)
+
+
+def test_a_file_that_is_no_log_is_not_touched(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("my,own,data\n1,2,3\n")
+    with pytest.raises(DataError, match="is no evaluation log"):
+        EventCsv(str(path)).append([make_row(1)])
+    assert path.read_text() == "my,own,data\n1,2,3\n"
+
+
+def test_a_log_that_was_moved_away_is_begun_anew(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(1)])
+    path.rename(path.with_name("old.csv"))
+    log.append([make_row(2)])
+    assert [row["event_id"] for row in read(path)] == [make_id(2)]
+    assert [row["event_id"] for row in read(path.with_name("old.csv"))] == [make_id(1)]
+
+
+FULL = """
+import resource, signal, sys
+from tests.unit.test_event_csv import make_row
+from ml_pipeline.errors import StoreUnavailable
+from ml_pipeline.event_csv import EventCsv
+log = EventCsv(sys.argv[1])
+log.append([make_row(1)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    log.append([make_row(number) for number in range(2, 20)])
+except StoreUnavailable as error:
+    print(error.message)
+"""
+
+
+def test_a_full_disk_leaves_nothing_half_written(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(path) in done.stdout
+    assert [row["event_id"] for row in read(path)] == [make_id(1)]
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_events_are_found_by_event_and_by_match_in_a_few_and_in_many(path: Path) -> None:
+    log = EventCsv(str(path))
+    assert log.find([make_id(1)]) == {}
+    log.append([make_row(number) for number in range(100)])
+    log.append([make_row(500, match_id="match_7"), with_outcome(make_row(8), "H", AT)])
+    few = log.find([make_id(3), make_id(777)], ["match_7"])
+    assert set(few) == {make_id(3), make_id(7), make_id(500)}
+    many = log.find([make_id(number) for number in range(50)])
+    assert len(many) == 50
+    assert many[make_id(8)]["actual_result"] == "H"
+
+
+def test_folding_keeps_the_first_outcome_and_fills_what_was_not_said() -> None:
+    bare: Row = dict.fromkeys(EVENT_COLUMNS)
+    bare |= {"event_id": make_id(1), "actual_result": "A", "accuracy": 0.0, "status": "evaluated"}
+    again = with_outcome(make_row(1), "D", AT)
+    event = fold([make_row(1), bare, again])[make_id(1)]
+    assert (event["actual_result"], event["prediction"]) == ("A", "H")
+    assert event["features"] == make_row(1)["features"]
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b"])
+def test_an_id_with_a_control_character_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match="match_id holds a control character"):
+        prediction_row(
+            event_id=make_id(1), timestamp=AT, model_name="default", model_id="m", match_id=value,
+            prediction="H", confidence=0.5,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])
+def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
+    with pytest.raises(InputError, match="from 0 to 1"):
+        prediction_row(
+            event_id=make_id(1), timestamp=AT, model_name="default", model_id="m", match_id="x",
+            prediction="H", confidence=confidence,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": 0.1, "b": -1e-300}, {"a": 1, "b": "x"}, {"%d": 0.5}, {}, {"a": {"b": [1.5]}}]
+)
+def test_objects_are_written_as_json_that_reads_back(value: dict[str, object]) -> None:
+    assert json.loads(json_cell(value, "features") or "") == value
+
+
+def test_json_has_no_nan() -> None:
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="features cannot be written as JSON"):
+            json_cell({"form": number}, "features")
+
+
+def test_after_a_power_cut_only_what_the_store_had_on_disk_counts_as_sent(path: Path) -> None:
+    path.parent.mkdir()
+    mark = Delivered(str(path))
+    assert mark.position(1000) == 0
+    mark.move(300, durable=True)
+    mark.move(700, durable=False)
+    assert mark.position(1000) == 700
+    assert mark.position(500) == 0
+    file = path.with_name(path.name + ".delivered")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    file.write_text(file.read_text().replace(boot, "another-boot".ljust(36)))
+    assert Delivered(str(path)).position(1000) == 300
+    file.write_text("rubbish")
+    assert Delivered(str(path)).position(1000) == 0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file")
+    with pytest.raises(StoreUnavailable, match="logs"):
+        EventCsv(str(tmp_path / "logs" / "evaluation_log.csv")).append([make_row(1)])
