@@ -34,6 +34,10 @@ SEED_PROMOTION_THRESHOLD = 0.03
 MIN_EVALUATED_PREDICTIONS = 100
 EVALUATION_WINDOW_DAYS = 7
 DECAY_THRESHOLD = 0.05
+THRESHOLD = 0.6
+WINDOW = 5
+CHECK_INTERVAL_MIN = 60
+MIN_STATS_REQUIRED = 3
 ENSEMBLE_WEIGHTS = (0.5, 0.5)
 ENSEMBLE_CONFLICT_MARGIN = defaults.ENSEMBLE_CONFLICT_MARGIN
 DEFAULT_FEATURES = (
@@ -301,6 +305,52 @@ class PredictionSettings(Section):
     conflict_margin: Fraction = ENSEMBLE_CONFLICT_MARGIN
 
 
+Metric = Literal[
+    "accuracy", "log_loss", "confident_errors", "calibration", "abstention", "accept_rate"
+]
+DEFAULT_ALARMS: tuple[Metric, ...] = ("accuracy", "log_loss", "confident_errors", "accept_rate")
+
+
+class DecaySettings(Section):
+    """When a model has decayed, and what is done then."""
+
+    baseline_days: Whole = 28
+    recent_days: Annotated[list[Whole], Field(min_length=1)] = Field(default_factory=lambda: [3, 7])
+    min_rows: Whole = 50
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.999
+    threshold: Annotated[float, Field(gt=0, lt=1)] = DECAY_THRESHOLD
+    loss_threshold: Positive = 0.1
+    warning: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    critical: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    severe: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    alarm_on: list[Metric] = Field(default_factory=lambda: list(DEFAULT_ALARMS))
+    accept_rate_threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD
+    accept_rate_window: Whole = WINDOW
+    accept_rate_min_cycles: Whole = MIN_STATS_REQUIRED
+    accept_rate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    drift_threshold: Positive = 0.25
+    interval_minutes: Positive = float(CHECK_INTERVAL_MIN)
+    action: Literal["request", "command", "alert"] = "request"
+    priority: Literal["high", "normal", "low"] = "normal"
+    command: list[str] = Field(default_factory=list)
+    command_timeout_s: Positive = 600.0
+    cool_down_hours: Annotated[float, Field(ge=0)] = 72.0
+    max_fruitless: Whole = 3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DecaySettings:
+        if not self.warning < self.critical < self.severe:
+            message = "warning, critical and severe must grow in this order"
+            raise ValueError(message)
+        if self.accept_rate_min_cycles > self.accept_rate_window:
+            message = "accept_rate_min_cycles is more than accept_rate_window"
+            raise ValueError(message)
+        if self.action == "command" and not self.command:
+            message = 'action: command needs a command, such as ["ollama", "pull", "MODEL"]'
+            raise ValueError(message)
+        return self
+
+
 class Settings(Section):
     """Everything that can be set, checked."""
 
@@ -314,6 +364,7 @@ class Settings(Section):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     promotion: PromotionSettings = Field(default_factory=PromotionSettings)
     prediction: PredictionSettings = Field(default_factory=PredictionSettings)
+    decay: DecaySettings = Field(default_factory=DecaySettings)
 
     def digest(self) -> str:
         """`sha256:` + hex over every setting."""

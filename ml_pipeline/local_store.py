@@ -34,6 +34,7 @@ from ml_pipeline.local_tables import (
     update,
 )
 from ml_pipeline.local_truth import LocalTruth
+from ml_pipeline.local_watch import LocalWatch
 
 PATIENCE: Final = timedelta(seconds=10)
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}
@@ -120,7 +121,7 @@ def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> Non
         raise PromotionRefused(message)
 
 
-class LocalStore(LocalLog, LocalShelf, LocalTruth):
+class LocalStore(LocalLog, LocalShelf, LocalTruth, LocalWatch):
     """Everything of `Store` in one folder. Build it with `open`."""
 
     def __init__(self, directory: Path, *, patience: timedelta = PATIENCE) -> None:

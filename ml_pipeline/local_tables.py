@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from ml_pipeline.alerts import ActionState, AlertStatus, Cause, DecayAlert, Severity
 from ml_pipeline.domain import (
     ArtifactRef,
     ModelState,
@@ -28,7 +29,9 @@ from ml_pipeline.domain import (
 from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused
 from ml_pipeline.local_database import Connection
 
-Record = TypeVar("Record", RetrainingRun, RetrainingRequest, ModelVersion, PromotionEvent)
+Record = TypeVar(
+    "Record", RetrainingRun, RetrainingRequest, ModelVersion, PromotionEvent, DecayAlert
+)
 Row = Mapping[str, Any]
 
 _TABLES: Mapping[type, str] = {
@@ -36,42 +39,56 @@ _TABLES: Mapping[type, str] = {
     RetrainingRequest: "model_retraining_requests",
     ModelVersion: "model_metadata",
     PromotionEvent: "model_promotion_events",
+    DecayAlert: "prediction_decay_events",
 }
 _KEYS: Mapping[type, tuple[str, ...]] = {
     RetrainingRun: ("id",),
     RetrainingRequest: ("id",),
     ModelVersion: ("model_name", "model_id"),
     PromotionEvent: ("event_id",),
+    DecayAlert: ("id",),
 }
 
 # Where the seeds' column is called otherwise than the record's field.
 _COLUMNS: Mapping[type, Mapping[str, str]] = {
     RetrainingRun: {"run_id": "id", "fine_tune": "fine_tune_flag"},
     RetrainingRequest: {"request_id": "id", "run_id": "retraining_run_id"},
+    DecayAlert: {"alert_id": "id"},
 }
 _TIMES = (
+    "acted_at",
     "claimed_at",
     "completed_at",
     "created_at",
+    "detected_at",
     "heartbeat_at",
     "lease_until",
     "processed_at",
+    "resolved_at",
     "started_at",
+    "updated_at",
+    "window_end",
+    "window_start",
 )
 _MAPPINGS = ("details", "library_versions", "lineage", "metrics", "verdict")
 _READERS: Mapping[str, Callable[[Any], object]] = {
     **dict.fromkeys(_TIMES, parse_utc),
     **dict.fromkeys(_MAPPINGS, json.loads),
+    "action_state": ActionState,
+    "cause": Cause,
     "fine_tune": bool,
     "kind": PromotionKind,
+    "needs_person": bool,
     "outcome": Outcome,
     "priority": Priority,
+    "severity": Severity,
     "source": Source,
     "state": ModelState,
 }
 _STATUSES: Mapping[type, type[StrEnum]] = {
     RetrainingRun: RunStatus,
     RetrainingRequest: RequestStatus,
+    DecayAlert: AlertStatus,
 }
 
 

@@ -39,7 +39,7 @@ def schema_there(facts: ProjectFacts) -> Finding:
 def schema_version(facts: ProjectFacts) -> Finding:
     """Whether every file was applied, and none that this package does not know."""
     wanted, name = schema.newest(), "schema_version"
-    known, applied = set(range(1, wanted + 1)), _applied(facts)
+    known, applied = _files(), _applied(facts)
     if known - applied:
         missing = some(f"{number:04d}" for number in known - applied)
         what = f"The schema is outdated: this package needs version {wanted}, {missing} are missing"
@@ -57,7 +57,12 @@ def _applied(facts: ProjectFacts) -> set[int]:
     """Every applied file, or what the highest number lets suppose."""
     if facts.catalogue is not None:
         return set(facts.catalogue["versions"])
-    return set(range(1, (facts.version or 0) + 1))
+    return {number for number in _files() if number <= (facts.version or 0)}
+
+
+def _files() -> set[int]:
+    """The files' numbers, which may leave some out."""
+    return {script.number for script in schema.scripts()}
 
 
 def tables(catalogue: Catalogue) -> Finding:

@@ -16,6 +16,8 @@ Promises, each a test in `tests/contract`:
   first. Releasing resets the lease and leaves the attempts.
 - At most one model per model name is champion. Promotion is compare-and-swap on the champion
   the caller saw (`PromotionRefused` otherwise), and leaves an event row.
+- At most one alert of decay is open for a model name and cause. Alerts move on by compare-and-swap
+  on the time of the last change (`StoreRefused` otherwise). A lease has one holder at a time.
 - Artifacts are immutable: `put` of other bytes under a known path is refused, `fetch` verifies
   size and digest before anyone sees the file, paths cannot leave their bucket.
 
@@ -33,6 +35,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from ml_pipeline.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
 from ml_pipeline.domain import (
     ArtifactRef,
     LookbackWindow,
@@ -266,8 +269,70 @@ class GroundTruth(Protocol):
         ...
 
 
+class WatchLedger(Protocol):
+    """Rows of `prediction_accuracy_daily`, `prediction_decay_events` and what stands beside."""
+
+    def sum_days(
+        self, window: LookbackWindow, *, model_name: str, confidence_threshold: float
+    ) -> list[DailyAccuracy]:
+        """Labelled events of the window, summed where they live, by UTC day and model.
+
+        The day is that of the time at which the outcome became known. Events without a model have
+        the model_id 'unknown'.
+        """
+        ...
+
+    def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
+        """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""
+        ...
+
+    def list_days(self, *, model_name: str, since: date) -> list[DailyAccuracy]:
+        """The rows from that day on, by day and model."""
+        ...
+
+    def open_alert(self, alert: DecayAlert) -> DecayAlert:
+        """Add an open alert, unless one of its cause is open; return the one that is."""
+        ...
+
+    def change_alert(self, alert: DecayAlert, *, seen: datetime) -> None:
+        """Write an alert anew if it was last changed at `seen`. The very same write is fine.
+
+        Raises StoreRefused when somebody else changed it meanwhile, NotFound.
+        """
+        ...
+
+    def list_alerts(
+        self, *, model_name: str, open_only: bool = False, limit: int = 100
+    ) -> list[DecayAlert]:
+        """Alerts, newest first."""
+        ...
+
+    def record_event(self, event: SystemEvent) -> str:
+        """Keep what happened; return the table: `system_events`, else `learning_events`."""
+        ...
+
+    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
+        """The latest learning cycles with a rate, newest first."""
+        ...
+
+    def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:
+        """Take or renew a lease; False when another holder's has not run out."""
+        ...
+
+    def drop_lease(self, name: str, *, holder: str) -> None:
+        """Give the lease back, if it is the holder's."""
+        ...
+
+
 class Store(
-    EvaluationLog, RunLedger, RequestQueue, ArtifactShelf, ModelShelf, GroundTruth, Protocol
+    EvaluationLog,
+    RunLedger,
+    RequestQueue,
+    ArtifactShelf,
+    ModelShelf,
+    GroundTruth,
+    WatchLedger,
+    Protocol,
 ):
     """All of it."""
 

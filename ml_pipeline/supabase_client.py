@@ -27,13 +27,14 @@ from ml_pipeline.supabase_shelf import SupabaseShelf
 from ml_pipeline.supabase_tables import from_array, from_json, to_json
 from ml_pipeline.supabase_transport import Patience, Project
 from ml_pipeline.supabase_truth import SupabaseTruth
+from ml_pipeline.supabase_watch import SupabaseWatch
 
 __all__ = ["Patience", "SupabaseStore"]
 
 _PATIENCE: Final = Patience()
 
 
-class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth):
+class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
 
     def __init__(self, project: Project) -> None:

@@ -10,6 +10,7 @@ from ml_pipeline.errors import StoreCorrupt
 from ml_pipeline.local_tables import Record, from_row, to_row
 
 _OBJECTS: Final = ("details", "library_versions", "lineage", "metrics", "verdict")
+_FLOATS: Final = ("confidence_threshold", "baseline", "recent", "threshold")
 
 
 def to_json(record: Record) -> dict[str, object]:
@@ -28,8 +29,9 @@ def from_json(kind: type[Record], row: object) -> Record:
         **{name: json.dumps(row[name]) for name in _OBJECTS if name in row},
     }
     # JSON writes a whole number without its point.
-    if isinstance(plain.get("confidence_threshold"), int):
-        plain["confidence_threshold"] = float(plain["confidence_threshold"])
+    for name in _FLOATS:
+        if isinstance(plain.get(name), int):
+            plain[name] = float(plain[name])
     return from_row(kind, plain)
 
 

@@ -16,6 +16,7 @@ from tests.contract.kit_models import ModelShelfContract
 from tests.contract.kit_requests import RequestQueueContract
 from tests.contract.kit_runs import RunLedgerContract
 from tests.contract.kit_truth import GroundTruthContract
+from tests.contract.kit_watch import WatchLedgerContract
 
 __all__ = ["OpenStore", "StoreContract"]
 
@@ -27,6 +28,7 @@ class StoreContract(
     ArtifactShelfContract,
     ModelShelfContract,
     GroundTruthContract,
+    WatchLedgerContract,
 ):
     """Every promise."""
 

@@ -21,6 +21,7 @@ from ml_pipeline import local_log
 from ml_pipeline.domain import ArtifactRef, LookbackWindow
 from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused, StoreUnavailable
 from ml_pipeline.local_store import LocalStore
+from ml_pipeline.schema import newest
 from tests.contract.kit import OpenStore, StoreContract
 from tests.contract.kit_base import EVER
 from tests.contract.kit_log import read_all
@@ -128,7 +129,7 @@ def test_the_schema_is_applied_once(folder: Path) -> None:
         before = db.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
         version = db.execute("PRAGMA user_version").fetchone()
         mode = db.execute("PRAGMA journal_mode").fetchone()
-    assert (version, mode) == ((1,), ("wal",))
+    assert (version, mode) == ((newest("local"),), ("wal",))
     store = LocalStore.open(folder)
     with raw(folder) as db:
         after = db.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()

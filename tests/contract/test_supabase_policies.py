@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ml_pipeline.supabase_tables import to_json
 from tests.contract.callers import (
     REQUESTS,
     USER,
@@ -25,7 +26,7 @@ from tests.contract.callers import (
     open_callers,
     rows,
 )
-from tests.support.factories import DIGEST, MODEL_NAME, NOW, make_id
+from tests.support.factories import DIGEST, MODEL_NAME, NOW, make_alert, make_id
 from tests.support.supabase.bench import Bench
 
 CALLERS = ("anon", "user", "other", "service")
@@ -44,6 +45,7 @@ WHO_MAY = {
     "learning_events": SERVICE_ONLY,
     "learning_stats": SERVICE_ONLY,
     "ml_data": SERVICE_ONLY,
+    "ml_pipeline_leases": SERVICE_ONLY,
     "ml_pipeline_limits": SERVICE_ONLY,
     "ml_pipeline_schema_version": SERVICE_ONLY,
     "model_metadata": SERVICE_ONLY,
@@ -67,13 +69,19 @@ SIGNED_IN = frozenset({"user", "other", "service"})
 WHO_CALLS = {
     "append_evaluation_events": SERVICE,
     "cancel_retraining_request": SIGNED_IN,
+    "change_decay_alert": SERVICE,
     "claim_retraining_request": SERVICE,
     "complete_retraining_request": SERVICE,
     "count_labelled_by_day": SERVICE,
+    "drop_lease": SERVICE,
     "fail_retraining_request": SERVICE,
     "fail_stale_retraining_runs": SERVICE,
     "finish_retraining_run": SERVICE,
     "heartbeat_retraining_run": SERVICE,
+    "keep_daily_accuracy": SERVICE,
+    "list_daily_accuracy": SERVICE,
+    "list_decay_alerts": SERVICE,
+    "list_learning_cycles": SERVICE,
     "list_models": SERVICE,
     "list_promotion_events": SERVICE,
     "list_retraining_requests": SERVICE,
@@ -94,16 +102,20 @@ WHO_CALLS = {
     "ml_pipeline_series": SERVICE,
     "ml_pipeline_some": SERVICE,
     "ml_pipeline_unique": SERVICE,
+    "open_decay_alert": SERVICE,
     "promote_model": SERVICE,
     "read_error_samples": SERVICE,
     "read_evaluation_events": SERVICE,
     "record_evaluation_outcomes": SERVICE,
+    "record_system_event": SERVICE,
     "register_model": SERVICE,
     "release_retraining_request": SERVICE,
     "release_stale_retraining_requests": SERVICE,
     "set_model_state": SERVICE,
     "start_retraining_run": SERVICE,
     "submit_retraining_request": SIGNED_IN,
+    "sum_evaluations_by_day": SERVICE,
+    "take_lease": SERVICE,
 }
 # Triggers are called by the database alone.
 TRIGGERS = {
@@ -176,6 +188,11 @@ SAMPLES = {
     "learning_events": plain("message", "theirs", "mine"),
     "learning_stats": plain("accept_rate", 0.5, 0.0),
     "ml_data": plain("label", "H", "A"),
+    "ml_pipeline_leases": Sample(
+        {"name": "sample", "holder": "a", "taken_at": "2026-03-01", "until": "2026-03-02"},
+        {"name": "mine", "holder": "b", "taken_at": "2026-03-01", "until": "2026-03-02"},
+        {"holder": "mine"},
+    ),
     "ml_pipeline_limits": Sample(
         {"name": "sample", "value": 1}, {"name": "mine", "value": 9}, {"value": 1000}
     ),
@@ -197,7 +214,11 @@ SAMPLES = {
         {"day": "2026-03-02", "model_name": MODEL_NAME},
         {"log_loss": 9.0},
     ),
-    "prediction_decay_events": plain("baseline", 0.8, 0.1, model_name=MODEL_NAME, recent=0.7),
+    "prediction_decay_events": Sample(
+        {"id": make_id(1), "model_name": MODEL_NAME, "baseline": 0.8, "recent": 0.7},
+        {"model_name": MODEL_NAME, "cause": "input_drift", "baseline": 0.1, "recent": 0.7},
+        {"baseline": 0.1},
+    ),
     "system_events": plain("message", "theirs", "mine"),
 }
 
@@ -416,6 +437,37 @@ WRITES: dict[str, Row] = {
     "promote_model": {
         "p_event": promotion_row(32, "m-2", from_model_id="m-1", created_at=NOW.isoformat())
     },
+    "keep_daily_accuracy": {
+        "p_days": [
+            {
+                "model_name": MODEL_NAME,
+                "day": "2026-03-01",
+                "model_id": "m-1",
+                "evaluated": 2,
+                "correct": 1,
+                "uncertain": 0,
+                "details": {},
+            }
+        ],
+        "p_now": LATER,
+    },
+    "open_decay_alert": {"p_alert": to_json(make_alert(41))},
+    "change_decay_alert": {
+        "p_alert": to_json(make_alert(40, message="mine", updated_at=NOW + timedelta(hours=1))),
+        "p_seen": NOW.isoformat(),
+    },
+    "record_system_event": {
+        "p_event": {
+            "event_id": make_id(42),
+            "event_type": "decay",
+            "at": LATER,
+            "model_name": MODEL_NAME,
+            "message": "mine",
+            "metadata": {},
+        },
+    },
+    "take_lease": {"p_name": "mine", "p_holder": "me", "p_now": LATER, "p_until": LATER},
+    "drop_lease": {"p_name": "sample", "p_holder": "a"},
     "set_model_state": {"p_model_name": MODEL_NAME, "p_model_id": "m-2", "p_state": "retired"},
 }
 
@@ -432,6 +484,9 @@ def test_a_call_that_works_for_the_service_changes_nothing_for_others(
     insert(bench, REQUESTS, {"id": make_id(11), **mine, **lease, "attempts": 1})
     insert(bench, REQUESTS, {"id": make_id(12), **mine})
     insert(bench, "evaluation_log", {**NEW_EVENT, "event_id": make_id(21)})
+    insert(bench, "ml_pipeline_leases", SAMPLES["ml_pipeline_leases"].row)
+    if function == "change_decay_alert":
+        insert(bench, "prediction_decay_events", to_json(make_alert(40)))
     before = everything(bench)
     for who in ("anon", "user", "other"):
         assert code_of(callers[who].call(function, **WRITES[function])) == REFUSED

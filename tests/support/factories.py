@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ml_pipeline.alerts import AlertStatus, Cause, DailyAccuracy, DecayAlert, Severity
 from ml_pipeline.domain import (
     EVENT_COLUMNS,
     ArtifactRef,
@@ -129,6 +130,53 @@ def make_promotion(
     }
     values.update(changes)
     return PromotionEvent(**values)
+
+
+def make_alert(number: int = 1, **changes: object) -> DecayAlert:
+    """An alert of `NOW`, nothing done about it."""
+    values: dict[str, Any] = {
+        "alert_id": make_id(number),
+        "model_name": MODEL_NAME,
+        "cause": Cause.PERFORMANCE,
+        "metric": "accuracy",
+        "severity": Severity.WARNING,
+        "status": AlertStatus.PENDING,
+        "detected_at": NOW,
+        "updated_at": NOW,
+        "baseline": 0.1 + 0.2,
+        "recent": 0.0,
+        "threshold": 0.05,
+        "baseline_rows": 1400,
+        "recent_rows": 150,
+        "window_start": NOW - timedelta(days=3),
+        "window_end": NOW,
+        "message": "accuracy fell",
+        "model_id": "m-1",
+        "details": {"signals": [{"metric": "accuracy"}]},
+    }
+    values.update(changes)
+    return DecayAlert(**values)
+
+
+def make_day(number: int = 1, **changes: object) -> DailyAccuracy:
+    """A day of a hundred outcomes, `number` days before NOW."""
+    values: dict[str, Any] = {
+        "model_name": MODEL_NAME,
+        "day": (NOW - timedelta(days=number)).date(),
+        "model_id": "m-1",
+        "evaluated": 100,
+        "correct": 70,
+        "uncertain": 5,
+        "scored": 95,
+        "scored_correct": 70,
+        "confident": 40,
+        "confident_errors": 4,
+        "confidence_sum": 66.5,
+        "loss_sum": 50.25,
+        "loss_square_sum": 60.125,
+    }
+    values.update(changes)
+    return DailyAccuracy(**values)
 
 
 def make_event(number: int = 1, **changes: object) -> dict[str, Any]:

@@ -14,7 +14,7 @@ declare
         'ml_pipeline_schema_version', 'ml_pipeline_limits', 'evaluation_log',
         'model_retraining_runs', 'model_retraining_requests', 'model_metadata',
         'model_promotion_events', 'prediction_accuracy_daily', 'prediction_decay_events',
-        'system_events', 'learning_events', 'learning_stats', 'ml_data'
+        'system_events', 'learning_events', 'learning_stats', 'ml_data', 'ml_pipeline_leases'
     ];
     callers constant text[] := array['anon', 'authenticated', 'service_role'];
     facts jsonb := jsonb_build_object('now', clock_timestamp());

@@ -1,0 +1,171 @@
+"""What a watchdog keeps: accuracy per day, alerts of decay, learning cycles, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from ml_pipeline.domain import require_utc
+
+
+class AlertStatus(StrEnum):
+    """Where an alert of decay stands. The first three are open."""
+
+    PENDING = "pending"
+    ACKNOWLEDGED = "acknowledged"
+    TRIGGERED = "auto_retrain_triggered"
+    OVERRIDDEN = "overridden"
+    RESOLVED = "resolved"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the alert still says that something is wrong."""
+        return self not in {AlertStatus.OVERRIDDEN, AlertStatus.RESOLVED}
+
+
+class Severity(StrEnum):
+    """How much was lost, relative to before; in the order of urgency."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+    SEVERE = "severe"
+
+    @property
+    def rank(self) -> int:
+        """0 is the least urgent."""
+        return list(Severity).index(self)
+
+
+class Cause(StrEnum):
+    """What an alert is about. At most one alert of a cause is open for a model name."""
+
+    PERFORMANCE = "performance"
+    INPUT_DRIFT = "input_drift"
+
+
+class ActionState(StrEnum):
+    """What came of an action."""
+
+    TRIGGERED = "triggered"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DailyAccuracy:
+    """What became known of one model's predictions on one UTC day; sums, so that days add up.
+
+    `evaluated` counts outcomes, `uncertain` the UNCERTAIN answers among them, `correct` the right
+    ones among the rest. `confident` counts answers with confidence over the threshold, and
+    `confident_errors` the wrong ones among those. Sums go over the `scored` answers, those with a
+    confidence: `confidence_sum`, `loss_sum` and `loss_square_sum` (nats, of the confidence as the
+    chance of being right).
+    """
+
+    model_name: str
+    day: date
+    model_id: str
+    evaluated: int
+    correct: int
+    uncertain: int = 0
+    scored: int = 0
+    scored_correct: int = 0
+    confident: int = 0
+    confident_errors: int = 0
+    confidence_sum: float = 0.0
+    loss_sum: float = 0.0
+    loss_square_sum: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """Outcomes of predictions that were no UNCERTAIN."""
+        return self.evaluated - self.uncertain
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers."""
+        return self.correct / self.answered if self.answered else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecayAlert:
+    """A row of `prediction_decay_events`: since when, by how much, on how many rows, what then.
+
+    `metric` is the one that lost the most; `baseline` and `recent` are its values on
+    `baseline_rows` and `recent_rows`, the recent ones known in `[window_start, window_end)`.
+    `model_id` names the approved base whose line was serving. `attempts` counts the actions taken,
+    `fruitless` those in a row that did not bring a new champion.
+    """
+
+    alert_id: str
+    model_name: str
+    cause: Cause
+    metric: str
+    severity: Severity
+    status: AlertStatus
+    detected_at: datetime
+    updated_at: datetime
+    baseline: float
+    recent: float
+    threshold: float
+    baseline_rows: int
+    recent_rows: int
+    window_start: datetime
+    window_end: datetime
+    message: str
+    model_id: str | None = None
+    action: str | None = None
+    action_state: ActionState | None = None
+    acted_at: datetime | None = None
+    attempts: int = 0
+    fruitless: int = 0
+    needs_person: bool = False
+    request_id: str | None = None
+    run_id: str | None = None
+    resolved_at: datetime | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "detected_at", "updated_at", "window_start", "window_end", "acted_at", "resolved_at",
+        ):  # fmt: skip
+            moment = getattr(self, name)
+            if moment is not None:
+                object.__setattr__(self, name, require_utc(moment, name))
+        if self.status.is_open == (self.resolved_at is not None):
+            message = f"alert {self.alert_id} is {self.status}, resolved at {self.resolved_at}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearningCycle:
+    """A row of `learning_stats`. `accept_rate` is in 0..1; `total` is None when none was kept."""
+
+    at: datetime
+    accept_rate: float
+    total: int | None = None
+    model_id: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", require_utc(self.at, "at"))
+        if not 0 <= self.accept_rate <= 1:
+            message = f"accept_rate is {self.accept_rate}, not in 0..1"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemEvent:
+    """A row of `system_events`: what the watchdog did, as it was."""
+
+    event_id: str
+    model_name: str
+    event_type: str
+    at: datetime
+    message: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", require_utc(self.at, "at"))

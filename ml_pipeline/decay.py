@@ -1,0 +1,287 @@
+"""When has a model decayed, and when has it recovered? The rules, pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from statistics import NormalDist
+from typing import Any
+
+from ml_pipeline.alerts import Cause, DailyAccuracy, DecayAlert, LearningCycle, Severity
+from ml_pipeline.config import DecaySettings
+from ml_pipeline.evaluation import wilson_interval
+from ml_pipeline.measures import (
+    Measure,
+    Window,
+    baseline_window,
+    compare,
+    measure,
+    recent_window,
+    settled_before,
+)
+
+RECOVERY_LEVEL = 0.95
+ORDER = ("accuracy", "log_loss", "confident_errors", "calibration", "abstention")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    """One metric of recent days against the baseline. `worse` is positive for the worse.
+
+    `bound` is the least worsening at the confidence level, `relative` what part was lost.
+    """
+
+    metric: str
+    window_days: int
+    baseline: float
+    recent: float
+    baseline_rows: int
+    recent_rows: int
+    worse: float
+    relative: float
+    bound: float
+    threshold: float
+    since: date
+    alarming: bool
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The signal as plain JSON values."""
+        return asdict(self) | {"since": self.since.isoformat()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the signals say together; `decayed` is the one that lost the most, if one alarms."""
+
+    signals: tuple[Signal, ...]
+    decayed: Signal | None
+    severity: Severity | None
+    sentence: str
+
+
+# ------------------------------------------------------------------------------------- rules
+
+
+def judge(
+    days: Sequence[DailyAccuracy],
+    cycles: Sequence[LearningCycle],
+    settings: DecaySettings,
+    *,
+    now: datetime,
+    closed: Sequence[DecayAlert] = (),
+) -> Verdict:
+    """Compare recent days with the baseline; `days` are the champion's line's, in any order.
+
+    `closed` are the earlier alerts of the same cause.
+    """
+    today, settled = now.date(), settled_before(closed)
+    baseline = baseline_window(days, settings, today, closed)
+    fresh = [day for day in days if settled is None or day.day > settled]
+    signals = [
+        signal
+        for metric in ORDER
+        for length in settings.recent_days
+        if (signal := _signal(metric, recent_window(fresh, today, length), baseline, length,
+                              settings)) is not None
+    ]  # fmt: skip
+    rate = accept_rate(cycles, settings, after=settled)
+    return _verdict(signals if rate is None else [*signals, rate], settings)
+
+
+def _verdict(signals: Sequence[Signal], settings: DecaySettings) -> Verdict:
+    alarming = [signal for signal in signals if signal.alarming]
+    if not alarming:
+        said = "No decay." if signals else "Too few outcomes to say anything."
+        return Verdict(signals=tuple(signals), decayed=None, severity=None, sentence=said)
+    worst = max(alarming, key=lambda signal: (signal.metric == "accuracy", signal.relative))
+    return Verdict(
+        signals=tuple(signals),
+        decayed=worst,
+        severity=severity(max(signal.relative for signal in alarming), settings),
+        sentence=worst.sentence,
+    )
+
+
+def severity(relative: float, settings: DecaySettings) -> Severity:
+    """How urgent the loss of that part is."""
+    if relative >= settings.severe:
+        return Severity.SEVERE
+    return Severity.CRITICAL if relative >= settings.critical else Severity.WARNING
+
+
+def _signal(
+    metric: str, recent: Window, baseline: Window, length: int, settings: DecaySettings
+) -> Signal | None:
+    before, after = measure(metric, baseline), measure(metric, recent)
+    if before is None or after is None or recent.first is None:
+        return None
+    if after.rows < settings.min_rows or before.rows < settings.min_rows:
+        return None
+    worse, bound, relative = compare(metric, before, after, settings)
+    threshold = settings.loss_threshold if metric == "log_loss" else settings.threshold
+    is_large = worse >= threshold or (metric == "accuracy" and relative >= settings.warning)
+    return Signal(
+        metric=metric,
+        window_days=length,
+        baseline=before.value,
+        recent=after.value,
+        baseline_rows=before.rows,
+        recent_rows=after.rows,
+        worse=worse,
+        relative=relative,
+        bound=bound,
+        threshold=threshold,
+        since=recent.first,
+        alarming=metric in settings.alarm_on and is_large and bound > 0,
+        sentence=f"{_change(metric, before, after)} in the last {length} days, at least "
+        f"{bound:.3f} worse with {settings.confidence_level:.1%} certainty.",
+    )
+
+
+def _change(metric: str, before: Measure, after: Measure) -> str:
+    worse = (after.value < before.value) == (metric == "accuracy")
+    change = abs(after.value - before.value)
+    return (
+        f"The {metric.replace('_', ' ')} is {after.value:.3f} on {after.rows:,} rows, "
+        f"{change:.3f} {'worse' if worse else 'better'} than {before.value:.3f} on "
+        f"{before.rows:,} rows before,"
+    )
+
+
+def accept_rate(
+    cycles: Sequence[LearningCycle], settings: DecaySettings, *, after: date | None
+) -> Signal | None:
+    """The rate of accepted answers in the latest learning cycles against its threshold.
+
+    With totals the cycles are weighted by them and bounded by Wilson; without, they count alike
+    and Student's bound of their mean is used. None when there are too few cycles.
+    """
+    fresh = [cycle for cycle in cycles if after is None or cycle.at.date() > after]
+    latest = sorted(fresh, key=lambda cycle: cycle.at)[-settings.accept_rate_window :]
+    if len(latest) < settings.accept_rate_min_cycles:
+        return None
+    level, threshold = settings.accept_rate_confidence, settings.accept_rate_threshold
+    if all(cycle.total for cycle in latest):
+        rows = sum(cycle.total or 0 for cycle in latest)
+        hits = sum(round(cycle.accept_rate * (cycle.total or 0)) for cycle in latest)
+        rate, high = hits / rows, wilson_interval(hits, rows, 2 * level - 1).high
+    else:
+        rows = len(latest)
+        rate, high = _mean_below([cycle.accept_rate for cycle in latest], level)
+    worse = threshold - rate
+    return Signal(
+        metric="accept_rate",
+        window_days=(latest[-1].at.date() - latest[0].at.date()).days + 1,
+        baseline=threshold,
+        recent=rate,
+        baseline_rows=0,
+        recent_rows=rows,
+        worse=worse,
+        relative=worse / threshold,
+        bound=threshold - high,
+        threshold=threshold,
+        since=latest[0].at.date(),
+        alarming="accept_rate" in settings.alarm_on and high < threshold,
+        sentence=f"The accept rate of the last {len(latest)} learning cycles is {rate:.3f}, at "
+        f"most {high:.3f} at {level:.0%}; {threshold:g} is asked for ({rows:,} rows).",
+    )
+
+
+def _mean_below(rates: Sequence[float], level: float) -> tuple[float, float]:
+    from scipy import stats
+
+    n, mean = len(rates), sum(rates) / len(rates)
+    variance = sum((rate - mean) ** 2 for rate in rates) / max(1, n - 1)
+    # One cycle more or less always moves the rate a little, however equal the few seen are.
+    error = max(math.sqrt(variance / n), 1e-9)
+    return mean, mean + float(stats.t.ppf(level, max(1, n - 1))) * error
+
+
+# ---------------------------------------------------------------------------------- recovery
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FollowUp:
+    """How an open alert's metric did since: back, still down, or too few rows to say."""
+
+    recovered: bool
+    still_down: bool
+    sentence: str
+    value: float | None = None
+    rows: int = 0
+
+
+def follow_up(
+    alert: DecayAlert,
+    days: Sequence[DailyAccuracy],
+    cycles: Sequence[LearningCycle],
+    settings: DecaySettings,
+    *,
+    since: date,
+) -> FollowUp:
+    """Judge the days after `since` against the alert's own baseline.
+
+    Recovered: within half the threshold of the baseline, and certainly better than it was. Still
+    down: what would have raised the alert.
+    """
+    if alert.metric == "accept_rate":
+        return _rate_follow_up(cycles, settings, since)
+    after = measure(alert.metric, Window(days=tuple(day for day in days if day.day > since)))
+    if after is None or after.rows < settings.min_rows:
+        rows = 0 if after is None else after.rows
+        said = f"{rows} outcomes since {since}, {settings.min_rows} are needed."
+        return FollowUp(recovered=False, still_down=False, sentence=said, rows=rows)
+    before = _stored(alert.metric, alert.baseline, alert.baseline_rows)
+    was = _stored(alert.metric, alert.recent, alert.recent_rows)
+    worse, bound, _ = compare(alert.metric, before, after, settings)
+    better = _bettered(alert.metric, was, after)
+    return FollowUp(
+        recovered=worse < alert.threshold / 2 and better,
+        still_down=worse >= alert.threshold and bound > 0,
+        sentence=f"{alert.metric} is {after.value:.3f} on {after.rows:,} rows since {since}, "
+        f"{alert.baseline:.3f} was normal and {alert.recent:.3f} was the alert.",
+        value=after.value,
+        rows=after.rows,
+    )
+
+
+def _stored(metric: str, value: float, rows: int) -> Measure:
+    rows = max(rows, 1)
+    if metric in {"accuracy", "confident_errors", "abstention"}:
+        hits = round(value * rows)
+        return Measure(
+            value=value, rows=rows, error=math.sqrt(value * (1 - value) / rows), hits=hits
+        )
+    return Measure(value=value, rows=rows, error=0.0)
+
+
+def _bettered(metric: str, was: Measure, after: Measure) -> bool:
+    """Whether it is better than the alert's level for certain; its own noise is left out."""
+    z = NormalDist().inv_cdf(RECOVERY_LEVEL)
+    if metric == "accuracy":
+        return after.value - z * after.error > was.value
+    return after.value + z * after.error < was.value
+
+
+def _rate_follow_up(
+    cycles: Sequence[LearningCycle], settings: DecaySettings, since: date
+) -> FollowUp:
+    rate = accept_rate(cycles, settings, after=since)
+    if rate is None:
+        said = f"Fewer than {settings.accept_rate_min_cycles} learning cycles since {since}."
+        return FollowUp(recovered=False, still_down=False, sentence=said)
+    return FollowUp(
+        recovered=rate.recent >= rate.threshold,
+        still_down=rate.bound > 0,
+        sentence=rate.sentence,
+        value=rate.recent,
+        rows=rate.recent_rows,
+    )
+
+
+def of_cause(alerts: Iterable[DecayAlert], cause: Cause) -> list[DecayAlert]:
+    """The closed alerts of a cause."""
+    return [alert for alert in alerts if alert.cause is cause and not alert.status.is_open]

@@ -1,0 +1,243 @@
+"""What a watchdog keeps in the embedded store."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+from ml_pipeline.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.domain import UNCERTAIN, LookbackWindow, parse_utc
+from ml_pipeline.errors import StoreCorrupt, StoreRefused
+from ml_pipeline.local_database import Database
+from ml_pipeline.local_tables import (
+    Row,
+    find,
+    get,
+    insert,
+    json_text,
+    select,
+    time_text,
+    to_row,
+    update,
+)
+
+SUMS: Final = (
+    "scored",
+    "scored_correct",
+    "confident",
+    "confident_errors",
+    "confidence_sum",
+    "loss_sum",
+    "loss_square_sum",
+)
+_OPEN: Final = "status IN ('pending', 'acknowledged', 'auto_retrain_triggered')"
+# As on PostgreSQL: the loss of the confidence as the chance of being right, clipped.
+_SUM_DAYS: Final = f"""
+    WITH answers AS (
+        SELECT substr(known_at, 1, 10) AS day, coalesce(model_id, 'unknown') AS model_id,
+               confidence, prediction = '{UNCERTAIN}' AS is_uncertain,
+               prediction <> '{UNCERTAIN}' AND accuracy = 1 AS is_right,
+               prediction <> '{UNCERTAIN}' AND confidence IS NOT NULL AS is_scored,
+               CASE WHEN confidence IS NULL THEN NULL
+                    ELSE loss_of(CASE WHEN accuracy = 1 THEN confidence ELSE 1 - confidence END)
+               END AS loss
+        FROM evaluation_log
+        WHERE actual_result IS NOT NULL AND model_name = :model_name
+          AND known_at >= :start AND known_at < :end
+    )
+    SELECT day, model_id, count(*) AS evaluated, sum(is_right) AS correct,
+           sum(is_uncertain) AS uncertain, sum(is_scored) AS scored,
+           sum(is_scored AND is_right) AS scored_correct,
+           sum(is_scored AND confidence > :threshold) AS confident,
+           sum(is_scored AND confidence > :threshold AND NOT is_right) AS confident_errors,
+           total(CASE WHEN is_scored THEN confidence END) AS confidence_sum,
+           total(CASE WHEN is_scored THEN loss END) AS loss_sum,
+           total(CASE WHEN is_scored THEN loss * loss END) AS loss_square_sum
+    FROM answers GROUP BY day, model_id ORDER BY day, model_id
+"""  # noqa: S608 - constants
+_KEEP_DAY: Final = """
+    INSERT INTO prediction_accuracy_daily
+        (model_name, day, model_id, evaluated, correct, uncertain, log_loss, details, updated_at)
+    VALUES (:model_name, :day, :model_id, :evaluated, :correct, :uncertain, :log_loss, :details,
+            :updated_at)
+    ON CONFLICT (model_name, day, model_id) DO UPDATE
+    SET evaluated = excluded.evaluated, correct = excluded.correct,
+        uncertain = excluded.uncertain, log_loss = excluded.log_loss, details = excluded.details,
+        updated_at = excluded.updated_at
+"""
+_TAKE_LEASE: Final = """
+    INSERT INTO leases (name, holder, taken_at, until) VALUES (:name, :holder, :now, :until)
+    ON CONFLICT (name) DO UPDATE
+    SET holder = excluded.holder, until = excluded.until,
+        taken_at = iif(holder = excluded.holder, taken_at, excluded.taken_at)
+    WHERE holder = excluded.holder OR until <= :now
+"""
+
+
+def loss_of(chance: float) -> float:
+    """Nats lost by giving what happened that chance, clipped to 0.001..0.999."""
+    return -math.log(min(max(chance, 0.001), 0.999))
+
+
+def day_row(day: DailyAccuracy) -> dict[str, Any]:
+    """The columns of a row of `prediction_accuracy_daily`; sums stand in `details`."""
+    return {
+        "model_name": day.model_name,
+        "day": day.day.isoformat(),
+        "model_id": day.model_id,
+        "evaluated": day.evaluated,
+        "correct": day.correct,
+        "uncertain": day.uncertain,
+        "log_loss": day.loss_sum / day.scored if day.scored else None,
+        "details": {name: getattr(day, name) for name in SUMS},
+    }
+
+
+def day_of(row: Row, model_name: str) -> DailyAccuracy:
+    """The day that stands in a row; raise StoreCorrupt when none can."""
+    try:
+        sums: dict[str, Any] = {
+            name: float(row[name]) if name.endswith("_sum") else int(row[name]) for name in SUMS
+        }
+        return DailyAccuracy(
+            model_name=model_name,
+            day=date.fromisoformat(row["day"]),
+            model_id=str(row["model_id"]),
+            evaluated=int(row["evaluated"]),
+            correct=int(row["correct"]),
+            uncertain=int(row["uncertain"]),
+            **sums,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreCorrupt(f"Something else than a day's sums came: {error}.") from error
+
+
+def cycle_of(row: Row) -> LearningCycle:
+    """The learning cycle in a row; raise StoreCorrupt when none can."""
+    try:
+        return LearningCycle(
+            at=parse_utc(row["at"]),
+            accept_rate=float(row["accept_rate"]),
+            total=None if row["total"] is None else int(row["total"]),
+            model_id=row["model_id"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreCorrupt(f"A row of learning_stats cannot be used: {error}.") from error
+
+
+class LocalWatch:
+    """`WatchLedger` on the embedded store."""
+
+    _database: Database
+
+    def sum_days(
+        self, window: LookbackWindow, *, model_name: str, confidence_threshold: float
+    ) -> list[DailyAccuracy]:
+        """Labelled events of the window, summed by UTC day and model."""
+        values = {
+            "model_name": model_name,
+            "start": time_text(window.start),
+            "end": time_text(window.end),
+            "threshold": float(confidence_threshold),
+        }
+        with self._database.reading() as db:
+            db.create_function("loss_of", 1, loss_of, deterministic=True)
+            return [day_of(row, model_name) for row in db.execute(_SUM_DAYS, values)]
+
+    def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
+        """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""
+        rows = [day_row(day) | {"updated_at": time_text(now)} for day in days]
+        for row in rows:
+            row["details"] = json_text(row["details"], "details")
+        with self._database.writing() as db:
+            db.executemany(_KEEP_DAY, rows)
+
+    def list_days(self, *, model_name: str, since: date) -> list[DailyAccuracy]:
+        """The rows from that day on, by day and model."""
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT * FROM prediction_accuracy_daily WHERE model_name = ? AND day >= ? "
+                "ORDER BY day, model_id",
+                (model_name, since.isoformat()),
+            ).fetchall()
+        return [day_of(dict(row) | json.loads(row["details"]), model_name) for row in rows]
+
+    def open_alert(self, alert: DecayAlert) -> DecayAlert:
+        """Add an open alert, unless one of its cause is open; return the one that is."""
+        if not alert.status.is_open:
+            message = f"Alert {alert.alert_id} is {alert.status}; an alert starts open."
+            raise StoreRefused(message)
+        with self._database.writing() as db:
+            known = find(db, DecayAlert, alert.alert_id)
+            if known is not None:
+                return known
+            cause = alert.cause.value
+            for found in select(
+                db, DecayAlert, f"AND {_OPEN}", model_name=alert.model_name, cause=cause
+            ):
+                return found
+            insert(db, alert)
+            return alert
+
+    def change_alert(self, alert: DecayAlert, *, seen: datetime) -> None:
+        """Write an alert anew if it was last changed at `seen`."""
+        with self._database.writing() as db:
+            known = get(db, DecayAlert, alert.alert_id)
+            if known.updated_at == seen:
+                update(db, alert)
+            elif to_row(known) != to_row(alert):
+                raise StoreRefused(
+                    f"Alert {alert.alert_id} was changed meanwhile and is {known.status} now."
+                )
+
+    def list_alerts(
+        self, *, model_name: str, open_only: bool = False, limit: int = 100
+    ) -> list[DecayAlert]:
+        """Alerts, newest first."""
+        rest = f"ORDER BY detected_at DESC, id DESC LIMIT {int(limit)}"
+        if open_only:
+            rest = f"AND {_OPEN} {rest}"
+        with self._database.reading() as db:
+            return select(db, DecayAlert, rest, model_name=model_name)
+
+    def record_event(self, event: SystemEvent) -> str:
+        """Keep what happened; return the table: `system_events`, else `learning_events`."""
+        with self._database.writing() as db:
+            query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'system_events'"
+            is_there = db.execute(query).fetchone() is not None
+            table, at = (
+                ("system_events", "timestamp") if is_there else ("learning_events", "created_at")
+            )
+            db.execute(
+                f"INSERT INTO {table} (id, event_type, {at}, model_name, message, metadata) "  # noqa: S608
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (event.event_id, event.event_type, time_text(event.at), event.model_name,
+                 event.message, json_text(event.metadata, "metadata")),
+            )  # fmt: skip
+        return table
+
+    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
+        """The latest learning cycles with a rate, newest first."""
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT timestamp AS at, accept_rate, total, "
+                "json_extract(metadata, '$.model_id') AS model_id FROM learning_stats "
+                "WHERE model_name = ? AND accept_rate IS NOT NULL "
+                "ORDER BY timestamp DESC LIMIT ?",
+                (model_name, int(limit)),
+            ).fetchall()
+        return [cycle_of(row) for row in rows]
+
+    def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:
+        """Take or renew a lease; False when another holder's has not run out."""
+        values = {"name": name, "holder": holder, "now": time_text(now), "until": time_text(until)}
+        with self._database.writing() as db:
+            return db.execute(_TAKE_LEASE, values).rowcount > 0
+
+    def drop_lease(self, name: str, *, holder: str) -> None:
+        """Give the lease back, if it is the holder's."""
+        with self._database.writing() as db:
+            db.execute("DELETE FROM leases WHERE name = ? AND holder = ?", (name, holder))

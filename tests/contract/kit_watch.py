@@ -1,0 +1,205 @@
+"""The conformance kit: promises about what a watchdog keeps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ml_pipeline.alerts import ActionState, AlertStatus, Cause, Severity, SystemEvent
+from ml_pipeline.domain import LookbackWindow
+from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.store import Store
+from tests.contract.kit_base import AWKWARD, EVER, OpenStore, StoreFixtures, race
+from tests.support.factories import (
+    MODEL_NAME,
+    NOW,
+    frame_of,
+    make_alert,
+    make_day,
+    make_event,
+    make_id,
+)
+
+HOUR = timedelta(hours=1)
+
+
+class WatchLedgerContract(StoreFixtures):
+    """Days, alerts, events, leases."""
+
+    @staticmethod
+    def sums(store: Store, window: LookbackWindow = EVER) -> Any:  # noqa: ANN401
+        return store.sum_days(window, model_name=MODEL_NAME, confidence_threshold=0.7)
+
+    def test_a_day_adds_up_its_answers(self, store: Store) -> None:
+        store.append_events(
+            frame_of(
+                [
+                    make_event(1, confidence=0.9),
+                    make_event(2, confidence=0.8, actual_result="H"),
+                    make_event(3, confidence=0.7, actual_result="H"),
+                    make_event(4, confidence=1.0),
+                    make_event(5, confidence=None, actual_result="H"),
+                    make_event(6, confidence=0.4, prediction="UNCERTAIN"),
+                    make_event(7, actual_result=None),
+                    make_event(8, model_name="tennis"),
+                ]
+            )
+        )
+        (day,) = self.sums(store)
+        assert (day.day, day.model_id) == ((NOW + HOUR).date(), "m-1")
+        assert (day.evaluated, day.correct, day.uncertain) == (6, 3, 1)
+        assert (day.scored, day.scored_correct) == (4, 2)
+        assert (day.confident, day.confident_errors) == (3, 2)
+        assert day.confidence_sum == pytest.approx(3.4)
+        losses = [-math.log(p) for p in (0.1, 0.8, 0.7, 0.001)]
+        assert day.loss_sum == pytest.approx(sum(losses))
+        assert day.loss_square_sum == pytest.approx(sum(loss**2 for loss in losses))
+        assert day.accuracy == pytest.approx(3 / 5)
+
+    def test_days_are_utc_days_of_becoming_known_by_model(self, store: Store) -> None:
+        midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+        before = midnight - timedelta(microseconds=1)
+        store.append_events(
+            frame_of(
+                [
+                    make_event(1, evaluated_at=before),
+                    make_event(2, evaluated_at=midnight),
+                    make_event(3, evaluated_at=midnight, model_id="m-0"),
+                    make_event(4, evaluated_at=midnight, model_id=None),
+                ]
+            )
+        )
+        found = [(day.day, day.model_id, day.evaluated) for day in self.sums(store)]
+        today = midnight.date()
+        assert found == [
+            (before.date(), "m-1", 1),
+            (today, "m-0", 1),
+            (today, "m-1", 1),
+            (today, "unknown", 1),
+        ]
+        window = LookbackWindow(start=before, end=midnight)
+        assert [day.day for day in self.sums(store, window)] == [before.date()]
+        assert self.sums(store, LookbackWindow(start=NOW + 9 * HOUR, end=NOW + 10 * HOUR)) == []
+
+    def test_kept_days_come_back_and_later_sums_replace_them(self, store: Store) -> None:
+        days = [make_day(2), make_day(1), make_day(1, model_id="")]
+        store.keep_days(days, now=NOW)
+        store.keep_days([make_day(1, model_name="tennis")], now=NOW)
+        since = make_day(2).day
+        assert store.list_days(model_name=MODEL_NAME, since=since) == [days[0], days[2], days[1]]
+        later = make_day(1, evaluated=101, correct=71)
+        store.keep_days([later], now=NOW + HOUR)
+        store.keep_days([later], now=NOW + HOUR)
+        assert store.list_days(model_name=MODEL_NAME, since=later.day) == [days[2], later]
+        store.keep_days([], now=NOW)
+
+    def test_an_alert_comes_back_as_it_was(self, store: Store) -> None:
+        alert = make_alert(message=AWKWARD, details={"text": AWKWARD})
+        assert store.open_alert(alert) == alert
+        assert store.list_alerts(model_name=MODEL_NAME) == [alert]
+
+    def test_one_alert_of_a_cause_is_open(self, store: Store) -> None:
+        first = store.open_alert(make_alert(1))
+        assert store.open_alert(make_alert(2)) == first
+        drift = store.open_alert(make_alert(3, cause=Cause.INPUT_DRIFT, detected_at=NOW + HOUR))
+        tennis = store.open_alert(make_alert(4, model_name="tennis"))
+        assert drift.alert_id == make_id(3)
+        assert tennis.alert_id == make_id(4)
+        assert store.list_alerts(model_name=MODEL_NAME) == [drift, first]
+
+    def test_of_racing_alerts_one_opens(self, store: Store, open_store: OpenStore) -> None:
+        got = race(open_store, lambda handle, number: handle.open_alert(make_alert(number + 1)))
+        assert len({alert.alert_id for alert in got}) == 1
+        assert len(store.list_alerts(model_name=MODEL_NAME)) == 1
+
+    def test_an_alert_lives_and_ends_and_makes_room(self, store: Store) -> None:
+        pending = store.open_alert(make_alert(1))
+        triggered = replace(
+            pending,
+            status=AlertStatus.TRIGGERED,
+            severity=Severity.SEVERE,
+            action="request",
+            action_state=ActionState.TRIGGERED,
+            acted_at=NOW + HOUR,
+            attempts=1,
+            fruitless=1,
+            needs_person=True,
+            request_id=make_id(77),
+            run_id=make_id(78),
+            updated_at=NOW + HOUR,
+        )
+        store.change_alert(triggered, seen=NOW)
+        assert store.list_alerts(model_name=MODEL_NAME, open_only=True) == [triggered]
+        resolved = replace(
+            triggered,
+            status=AlertStatus.RESOLVED,
+            resolved_at=NOW + 2 * HOUR,
+            updated_at=NOW + 2 * HOUR,
+        )
+        for _ in range(2):
+            store.change_alert(resolved, seen=NOW + HOUR)
+        assert store.list_alerts(model_name=MODEL_NAME, open_only=True) == []
+        again = make_alert(2, detected_at=NOW + 3 * HOUR, updated_at=NOW + 3 * HOUR)
+        assert store.open_alert(again) == again
+        assert store.list_alerts(model_name=MODEL_NAME) == [again, resolved]
+        assert store.list_alerts(model_name=MODEL_NAME, limit=1) == [again]
+
+    def test_an_alert_that_somebody_else_changed_is_not_overwritten(self, store: Store) -> None:
+        seen = store.open_alert(make_alert(1))
+        person = replace(seen, status=AlertStatus.ACKNOWLEDGED, updated_at=NOW + HOUR)
+        store.change_alert(person, seen=NOW)
+        with pytest.raises(StoreRefused):
+            store.change_alert(
+                replace(seen, status=AlertStatus.TRIGGERED, updated_at=NOW + 2 * HOUR), seen=NOW
+            )
+        assert store.list_alerts(model_name=MODEL_NAME) == [person]
+        with pytest.raises(NotFound):
+            store.change_alert(make_alert(9), seen=NOW)
+
+    def test_an_alert_starts_open(self, store: Store) -> None:
+        with pytest.raises(StoreRefused):
+            store.open_alert(make_alert(status=AlertStatus.RESOLVED, resolved_at=NOW))
+        assert store.list_alerts(model_name=MODEL_NAME) == []
+
+    def test_what_happened_is_kept_once_in_system_events(self, store: Store) -> None:
+        event = SystemEvent(
+            event_id=make_id(1),
+            model_name=MODEL_NAME,
+            event_type="model_retrain",
+            at=NOW,
+            message=AWKWARD,
+            metadata={"exit_code": 1},
+        )
+        assert [store.record_event(event) for _ in range(2)] == ["system_events"] * 2
+
+    def test_without_cycles_there_are_none(self, store: Store) -> None:
+        assert store.learning_cycles(model_name=MODEL_NAME, limit=5) == []
+
+    def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(self, store: Store) -> None:
+        def take(holder: str, after: timedelta = timedelta(0)) -> bool:
+            now = NOW + after
+            return store.take_lease("watch", holder=holder, now=now, until=now + HOUR)
+
+        assert take("a")
+        assert not take("b")
+        assert take("a", HOUR / 2)
+        assert not take("b", HOUR)
+        assert take("b", 1.5 * HOUR)
+        store.drop_lease("watch", holder="a")
+        assert not take("a", 2 * HOUR)
+        store.drop_lease("watch", holder="b")
+        assert take("a", 2 * HOUR)
+        assert store.take_lease("other", holder="b", now=NOW, until=NOW + HOUR)
+
+    def test_of_racing_holders_one_takes_the_lease(self, open_store: OpenStore) -> None:
+        got = race(
+            open_store,
+            lambda handle, number: handle.take_lease(
+                "watch", holder=str(number), now=NOW, until=NOW + HOUR
+            ),
+        )
+        assert sorted(got) == [False] * 5 + [True]
