@@ -14,6 +14,7 @@ from ml_pipeline.data_loader import work_dir
 from ml_pipeline.domain import Failed, Source
 from ml_pipeline.errors import RunInProgress
 from ml_pipeline.runs import Clock, Order, run_pass
+from ml_pipeline.stopping import Stop
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -55,21 +56,24 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     )
     store_settings = config.load_store_settings(args.local)
     store = open_store(store_settings)
+    stop = Stop()
     order = Order(
         settings=settings,
         work_dir=work_dir(settings, store_settings.local_dir),
         source=Source(args.source) if args.source else None,
         request_id=args.request_id,
         dry_run=args.dry_run,
+        stop=stop,
         clock=clock,
         new_id=new_id,
     )
     try:
-        outcome = run_pass(store, order)
+        with stop.on_signals():
+            outcome = run_pass(store, order)
     except RunInProgress as busy:
         log.warning("%s", busy)
         commands.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
-        return 0
+        return 1 if settings.run.when_busy == "fail" else 0
     finally:
         store.close()
     if sys.stderr.isatty():

@@ -221,6 +221,9 @@ class RunSettings(Section):
     stale_after_minutes: Positive = 60.0
     request_lease_minutes: Positive = 60.0
     request_max_attempts: Whole = 3
+    open_requests_per_user: Count = 3
+    open_requests_total: Count = 50
+    when_busy: Literal["skip", "fail"] = "skip"
 
 
 class AdaptiveSettings(Section):

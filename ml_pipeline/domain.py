@@ -315,6 +315,14 @@ class RetrainingRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OpenLimits:
+    """How many requests may be open (pending or processing): of one person, and in all."""
+
+    per_user: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationReport:
     """How one model did on one frame of `rows` rows. Losses are in nats; `rps` needs an order.
 

@@ -15,7 +15,8 @@ PipelineError
 ├── ArtifactError
 │   ├── ArtifactCorrupt
 │   └── ArtifactIncompatible
-└── PromotionRefused
+├── PromotionRefused
+└── Stopped                 a signal asked the command to end
 
 Each carries a message for the log, a hint for the person and an exit code that is never 0.
 """
@@ -101,3 +102,9 @@ class ArtifactIncompatible(ArtifactError):
 
 class PromotionRefused(PipelineError):
     """A promotion or rollback that the registry will not do."""
+
+
+class Stopped(PipelineError):
+    """A signal asked the command to end; what it had begun is closed as failed."""
+
+    default_hint = "Start it again: the next run takes up what was left."

@@ -14,6 +14,8 @@ from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_models
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
 from ml_pipeline.registering import Registrar, Standing, standing_of
+from ml_pipeline.served_requests import ServedRequests
+from ml_pipeline.stopping import Stop
 from ml_pipeline.store import Store
 from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
@@ -82,6 +84,8 @@ class Attempt:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     dry_run: bool
+    stop: Stop
+    served: ServedRequests
     stage: str = "starting"
     loaded: LoadedLog | None = None
     standing: Standing | None = None
@@ -113,6 +117,8 @@ class Attempt:
             ),
         )
         self._enter("registering")
+        # From here on it is a matter of seconds, and half of it would be hard to explain.
+        self.stop.hold()
         champion_id = self._register(self.standing, answer, verdict)
         return NightResult(
             outcome=verdict.decision.outcome,
@@ -152,8 +158,10 @@ class Attempt:
         self._beat()
 
     def _beat(self) -> None:
+        self.stop.check()
         if not self.dry_run:
             self.store.heartbeat(self.run.run_id, now=self.clock())
+            self.served.renew()
 
     # ------------------------------------------------------------------------------ loading
 

@@ -7,12 +7,15 @@ Order of writes: run row (running) → model bytes → model row → promotion �
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -31,27 +34,39 @@ from ml_pipeline.domain import (
     Source,
     Trained,
 )
-from ml_pipeline.errors import PipelineError, StoreError, StoreUnavailable
+from ml_pipeline.errors import (
+    AlreadyFinished,
+    ConfigError,
+    PipelineError,
+    RunInProgress,
+    Stopped,
+    StoreError,
+)
 from ml_pipeline.ml_logging import RunLog
 from ml_pipeline.night import Attempt, NightResult, Skip
+from ml_pipeline.served_requests import ServedRequests, close_leftovers
+from ml_pipeline.stopping import Stop
 from ml_pipeline.store import Store
 
 log = logging.getLogger("auto_reinforcement")
 
 ARTIFACT_BUCKET = "model-artifacts"
 KEPT_FOLDERS = 10
+UNPRINTED = {"place", "capsule"}
 Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What a pass is asked to do."""
+    """What a pass is asked to do, and where it works: `place` is for people's eyes."""
 
     settings: Settings
     work_dir: Path
     source: Source | None = None
     request_id: str | None = None
     dry_run: bool = False
+    stop: Stop = field(default_factory=Stop)
+    place: str = field(default_factory=lambda: f"{platform.node()}, process {os.getpid()}")
     clock: Clock = field(default=lambda: datetime.now(UTC))
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
 
@@ -62,51 +77,78 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
     RunInProgress says that another run holds the model; StoreError that the store did not even
     take the run row.
     """
-    run = _begin(store, order)
+    with order.stop.held():
+        run = _begin(store, order)
     started = time.monotonic()
-    folder = _run_folder(order.work_dir, run.run_id)
-    requests: list[RetrainingRequest] = []
+    served = ServedRequests(
+        store=store, settings=order.settings, run_id=run.run_id, clock=order.clock
+    )
     attempt = Attempt(
         store=store,
         settings=order.settings,
         run=run,
-        folder=folder,
+        folder=order.work_dir / run.run_id,
         clock=order.clock,
         new_id=order.new_id,
         dry_run=order.dry_run,
+        stop=order.stop,
+        served=served,
     )
-    with RunLog(folder / "run.log") as story:
-        log.info("Run %s started (%s)", run.run_id, run.source)
-        try:
-            for request in _claims(store, order, run):
-                requests.append(request)  # noqa: PERF402 - kept when a later claim fails
-            result: NightResult | Skip = attempt.make()
-        except Exception as error:  # noqa: BLE001 - the run boundary: every fault is recorded
-            log.error("Run failed while %s: %s", attempt.stage, error)  # noqa: TRY400
-            log.info("%s", traceback.format_exc())
-            finished = _failed(run, attempt, error, order.clock())
-            finished = _close(store, order, finished, story)
-            _settle_requests(store, order, requests, finished, error)
-            return Failed(run=finished, result=_as_json(finished, requests, started))
-        finished = _completed(run, result, order.clock())
-        log.info("%s: %s", finished.outcome, finished.outcome_reason)
-        finished = _close(store, order, finished, story)
-    _settle_requests(store, order, requests, finished, None)
-    answer = _as_json(finished, requests, started)
-    if isinstance(result, Skip):
+    with ExitStack() as stack:
+        finished, fault = _recorded(store, order, attempt, stack)
+    served.settle(finished, fault)
+    answer = _as_json(finished, served.requests, started)
+    if fault is not None:
+        return Failed(run=finished, result=answer)
+    if finished.challenger_id is None:
         return Skipped(run=finished, result=answer)
     return Trained(run=finished, result=answer)
 
 
-def _run_folder(work: Path, run_id: str) -> Path:
-    """The run's own folder; of earlier runs' folders the latest few are kept."""
-    folder = work / run_id
+def _recorded(
+    store: Store, order: Order, attempt: Attempt, stack: ExitStack
+) -> tuple[RetrainingRun, Exception | None]:
+    """Make the attempt and close its row, whatever happens; return the row and the fault."""
+    run, story = attempt.run, None
+    try:
+        story = _open_story(attempt.folder, stack)
+        log.info("Run %s started (%s)", run.run_id, run.source)
+        if not order.dry_run:
+            attempt.served.claim_all(order.request_id)
+        result = attempt.make()
+    except Exception as error:  # noqa: BLE001 - the run boundary: every fault is recorded
+        # A library may have wrapped the stop into an error of its own.
+        fault = order.stop.reason() if order.stop.is_asked else error
+        order.stop.hold()
+        log.error("Run failed while %s: %s", attempt.stage, fault)  # noqa: TRY400
+        log.info("%s", traceback.format_exc())
+        return _close(store, order, _failed(run, attempt, fault, order.clock()), story, fault)
+    order.stop.hold()
+    finished = _completed(run, result, order.clock())
+    log.info("%s: %s", finished.outcome, finished.outcome_reason)
+    return _close(store, order, finished, story, None)
+
+
+def _open_story(folder: Path, stack: ExitStack) -> RunLog:
+    """The run's own folder and log; of earlier runs' folders the latest few are kept."""
+    try:
+        _make_room(folder)
+        story = RunLog(folder / "run.log")
+        stack.enter_context(story)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or folder}: {error.strerror}.",
+            hint="Set run.work_dir to a folder that this user may write to.",
+        ) from error
+    return story
+
+
+def _make_room(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = [path for path in work.iterdir() if _is_run_folder(path) and path != folder]
+    earlier = [path for path in folder.parent.iterdir() if _is_run_folder(path) and path != folder]
     earlier.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in earlier[KEPT_FOLDERS:]:
         shutil.rmtree(path, ignore_errors=True)
-    return folder
 
 
 def _is_run_folder(path: Path) -> bool:
@@ -121,7 +163,7 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
     """Close what earlier crashes left, then take the model for this run."""
     settings, now = order.settings, order.clock()
     if not order.dry_run:
-        _close_leftovers(store, settings, now)
+        close_leftovers(store, settings, now=now)
     waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
     source = order.source or (Source.MANUAL if waiting or order.request_id else Source.AUTO_DAILY)
     run = RetrainingRun(
@@ -135,56 +177,40 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
         triggered_by=waiting[0].requested_by if waiting else None,
         config_digest=settings.digest(),
         git_sha=config.code_revision(),
+        details={"place": order.place},
     )
-    if not order.dry_run:
+    if order.dry_run:
+        return run
+    try:
         store.start_run(run)
+    except RunInProgress as busy:
+        raise _who_holds_it(store, settings, busy) from None
     return run
 
 
-def _close_leftovers(store: Store, settings: Settings, now: datetime) -> None:
-    for stale in store.fail_stale_runs(
-        model_name=settings.model_name,
-        now=now,
-        older_than=timedelta(minutes=settings.run.stale_after_minutes),
-    ):
-        log.warning("Run %s died; closed as failed", stale.run_id)
-    for request in store.release_stale(
-        model_name=settings.model_name, now=now, max_attempts=settings.run.request_max_attempts
-    ):
-        log.warning("Request %s is %s again", request.request_id, request.status)
+def _who_holds_it(store: Store, settings: Settings, busy: RunInProgress) -> RunInProgress:
+    """The same refusal with everything that a person wants to know of the run in the way."""
+    runs = store.list_runs(model_name=settings.model_name, limit=10)
+    holder = next((run for run in runs if run.status is RunStatus.RUNNING), None)
+    if holder is None:
+        return busy
+    return RunInProgress(
+        f"Run {holder.run_id} of {holder.model_name} ({holder.source}, on "
+        f"{holder.details.get('place', 'an unknown machine')}) is running since "
+        f"{holder.started_at.isoformat()}, last heard of at {holder.heartbeat_at.isoformat()}.",
+        hint=f"Wait for it; one that is silent for {settings.run.stale_after_minutes:g} minutes "
+        "is closed by the next run.",
+    )
 
 
-def _claims(store: Store, order: Order, run: RetrainingRun) -> Iterator[RetrainingRequest]:
-    """Requests that wait together are served by one run; each counts as soon as it is claimed."""
-    if order.dry_run:
-        return
-    lease = timedelta(minutes=order.settings.run.request_lease_minutes)
-    wanted = order.request_id
-    while True:
-        request = store.claim(
-            model_name=run.model_name,
-            run_id=run.run_id,
-            now=order.clock(),
-            lease=lease,
-            request_id=wanted,
-        )
-        if request is None:
-            if wanted is not None:
-                found = store.get_request(wanted)
-                raise PipelineError(
-                    f"Request {wanted} is {found.status} and cannot be served.",
-                    hint="Submit a new one with `ml-pipeline requests submit`.",
-                )
-            return
-        log.info("Serving request %s (%s)", request.request_id, request.priority)
-        wanted = None
-        yield request
+def _with_details(run: RetrainingRun, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, "details": {**run.details, **fields.get("details", {})}}
 
 
 def _completed(run: RetrainingRun, result: NightResult | Skip, now: datetime) -> RetrainingRun:
     return replace(
         run,
-        **result.run_fields(),
+        **_with_details(run, result.run_fields()),
         status=RunStatus.COMPLETED,
         completed_at=now,
         heartbeat_at=now,
@@ -193,59 +219,50 @@ def _completed(run: RetrainingRun, result: NightResult | Skip, now: datetime) ->
 
 def _failed(run: RetrainingRun, attempt: Attempt, error: Exception, now: datetime) -> RetrainingRun:
     cause = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+    what = error.message.removesuffix(".") if isinstance(error, Stopped) else "Failed"
     return replace(
         run,
-        **attempt.known_fields(),
+        **_with_details(run, attempt.known_fields()),
         status=RunStatus.FAILED,
         outcome=Outcome.FAILED,
-        outcome_reason=f"Failed while {attempt.stage}.",
+        outcome_reason=f"{what} while {attempt.stage}.",
         error_message=f"{attempt.stage}: {cause}",
         completed_at=now,
         heartbeat_at=now,
     )
 
 
-def _close(store: Store, order: Order, run: RetrainingRun, story: RunLog) -> RetrainingRun:
-    """Store the run's log, then the finished row that names it."""
+def _close(
+    store: Store, order: Order, run: RetrainingRun, story: RunLog | None, fault: Exception | None
+) -> tuple[RetrainingRun, Exception | None]:
+    """Store the run's log, then the finished row that names it; return what became of the run."""
     if order.dry_run:
-        return run
-    story.flush()
-    path = f"training-logs/{run.run_id}.txt"
+        return run, fault
+    if story is not None:
+        run = _with_log(store, run, story)
     try:
-        ref = store.put(ARTIFACT_BUCKET, path, story.path)
-        run = replace(run, log_url=store.url(ref))
-    except StoreError as error:
+        store.finish_run(run)
+    except AlreadyFinished as taken:
+        log.error("Another run closed this one meanwhile: %s", taken)  # noqa: TRY400
+        return store.get_run(run.run_id), fault or taken
+    return run, fault
+
+
+def _with_log(store: Store, run: RetrainingRun, story: RunLog) -> RetrainingRun:
+    try:
+        story.flush()
+        ref = store.put(ARTIFACT_BUCKET, f"training-logs/{run.run_id}.txt", story.path)
+    except (StoreError, OSError) as error:
         # A run without its log is still a run; the row says that it is missing.
         log.warning("The run's log could not be stored: %s", error)
-    store.finish_run(run)
-    return run
-
-
-def _settle_requests(
-    store: Store,
-    order: Order,
-    requests: list[RetrainingRequest],
-    run: RetrainingRun,
-    error: Exception | None,
-) -> None:
-    now = order.clock()
-    for request in requests:
-        if error is None:
-            store.complete(request.request_id, run_id=run.run_id, now=now)
-        elif (
-            isinstance(error, StoreUnavailable)
-            and request.attempts < order.settings.run.request_max_attempts
-        ):
-            store.release(request.request_id, run_id=run.run_id, now=now)
-        else:
-            reason = run.error_message or str(error)
-            store.fail(request.request_id, run_id=run.run_id, now=now, reason=reason)
+        return run
+    return replace(run, log_url=store.url(ref))
 
 
 def _as_json(
-    run: RetrainingRun, requests: list[RetrainingRequest], started: float
+    run: RetrainingRun, requests: Sequence[RetrainingRequest], started: float
 ) -> dict[str, Any]:
-    details = dict(run.details)
+    details = {name: value for name, value in run.details.items() if name not in UNPRINTED}
     return {
         "run_id": run.run_id,
         "status": str(run.status),

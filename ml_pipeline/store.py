@@ -13,9 +13,11 @@ Promises, each a test in `tests/contract`:
 - At most one run per model name is running; the store decides, not the caller.
 - A request has exactly one claimer at a time. It is claimable when it is pending, or when its
   lease has run out; `release_stale` fails the ones whose attempts are used up, so it is called
-  first. Releasing resets the lease and leaves the attempts.
+  first. `renew` moves the leases of a run that works on, never back. Releasing resets the lease
+  and leaves the attempts.
 - At most one model per model name is champion. Promotion is compare-and-swap on the champion
-  the caller saw (`PromotionRefused` otherwise), and leaves an event row.
+  the caller saw (`PromotionRefused` otherwise), and leaves an event row. A run that is closed
+  promotes nothing any more (`AlreadyFinished`).
 - At most one alert of decay is open for a model name and cause. Alerts move on by compare-and-swap
   on the time of the last change (`StoreRefused` otherwise). A lease has one holder at a time.
 - Artifacts are immutable: `put` of other bytes under a known path is refused, `fetch` verifies
@@ -41,6 +43,7 @@ from ml_pipeline.domain import (
     LookbackWindow,
     ModelState,
     ModelVersion,
+    OpenLimits,
     PromotionEvent,
     RequestStatus,
     RetrainingRequest,
@@ -133,15 +136,20 @@ class RunLedger(Protocol):
     def fail_stale_runs(
         self, *, model_name: str, now: datetime, older_than: timedelta
     ) -> list[RetrainingRun]:
-        """Close running rows whose last heartbeat is older than that as failed; return them."""
+        """Close running rows whose last heartbeat is older than that as failed; return them.
+
+        One that lies as far in the future was made by a wrong clock and is closed as well.
+        """
         ...
 
 
 class RequestQueue(Protocol):
     """Rows of `model_retraining_requests`."""
 
-    def submit(self, request: RetrainingRequest) -> RetrainingRequest:
-        """Add a pending request."""
+    def submit(
+        self, request: RetrainingRequest, *, limits: OpenLimits | None = None
+    ) -> RetrainingRequest:
+        """Add a pending request. Raises StoreRefused when the limits leave no room for it."""
         ...
 
     def claim(
@@ -154,6 +162,10 @@ class RequestQueue(Protocol):
         request_id: str | None = None,
     ) -> RetrainingRequest | None:
         """Take the next claimable request (high, normal, low; then oldest), or that one."""
+        ...
+
+    def renew(self, *, run_id: str, now: datetime, lease: timedelta) -> int:
+        """Let the leases that the run holds last from now on; return how many it holds."""
         ...
 
     def complete(self, request_id: str, *, run_id: str, now: datetime) -> None:

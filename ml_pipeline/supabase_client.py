@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from ml_pipeline.domain import (
     ModelState,
     ModelVersion,
+    OpenLimits,
     PromotionEvent,
     RequestStatus,
     RetrainingRequest,
@@ -92,7 +93,10 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
     def fail_stale_runs(
         self, *, model_name: str, now: datetime, older_than: timedelta
     ) -> list[RetrainingRun]:
-        """Close running rows whose last heartbeat is older than that as failed; return them."""
+        """Close running rows whose last heartbeat is older than that as failed; return them.
+
+        One that lies as far in the future was made by a wrong clock and is closed as well.
+        """
         rows = self._project.call(
             "fail_stale_retraining_runs",
             p_model_name=model_name,
@@ -103,9 +107,20 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
 
     # -- requests
 
-    def submit(self, request: RetrainingRequest) -> RetrainingRequest:
+    def submit(
+        self, request: RetrainingRequest, *, limits: OpenLimits | None = None
+    ) -> RetrainingRequest:
         """Add a pending request; return the row."""
-        row = self._project.call("submit_retraining_request", p_request=to_json(request))
+        given = to_json(request)
+        if limits is None:
+            row = self._project.call("submit_retraining_request", p_request=given)
+        else:
+            row = self._project.call(
+                "submit_retraining_request_within",
+                p_request=given,
+                p_per_user=limits.per_user,
+                p_total=limits.total,
+            )
         return from_json(RetrainingRequest, row)
 
     def claim(
@@ -159,6 +174,14 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
             ),
         )
         return next(iter(from_array(RetrainingRequest, rows)), None)
+
+    def renew(self, *, run_id: str, now: datetime, lease: timedelta) -> int:
+        """Let the leases that the run holds last from now on; return how many it holds."""
+        return int(
+            self._project.call(
+                "renew_retraining_leases", p_run_id=run_id, p_lease_until=time_text(now + lease)
+            )
+        )
 
     def complete(self, request_id: str, *, run_id: str, now: datetime) -> None:
         """Close a request that the run holds. Raises AlreadyFinished, NotFound."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -66,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--champion_digest", help="sha256 the model at --champion_path must have")
     run.add_argument("--champion_id", help="id of the serving model")
     run.add_argument("--memory_limit_mb", type=int, help="address space the trainer may take")
+    run.add_argument(
+        "--leash", type=commands.boolean, default=False, help="end when standard input ends"
+    )
     run.add_argument("--today", help="UTC day up to which rows are learned (default: today)")
 
 
@@ -85,6 +90,8 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
 def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
     """Train, write model, evidence and result, print the result as JSON."""
+    if args.leash:
+        threading.Thread(target=end_with_parent, daemon=True).start()
     if args.memory_limit_mb:
         limit_memory(args.memory_limit_mb)
     try:
@@ -382,6 +389,12 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     temporary.replace(path)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that holds the other end of standard input is gone."""
+    os.read(0, 1)
+    os._exit(1)
 
 
 def limit_memory(megabytes: int) -> None:

@@ -90,6 +90,7 @@ def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[
         "model_id": job.model_id,
         "today": job.today,
         "memory_limit_mb": job.settings.training.memory_limit_mb,
+        "leash": "true",
     }
     if job.head is not None:
         arguments |= {
@@ -111,7 +112,10 @@ def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[
         [sys.executable, "-m", "ml_pipeline.train_model", *flags],
         stdout=subprocess.DEVNULL,
         stderr=story,
-        stdin=subprocess.DEVNULL,
+        # The leash: it breaks when this process ends, however it ends. The session of its own
+        # keeps a terminal's Ctrl-C from reaching the trainer before the run can say why.
+        stdin=subprocess.PIPE,
+        start_new_session=True,
         cwd=job.folder,
         env=environment,
         text=True,
@@ -137,6 +141,8 @@ def _wait(child: subprocess.Popen[str], settings: Settings, heartbeat: Callable[
         if child.poll() is None:
             child.kill()
             child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
 
 
 def _complaint(code: int, told: str) -> str:

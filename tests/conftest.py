@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from tests.support import league
+from tests.support.league import FirstModel
+from tests.support.places import our_schema, place
 from tests.support.supabase.bench import Bench
 from tests.support.supabase.fixtures import bench, supabase
 
-__all__ = ["bench", "supabase"]
+__all__ = ["FirstModel", "bench", "our_schema", "place", "supabase"]
 
 
 @pytest.fixture
@@ -20,14 +18,6 @@ def database(supabase: Bench) -> Bench:
     """A blank Supabase project."""
     supabase.blank()
     return supabase
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FirstModel:
-    """The league's first model and its saved artifact."""
-
-    path: Path
-    model: Any
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from ml_pipeline.domain import (
     PromotionKind,
 )
 from ml_pipeline.errors import (
+    AlreadyFinished,
     NotFound,
     PromotionRefused,
     StoreRefused,
@@ -32,6 +33,7 @@ from tests.support.factories import (
     make_id,
     make_model,
     make_promotion,
+    make_run,
 )
 
 
@@ -239,3 +241,19 @@ class ModelShelfContract(StoreFixtures):
         with pytest.raises(StoreRefused):
             store.set_model_state(MODEL_NAME, "m-2", ModelState.CHAMPION)
         assert self.states(store) == before
+
+    def test_a_run_that_was_closed_meanwhile_promotes_nothing(self, store: Store) -> None:
+        store.register(make_model("m-1"))
+        store.register(make_model("m-2"))
+        store.start_run(make_run(1))
+        first = make_promotion("m-1", None, 1, run_id=make_id(1))
+        store.promote(first)
+        late = NOW + timedelta(hours=2)
+        store.fail_stale_runs(model_name=MODEL_NAME, now=late, older_than=timedelta(hours=1))
+        with pytest.raises(AlreadyFinished, match=make_id(1)):
+            store.promote(make_promotion("m-2", "m-1", 2, run_id=make_id(1)))
+        # The same promotion again is the answer that was lost, not a new one.
+        assert store.promote(first).model_id == "m-1"
+        champion = store.champion(model_name=MODEL_NAME)
+        assert champion is not None
+        assert champion.model_id == "m-1"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from ml_pipeline.domain import (
+    OpenLimits,
     Priority,
     RequestStatus,
 )
@@ -317,3 +319,67 @@ class RequestQueueContract(StoreFixtures):
         later = NOW + 9 * LEASE
         assert store.release_stale(model_name="tennis", now=later, max_attempts=1) == []
         assert store.get_request(make_id(1)) == held
+
+    def test_a_run_that_works_on_keeps_its_leases(self, store: Store) -> None:
+        for number in (1, 2, 3):
+            store.submit(make_request(number))
+        first = self.claim(store, 100)
+        self.claim(store, 100, after=timedelta(minutes=1))
+        others = self.claim(store, 101)
+        later = NOW + LEASE - timedelta(microseconds=1)
+        assert store.renew(run_id=make_id(100), now=later, lease=LEASE) == 2
+        renewed = store.get_request(make_id(1))
+        assert renewed == replace(first, lease_until=later + LEASE)
+        assert store.get_request(others.request_id) == others
+        assert store.release_stale(
+            model_name=MODEL_NAME, now=later + LEASE / 2, max_attempts=3
+        ) == [make_request(3, attempts=1)]
+        assert self.claim(store, 102, after=LEASE, request_id=make_id(1)) is None
+
+    def test_a_clock_that_was_set_back_shortens_no_lease(self, store: Store) -> None:
+        store.submit(make_request())
+        held = self.claim(store)
+        earlier = NOW - timedelta(days=1)
+        assert store.renew(run_id=make_id(100), now=earlier, lease=LEASE) == 1
+        assert store.get_request(make_id(1)) == held
+
+    def test_there_is_nothing_to_renew_of_requests_that_are_closed_or_lost(
+        self, store: Store
+    ) -> None:
+        for number in (1, 2, 3):
+            store.submit(make_request(number))
+            self.claim(store, 100)
+        store.complete(make_id(1), run_id=make_id(100), now=NOW)
+        store.release(make_id(2), run_id=make_id(100), now=NOW)
+        self.claim(store, 101, after=LEASE, request_id=make_id(3))
+        before = store.list_requests(model_name=MODEL_NAME)
+        assert store.renew(run_id=make_id(100), now=NOW + LEASE, lease=LEASE) == 0
+        assert store.list_requests(model_name=MODEL_NAME) == before
+
+    def test_nobody_may_have_more_open_requests_than_the_limit(self, store: Store) -> None:
+        limits = OpenLimits(per_user=2, total=3)
+        for number in (1, 2):
+            store.submit(make_request(number, requested_by=make_id(7)), limits=limits)
+        with pytest.raises(StoreRefused, match=f"{make_id(7)} has 2 open requests"):
+            store.submit(make_request(3, requested_by=make_id(7)), limits=limits)
+        again = make_request(2, requested_by=make_id(7))
+        assert store.submit(again, limits=limits) == again
+        store.submit(make_request(4, requested_by=make_id(8)), limits=limits)
+        with pytest.raises(StoreRefused, match="3 requests are open"):
+            store.submit(make_request(5), limits=limits)
+        store.cancel(make_id(1), now=NOW)
+        store.submit(make_request(3, requested_by=make_id(7)), limits=limits)
+        assert len(store.list_requests(model_name=MODEL_NAME, status=RequestStatus.PENDING)) == 3
+
+    def test_racing_submits_do_not_pass_the_limit_together(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
+        limits = OpenLimits(per_user=2, total=50)
+        got = race(
+            open_store,
+            lambda handle, number: handle.submit(
+                make_request(number, requested_by=make_id(7)), limits=limits
+            ),
+        )
+        assert sum(isinstance(item, StoreRefused) for item in got) == RACERS - 2
+        assert len(store.list_requests(model_name=MODEL_NAME)) == 2

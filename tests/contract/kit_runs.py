@@ -217,3 +217,14 @@ class RunLedgerContract(StoreFixtures):
             ),
         )
         assert sorted(map(len, got)) == [0] * (RACERS - 1) + [1]
+
+    def test_a_heartbeat_from_the_future_does_not_block_for_ever(self, store: Store) -> None:
+        wrong = NOW + timedelta(days=1500)
+        store.start_run(make_run(1, started_at=wrong, heartbeat_at=wrong))
+        hour = timedelta(hours=1)
+        near = store.fail_stale_runs(model_name=MODEL_NAME, now=wrong - hour, older_than=hour)
+        assert near == []
+        (closed,) = store.fail_stale_runs(model_name=MODEL_NAME, now=NOW, older_than=hour)
+        assert closed.status is RunStatus.FAILED
+        assert "ahead of the clock" in str(closed.error_message)
+        store.start_run(make_run(2))

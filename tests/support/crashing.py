@@ -1,8 +1,4 @@
-"""A run that is killed before its n-th write: `python -m tests.support.crashing STORE WORK N`.
-
-Writes are counted at the store's own door, so that none can be forgotten. Exits with 0 and
-prints the count when the run has fewer than N writes.
-"""
+"""A run that is killed before its n-th write, counted at the store's own door."""
 
 from __future__ import annotations
 
@@ -14,15 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.config import load_store_settings
 from ml_pipeline.runs import Order, run_pass
 from ml_pipeline.store import Store
+from ml_pipeline.wiring import open_store
 from tests.support import league
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 # A heartbeat changes nothing but its own time, and how many there are depends on the machine.
 UNCOUNTED = {
     "heartbeat",
+    "renew",
     "read_events",
     "read_error_samples",
     "count_labelled",
@@ -43,12 +41,12 @@ UNCOUNTED = {
 }
 
 
-class Killer:
-    """The store, but the process dies before its n-th write."""
+class Door:
+    """The store, but `before` is told the name and the number of every write first."""
 
-    def __init__(self, store: Store, fatal: int) -> None:
+    def __init__(self, store: Store, before: Callable[[str, int], None]) -> None:
         self.store = store
-        self.fatal = fatal
+        self.before = before
         self.writes = 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -58,31 +56,36 @@ class Killer:
 
         def counted(*args: object, **kwargs: object) -> object:
             self.writes += 1
-            if self.writes == self.fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
+            self.before(name, self.writes)
             return method(*args, **kwargs)
 
         return counted
 
 
-def order(work: Path, now: datetime = NOW, name: str = "killed") -> Order:
+def through(store: Store, before: Callable[[str, int], None]) -> Store:
+    """The store behind a door."""
+    return cast("Store", Door(store, before))
+
+
+def order(work: Path, now: datetime = NOW, name: str = "killed", **changes: Any) -> Order:  # noqa: ANN401
     """The same pass every time."""
     count = iter(range(1000))
-    return Order(
-        settings=league.settings_for(),
-        work_dir=work,
-        clock=lambda: now,
-        new_id=lambda: league.event_id(f"{name} {next(count)}"),
-    )
+    values: dict[str, Any] = {
+        "settings": league.settings_for(),
+        "work_dir": work,
+        "clock": lambda: now,
+        "new_id": lambda: league.event_id(f"{name} {next(count)}"),
+    }
+    return Order(**values | changes)
 
 
-def main() -> None:
-    """Run until the fatal write."""
-    folder, work, fatal = sys.argv[1:]
-    killer = Killer(LocalStore.open(Path(folder)), int(fatal))
-    run_pass(cast("Store", killer), order(Path(work)))
-    sys.stdout.write(f"{killer.writes}\n")
+def killed_run(work: Path, fatal: int) -> None:
+    """Run on the environment's store until the fatal write; print the count if there is none."""
 
+    def kill(_name: str, number: int) -> None:
+        if number == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-if __name__ == "__main__":
-    main()
+    door = Door(open_store(load_store_settings()), kill)
+    run_pass(cast("Store", door), order(work))
+    sys.stdout.write(f"{door.writes}\n")

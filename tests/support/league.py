@@ -42,6 +42,14 @@ FIRST_MODEL = "first"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FirstModel:
+    """The league's first model and its saved artifact."""
+
+    path: Path
+    model: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Matches:
     """Standardised features (n, 5) and what happened."""
 
@@ -157,6 +165,12 @@ def nights_before(now: datetime, count: int, **changes: Any) -> list[Night]:  # 
     return [Night(day=today - timedelta(days=ago), **changes) for ago in range(count, 0, -1)]
 
 
+def before_first(nights: Sequence[Night]) -> datetime:
+    """When the model was made that predicted those nights."""
+    first = min((night.day for night in nights), default=date(2026, 1, 1))
+    return day_start(first) - timedelta(days=30)
+
+
 def open_league(
     folder: Path,
     model_path: Path,
@@ -165,9 +179,7 @@ def open_league(
 ) -> LocalStore:
     """A store in `folder` with a champion that has predicted the nights."""
     store = LocalStore.open(folder)
-    settings = settings_for()
-    first = min((night.day for night in nights), default=date(2026, 1, 1))
-    enthrone(store, model_path, settings, now=day_start(first) - timedelta(days=30))
+    enthrone(store, model_path, settings_for(), now=before_first(nights))
     for night in nights:
         store.append_events(events_of(model, night))
     return store

@@ -8,7 +8,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from tests.support.shell import PATIENCE, Finished, environment
 
@@ -18,9 +20,15 @@ _FORKSERVER.set_forkserver_preload(["tests.support.warm_imports"])
 
 def ml_pipeline(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
     """Run `ml-pipeline …` in a process that is warm already."""
-    files = (cwd / ".stdout", cwd / ".stderr")
+    return call(_command, [*map(str, arguments)], cwd=cwd, **variables)
+
+
+def call(target: Callable[..., None], *arguments: object, cwd: Path, **variables: str) -> Finished:
+    """Run a function of a module in a process that is warm already."""
+    name = uuid4().hex
+    files = (cwd / f".{name}.out", cwd / f".{name}.err")
     process = _FORKSERVER.Process(
-        target=_command, args=([*map(str, arguments)], cwd, files, environment(**variables))
+        target=_within, args=(target, arguments, cwd, files, environment(**variables))
     )
     process.start()
     process.join(PATIENCE)
@@ -31,8 +39,12 @@ def ml_pipeline(*arguments: str | Path, cwd: Path, **variables: str) -> Finished
     return Finished(process.exitcode, stdout, stderr)
 
 
-def _command(
-    arguments: list[str], cwd: Path, files: tuple[Path, Path], variables: dict[str, str]
+def _within(
+    target: Callable[..., None],
+    arguments: tuple[object, ...],
+    cwd: Path,
+    files: tuple[Path, Path],
+    variables: dict[str, str],
 ) -> None:
     os.chdir(cwd)
     os.environ.clear()
@@ -40,9 +52,14 @@ def _command(
     for number, path in enumerate(files, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115 - until the end
+    try:
+        target(*arguments)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _command(arguments: list[str]) -> None:
     from ml_pipeline.cli import main
 
-    code = main(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sys.exit(code)
+    sys.exit(main(arguments))

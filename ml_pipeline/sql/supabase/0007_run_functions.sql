@@ -184,7 +184,8 @@ begin
 end
 $$;
 
--- Close running rows that were last heard of before `p_heard_before` as failed; return them.
+-- Close running rows that were last heard of before `p_heard_before` as failed; return them. A
+-- heartbeat as far in the future was made by a clock that was wrong, and would block for as long.
 create or replace function fail_stale_retraining_runs(
     p_model_name text, p_now timestamptz, p_heard_before timestamptz
 ) returns jsonb
@@ -192,13 +193,26 @@ language sql
 set search_path = pg_catalog, public, pg_temp
 set timezone = 'UTC'
 as $$
-    with closed as (
+    with silent as (
+        select id as silent_id,
+               case when heartbeat_at < p_heard_before
+                    then format('no heartbeat since %s; closed at %s', heartbeat_at, p_now)
+                    else format(
+                        'its last heartbeat %s lies ahead of the clock; closed at %s',
+                        heartbeat_at, p_now
+                    )
+               end as reason
+        from model_retraining_runs
+        where model_name = p_model_name and status = 'running'
+          and (heartbeat_at < p_heard_before or heartbeat_at > p_now + (p_now - p_heard_before))
+        for update
+    ), closed as (
         update model_retraining_runs
-        set status = 'failed', outcome = 'failed', completed_at = p_now,
-            outcome_reason = format('no heartbeat since %s; closed at %s', heartbeat_at, p_now),
-            error_message = format('no heartbeat since %s; closed at %s', heartbeat_at, p_now)
-        where model_name = p_model_name and status = 'running' and heartbeat_at < p_heard_before
-        returning *
+        set status = 'failed', outcome = 'failed', completed_at = p_now, outcome_reason = reason,
+            error_message = reason
+        from silent
+        where id = silent_id
+        returning model_retraining_runs.*
     )
     select coalesce(jsonb_agg(to_jsonb(closed)), '[]') from closed
 $$;

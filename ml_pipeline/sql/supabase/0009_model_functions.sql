@@ -64,8 +64,8 @@ $$;
 
 -- Make `to_model_id` champion if `from_model_id` still is (null: if nobody serves), retire the
 -- one before, keep the event, and return the model's row. The same event again changes nothing.
--- MLP03 when there is no such model, MLP04 for a known event with other content, MLP05 when
--- another champion serves by now.
+-- MLP02 when the run that asks was closed meanwhile, MLP03 when there is no such model, MLP04 for a
+-- known event with other content, MLP05 when another champion serves by now.
 create or replace function promote_model(p_event jsonb) returns jsonb
 language plpgsql
 set search_path = pg_catalog, public, pg_temp
@@ -107,6 +107,15 @@ begin
                 );
         end if;
         return to_jsonb(model);
+    end if;
+
+    -- A run that was taken over while its machine slept must not promote when it wakes up.
+    if exists (
+        select from model_retraining_runs as run
+        where run.id = given.run_id and run.status in ('completed', 'failed')
+    ) then
+        raise exception using errcode = 'MLP02',
+            message = format('Run %s is closed and promotes nothing any more.', given.run_id);
     end if;
 
     select model_id into serving from model_metadata

@@ -1,0 +1,187 @@
+"""Real signals to a real run: the first closes it in order, the second ends it at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ml_pipeline.domain import Priority, RequestStatus, RetrainingRequest, RunStatus
+from ml_pipeline.runs import run_pass
+from tests.conftest import FirstModel
+from tests.support import crashing, league
+from tests.support.places import EMBEDDED, Place
+from tests.support.shell import environment
+from tests.support.supabase import faults
+
+WISH = league.event_id("wish")
+PATIENCE = 60
+
+
+def prepare(place: Place, model: FirstModel) -> None:
+    now = datetime.now(UTC)
+    place.fill(model, league.nights_before(now, 3))
+    with place.opened() as store:
+        store.submit(
+            RetrainingRequest(
+                request_id=WISH,
+                model_name="default",
+                priority=Priority.NORMAL,
+                status=RequestStatus.PENDING,
+                created_at=now,
+            )
+        )
+
+
+@contextmanager
+def training(place: Place, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """`ml-pipeline run`, at the moment when its trainer is at work."""
+    work = folder / "work"
+    variables = dict(place.variables) | {"ML_PIPELINE__RUN__WORK_DIR": str(work)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ml_pipeline", "run"],
+        cwd=folder, env=environment(**variables), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        until(lambda: any(work.glob("*/trainer.log")), process)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def trainers(folder: Path) -> list[str]:
+    """Processes that work in the folder of a run."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            place = str(link.readlink())
+        except OSError:
+            continue
+        if place.startswith(str(folder / "work")):
+            found.append(link.parent.name)
+    return found
+
+
+@contextmanager
+def stuck(place: Place) -> Iterator[None]:
+    """A store that answers nobody for a while."""
+    if place.bench is not None:
+        place.bench.gateway.fault(faults.hang(8), path="finish_retraining_run", times=9)
+        yield
+        return
+    path = Path(place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        db.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_the_first_signal_closes_the_run_releases_its_request_and_keeps_the_log(
+    place: Place, first_model: FirstModel, tmp_path: Path, number: signal.Signals
+) -> None:
+    prepare(place, first_model)
+    with training(place, tmp_path) as process:
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 1, stderr
+    told = json.loads(stdout)
+    assert told["outcome"] == "failed"
+    assert told["outcome_reason"] == f"Stopped by {number.name} while training."
+    with place.opened() as store:
+        run = store.get_run(told["run_id"])
+        assert (run.status, run.outcome_reason) == (RunStatus.FAILED, told["outcome_reason"])
+        assert run.error_message is not None
+        assert run.error_message.startswith(f"training: Stopped by {number.name}.")
+        request = store.get_request(WISH)
+        assert (request.status, request.attempts) == (RequestStatus.PENDING, 1)
+        assert len(store.list_models(model_name="default")) == 1
+        log = store.download("model-artifacts", f"training-logs/{run.run_id}.txt", tmp_path / "l")
+        assert run.log_url is not None
+        assert f"Stopped by {number.name}" in log.read_text(encoding="utf-8")
+    assert trainers(tmp_path) == []
+
+
+def test_the_second_signal_ends_the_run_at_once_and_the_next_run_takes_over(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    prepare(place, first_model)
+    with training(place, tmp_path) as process, stuck(place):
+        process.send_signal(signal.SIGINT)
+        story = process.stderr
+        assert story is not None
+        assert any("Run failed while training" in line for line in story)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=PATIENCE)
+        # The store would have been waited for longer.
+        assert time.monotonic() - began < 5
+    assert code == 128 + signal.SIGTERM
+    if place.bench is not None:
+        place.bench.gateway.faults.clear()
+    until(lambda: trainers(tmp_path) == [])
+
+    with place.opened() as store:
+        (left,) = store.list_runs(model_name="default", limit=9)
+        assert left.status is RunStatus.RUNNING
+        later = datetime.now(UTC) + timedelta(hours=2)
+        outcome = run_pass(store, crashing.order(tmp_path / "next", later))
+        assert outcome.result["request_ids"] == [WISH]
+        assert store.get_run(left.run_id).status is RunStatus.FAILED
+        assert store.get_request(WISH).status is RequestStatus.COMPLETED
+
+
+def test_a_trainer_does_not_outlive_a_run_that_was_killed(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    place = Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": str(tmp_path / "store")})
+    prepare(place, first_model)
+    with training(place, tmp_path) as process:
+        until(lambda: trainers(tmp_path) != [])
+        process.kill()
+        process.wait(timeout=PATIENCE)
+        began = time.monotonic()
+        until(lambda: trainers(tmp_path) == [])
+        assert time.monotonic() - began < 5
+
+
+def test_a_signal_that_comes_while_a_promotion_is_written_lets_the_run_finish(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    """What is left to do takes seconds; half of it would be hard to explain."""
+    prepare(place, first_model)
+    now = datetime.now(UTC)
+    with place.opened() as store:
+        order = crashing.order(tmp_path / "work", now)
+
+        def interrupt(name: str, _number: int) -> None:
+            if name == "register":
+                signal.raise_signal(signal.SIGTERM)
+
+        with order.stop.on_signals():
+            outcome = run_pass(crashing.through(store, interrupt), order)
+        assert outcome.result["outcome"] == "promoted"
+        assert store.get_run(outcome.run.run_id).status is RunStatus.COMPLETED
+        assert store.get_request(WISH).status is RequestStatus.COMPLETED

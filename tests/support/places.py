@@ -1,0 +1,78 @@
+"""The two places where everything can be kept, for tests that have to hold in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_pipeline.config import load_store_settings
+from ml_pipeline.store import Store
+from ml_pipeline.wiring import open_store
+from tests.support import league
+from tests.support.supabase.bench import Bench
+
+EMBEDDED, SUPABASE = "embedded", "supabase"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A store that is empty at first; `variables` is the environment that names it.
+
+    `bench` is there for Supabase only.
+    """
+
+    kind: str
+    variables: Mapping[str, str]
+    bench: Bench | None = None
+
+    def open(self) -> Store:
+        """Another handle on it."""
+        return open_store(load_store_settings(environment=self.variables))
+
+    @contextmanager
+    def opened(self) -> Iterator[Store]:
+        """Another handle on it, closed in the end."""
+        store = self.open()
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def fill(self, model: league.FirstModel, nights: list[league.Night]) -> None:
+        """A champion that has predicted those nights."""
+        with self.opened() as store:
+            league.enthrone(
+                store, model.path, league.settings_for(), now=league.before_first(nights)
+            )
+            for night in nights:
+                store.append_events(league.events_of(model.model, night))
+
+
+@pytest.fixture(scope="module")
+def our_schema(supabase: Bench) -> None:
+    """A Supabase project with our tables in it."""
+    folder = files("ml_pipeline") / "sql" / "supabase"
+    scripts = sorted(folder.iterdir(), key=lambda script: script.name)
+    supabase.blank()
+    supabase.apply("\n".join(script.read_text(encoding="utf-8") for script in scripts))
+
+
+@pytest.fixture(params=[EMBEDDED, SUPABASE])
+def place(request: Any, tmp_path: Path) -> Place:  # noqa: ANN401 - pytest's own
+    """One place after the other, empty."""
+    if request.param == EMBEDDED:
+        folder = str(tmp_path / "store")
+        return Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": folder})
+    request.getfixturevalue("our_schema")
+    bench: Bench = request.getfixturevalue("bench")
+    return Place(
+        kind=SUPABASE,
+        variables={"SUPABASE_URL": bench.url, "SUPABASE_SERVICE_KEY": bench.service_key},
+        bench=bench,
+    )
