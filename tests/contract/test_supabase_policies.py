@@ -111,9 +111,11 @@ WHO_CALLS = {
     "register_model": SERVICE,
     "release_retraining_request": SERVICE,
     "release_stale_retraining_requests": SERVICE,
+    "renew_retraining_leases": SERVICE,
     "set_model_state": SERVICE,
     "start_retraining_run": SERVICE,
     "submit_retraining_request": SIGNED_IN,
+    "submit_retraining_request_within": SERVICE,
     "sum_evaluations_by_day": SERVICE,
     "take_lease": SERVICE,
 }
@@ -386,7 +388,7 @@ def test_a_function_is_called_by_whom_it_is_for(
     before = everything(supabase)
     codes = {who: code_of(doors[who].call(function, **arguments)) for who in CALLERS}
     # Nothing is asked for, so nothing is done; but a request needs no more than to be asked for.
-    assert everything(supabase) == before or function == "submit_retraining_request"
+    assert everything(supabase) == before or function.startswith("submit_retraining_request")
     closed = {REFUSED, "PGRST202"} if function in TRIGGERS else {REFUSED}
     assert {who for who, code in codes.items() if code not in closed} == allowed
     assert "PGRST202" not in codes.values() or function in TRIGGERS
@@ -468,6 +470,15 @@ WRITES: dict[str, Row] = {
     },
     "take_lease": {"p_name": "mine", "p_holder": "me", "p_now": LATER, "p_until": LATER},
     "drop_lease": {"p_name": "sample", "p_holder": "a"},
+    "renew_retraining_leases": {
+        "p_run_id": make_id(1),
+        "p_lease_until": (NOW + timedelta(hours=2)).isoformat(),
+    },
+    "submit_retraining_request_within": {
+        "p_request": {"id": make_id(13), "reason": "drift"},
+        "p_per_user": 1,
+        "p_total": 9,
+    },
     "set_model_state": {"p_model_name": MODEL_NAME, "p_model_id": "m-2", "p_state": "retired"},
 }
 
