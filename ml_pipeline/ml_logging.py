@@ -107,11 +107,11 @@ class RunLog:
         root.setLevel(min(root.level, logging.INFO))
 
     def __exit__(self, *_: object) -> None:
+        for target, level in self._levels:
+            target.setLevel(level)
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
-        for target, level in self._levels:
-            target.setLevel(level)
 
     def flush(self) -> None:
         """Bring every line to the file."""

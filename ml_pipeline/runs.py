@@ -94,8 +94,11 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
         stop=order.stop,
         served=served,
     )
-    with ExitStack() as stack:
+    stack = ExitStack()
+    try:
         finished, fault = _recorded(store, order, attempt, stack)
+    finally:
+        _end_story(stack)
     served.settle(finished, fault)
     answer = _as_json(finished, served.requests, started)
     if fault is not None:
@@ -141,6 +144,14 @@ def _open_story(folder: Path, stack: ExitStack) -> RunLog:
             hint="Set run.work_dir to a folder that this user may write to.",
         ) from error
     return story
+
+
+def _end_story(stack: ExitStack) -> None:
+    """A full disk refuses the last lines; what the run came to stands all the same."""
+    try:
+        stack.close()
+    except OSError as error:
+        log.warning("The run's log is incomplete: %s", error)
 
 
 def _make_room(folder: Path) -> None:

@@ -33,6 +33,7 @@ from ml_pipeline.supabase_watch import SupabaseWatch
 __all__ = ["Patience", "SupabaseStore"]
 
 _PATIENCE: Final = Patience()
+_CANDIDATES: Final = 20
 
 
 class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
@@ -140,10 +141,11 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
             return self._claim(request_id, model_name, run_id, now, lease)
         # The next one is claimed by its id, because only that may be repeated: `the next` after
         # an answer that was lost would be another one, and the first would wait for its lease.
-        while candidate := self._next_claimable(model_name, now):
-            claimed = self._claim(candidate.request_id, model_name, run_id, now, lease)
-            if claimed is not None:
-                return claimed
+        while candidates := self._claimable(model_name, now):
+            for candidate in candidates:
+                claimed = self._claim(candidate.request_id, model_name, run_id, now, lease)
+                if claimed is not None:
+                    return claimed
         return None
 
     def _claim(
@@ -160,7 +162,8 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
         )
         return None if row is None else from_json(RetrainingRequest, row)
 
-    def _next_claimable(self, model_name: str, now: datetime) -> RetrainingRequest | None:
+    def _claimable(self, model_name: str, now: datetime) -> list[RetrainingRequest]:
+        """The next few: when others claim at the same moment, one of them is left."""
         expired = f'and(status.eq.processing,lease_until.lte."{time_text(now)}")'
         rows = self._project.select(
             "model_retraining_requests",
@@ -170,10 +173,10 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
                 .order("priority_rank")
                 .order("created_at")
                 .order("id")
-                .limit(1)
+                .limit(_CANDIDATES)
             ),
         )
-        return next(iter(from_array(RetrainingRequest, rows)), None)
+        return from_array(RetrainingRequest, rows)
 
     def renew(self, *, run_id: str, now: datetime, lease: timedelta) -> int:
         """Let the leases that the run holds last from now on; return how many it holds."""

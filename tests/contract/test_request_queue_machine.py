@@ -1,26 +1,37 @@
-"""The request queue under calls in any order, against a model of it in plain Python."""
+"""The queue of both stores under calls in any order, against a model of it in plain Python."""
 
 from __future__ import annotations
 
-import tempfile
+import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ml_pipeline.domain import Priority, RequestStatus, RetrainingRequest
 from ml_pipeline.errors import AlreadyFinished, StoreRefused
-from ml_pipeline.local_store import LocalStore
-from tests.support.factories import MODEL_NAME, NOW, make_id, make_request
+from ml_pipeline.store import Store
+from tests.support.factories import NOW, make_id, make_request
+from tests.support.places import SUPABASE, Place
 
 LEASE = timedelta(minutes=10)
 MAX_ATTEMPTS = 3
 CLOSED = {RequestStatus.COMPLETED, RequestStatus.FAILED, RequestStatus.CANCELLED}
-RUNS = st.sampled_from([make_id(101), make_id(102)])
+# Each example has a model name and ids of its own, so that it finds an empty queue.
+EXAMPLES = itertools.count(1)
 
 
 def served(request: RetrainingRequest) -> tuple[int, datetime, str]:
@@ -32,16 +43,27 @@ class RequestQueueMachine(RuleBasedStateMachine):
     """Whatever is called in whatever order, the rows are what the calls must have left."""
 
     ids = Bundle("ids")
+    runs = Bundle("runs")
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.store = LocalStore.open(Path(self.folder.name))
+        self.store = store
         self.now = NOW
         self.rows: dict[str, RetrainingRequest] = {}
+        self.example = next(EXAMPLES)
+        self.model_name = f"model-{self.example}"
 
-    def teardown(self) -> None:
-        self.folder.cleanup()
+    @initialize(target=runs)
+    def two_runs(self) -> MultipleResults[str]:
+        return multiple(*(make_id(1000 * self.example + number) for number in (901, 902)))
+
+    def fresh(self, number: int, priority: Priority, at: datetime) -> RetrainingRequest:
+        return make_request(
+            1000 * self.example + number,
+            model_name=self.model_name,
+            priority=priority,
+            created_at=at,
+        )
 
     def claimable(self, row: RetrainingRequest) -> bool:
         return row.status is RequestStatus.PENDING or (
@@ -51,7 +73,7 @@ class RequestQueueMachine(RuleBasedStateMachine):
     @rule(target=ids, priority=st.sampled_from(Priority), age=st.integers(0, 2))
     def submit(self, priority: Priority, age: int) -> str:
         at = NOW - timedelta(hours=age)
-        request = make_request(len(self.rows), priority=priority, created_at=at)
+        request = self.fresh(len(self.rows), priority, at)
         assert self.store.submit(request) == request
         self.rows[request.request_id] = request
         return request.request_id
@@ -59,21 +81,35 @@ class RequestQueueMachine(RuleBasedStateMachine):
     @rule(request_id=ids)
     def submit_again(self, request_id: str) -> None:
         row = self.rows[request_id]
-        fresh = make_request(
-            list(self.rows).index(request_id), priority=row.priority, created_at=row.created_at
-        )
+        fresh = self.fresh(list(self.rows).index(request_id), row.priority, row.created_at)
         assert self.store.submit(fresh) == row
 
     @rule(minutes=st.sampled_from([1, 5, 10]))
     def wait(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @rule(run_id=RUNS)
+    @rule(run_id=runs)
+    def work_on(self, run_id: str) -> None:
+        held = [
+            row
+            for row in self.rows.values()
+            if row.run_id == run_id and row.status is RequestStatus.PROCESSING
+        ]
+        assert self.store.renew(run_id=run_id, now=self.now, lease=LEASE) == len(held)
+        for row in held:
+            self.rows[row.request_id] = replace(row, lease_until=self.now + LEASE)
+
+    @rule()
+    def crash(self) -> None:
+        """Every run dies: nobody calls anything until all leases are over."""
+        self.now += LEASE
+
+    @rule(run_id=runs)
     def claim(self, run_id: str) -> None:
         free = sorted((row for row in self.rows.values() if self.claimable(row)), key=served)
         self.expect_claim(run_id, None, free[0] if free else None)
 
-    @rule(run_id=RUNS, request_id=ids)
+    @rule(run_id=runs, request_id=ids)
     def claim_that_one(self, run_id: str, request_id: str) -> None:
         row = self.rows[request_id]
         alive = row.lease_until is not None and row.lease_until > self.now
@@ -84,7 +120,11 @@ class RequestQueueMachine(RuleBasedStateMachine):
 
     def ask(self, run_id: str, request_id: str | None) -> RetrainingRequest | None:
         return self.store.claim(
-            model_name=MODEL_NAME, run_id=run_id, now=self.now, lease=LEASE, request_id=request_id
+            model_name=self.model_name,
+            run_id=run_id,
+            now=self.now,
+            lease=LEASE,
+            request_id=request_id,
         )
 
     def expect_claim(
@@ -104,7 +144,7 @@ class RequestQueueMachine(RuleBasedStateMachine):
         )
         assert claimed == self.rows[row.request_id]
 
-    @rule(run_id=RUNS, request_id=ids)
+    @rule(run_id=runs, request_id=ids)
     def complete(self, run_id: str, request_id: str) -> None:
         row = self.rows[request_id]
         same = row.run_id == run_id and row.status is RequestStatus.COMPLETED
@@ -116,7 +156,7 @@ class RequestQueueMachine(RuleBasedStateMachine):
         if not same:
             self.close(row, RequestStatus.COMPLETED, None)
 
-    @rule(run_id=RUNS, request_id=ids, reason=st.sampled_from(["x", "y"]))
+    @rule(run_id=runs, request_id=ids, reason=st.sampled_from(["x", "y"]))
     def fail(self, run_id: str, request_id: str, reason: str) -> None:
         row = self.rows[request_id]
         known = (row.run_id, row.status, row.error_message)
@@ -148,7 +188,7 @@ class RequestQueueMachine(RuleBasedStateMachine):
             row, status=RequestStatus.PENDING, run_id=None, claimed_at=None, lease_until=None
         )
 
-    @rule(run_id=RUNS, request_id=ids)
+    @rule(run_id=runs, request_id=ids)
     def release(self, run_id: str, request_id: str) -> None:
         row = self.rows[request_id]
         same = row.status is RequestStatus.PENDING
@@ -178,7 +218,7 @@ class RequestQueueMachine(RuleBasedStateMachine):
             if row.status is RequestStatus.PROCESSING and self.claimable(row)
         ]
         returned = self.store.release_stale(
-            model_name=MODEL_NAME, now=self.now, max_attempts=MAX_ATTEMPTS
+            model_name=self.model_name, now=self.now, max_attempts=MAX_ATTEMPTS
         )
         assert [row.request_id for row in returned] == [row.request_id for row in stale]
         for row, now in zip(stale, returned, strict=True):
@@ -190,23 +230,25 @@ class RequestQueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def rows_are_what_the_calls_left(self) -> None:
-        assert self.store.list_requests(model_name=MODEL_NAME) == sorted(
-            self.rows.values(), key=served
-        )
-
-    @invariant()
-    def only_requests_in_work_are_leased(self) -> None:
-        for row in self.store.list_requests(model_name=MODEL_NAME):
+        rows = self.store.list_requests(model_name=self.model_name)
+        assert rows == sorted(self.rows.values(), key=served)
+        for row in rows:
             assert (row.lease_until is not None) == (row.status is RequestStatus.PROCESSING)
             assert (row.processed_at is not None) == (row.status in CLOSED)
 
 
-TestRequestQueue = RequestQueueMachine.TestCase
-TestRequestQueue.settings = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def test_calls_in_any_order_leave_the_rows_that_they_must(place: Place) -> None:
+    # Every step is a call over HTTP there.
+    is_far = place.kind == SUPABASE
+    with place.opened() as store:
+        run_state_machine_as_test(
+            cast("type[RuleBasedStateMachine]", lambda: RequestQueueMachine(store)),
+            settings=settings(
+                max_examples=10 if is_far else 15,
+                stateful_step_count=25 if is_far else 40,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )

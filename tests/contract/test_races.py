@@ -1,0 +1,135 @@
+"""Many at once, on both stores: whoever wins, the rows tell one story."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+from ml_pipeline.domain import ModelState, PromotionKind, RequestStatus
+from ml_pipeline.errors import PromotionRefused
+from ml_pipeline.store import Store
+from tests.contract.kit_requests import LEASE
+from tests.support.factories import (
+    MODEL_NAME,
+    NOW,
+    make_id,
+    make_model,
+    make_promotion,
+    make_request,
+)
+from tests.support.places import Place
+
+WORKERS, REQUESTS = 50, 200
+
+
+def at_once(place: Place, count: int, action: Callable[[Store, int], Any]) -> list[Any]:
+    """What `count` handles got from `action` at the same moment: a value or an error."""
+    start = Barrier(count)
+
+    def runner(number: int) -> Any:  # noqa: ANN401 - whatever the action returns
+        with place.opened() as store:
+            start.wait()
+            try:
+                return action(store, number)
+            except PromotionRefused as error:
+                return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(runner, range(count)))
+
+
+def test_fifty_workers_that_claim_two_hundred_requests_serve_each_exactly_once(
+    place: Place,
+) -> None:
+    with place.opened() as store:
+        for number in range(REQUESTS):
+            store.submit(make_request(number))
+
+    def work(handle: Store, number: int) -> list[str]:
+        run_id, served = make_id(1000 + number), []
+        while request := handle.claim(model_name=MODEL_NAME, run_id=run_id, now=NOW, lease=LEASE):
+            handle.complete(request.request_id, run_id=run_id, now=NOW)
+            served.append(request.request_id)
+        return served
+
+    shares = at_once(place, WORKERS, work)
+
+    times = Counter(request_id for share in shares for request_id in share)
+    assert times == dict.fromkeys((make_id(number) for number in range(REQUESTS)), 1)
+    with place.opened() as store:
+        rows = store.list_requests(model_name=MODEL_NAME)
+    assert {(row.status, row.attempts) for row in rows} == {(RequestStatus.COMPLETED, 1)}
+    served_by = {row.request_id: row.run_id for row in rows}
+    for number, share in enumerate(shares):
+        assert all(served_by[request_id] == make_id(1000 + number) for request_id in share)
+
+
+def champion_of(store: Store) -> str:
+    models = store.list_models(model_name=MODEL_NAME)
+    (serving,) = [model.model_id for model in models if model.state is ModelState.CHAMPION]
+    return serving
+
+
+def test_of_a_promotion_and_a_rollback_at_the_same_moment_exactly_one_happens(
+    place: Place,
+) -> None:
+    with place.opened() as store:
+        for model_id in ("old", "now", "new"):
+            store.register(make_model(model_id))
+        store.promote(make_promotion("old", None, 1))
+        store.promote(make_promotion("now", "old", 2))
+
+    def change(handle: Store, number: int) -> str:
+        back = number % 2 == 0
+        kind = PromotionKind.ROLLBACK if back else PromotionKind.PROMOTION
+        target = "old" if back else "new"
+        return handle.promote(make_promotion(target, "now", 10 + number, kind=kind)).model_id
+
+    got = at_once(place, 8, change)
+
+    (winner,) = [item for item in got if not isinstance(item, PromotionRefused)]
+    with place.opened() as store:
+        assert champion_of(store) == winner
+        latest, *earlier = store.promotion_events(model_name=MODEL_NAME)
+        assert (latest.from_model_id, latest.to_model_id) == ("now", winner)
+        rollback = latest.kind is PromotionKind.ROLLBACK
+        assert rollback == (winner == "old")
+        assert [event.to_model_id for event in earlier] == ["now", "old"]
+
+
+def test_promotions_and_rollbacks_that_insist_leave_a_history_without_a_gap(place: Place) -> None:
+    with place.opened() as store:
+        for number in range(6):
+            store.register(make_model(f"m-{number}"))
+        store.register(make_model("base"))
+        store.promote(make_promotion("base", None, 1))
+
+    def insist(handle: Store, number: int) -> int:
+        for attempt in range(1, 200):
+            champion = handle.champion(model_name=MODEL_NAME)
+            assert champion is not None
+            event = make_promotion(
+                f"m-{number}",
+                champion.model_id,
+                1000 * (number + 1) + attempt,
+                kind=PromotionKind.ROLLBACK if number % 2 else PromotionKind.PROMOTION,
+            )
+            try:
+                handle.promote(event)
+            except PromotionRefused:
+                continue
+            return attempt
+        raise AssertionError(number)
+
+    at_once(place, 6, insist)
+
+    with place.opened() as store:
+        events = store.promotion_events(model_name=MODEL_NAME)[::-1]
+        assert len(events) == 7
+        steps = [(event.from_model_id, event.to_model_id) for event in events]
+        assert all(later[0] == earlier[1] for earlier, later in itertools.pairwise(steps))
+        assert champion_of(store) == steps[-1][1]
