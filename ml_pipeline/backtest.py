@@ -11,7 +11,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,13 +29,25 @@ from ml_pipeline.domain import Outcome
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation import row_losses
 from ml_pipeline.features import matrix
-from ml_pipeline.live_line import LineState, Rival, Rows, by_day, line_record, take_day, take_night
-from ml_pipeline.promotion import judge_line
+from ml_pipeline.live_line import (
+    LineState,
+    Rival,
+    Rows,
+    by_day,
+    champion_record,
+    line_record,
+    take_day,
+    take_night,
+)
+from ml_pipeline.promotion import judge_line, judge_shadow
 from ml_pipeline.strategies import new_model
 
 BLOCKS = 20
 INITIAL_SHARE = 0.2
+REFIT_EVERY = 30
 POLICIES = ("frozen", "seed", "refit", "adaptive")
+# Beside them, on request: they fit bases again and again.
+SLOW_POLICIES = ("challengers",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +140,78 @@ class Adaptive:
             self.promotions += 1
         elif self.settings.promotion.policy == "guarded":
             self.served, self.served_id = LineState.fresh(self.model).memory, "anchor"
+
+
+@dataclass(kw_only=True, slots=True)
+class Shadow:
+    """A new base with its own line, which learns unseen beside the champion's."""
+
+    name: str
+    model: AdaptiveClassifier
+    state: LineState
+
+
+@dataclass(kw_only=True, slots=True)
+class Challengers(Adaptive):
+    """The loop with new bases: refitted every so many nights and judged in the shadow."""
+
+    history: list[tuple[Floats, NDArray[np.str_]]] = field(default_factory=list)
+    shadows: list[Shadow] = field(default_factory=list)
+    since_refit: int = 0
+    bases: int = 0
+
+    def predict(self, rows: Rows) -> Floats:
+        """What the promoted state says."""
+        return Adaptive.predict(self, rows.on_base(self.model))
+
+    def learn(self, night: int, rows: Rows) -> None:
+        """The line's night; then the shadows', which are judged against what was served."""
+        served = copy(self.model).set_memory(self.served)
+        Adaptive.learn(self, night, rows.on_base(self.model))
+        self.history.append((rows.features, self.model.classes_[rows.actual]))
+        self.shadows = [
+            shadow for shadow in self.shadows if self._goes_on(shadow, night, rows, served)
+        ]
+        self.since_refit += 1
+        if self.since_refit >= (self.settings.training.refit_every_days or REFIT_EVERY):
+            self._refit(night)
+
+    def _goes_on(self, shadow: Shadow, night: int, rows: Rows, served: AdaptiveClassifier) -> bool:
+        rival = Rival(model_id=self.served_id, memory=self.served, model=served)
+        shadow.state, _ = take_night(
+            shadow.model,
+            take_day(shadow.state, night, rows.on_base(shadow.model)),
+            night,
+            rival,
+            quarantine=False,
+        )
+        record = champion_record(
+            shadow.state.ledger,
+            today=night,
+            window_days=self.settings.promotion.evaluation_window_days,
+        )
+        decision = judge_shadow(record, self.settings.promotion)
+        if decision is None:
+            return True
+        if decision.outcome is Outcome.PROMOTED:
+            self.model, self.state = shadow.model, shadow.state
+            self.served, self.served_id = shadow.state.memory, shadow.name
+            self.promotions += 1
+            self.bases += 1
+        return False
+
+    def _refit(self, night: int) -> None:
+        """A new base twice: with fresh heads, and with the heads of the line."""
+        self.since_refit = 0
+        features = np.vstack([features for features, _ in self.history])
+        labels = np.concatenate([labels for _, labels in self.history])
+        training = self.settings.training
+        base = algorithms.fit(training.algorithm, features, labels, training)
+        model = _as_model(base, features, list(self.model.classes_), self.settings)
+        fresh = LineState.fresh(model)
+        carried = replace(fresh, memory=self.state.memory)
+        for name, state in (("fresh", fresh), ("carried", carried)):
+            self.shadows.append(Shadow(name=f"{name} {night}", model=model, state=state))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -273,6 +358,11 @@ def build_policy(
             labels=[history.labels[: history.initial]],
         )
     fresh = LineState.fresh(model)
+    if name == "challengers":
+        start = (history.features[: history.initial], history.labels[: history.initial])
+        return Challengers(
+            model=model, settings=settings, state=fresh, served=fresh.memory, history=[start]
+        )
     return Adaptive(model=model, settings=settings, state=fresh, served=fresh.memory)
 
 
@@ -421,11 +511,12 @@ def run(args: argparse.Namespace) -> int:
         commands.path_or_none(args.config), flags={"training.algorithm": args.base}
     )
     policies = _listed(args.policies)
-    unknown = [name for name in policies if name not in POLICIES]
+    known = (*POLICIES, *SLOW_POLICIES)
+    unknown = [name for name in policies if name not in known]
     if unknown or not policies:
         raise ConfigError(
             f"--policies {args.policies!r}: unknown {', '.join(unknown)}.",
-            hint=f"Known are {', '.join(POLICIES)}.",
+            hint=f"Known are {', '.join(known)}.",
         )
     history = read_history(args, settings)
     with commands.progress_bars() as bars:

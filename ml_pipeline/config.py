@@ -263,6 +263,7 @@ class TrainingSettings(Section):
     cv_folds: Annotated[int, Field(ge=2)] = CV_FOLDS
     min_training_samples: Whole = MIN_TRAINING_SAMPLES
     replay_rows: Count = 1000
+    refit_every_days: Whole | None = None
     time_limit_s: Positive = 1800.0
     memory_limit_mb: Annotated[int, Field(ge=64)] = 8192
     ensemble: Annotated[list[Algorithm], Field(min_length=1)] = Field(
@@ -295,6 +296,7 @@ class PromotionSettings(Section):
     evaluation_window_days: Positive = 30.0
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     horizon_rows: Whole = 1000
+    max_shadow_nights: Whole = 60
     vetoes: list[Literal["accuracy", "recall"]] = Field(default_factory=list)
     min_accuracy: Fraction = 0.0
     max_log_loss: Positive | None = None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, Lesson, Memory
 from ml_pipeline.config import AdaptiveSettings
 from ml_pipeline.evaluation import row_losses
-from ml_pipeline.promotion import LineRecord, PairedGain
+from ml_pipeline.promotion import ChampionRecord, LineRecord, PairedGain
 
 LEDGER_COLUMNS = (
     "night",
@@ -68,6 +68,10 @@ class Rows:
             weights=np.empty(0),
             event_ids=(),
         )
+
+    def on_base(self, model: AdaptiveClassifier) -> Rows:
+        """The same rows for a line on another base."""
+        return replace(self, base=model.base_proba(self.features))
 
     def followed_by(self, other: Rows) -> Rows:
         """These rows and then the others."""
@@ -181,15 +185,23 @@ _MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """The serving champion: a model on the same base, and the rows that it has learned already.
+    """The serving champion: its heads, and the rows that it has learned already.
 
     It has learned every day up to `settled_night`, and the events `learned` of later days.
+    `model` is the champion itself where it stands on another base than the line.
     """
 
     model_id: str
     memory: Memory
+    model: AdaptiveClassifier | None = None
     learned: frozenset[str] = frozenset()
     settled_night: int | None = None
+
+    def says(self, rows: Rows, inputs: Floats) -> Floats:
+        """Its probabilities (n, K); `inputs` are what the heads of the line's base see."""
+        if self.model is not None:
+            return self.model.predict_proba(rows.features)
+        return self.memory.vote_on(self.memory.experts(rows.base, inputs))
 
     def unseen(self, night: int, rows: Rows) -> NDArray[np.bool_]:
         """Which of a night's rows the champion has not learned."""
@@ -265,7 +277,7 @@ def take_night(
         rows=rows,
         live=live,
         anchor=anchor,
-        champion=rival.memory.vote_on(rival.memory.experts(anchor, inputs)),
+        champion=rival.says(rows, inputs),
         unseen=rival.unseen(night, rows),
         quarantined=strange,
     )
@@ -342,6 +354,12 @@ def line_record(
         recent=_gain(recent, ""),
         over_champion=_gain(ledger[since:], "champion_"),
     )
+
+
+def champion_record(ledger: Floats, *, today: int, window_days: float) -> ChampionRecord:
+    """Gains on whoever served, over everything and over the last days: for a base in the shadow."""
+    recent = ledger[ledger[:, _COLUMN["night"]] > today - window_days]
+    return ChampionRecord(everything=_gain(ledger, "champion_"), recent=_gain(recent, "champion_"))
 
 
 def _gain(ledger: Floats, prefix: str) -> PairedGain:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -77,6 +77,14 @@ class LineRecord:
     since_approval: PairedGain
     recent: PairedGain
     over_champion: PairedGain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChampionRecord:
+    """What the gate sees of a base in the shadow: its gain on whoever served meanwhile."""
+
+    everything: PairedGain
+    recent: PairedGain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,7 +267,7 @@ def confidence_sequence(gain: PairedGain, *, alpha: float, horizon_rows: int) ->
 def judge_challenger(
     everything: PairedGain,
     recent: PairedGain,
-    duel: Duel,
+    duel: Duel | None,
     settings: PromotionSettings,
     earlier: Mapping[str, PairedGain] | None = None,
 ) -> PromotionDecision:
@@ -294,7 +302,7 @@ def judge_challenger(
         proof,
         latest,
         *(_earlier_check(name, gain) for name, gain in (earlier or {}).items()),
-        *_duel_checks(duel, settings),
+        *(() if duel is None else _duel_checks(duel, settings)),
     )
     failed = [check for check in checks if check.decides and not check.passed]
     if _is_thin(everything, settings) and bounds.upper >= 0:
@@ -327,6 +335,27 @@ def _earlier_check(model_id: str, gain: PairedGain) -> Check:
         ),
         numbers=_numbers(gain),
     )
+
+
+def judge_shadow(
+    record: ChampionRecord, settings: PromotionSettings, *, held: str | None = None
+) -> PromotionDecision | None:
+    """Whether a base in the shadow replaces the champion; None while the evidence is open.
+
+    It is given up when its upper bound is below 0, or after `max_shadow_nights` without a verdict.
+    """
+    decision = judge_challenger(record.everything, record.recent, None, settings)
+    if decision.outcome is Outcome.PROMOTED and held is not None:
+        return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=held)
+    if decision.outcome is Outcome.PROMOTED or settings.policy == "approval":
+        proof = decision.checks[0]
+        return decision if proof.passed and decision.outcome is not Outcome.REJECTED else None
+    alpha = 1 - settings.confidence_level
+    gain = record.everything
+    bounds = confidence_sequence(gain, alpha=alpha, horizon_rows=settings.horizon_rows)
+    if bounds.upper < 0 or gain.nights >= settings.max_shadow_nights:
+        return replace(decision, outcome=Outcome.REJECTED, sentence=decision.checks[0].sentence)
+    return None
 
 
 def judge_first(
