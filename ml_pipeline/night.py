@@ -16,6 +16,7 @@ from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, Retraining
 from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.served_requests import ServedRequests
 from ml_pipeline.stopping import Stop
+from ml_pipeline.shadows import ShadowNight, pass_shadows
 from ml_pipeline.store import Store
 from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
@@ -120,6 +121,7 @@ class Attempt:
         # From here on it is a matter of seconds, and half of it would be hard to explain.
         self.stop.hold()
         champion_id = self._register(self.standing, answer, verdict)
+        champion_id = self._shadows(self.standing, champion_id)
         return NightResult(
             outcome=verdict.decision.outcome,
             reason=verdict.decision.sentence,
@@ -298,6 +300,31 @@ class Attempt:
             run_id=self.run.run_id,
             labelled_by_day={} if self.loaded is None else self.loaded.labelled_by_day,
         ).register()
+
+    def _shadows(self, standing: Standing, serving_id: str | None) -> str | None:
+        """Bases in the shadow take their night after the champion's is safe; who serves then."""
+        if self.dry_run or standing.champion is None or serving_id is None:
+            return serving_id
+        self._enter("trying new bases")
+        told = pass_shadows(
+            ShadowNight(
+                store=self.store,
+                settings=self.settings,
+                folder=self.folder,
+                started_at=self.run.started_at,
+                clock=self.clock,
+                new_id=self.new_id,
+                beat=self._beat,
+                run_id=self.run.run_id,
+                served=standing.champion,
+                serving_id=serving_id,
+                held=standing.held,
+            )
+        )
+        if told:
+            self.notes["shadows"] = told
+        promoted = [note["model_id"] for note in told if note["outcome"] == Outcome.PROMOTED]
+        return promoted[-1] if promoted else serving_id
 
 
 def _day_after(night: int | None) -> datetime | None:

@@ -60,22 +60,73 @@ def standing_of(store: Store, model_name: str) -> Standing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Registrar:
-    """Everything one registration needs; `actor` and `run_id` go into the history."""
+class Registration:
+    """What a model row is made of; the model's bytes are stored before it."""
 
     store: Store
     settings: Settings
     standing: Standing
     answer: TrainerAnswer
-    verdict: Verdict
     clock: Callable[[], datetime]
-    new_id: Callable[[], str]
     run_id: str | None = None
     labelled_by_day: Mapping[date, int] = field(default_factory=dict)
 
+    def version(self, *, state: ModelState, metrics: Mapping[str, float]) -> ModelVersion:
+        """The challenger as it is registered; its bytes are stored first."""
+        result, standing = self.answer.result, self.standing
+        model_id, name = result["model_id"], self.settings.model_name
+        path = artifact_path(name, model_id)
+        anchor_id = model_id
+        if self._is_line() and standing.champion is not None:
+            anchor_id = standing.champion.anchor_id
+        return ModelVersion(
+            model_name=name,
+            model_id=model_id,
+            algorithm=result["algorithm"],
+            artifact=self.store.put(MODEL_BUCKET, path, self.answer.model_path),
+            created_at=self.clock(),
+            state=state,
+            anchor_id=anchor_id,
+            parent_id=None if standing.head is None else standing.head.model_id,
+            run_id=self.run_id,
+            confidence_threshold=self.settings.prediction.min_confidence_threshold,
+            metrics=metrics,
+            lineage=self._lineage(),
+            library_versions=result["library_versions"],
+        )
+
+    def _is_line(self) -> bool:
+        return "line" in self.answer.result and self.standing.champion is not None
+
+    def _lineage(self) -> dict[str, Any]:
+        """The line's marks, and how many rows the log held of its settled days."""
+        result = self.answer.result
+        marks = ("settled_night", "first_night", "open_event_ids")
+        lineage = {name: result.get(name) for name in marks}
+        head = self.standing.head if self._is_line() else None
+        lineage["learned_until"] = (
+            result.get("learned_until") if head is None else head.lineage.get("learned_until")
+        )
+        first, settled = lineage["first_night"], lineage["settled_night"]
+        if first is not None and settled is not None and self.labelled_by_day:
+            days = self.labelled_by_day
+            lineage["log_rows"] = sum(
+                count for day, count in days.items() if first <= day.toordinal() <= settled
+            )
+            lineage["first_night_rows"] = days.get(date.fromordinal(first), 0)
+        return lineage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registrar(Registration):
+    """A registration with its verdict, which may change who serves."""
+
+    verdict: Verdict
+    new_id: Callable[[], str]
+
     def register(self) -> str | None:
         """Store and register the challenger, promote it if it may; return who serves then."""
-        version = self._version()
+        version = self.version(state=self._state(), metrics=self.verdict.challenger.summary())
         self.store.register(version)
         if self.verdict.decision.outcome is Outcome.PROMOTED:
             sample = Sample.load(self.answer.sample_path)
@@ -101,9 +152,6 @@ class Registrar:
             and champion.anchor_id != champion.model_id
         )
 
-    def _is_line(self) -> bool:
-        return "line" in self.answer.result and self.standing.champion is not None
-
     def _change_champion(
         self, target: ModelVersion, kind: PromotionKind, sample: Sample | None
     ) -> None:
@@ -121,29 +169,6 @@ class Registrar:
             verdict=self.verdict.decision.as_json(),
         )
 
-    def _version(self) -> ModelVersion:
-        result, standing = self.answer.result, self.standing
-        model_id, name = result["model_id"], self.settings.model_name
-        path = artifact_path(name, model_id)
-        anchor_id = model_id
-        if self._is_line() and standing.champion is not None:
-            anchor_id = standing.champion.anchor_id
-        return ModelVersion(
-            model_name=name,
-            model_id=model_id,
-            algorithm=result["algorithm"],
-            artifact=self.store.put(MODEL_BUCKET, path, self.answer.model_path),
-            created_at=self.clock(),
-            state=self._state(),
-            anchor_id=anchor_id,
-            parent_id=None if standing.head is None else standing.head.model_id,
-            run_id=self.run_id,
-            confidence_threshold=self.settings.prediction.min_confidence_threshold,
-            metrics=self.verdict.challenger.summary(),
-            lineage=self._lineage(),
-            library_versions=result["library_versions"],
-        )
-
     def _state(self) -> ModelState:
         outcome = self.verdict.decision.outcome
         if outcome is Outcome.PROMOTED:
@@ -151,21 +176,3 @@ class Registrar:
         if outcome is Outcome.AWAITING_APPROVAL:
             return ModelState.AWAITING
         return ModelState.SHADOW if self._is_line() else ModelState.RETIRED
-
-    def _lineage(self) -> dict[str, Any]:
-        """The line's marks, and how many rows the log held of its settled days."""
-        result = self.answer.result
-        marks = ("settled_night", "first_night", "open_event_ids")
-        lineage = {name: result.get(name) for name in marks}
-        head = self.standing.head if self._is_line() else None
-        lineage["learned_until"] = (
-            result.get("learned_until") if head is None else head.lineage.get("learned_until")
-        )
-        first, settled = lineage["first_night"], lineage["settled_night"]
-        if first is not None and settled is not None and self.labelled_by_day:
-            days = self.labelled_by_day
-            lineage["log_rows"] = sum(
-                count for day, count in days.items() if first <= day.toordinal() <= settled
-            )
-            lineage["first_night_rows"] = days.get(date.fromordinal(first), 0)
-        return lineage

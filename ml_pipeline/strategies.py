@@ -6,7 +6,7 @@ champion has learned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,18 @@ def nightly_rows(
     return nights.to_numpy(dtype=np.int64)[order], rows
 
 
-def adapt(
-    head: AdaptiveClassifier, champion: Serving, data: Dataset, today: date, settings: Settings
+def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
+    head: AdaptiveClassifier,
+    champion: Serving,
+    data: Dataset,
+    today: date,
+    settings: Settings,
+    *,
+    other_base: bool = False,
 ) -> Challenger:
     """Take the line on from `head` over every day it has not seen, up to and with `today`.
+
+    `other_base`: the champion stands on another base than the line.
 
     Days before today are settled. Today's rows, and those of days too small to learn alone, are
     learned for serving only: the next run takes them up again from the settled state, so the
@@ -193,6 +201,7 @@ def adapt(
     rival = Rival(
         model_id=champion.model_id,
         memory=champion.model.memory(),
+        model=champion.model if other_base else None,
         learned=champion.learned_event_ids(),
         settled_night=champion.settled_night(),
     )
@@ -301,6 +310,48 @@ def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: st
         parts = _last_unseen(data, unseen, settings.training)
     classes = [str(label) for label in champion.model.classes_]
     return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
+
+
+def base_in_shadow(
+    data: Dataset,
+    champion: AdaptiveClassifier,
+    today: date,
+    settings: Settings,
+    *,
+    carry_heads: bool,
+) -> Challenger:
+    """A new base from every logged row of the days before today, with a line that starts there.
+
+    Nothing is held out: what the nights to come bring is the evidence.
+    """
+    if data.times is None or "event_id" not in data.frame.columns:
+        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
+    settled = data.times < pd.Timestamp(today, tz="UTC")
+    learned = data.take(np.flatnonzero(settled.to_numpy()))
+    least = settings.training.min_training_samples
+    if len(learned) < least:
+        raise DataError(f"{len(learned)} settled rows are too few for a new base ({least}).")
+    training = settings.training
+    base = algorithms.fit(training.algorithm, learned.features, learned.labels, training)
+    classes = [str(label) for label in champion.classes_]
+    model = new_model(base, learned.features, classes, settings, learned_until=_last_night(learned))
+    if carry_heads:
+        _carry_heads(champion, model)
+    return Challenger(
+        model=model,
+        evidence=_evidence(model, data.take(np.empty(0, dtype=np.int64)), None),
+        rows_learned=len(learned),
+        training_digest=learned.digest(),
+    )
+
+
+def _carry_heads(champion: AdaptiveClassifier, model: AdaptiveClassifier) -> None:
+    if champion.heads_.shape != model.heads_.shape:
+        raise DataError("The champion's heads do not fit the new base.")
+    memory = champion.memory()
+    model.set_memory(memory)
+    line = LineState.from_dict(model.line_ or {})
+    model.line_ = replace(line, memory=memory).as_dict() | {OPEN_EVENTS: []}
 
 
 def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Dataset) -> Challenger:

@@ -71,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--leash", type=commands.boolean, default=False, help="end when standard input ends"
     )
+        "--other_base",
+        type=commands.boolean,
+        default=False,
+        help="the serving model stands on another base than the model to fine-tune",
+    run.add_argument("--new_base", choices=["fresh", "carried"], help="a base for the shadow")
     run.add_argument("--today", help="UTC day up to which rows are learned (default: today)")
 
 
@@ -300,11 +305,15 @@ def _fine_tune(
         champion_model = load_any(Path(args.champion_path), args.champion_digest, settings, data)
     champion = strategies.Serving(model_id=args.champion_id or "", model=champion_model)
     strategy = settings.training.strategy
+    today = date.fromisoformat(args.today) if args.today else now.date()
+    if args.new_base:
+        return strategies.base_in_shadow(
+            data, head, today, settings, carry_heads=args.new_base == "carried"
+        )
     if strategy == "adaptive":
         if data.times is None or "event_id" not in data.frame.columns:
             return strategies.fine_tune_rows(head, data, settings)
-        today = date.fromisoformat(args.today) if args.today else now.date()
-        return strategies.adapt(head, champion, data, today, settings)
+        return strategies.adapt(head, champion, data, today, settings, other_base=args.other_base)
     if strategy == "refit":
         return strategies.refit(data, champion, settings, algorithm=settings.training.algorithm)
     if strategy == "errors_only":

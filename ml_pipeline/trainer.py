@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class ModelFile:
 class TrainingJob:
     """What the trainer is asked: rows to learn, and the models they are learned on top of.
 
-    Without a `head` a base is trained from scratch.
+    Without a `head` a base is trained from scratch. `extra` are flags beside the usual ones.
     """
 
     dataset: Path
@@ -45,6 +45,7 @@ class TrainingJob:
     today: str
     head: ModelFile | None = None
     champion: ModelFile | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +105,7 @@ def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[
             "champion_digest": job.champion.version.artifact.digest,
             "champion_id": job.champion.version.model_id,
         }
+    arguments |= job.extra
     flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
     environment = child_environment()
     home = str(Path(ml_pipeline.__file__).resolve().parent.parent)

@@ -1,0 +1,282 @@
+"""Bases in the shadow: new ones are trained every so often, and learn unseen beside the champion.
+
+Each has a live line of its own and is held against whoever served, night by night, on rows that
+neither has learned. When the evidence decides, it replaces the champion or is given up. A new base
+comes twice, with fresh heads and with those of the serving line: the evidence decides that too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ml_pipeline import data_loader, model_registry
+from ml_pipeline.config import Settings
+from ml_pipeline.data_loader import LogRequest
+from ml_pipeline.domain import (
+    LookbackWindow,
+    ModelState,
+    ModelVersion,
+    Outcome,
+    PromotionDecision,
+    PromotionKind,
+    day_start,
+)
+from ml_pipeline.errors import PipelineError
+from ml_pipeline.evaluation import evaluate
+from ml_pipeline.live_line import champion_record
+from ml_pipeline.model_registry import Sample
+from ml_pipeline.promotion import judge_shadow
+from ml_pipeline.registering import Registration, Standing
+from ml_pipeline.store import Store
+from ml_pipeline.strategies import Evidence
+from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
+
+log = logging.getLogger("shadows")
+
+HEADS: Final = ("fresh", "carried")
+_STATES: Final = {
+    None: ModelState.SHADOW,
+    Outcome.PROMOTED: ModelState.CANDIDATE,
+    Outcome.AWAITING_APPROVAL: ModelState.AWAITING,
+    Outcome.REJECTED: ModelState.RETIRED,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowNight:
+    """What the shadows need of a run: who served before it, and who does by now."""
+
+    store: Store
+    settings: Settings
+    folder: Path
+    started_at: datetime
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    beat: Callable[[], None]
+    run_id: str
+    served: ModelVersion
+    serving_id: str
+    held: str | None
+
+    @property
+    def today(self) -> date:
+        """The UTC day of the run."""
+        return self.started_at.astimezone(UTC).date()
+
+
+def pass_shadows(night: ShadowNight) -> list[dict[str, Any]]:
+    """Take every shadow on by the night, and train new ones when they are due; say what happened.
+
+    A shadow that fails is told and left where it stands: the champion's night is done.
+    """
+    told: list[dict[str, Any]] = []
+    serving_id = night.serving_id
+    for shadow in standing_shadows(night.store, night.served):
+        try:
+            note = _take_on(replace(night, serving_id=serving_id), shadow)
+        except PipelineError as error:
+            log.warning("The shadow %s failed tonight: %s", shadow.model_id, error)
+            note = {"model_id": shadow.model_id, "outcome": "failed", "reason": str(error)}
+        told.append(note)
+        if note["outcome"] == Outcome.PROMOTED:
+            serving_id = note["model_id"]
+    if serving_id == night.serving_id and is_due(night):
+        told += _births(night)
+    return told
+
+
+def standing_shadows(store: Store, champion: ModelVersion) -> list[ModelVersion]:
+    """The newest member of each shadow's line that has not been decided on."""
+    newest: dict[str, ModelVersion] = {}
+    for model in store.list_models(model_name=champion.model_name):
+        if "shadow_since" in model.lineage and model.state is not ModelState.CANDIDATE:
+            newest.setdefault(model.anchor_id, model)
+    return [
+        model
+        for anchor_id, model in newest.items()
+        if anchor_id != champion.anchor_id and model.state is ModelState.SHADOW
+    ]
+
+
+def is_due(night: ShadowNight) -> bool:
+    """Whether a new base has to be trained: so many days after the last one was."""
+    every = night.settings.training.refit_every_days
+    if every is None:
+        return False
+    anchor = night.store.get_model(night.served.model_name, night.served.anchor_id)
+    births = [anchor.created_at.astimezone(UTC).date()]
+    births += [
+        date.fromisoformat(model.lineage["shadow_since"])
+        for model in night.store.list_models(model_name=night.served.model_name)
+        if "shadow_since" in model.lineage
+    ]
+    return (night.today - max(births)).days >= every
+
+
+# ------------------------------------------------------------------------------- one night
+
+
+def _take_on(night: ShadowNight, shadow: ModelVersion) -> dict[str, Any]:
+    folder = night.folder / f"shadow-{shadow.anchor_id}"
+    dataset = _rows_since(night, shadow.lineage.get("settled_night"), folder)
+    answer = _train(
+        night,
+        dataset,
+        folder,
+        f"shadow-{night.started_at:%Y%m%d-%H%M%S}-{night.new_id()[:8]}",
+        {"other_base": "true"},
+        head=shadow,
+    )
+    ledger = np.asarray(answer.result["line"]["ledger"], dtype=np.float64)
+    record = champion_record(
+        ledger,
+        today=night.today.toordinal(),
+        window_days=night.settings.promotion.evaluation_window_days,
+    )
+    decision = judge_shadow(record, night.settings.promotion, held=night.held)
+    version = _register(night, shadow, answer, decision, _marks_of(shadow))
+    gain = record.everything
+    note = {
+        "model_id": version.model_id,
+        "base": shadow.anchor_id,
+        "heads": shadow.lineage.get("shadow_heads"),
+        "outcome": "undecided" if decision is None else str(decision.outcome),
+        "reason": f"{gain.mean:+.4f} nats a row on {gain.rows} rows of {gain.nights} nights."
+        if decision is None
+        else decision.sentence,
+    }
+    log.info("Shadow %s: %s. %s", shadow.anchor_id, note["outcome"], note["reason"])
+    return note
+
+
+def _rows_since(night: ShadowNight, settled: int | None, folder: Path) -> Path:
+    """The labelled rows of the days after `settled`, as a CSV in the order of learning."""
+    request = LogRequest(
+        now=night.started_at,
+        window=LookbackWindow.ending(night.started_at, days=night.settings.run.lookback_days),
+        learn_from=None
+        if settled is None
+        else day_start(date.fromordinal(settled) + timedelta(days=1)),
+        model_ids=None,
+    )
+    return data_loader.load_log(night.store, night.settings, request, folder).labelled_path
+
+
+def _train(  # noqa: PLR0913 - a job has that many parts
+    night: ShadowNight,
+    dataset: Path,
+    folder: Path,
+    model_id: str,
+    extra: Mapping[str, str],
+    *,
+    head: ModelVersion,
+) -> TrainerAnswer:
+    strategy = "refit" if "new_base" in extra else "adaptive"
+    job = TrainingJob(
+        dataset=dataset,
+        folder=folder,
+        model_id=model_id,
+        settings=night.settings.changed({"training.strategy": strategy}),
+        today=night.today.isoformat(),
+        head=_fetched(night, head, folder),
+        champion=_fetched(night, night.served, folder),
+        extra=extra,
+    )
+    return run_trainer(job, heartbeat=night.beat)
+
+
+def _fetched(night: ShadowNight, version: ModelVersion, folder: Path) -> ModelFile:
+    path = model_registry.fetch_model(night.store, version, folder)
+    return ModelFile(version=version, path=path)
+
+
+def _register(
+    night: ShadowNight,
+    shadow: ModelVersion | None,
+    answer: TrainerAnswer,
+    decision: PromotionDecision | None,
+    marks: Mapping[str, Any],
+) -> ModelVersion:
+    """Store and register it; promote it if it may. `shadow` is None for a new base."""
+    registration = Registration(
+        store=night.store,
+        settings=night.settings,
+        standing=Standing(champion=shadow, head=shadow or night.served, held=None),
+        answer=answer,
+        clock=night.clock,
+        run_id=night.run_id,
+    )
+    state = _STATES[None if decision is None else decision.outcome]
+    version = registration.version(state=state, metrics=_metrics(answer, night.settings))
+    version = replace(version, lineage={**version.lineage, **marks})
+    night.store.register(version)
+    if decision is not None and decision.outcome is Outcome.PROMOTED:
+        return model_registry.change_champion(
+            night.store,
+            target=version,
+            expected=night.serving_id,
+            kind=PromotionKind.PROMOTION,
+            reason=decision.sentence,
+            actor="gate",
+            now=night.clock(),
+            event_id=night.new_id(),
+            run_id=night.run_id,
+            sample=Sample.load(answer.sample_path),
+            verdict=decision.as_json(),
+        )
+    return version
+
+
+def _marks_of(shadow: ModelVersion) -> dict[str, Any]:
+    return {
+        name: shadow.lineage[name]
+        for name in ("shadow_since", "shadow_heads")
+        if name in shadow.lineage
+    }
+
+
+def _metrics(answer: TrainerAnswer, settings: Settings) -> dict[str, float]:
+    """The night's figures; a shadow without a new row has none."""
+    evidence = Evidence.load(answer.evidence_path)
+    if not len(evidence):
+        return {}
+    actual, ordered = evidence.actual_labels(), settings.data.ordered
+    return evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered).summary()
+
+
+# -------------------------------------------------------------------------------- new bases
+
+
+def _births(night: ShadowNight) -> list[dict[str, Any]]:
+    """Train a base on every settled row, once with fresh heads and once with the line's."""
+    told: list[dict[str, Any]] = []
+    folder = night.folder / "new-base"
+    try:
+        dataset = _rows_since(night, None, folder)
+        # The heads to carry are those that serve by now.
+        serving = night.store.get_model(night.served.model_name, night.serving_id)
+        for heads in HEADS:
+            model_id = f"base-{heads}-{night.started_at:%Y%m%d-%H%M%S}-{night.new_id()[:8]}"
+            answer = _train(night, dataset, folder, model_id, {"new_base": heads}, head=serving)
+            marks = {"shadow_since": night.today.isoformat(), "shadow_heads": heads}
+            version = _register(night, None, answer, None, marks)
+            told.append(
+                {
+                    "model_id": version.model_id,
+                    "base": version.model_id,
+                    "heads": heads,
+                    "outcome": "born",
+                    "reason": f"a new base from {answer.result['training_rows']} rows",
+                }
+            )
+    except PipelineError as error:
+        log.warning("A new base is due and could not be trained: %s", error)
+        told.append({"model_id": None, "outcome": "failed", "reason": str(error)})
+    return told

@@ -1,0 +1,124 @@
+"""New bases in the nightly run: born when due, learning unseen, then promoted or given up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml_pipeline.domain import ModelState, ModelVersion, Trained
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.model_registry import load_model_version
+from ml_pipeline.runs import Order, run_pass
+from tests.conftest import FirstModel
+from tests.support import league
+
+NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
+# The champion was made 30 days before the league's first night.
+SETTINGS: dict[str, Any] = {"training__refit_every_days": 30, "run__trigger": "labels"}
+
+
+@pytest.fixture
+def store(tmp_path: Path, first_model: FirstModel) -> LocalStore:
+    nights = league.nights_before(NOW, 2, matches=150)
+    return league.open_league(tmp_path / "store", first_model.path, first_model.model, nights)
+
+
+def play_night(
+    store: LocalStore,
+    model: Any,  # noqa: ANN401 - AdaptiveClassifier
+    folder: Path,
+    number: int,
+    **changes: Any,  # noqa: ANN401 - settings
+) -> dict[str, Any]:
+    """The matches of the day before, then the nightly run; what it prints."""
+    now = NOW + timedelta(days=number)
+    if number:
+        for night in league.nights_before(now, 1, matches=150):
+            store.append_events(league.events_of(model, night))
+    count = iter(range(1000))
+    outcome = run_pass(
+        store,
+        Order(
+            settings=league.settings_for(**(SETTINGS | changes)),
+            work_dir=folder / "work",
+            clock=lambda: now,
+            new_id=lambda: league.event_id(f"{now} {next(count)}"),
+        ),
+    )
+    assert isinstance(outcome, Trained), outcome.result
+    return dict(outcome.result)
+
+
+def bases(store: LocalStore) -> list[ModelVersion]:
+    models = store.list_models(model_name="default")
+    return [model for model in models if model.anchor_id == model.model_id != league.FIRST_MODEL]
+
+
+def test_a_new_base_is_born_when_due_and_learns_unseen_until_it_is_given_up(
+    store: LocalStore, first_model: FirstModel, tmp_path: Path
+) -> None:
+    patience: dict[str, Any] = {"promotion__max_shadow_nights": 2, "promotion__horizon_rows": 10**6}
+    born = play_night(store, first_model.model, tmp_path, 0, **patience)
+    assert [note["outcome"] for note in born["shadows"]] == ["born", "born"]
+    assert [note["heads"] for note in born["shadows"]] == ["fresh", "carried"]
+    fresh, carried = sorted(bases(store), key=lambda model: model.lineage["shadow_heads"])[::-1]
+    assert {model.state for model in (fresh, carried)} == {ModelState.SHADOW}
+    assert fresh.lineage["settled_night"] == (NOW - timedelta(days=1)).toordinal()
+    one, two = (load_model_version(store, model) for model in (fresh, carried))
+    rows = league.play(99, 50).features
+    assert np.allclose(one.base_proba(rows), two.base_proba(rows))
+    assert np.allclose(one.predict_proba(rows), one.base_proba(rows), atol=1e-3)
+    assert not np.allclose(two.predict_proba(rows), two.base_proba(rows), atol=1e-2)
+
+    undecided = play_night(store, first_model.model, tmp_path, 1, **patience)
+    assert [note["outcome"] for note in undecided["shadows"]] == ["undecided", "undecided"]
+    assert "on 150 rows of 1 nights" in undecided["shadows"][0]["reason"]
+    assert undecided["champion"] == undecided["challenger"]
+
+    ended = play_night(store, first_model.model, tmp_path, 2, **patience)
+    assert [note["outcome"] for note in ended["shadows"]] == ["rejected", "rejected"]
+    assert ended["outcome"] == "promoted"
+    assert ended["champion"] == ended["challenger"]
+    assert len(bases(store)) == 2
+    newest = {m.anchor_id: m for m in reversed(store.list_models(model_name="default"))}
+    assert {newest[base.model_id].state for base in (fresh, carried)} == {ModelState.RETIRED}
+
+
+def test_a_base_that_proves_better_replaces_the_champion_and_its_line_goes_on(
+    tmp_path: Path,
+) -> None:
+    # A champion whose heads never get a say is left behind when the truth turns.
+    quick: dict[str, Any] = {
+        "training__adaptive__initial_head_weight": 1e-9,
+        "training__adaptive__vote_rate": 1e-9,
+        "training__adaptive__vote_share": 0.0,
+        "promotion__min_nights": 1,
+    }
+    path = tmp_path / "model.skops"
+    model = league.train_first(path, league.settings_for(**quick))
+    nights = league.nights_before(NOW, 2, matches=150)
+    store = league.open_league(tmp_path / "store", path, model, nights)
+    born = play_night(store, model, tmp_path, 0, **quick)
+    ids = {note["heads"]: note["model_id"] for note in born["shadows"]}
+    result = play_night(store, model, tmp_path, 1, **quick)
+    assert "promoted" in [note["outcome"] for note in result["shadows"]]
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    assert champion.model_id == result["champion"]
+    assert champion.anchor_id in ids.values()
+    event = store.promotion_events(model_name="default", limit=1)[0]
+    assert "Log-loss gain over the champion" in event.reason
+
+    after = play_night(store, model, tmp_path, 2, **quick)
+    assert after["outcome"] == "promoted"
+    follower = store.champion(model_name="default")
+    assert follower is not None
+    assert follower.anchor_id in ids.values()
+    turned = league.play(7, 1000, turned=True)
+    assert (
+        load_model_version(store, follower).predict(turned.features) == turned.labels
+    ).mean() > 0.6
