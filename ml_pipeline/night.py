@@ -15,8 +15,8 @@ from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_mod
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
 from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.served_requests import ServedRequests
-from ml_pipeline.stopping import Stop
 from ml_pipeline.shadows import ShadowNight, pass_shadows
+from ml_pipeline.stopping import Stop
 from ml_pipeline.store import Store
 from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
@@ -315,6 +315,7 @@ class Attempt:
                 clock=self.clock,
                 new_id=self.new_id,
                 beat=self._beat,
+                is_stopped=lambda: self.stop.was_asked,
                 run_id=self.run.run_id,
                 served=standing.champion,
                 serving_id=serving_id,

@@ -60,6 +60,7 @@ class ShadowNight:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     beat: Callable[[], None]
+    is_stopped: Callable[[], bool]
     run_id: str
     served: ModelVersion
     serving_id: str
@@ -79,6 +80,9 @@ def pass_shadows(night: ShadowNight) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     serving_id = night.serving_id
     for shadow in standing_shadows(night.store, night.served):
+        if night.is_stopped():
+            log.warning("Somebody asked for an end: the shadows left wait for the next run")
+            return told
         try:
             note = _take_on(replace(night, serving_id=serving_id), shadow)
         except PipelineError as error:
@@ -87,7 +91,7 @@ def pass_shadows(night: ShadowNight) -> list[dict[str, Any]]:
         told.append(note)
         if note["outcome"] == Outcome.PROMOTED:
             serving_id = note["model_id"]
-    if serving_id == night.serving_id and is_due(night):
+    if serving_id == night.serving_id and not night.is_stopped() and is_due(night):
         told += _births(night)
     return told
 

@@ -55,6 +55,11 @@ class Stop:
         """Whether a stop was asked for and is not held back."""
         return self._signal is not None and not self._is_held
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether a stop was asked for, also while it is held back."""
+        return self._signal is not None
+
     def check(self) -> None:
         """Raise Stopped when a stop was asked for and is not held back."""
         if self.is_asked:

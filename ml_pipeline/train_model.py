@@ -71,10 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--leash", type=commands.boolean, default=False, help="end when standard input ends"
     )
+    run.add_argument(
         "--other_base",
         type=commands.boolean,
         default=False,
         help="the serving model stands on another base than the model to fine-tune",
+    )
     run.add_argument("--new_base", choices=["fresh", "carried"], help="a base for the shadow")
     run.add_argument("--today", help="UTC day up to which rows are learned (default: today)")
 
