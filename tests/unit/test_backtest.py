@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_pipeline import backtest
-from ml_pipeline.backtest import POLICIES, Adaptive, History, Replay, grouped
+from ml_pipeline.backtest import POLICIES, SLOW_POLICIES, Adaptive, History, Replay, grouped
 from ml_pipeline.config import Settings
 from ml_pipeline.live_line import LEDGER_COLUMNS, LineState, Rows
 from tests.support import streams
@@ -137,7 +137,7 @@ def test_the_base_is_never_worse_than_itself() -> None:
     assert figures["promotions"] == 0
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", [*POLICIES, *SLOW_POLICIES])
 def test_no_night_is_predicted_with_its_own_labels_or_later_ones(policy: str) -> None:
     frame, changed = _frame(nights=30), _frame(nights=30)
     late = changed["night"] >= 20
@@ -151,6 +151,25 @@ def test_no_night_is_predicted_with_its_own_labels_or_later_ones(policy: str) ->
     assert draws.any()
     assert np.array_equal(plain.losses[first][draws], other.losses[first][draws])
     assert plain.per_night[10:] != other.per_night[10:]
+
+
+def test_a_new_base_takes_over_where_the_old_one_cannot_follow() -> None:
+    """A base that knew nothing of the truth, with heads that never get a say."""
+    changes = {
+        "training.adaptive.initial_head_weight": 1e-9,
+        "training.adaptive.vote_rate": 1e-9,
+        "training.adaptive.vote_share": 0.0,
+        "training.refit_every_days": 10,
+    }
+    replays = backtest.backtest(
+        _history(_frame()),
+        Settings().changed(changes),
+        ["challengers"],
+        lambda _n, _t: lambda: None,
+    )
+    figures = replays["challengers"].figures(replays["frozen"])
+    frozen = replays["frozen"].figures(replays["frozen"])
+    assert figures["log_loss"] < frozen["log_loss"] - 0.1
 
 
 def _after_one_night(gain_per_row: float) -> Adaptive:
@@ -356,7 +375,10 @@ def test_figures_and_nights_are_written_where_they_are_wanted(
         (["--night", "night", "--init", "2000"], "--init 2000 leaves nothing to replay of 2000"),
         (["--night", "night", "--drop", "at", "--init", "1990"], "no night has 30 rows"),
         (["--night", "night", "--policies", "frozen,magic"], "unknown magic"),
-        (["--night", "night", "--policies", ""], "Known are frozen, seed, refit, adaptive."),
+        (
+            ["--night", "night", "--policies", ""],
+            "Known are frozen, seed, refit, adaptive, challengers.",
+        ),
         (["--night", "night", "--base", "Oracle"], "training.algorithm = 'Oracle' (flag"),
         (["--night", "night", "--drop", "form,strength,rest,at"], "data.features = []"),
     ],
