@@ -13,6 +13,7 @@ COMMANDS = {
     "outcome": ("ml_pipeline.outcome", "record what really happened"),
     "reconcile": ("ml_pipeline.reconcile", "compare the CSV log with the store's table"),
     "models": ("ml_pipeline.model_registry", "list, show, compare, promote, roll back, export"),
+    "replay": ("ml_pipeline.replay", "build a run's challenger again and compare"),
     "requests": ("ml_pipeline.request_queue", "ask for a run, see the queue, take one back"),
     "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
     "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),

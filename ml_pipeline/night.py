@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import judging, model_registry
+from ml_pipeline import capsule, judging, model_registry
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_models
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
@@ -120,6 +120,7 @@ class Attempt:
         self._enter("registering")
         # From here on it is a matter of seconds, and half of it would be hard to explain.
         self.stop.hold()
+        sealed = self._sealed(self.standing, self.loaded)
         champion_id = self._register(self.standing, answer, verdict)
         champion_id = self._shadows(self.standing, champion_id)
         return NightResult(
@@ -134,12 +135,22 @@ class Attempt:
             holdout_digest=verdict.holdout_digest,
             details=self._details(loaded)
             | {
+                "capsule": sealed,
                 "decision": verdict.decision.as_json(),
                 "challenger_metrics": verdict.challenger.summary(),
                 "champion_metrics": {} if verdict.champion is None else verdict.champion.summary(),
                 "holdout_rows": verdict.challenger.rows,
                 "ignored": answer.result["ignored"],
             },
+        )
+
+    def _sealed(self, standing: Standing, loaded: LoadedLog) -> dict[str, Any]:
+        """What the challenger can be built again from."""
+        return capsule.environment(self.settings) | capsule.ingredients(
+            head=standing.head,
+            champion=standing.champion,
+            learn_from=_day_after(standing.settled_night),
+            days=capsule.days_of(loaded.labelled_path, self.settings),
         )
 
     def known_fields(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from ml_pipeline import config
+from ml_pipeline import capsule, config
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import (
     Failed,
@@ -188,7 +188,7 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
         triggered_by=waiting[0].requested_by if waiting else None,
         config_digest=settings.digest(),
         git_sha=config.code_revision(),
-        details={"place": order.place},
+        details={"place": order.place, "capsule": capsule.environment(settings)},
     )
     if order.dry_run:
         return run

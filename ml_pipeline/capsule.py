@@ -1,0 +1,91 @@
+"""What a run keeps of itself, so that its challenger can be built again."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import ml_pipeline
+from ml_pipeline import config
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import ModelVersion
+
+LIBRARIES: Final = ("duckdb", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """Config, code and libraries: known from a run's first moment on."""
+    return {
+        "config": settings.model_dump(mode="json"),
+        "seed": settings.training.random_seed,
+        "code": {
+            "version": ml_pipeline.__version__,
+            "git_sha": config.code_revision(),
+            "digest": code_digest(),
+        },
+        "library_versions": library_versions(),
+    }
+
+
+def code_digest() -> str:
+    """`sha256:` + hex over every module of the package."""
+    home = Path(ml_pipeline.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(home.rglob("*.py")):
+        total.update(f"{path.relative_to(home).as_posix()}\n".encode())
+        total.update(path.read_bytes())
+    return f"sha256:{total.hexdigest()}"
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that a challenger's numbers go through."""
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+
+
+def ingredients(
+    *,
+    head: ModelVersion | None,
+    champion: ModelVersion | None,
+    learn_from: datetime | None,
+    days: dict[str, list[Any]],
+) -> dict[str, Any]:
+    """What the challenger was made of; `days` as `days_of` says them."""
+    return {
+        "head": _named(head),
+        "champion": _named(champion),
+        "learn_from": None if learn_from is None else learn_from.isoformat(),
+        "days": days,
+    }
+
+
+def _named(model: ModelVersion | None) -> dict[str, str] | None:
+    if model is None:
+        return None
+    return {"model_id": model.model_id, "digest": model.artifact.digest}
+
+
+def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
+    """Rows and digest of every UTC day of a file of labelled rows.
+
+    The digest takes in ids, predictions, labels and features, in whatever order they stand.
+    """
+    import duckdb
+
+    columns = ("event_id", "prediction", settings.data.target, *settings.data.features)
+    told = ", ".join(f"coalesce({_quoted(name)}, '')" for name in columns)
+    query = (
+        f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {told}))) "  # noqa: S608 - quoted names
+        "FROM read_csv(?, all_varchar = true, header = true) GROUP BY day ORDER BY day"
+    )
+    with duckdb.connect() as database:
+        rows = database.execute(query, [str(labelled)]).fetchall()
+    return {day: [count, f"{digest:032x}"] for day, count, digest in rows}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
