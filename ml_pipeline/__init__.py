@@ -6,12 +6,16 @@ Public names are looked up on first use, so that importing the package costs not
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "AdaptiveClassifier": "ml_pipeline.adaptive",
+    "PredictionEngine": "ml_pipeline.prediction_engine",
     "get_logger": "ml_pipeline.ml_logging",
     "prepare_retraining_data": "ml_pipeline.data_loader",
     "run_auto_reinforcement": "ml_pipeline.auto_reinforcement",
@@ -19,6 +23,7 @@ _PUBLIC = {
 
 __all__ = [
     "AdaptiveClassifier",
+    "PredictionEngine",
     "__version__",
     "get_logger",
     "prepare_retraining_data",

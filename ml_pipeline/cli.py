@@ -10,6 +10,7 @@ from ml_pipeline import __version__
 COMMANDS = {
     "run": ("ml_pipeline.auto_reinforcement", "one pass of the loop"),
     "train": ("ml_pipeline.train_model", "train a base or fine-tune a model"),
+    "predict": ("ml_pipeline.prediction_engine", "predict one row or a file of rows"),
     "outcome": ("ml_pipeline.outcome", "record what really happened"),
     "reconcile": ("ml_pipeline.reconcile", "compare the CSV log with the store's table"),
     "models": ("ml_pipeline.model_registry", "list, show, compare, promote, roll back, export"),

@@ -7,11 +7,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from ml_pipeline import config, ml_logging
 from ml_pipeline.errors import PipelineError
+
+# What a command does not use is not loaded: a person waits for each start.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
 ENVIRONMENT = """environment:
   SUPABASE_URL, SUPABASE_SERVICE_KEY   the Supabase project (alias SUPABASE_SERVICE_ROLE_KEY)
@@ -49,6 +52,8 @@ def _add_common(parser: argparse.ArgumentParser, *, default: str | None) -> None
 
 def path_or_none(text: str | None) -> Path | None:
     """The path, if one was given."""
+    from pathlib import Path
+
     return None if text is None else Path(text)
 
 
@@ -108,24 +113,32 @@ def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def main(
+def main(  # noqa: PLR0913 - what a command consists of
     name: str,
     description: str | None,
     add_arguments: Callable[[argparse.ArgumentParser], None],
     run: Callable[[argparse.Namespace], int],
     argv: list[str] | None,
+    *,
+    quiet: bool = False,
 ) -> int:
-    """Parse, set up logging, run; a PipelineError becomes a message and its exit code."""
+    """Parse, set up logging, run; a PipelineError becomes a message and its exit code.
+
+    A `quiet` command has no story to tell; its rare warnings go to stderr as they are.
+    """
     parser = parser_for(name, description)
     add_arguments(parser)
     args = parser.parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
-    return guarded(lambda: run(args))
+    return guarded(lambda: run(args), quiet=quiet)
 
 
-def guarded(run: Callable[[], int]) -> int:
+def guarded(run: Callable[[], int], *, quiet: bool = False) -> int:
     """Run a command; a fault that it knows becomes a message, JSON and an exit code over 0."""
     try:
-        ml_logging.configure(config.load_logging_settings())
+        if not quiet:
+            from ml_pipeline import config, ml_logging
+
+            ml_logging.configure(config.load_logging_settings())
         return run()
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error.message}\n")

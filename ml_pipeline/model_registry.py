@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ml_pipeline import commands, config
+from ml_pipeline import commands, config, scoring
 from ml_pipeline.config import Settings
-from ml_pipeline.domain import ModelState, ModelVersion, PromotionEvent, PromotionKind
+from ml_pipeline.domain import ArtifactRef, ModelState, ModelVersion, PromotionEvent, PromotionKind
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, PromotionRefused
+from ml_pipeline.scoring import Scorer
 from ml_pipeline.store import ArtifactShelf, ModelShelf, Store
 
 MODEL_BUCKET = "ml-models"
 REPRODUCED_WITHIN = 1e-12
+SCORED_WITHIN = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,11 @@ class Sample:
 def artifact_path(model_name: str, model_id: str) -> str:
     """Where a model's artifact stands in its bucket."""
     return f"{model_name}/{model_id}/model.skops"
+
+
+def scoring_path(model_name: str, model_id: str) -> str:
+    """Where a model's scoring file stands in its bucket, beside the artifact."""
+    return f"{model_name}/{model_id}/model.scoring"
 
 
 def fetch_model(store: ArtifactShelf, version: ModelVersion, folder: Path) -> Path:
@@ -67,20 +74,39 @@ def load_model_version(store: ArtifactShelf, version: ModelVersion) -> Any:  # n
 
 
 def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -> None:
-    """Load the stored bytes again and compare what they predict.
+    """Load the stored bytes again and compare what artifact and scoring file predict.
 
     Raises ArtifactCorrupt when the stored model says something else than the trained one said.
     """
     import numpy as np
 
     model = load_model_version(store, version)
+    scorer = load_scorer(store, version)
     if sample is None:
         return
-    said = model.predict_proba(sample.features)
+    _compare_said(version, model.predict_proba(sample.features), sample, REPRODUCED_WITHIN)
+    if scorer is not None:
+        said = [scorer.probabilities(row) for row in sample.features.tolist()]
+        _compare_said(version, np.asarray(said), sample, SCORED_WITHIN)
+
+
+def load_scorer(store: ArtifactShelf, version: ModelVersion) -> Scorer | None:
+    """Fetch, verify and read a model's scoring file; None when it has none."""
+    if "scoring" not in version.lineage:
+        return None
+    ref = ArtifactRef(**version.lineage["scoring"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = store.fetch(ref, Path(folder) / "model.scoring")
+        return scoring.load(str(path), digest=ref.digest, size=ref.size)
+
+
+def _compare_said(version: ModelVersion, said: Any, sample: Sample, within: float) -> None:  # noqa: ANN401
+    import numpy as np
+
     if said.shape != sample.probabilities.shape:
         raise ArtifactCorrupt(f"The stored model {version.model_id} answers in another shape.")
     worst = float(np.abs(said - sample.probabilities).max(initial=0.0))
-    if worst > REPRODUCED_WITHIN:
+    if worst > within:
         raise ArtifactCorrupt(
             f"The stored model {version.model_id} differs from the trained one by {worst:.3g}.",
             hint="It was not promoted. Run again; if it happens twice, report it.",

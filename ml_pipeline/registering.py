@@ -7,7 +7,7 @@ registry through the same door.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -15,8 +15,9 @@ from ml_pipeline import model_registry
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import ModelState, ModelVersion, Outcome, PromotionKind
 from ml_pipeline.judging import Verdict
-from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path
+from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path, scoring_path
 from ml_pipeline.store import Store
+from ml_pipeline.train_model import SCORING_FILE
 from ml_pipeline.trainer import TrainerAnswer
 
 
@@ -99,7 +100,7 @@ class Registration:
         return "line" in self.answer.result and self.standing.champion is not None
 
     def _lineage(self) -> dict[str, Any]:
-        """The line's marks, and how many rows the log held of its settled days."""
+        """The line's marks, how many rows the log held of its settled days, the scoring file."""
         result = self.answer.result
         marks = ("settled_night", "first_night", "open_event_ids")
         lineage = {name: result.get(name) for name in marks}
@@ -114,6 +115,10 @@ class Registration:
                 count for day, count in days.items() if first <= day.toordinal() <= settled
             )
             lineage["first_night_rows"] = days.get(date.fromordinal(first), 0)
+        scoring = self.answer.model_path.with_name(SCORING_FILE)
+        if scoring.exists():
+            path = scoring_path(self.settings.model_name, result["model_id"])
+            lineage["scoring"] = asdict(self.store.put(MODEL_BUCKET, path, scoring))
         return lineage
 
 

@@ -165,7 +165,8 @@ def _register(store: Store, settings: Settings, artifact: Path, entry: Mapping[s
             run_id=None,
             confidence_threshold=entry["confidence_threshold"],
             metrics=entry["metrics"],
-            lineage=entry["lineage"],
+            # The scoring file stays behind: the model is scored from its artifact.
+            lineage={k: v for k, v in entry["lineage"].items() if k != "scoring"},
             library_versions=entry["library_versions"],
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -28,6 +28,7 @@ log = logging.getLogger("train_model")
 
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.skops"
+SCORING_FILE = "model.scoring"
 EVIDENCE_FILE = "evidence.npz"
 SAMPLE_FILE = "sample.npz"
 SAMPLE_ROWS = 50
@@ -340,9 +341,11 @@ def _write_sample(folder: Path, model: Any, features: Any) -> None:  # noqa: ANN
 
 def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401
     from ml_pipeline import artifacts
+    from ml_pipeline.scoring_file import write_scoring
 
     model_path = folder / MODEL_FILE
     artifacts.save_model(challenger.model, model_path)
+    write_scoring(challenger.model, folder / SCORING_FILE)
     evidence_path = folder / EVIDENCE_FILE
     challenger.evidence.save(evidence_path)
     result: dict[str, Any] = {

@@ -1,0 +1,116 @@
+"""Score a registered model from its artifact: what its scoring file cannot say, or has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.errors import InputError
+from ml_pipeline.scoring import Member, Scorer
+from ml_pipeline.serving import ServedModel
+
+# Rows that are scored one by one before the artifact's libraries are worth loading.
+FEW = 2000
+
+
+class ArtifactScorer(Scorer):
+    """A loaded `AdaptiveClassifier` behind the door of a scorer."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
+        self.model = model
+        self.features = list(model.feature_names_)
+        self.classes = [str(label) for label in model.classes_]
+        self.base_classes = [self.classes[column] for column in model.base_columns_]
+        self.text_column = None
+        self._mean = model.mean_.tolist()
+        self._scale = model.scale_.tolist()
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the base is a vote of several models."""
+        base = self.model.base_
+        return hasattr(base.steps[-1][1] if hasattr(base, "steps") else base, "estimators_") and (
+            type(base.steps[-1][1]).__name__ == "VotingClassifier"
+        )
+
+    def probabilities(self, values: Sequence[float], text: str | None = None) -> list[float]:
+        """The probability of each of `classes`."""
+        self.read_text(text)
+        try:
+            said = self.shares(np.asarray([values], dtype=np.float64), None)
+        except ValueError as error:
+            raise InputError(f"The model cannot take these numbers: {error}.") from error
+        return [float(share) for share in said[0]]
+
+    def shares(
+        self,
+        values: NDArray[np.float64],
+        texts: NDArray[Any] | None,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
+        """Probabilities (n, K) of rows (n, d)."""
+        return np.asarray(self.model.predict_proba(values), dtype=np.float64)
+
+    def members(self, values: Sequence[float], text: str | None = None) -> list[Member]:  # noqa: ARG002
+        """What each voter says."""
+        base = self.model.base_
+        rows = base[:-1].transform(np.asarray([values], dtype=np.float64))
+        vote = base.steps[-1][1]
+        names = [name for name, member in vote.estimators if member != "drop"]
+        weights = vote._weights_not_none or [1.0] * len(names)  # noqa: SLF001 - no public name
+        return [
+            Member(name, float(weight), member.predict_proba(rows)[0].tolist())
+            for name, weight, member in zip(names, weights, vote.estimators_, strict=True)
+        ]
+
+
+class Many:
+    """A model as a file of rows needs it: few rows by its scorer, many by its artifact."""
+
+    def __init__(
+        self, *, scorer: Scorer, served: ServedModel, load: Callable[[], ArtifactScorer]
+    ) -> None:
+        self._scorer = scorer
+        self._load = load
+        self.features = scorer.features
+        self.classes = scorer.classes
+        self.text_column = scorer.text_column
+        self.is_ensemble = scorer.is_ensemble
+        self.model_id = served.model_id
+        self.threshold = served.threshold
+
+    def score(
+        self, values: NDArray[np.float64], texts: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Probabilities (n, K), and what is wrong with rows that the model cannot take."""
+        if len(values) > FEW and not isinstance(self._scorer, ArtifactScorer):
+            self._scorer = self._load()
+        if isinstance(self._scorer, ArtifactScorer) and len(values):
+            try:
+                return self._scorer.shares(values, texts), {}
+            except ValueError:
+                pass  # one row spoils all of them; found one by one
+        shares = np.full((len(values), len(self.classes)), 1 / len(self.classes))
+        faults = {}
+        for place, row in enumerate(values.tolist()):
+            try:
+                text = None if texts is None else str(texts[place])
+                shares[place] = self._scorer.probabilities(row, text)
+            except InputError as error:
+                faults[place] = error.message
+        return shares, faults
+
+
+def load_artifact(folder: str | None, model_name: str, model_id: str) -> ArtifactScorer:
+    """Fetch, verify and load a registered model. Raises ArtifactError, StoreError."""
+    from ml_pipeline import config, model_registry, wiring
+
+    chosen = config.load_store_settings(folder)
+    store = wiring.open_store(chosen)
+    try:
+        version = store.get_model(model_name, model_id)
+        return ArtifactScorer(model_registry.load_model_version(store, version))
+    finally:
+        store.close()

@@ -1,0 +1,361 @@
+"""Predict a CSV of any size into a CSV: every cell as it came, and the predictions beside it.
+
+DuckDB reads and writes; rows are scored in chunks, few of them from the scoring file, many by the
+artifact's libraries. The output appears as a whole or not at all.
+"""
+
+# ruff: noqa: S608 - statements are made of constants, quoted names and quoted texts
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline import commands
+from ml_pipeline.artifact_scoring import Many
+from ml_pipeline.errors import InputError
+from ml_pipeline.event_row import UNCERTAIN, Row, prediction_row, utc_text
+from ml_pipeline.prediction_engine import (
+    HIGH_CONFIDENCE,
+    LARGEST,
+    LOGGED_AT_ONCE,
+    PredictionEngine,
+    default_output,
+)
+
+CHUNK = 100_000
+MEMORY_MB = 160
+ADDED = (
+    "event_id", "prediction", "best_guess", "confidence", "confidence_level", "probabilities",
+    "model_id", "timestamp", "status", "error",
+)  # fmt: skip
+_LEVELS = ("low", "medium", "high")
+
+
+def predict_csv(
+    engine: PredictionEngine, path: str, output: str | None, *, log: bool
+) -> dict[str, Any]:
+    """Predict every row of a CSV; returns the counts.
+
+    A row that cannot be used gets its `error` and no prediction. Raises InputError when the file
+    as a whole cannot be used.
+    """
+    target = Path(output or default_output(path))
+    many = engine.many()
+    header = _header(path)
+    _check(path, header, many)
+    with TemporaryDirectory(prefix="ml_pipeline_") as folder, _database(Path(folder)) as db:
+        _read(db, path, header, many)
+        total = db.execute("SELECT count(*) FROM given").fetchall()[0][0]
+        job = _Job(db=db, engine=engine, many=many, log=log, total=total)
+        with commands.progress_bars() as progress:
+            advance = progress("rows", -(-total // CHUNK))
+            for start in range(0, total, CHUNK):
+                job.predict(start)
+                advance()
+        _write(db, target, header, many, job.timestamp)
+        return job.counts() | {"output": str(target), "unreadable_lines": _rejected(db)}
+
+
+class _Job:
+    """The chunks of one file, and what became of their rows."""
+
+    def __init__(
+        self,
+        *,
+        db: duckdb.DuckDBPyConnection,
+        engine: PredictionEngine,
+        many: Many,
+        log: bool,
+        total: int,
+    ) -> None:
+        self._db, self._engine, self._many, self._log, self._total = db, engine, many, log, total
+        self._predicted = self._uncertain = 0
+        self.now = engine.now()
+        self.timestamp = utc_text(self.now)
+
+    def predict(self, start: int) -> None:
+        """Score the rows from `start` on, and keep what is said of them."""
+        columns = self._db.execute(
+            f"SELECT error IS NULL AS good, {', '.join(_value(n) for n in self._many.features)}"
+            f"{', ' + _name(self._many.text_column) if self._many.text_column else ''} "
+            f"FROM given WHERE rowid >= {start} AND rowid < {start + CHUNK} ORDER BY rowid"
+        ).fetchnumpy()
+        good = np.asarray(columns["good"], dtype=bool)
+        arrays = list(columns.values())
+        width = len(self._many.features)
+        values = np.column_stack([
+            np.ma.filled(array, np.nan).astype(np.float64)[good] for array in arrays[1 : width + 1]
+        ]) if width else np.empty((int(good.sum()), 0))  # fmt: skip
+        texts = np.asarray(arrays[-1], dtype=object)[good] if self._many.text_column else None
+        shares, faults = self._many.score(values, texts)
+        answers = self._answers(shares)
+        everywhere = {
+            name: _spread(array, good) for name, array in answers.items() if name != "shares"
+        }
+        for place in range(len(self._many.classes)):
+            everywhere[f"p{place}"] = _spread(answers["shares"][:, place], good)
+        self._keep(everywhere, start)
+        for place, fault in faults.items():
+            row = start + int(np.flatnonzero(good)[place])
+            self._db.execute("UPDATE given SET error = ? WHERE rowid = ?", [fault, row])
+        self._count(answers, faults)
+        if self._log:
+            self._write_log(start, values, texts, answers, good)
+
+    def _answers(self, shares: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        if not len(shares):
+            empty = np.empty(0)
+            names = ("best", "confidence", "level", "blocked")
+            return dict.fromkeys(names, empty) | {"shares": shares}
+        best = shares.argmax(axis=1)
+        confidence = shares[np.arange(len(shares)), best]
+        threshold = self._many.threshold
+        low = confidence < threshold
+        blocked = low.copy()
+        if self._many.is_ensemble:
+            second = np.partition(shares, -2, axis=1)[:, -2]
+            blocked |= confidence - second < self._engine.settings.conflict_margin
+        level = np.where(low, 0, np.where(confidence >= max(HIGH_CONFIDENCE, threshold), 2, 1))
+        return {
+            "best": best, "confidence": confidence, "level": level, "blocked": blocked,
+            "shares": shares,
+        }  # fmt: skip
+
+    def _keep(self, columns: dict[str, NDArray[Any]], start: int) -> None:
+        names = ", ".join(columns)
+        self._db.register("said", columns)
+        verb = "CREATE TABLE answers AS" if start == 0 else "INSERT INTO answers"
+        self._db.execute(f"{verb} SELECT {names}, uuid() AS event_id FROM said")
+        self._db.unregister("said")
+
+    def _count(self, answers: dict[str, NDArray[Any]], faults: dict[int, str]) -> None:
+        self._predicted += len(answers["best"]) - len(faults)
+        counted = np.ones(len(answers["blocked"]), dtype=bool)
+        counted[list(faults)] = False
+        self._uncertain += int(np.asarray(answers["blocked"], dtype=bool)[counted].sum())
+
+    def counts(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        predicted = self._predicted
+        return {
+            "status": "completed",
+            "model_id": self._many.model_id,
+            "rows": self._total,
+            "predicted": predicted,
+            "errors": self._total - predicted,
+            "uncertain": self._uncertain,
+            "abstention_rate": self._uncertain / predicted if predicted else None,
+            "logged": predicted if self._log else 0,
+        }
+
+    def _write_log(
+        self,
+        start: int,
+        values: NDArray[np.float64],
+        texts: NDArray[Any] | None,
+        answers: dict[str, NDArray[Any]],
+        good: NDArray[np.bool_],
+    ) -> None:
+        """One event for each row that has a prediction."""
+        known = self._db.execute(
+            "SELECT a.event_id::VARCHAR, g.match_id, g.error FROM given g "
+            "JOIN answers a ON g.rowid = a.rowid "
+            f"WHERE g.rowid >= {start} AND g.rowid < {start + CHUNK} ORDER BY g.rowid"
+        ).fetchall()
+        ids = [known[place] for place in np.flatnonzero(good)]
+        rows = list[Row]()
+        for place, (event_id, match_id, error) in enumerate(ids):
+            if error is not None:
+                continue
+            text = None if texts is None else str(texts[place])
+            features = values[place].tolist()
+            rows.append(
+                self._row(
+                    known=(event_id, match_id),
+                    features=features,
+                    text=text,
+                    answers=answers,
+                    place=place,
+                )
+            )
+            if len(rows) == LOGGED_AT_ONCE:
+                self._engine.logger.write(rows)
+                rows = []
+        self._engine.logger.write(rows)
+
+    def _row(
+        self,
+        *,
+        known: tuple[str, str | None],
+        features: list[float],
+        text: str | None,
+        answers: dict[str, NDArray[Any]],
+        place: int,
+    ) -> Row:
+        many = self._many
+        label = many.classes[int(answers["best"][place])]
+        blocked = bool(answers["blocked"][place])
+        shares = dict(zip(many.classes, answers["shares"][place].tolist(), strict=True))
+        given: dict[str, object] = dict(zip(many.features, features, strict=True))
+        if many.text_column and text is not None:
+            given[many.text_column] = text
+        return prediction_row(
+            event_id=known[0],
+            timestamp=self.now,
+            model_name=self._engine.settings.model_name,
+            model_id=many.model_id,
+            match_id=known[1],
+            prediction=UNCERTAIN if blocked else label,
+            confidence=min(float(answers["confidence"][place]), 1.0),
+            features=given,
+            metadata={"probabilities": shares} | ({"best_guess": label} if blocked else {}),
+        )
+
+
+def _spread(array: NDArray[Any], good: NDArray[np.bool_]) -> NDArray[Any]:
+    """Answers of good rows among all rows; the others hold a number that is never shown."""
+    wide = np.zeros(len(good), dtype=np.float64 if array.dtype.kind == "f" else np.int32)
+    wide[good] = array
+    return wide
+
+
+@contextmanager
+def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(folder / "batch.duckdb")) as db:
+        db.execute(
+            f"SET memory_limit = '{MEMORY_MB}MB'; SET preserve_insertion_order = true; "
+            "SET enable_progress_bar = false"
+        )
+        yield db
+
+
+def _quote(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _name(column: str | None) -> str:
+    return '"' + str(column).replace('"', '""') + '"'
+
+
+def _value(column: str) -> str:
+    return f"TRY_CAST(trim({_name(column)}) AS DOUBLE)"
+
+
+def _opened(path: str) -> IO[str]:
+    if path.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return Path(path).open(encoding="utf-8-sig", newline="")
+
+
+def _header(path: str) -> list[str]:
+    try:
+        with _opened(path) as file:
+            return next(csv.reader(file))
+    except StopIteration:
+        raise InputError(f"{path} is empty.", hint="Give a CSV with a header line.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def _check(path: str, header: Sequence[str], many: Many) -> None:
+    needed = [*many.features, *([many.text_column] if many.text_column else [])]
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise InputError(
+            f"{path} lacks the columns {', '.join(missing)}.",
+            hint=f"It has: {', '.join(header[:20])}.",
+        )
+    twice = [name for name in header if name in ADDED or header.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{path} has the columns {', '.join(dict.fromkeys(twice))}: twice, or ours.",
+            hint="Rename them; the predictions are added under these names.",
+        )
+
+
+def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many: Many) -> None:
+    columns = ", ".join(f"{_quote(name)}: 'VARCHAR'" for name in header)
+    faults = " ".join(_faults(name) for name in many.features)
+    if many.text_column:
+        faults += (
+            f" WHEN {_name(many.text_column)} IS NULL OR trim({_name(many.text_column)}) = '' "
+            f"THEN {_quote(many.text_column + ' is missing.')}"
+        )
+    extra = "" if "match_id" in header else ", NULL::VARCHAR AS match_id"
+    try:
+        db.execute(
+            f"CREATE TABLE given AS SELECT *{extra}, CASE {faults} END AS error "
+            f"FROM read_csv({_quote(path)}, columns = {{{columns}}}, header = true, "
+            "auto_detect = false, delim = ',', quote = '\"', escape = '\"', null_padding = true, "
+            "ignore_errors = true, store_rejects = true, parallel = false)"
+        )
+    except duckdb.Error as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}.") from error
+
+
+def _faults(feature: str) -> str:
+    cell, value, label = _name(feature), _value(feature), feature.replace("'", "''")
+    return (
+        f"WHEN {cell} IS NULL OR trim({cell}) = '' THEN '{label} is missing.' "
+        f"WHEN {value} IS NULL THEN '{label} = ' || {cell} || ' is not a number.' "
+        f"WHEN NOT isfinite({value}) THEN '{label} = ' || {cell} || ' is not a finite number.' "
+        f"WHEN abs({value}) > {LARGEST} THEN '{label} = ' || {cell} || ' is out of range.'"
+    )
+
+
+def _rejected(db: duckdb.DuckDBPyConnection) -> int:
+    return int(db.execute("SELECT count(DISTINCT line) FROM reject_errors").fetchall()[0][0])
+
+
+def _write(
+    db: duckdb.DuckDBPyConnection,
+    target: Path,
+    header: Sequence[str],
+    many: Many,
+    timestamp: str,
+) -> None:
+    labels = f"[{', '.join(map(_quote, many.classes))}]"
+    pairs = " || ', ' || ".join(
+        f"{_quote(json.dumps(label, ensure_ascii=False) + ': ')} || p{place}"
+        for place, label in enumerate(many.classes)
+    )
+    good = "g.error IS NULL"
+    said = f"""
+        CASE WHEN {good} THEN a.event_id END AS event_id,
+        CASE WHEN NOT {good} THEN NULL WHEN blocked = 1 THEN '{UNCERTAIN}'
+        ELSE {labels}[best::INT + 1] END AS prediction,
+        CASE WHEN {good} AND blocked = 1 THEN {labels}[best::INT + 1] END AS best_guess,
+        CASE WHEN {good} THEN confidence END AS confidence,
+        CASE WHEN {good} THEN [{", ".join(map(_quote, _LEVELS))}][level::INT + 1] END
+        AS confidence_level,
+        CASE WHEN {good} THEN '{{' || {pairs} || '}}' END AS probabilities,
+        CASE WHEN {good} THEN {_quote(many.model_id)} END AS model_id,
+        {_quote(timestamp)} AS timestamp,
+        CASE WHEN {good} THEN 'completed' ELSE 'failed' END AS status, g.error AS error"""
+    columns = ", ".join(f"g.{_name(name)}" for name in header)
+    source = "given g POSITIONAL JOIN answers a"
+    if not db.execute("SELECT count(*) FROM given").fetchall()[0][0]:
+        source = "given g"
+        said = ", ".join(f"NULL AS {name}" for name in ADDED)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        db.execute(
+            f"COPY (SELECT {columns}, {said} FROM {source}) TO {_quote(draft)} "
+            "(FORMAT csv, HEADER true, DELIMITER ',')"
+        )
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

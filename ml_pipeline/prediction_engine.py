@@ -1,0 +1,432 @@
+"""Predict with a registered model: `ml-pipeline predict`, and `PredictionEngine` in Python.
+
+A model is scored from its scoring file, so that neither a cold start nor a single row pays for
+the libraries that trained it; what has no such file is scored from the artifact. There is no
+answer without a model: no default label, no untrained stand-in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+
+from ml_pipeline import commands, quick_settings, scoring, wiring
+from ml_pipeline.errors import ArtifactError, InputError, NotFound, StoreError
+from ml_pipeline.event_row import UNCERTAIN, Row, new_event_id, prediction_row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from ml_pipeline.artifact_scoring import Many
+    from ml_pipeline.evaluation_logger import EvaluationLogger
+    from ml_pipeline.serving import ServedModel, Serving
+
+# Squares of larger numbers overflow when features are standardised.
+LARGEST = 1e150
+# From here on a wrong prediction counts as a confident error.
+HIGH_CONFIDENCE = 0.7
+RELOAD_AFTER_S = 1.0
+LOGGED_AT_ONCE = 1000
+
+
+class PredictionEngine:
+    """Answers with the champion, or with one registered model. Close it, or use it in a `with`.
+
+    A new champion is taken up within `reload_after_s` seconds; when it cannot be loaded the last
+    good model goes on answering, and the answers and `get_model_info` say so. With `log` every
+    answer is logged with its features. Not for two threads at once.
+    """
+
+    def __init__(  # noqa: PLR0913 - each has a default
+        self,
+        *,
+        local_dir: str | None = None,
+        model_id: str | None = None,
+        config_file: str | None = None,
+        log: bool = True,
+        reload_after_s: float = RELOAD_AFTER_S,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._folder = quick_settings.local_dir(local_dir)
+        self._config_file = config_file
+        self.settings = quick_settings.quick_settings(config_file, self._folder)
+        self._model_id = model_id
+        self._log = log
+        self._reload_after_s = reload_after_s
+        self._clock = clock
+        self._door: Serving = self._open_door()
+        self._logger: EvaluationLogger | None = None
+        self._checked_at = 0.0
+        self._model: ServedModel | None = None
+        self._scorer: scoring.Scorer | None = None
+        self._trouble: str | None = None
+
+    def _open_door(self) -> Serving:
+        if self._folder is not None:
+            return wiring.open_local_serving(self._folder)
+        from ml_pipeline import config
+
+        return wiring.open_serving(config.load_store_settings())
+
+    # --------------------------------------------------------------------------- the model
+
+    def _serving(self) -> tuple[ServedModel, scoring.Scorer]:
+        """The model that answers now. Raises NotFound, ArtifactError or StoreError without one."""
+        now = time.monotonic()
+        if self._model is None or self._scorer is None:
+            self._model, self._scorer = self._load(self._wanted())
+            self._checked_at = now
+        elif self._model_id is None and now - self._checked_at >= self._reload_after_s:
+            self._checked_at = now
+            self._take_up_champion(self._model)
+        return self._model, self._scorer
+
+    def _take_up_champion(self, serving: ServedModel) -> None:
+        try:
+            wanted = self._wanted()
+            if wanted.model_id != serving.model_id:
+                self._model, self._scorer = self._load(wanted)
+            self._trouble = None
+        except (ArtifactError, StoreError) as error:
+            if self._trouble is None:
+                _warn("%s goes on answering: %s", serving.model_id, error)
+            self._trouble = f"{serving.model_id} goes on answering: {error.message}"
+
+    def _wanted(self) -> ServedModel:
+        name = self.settings.model_name
+        if self._model_id is not None:
+            return self._door.model(name, self._model_id)
+        champion = self._door.champion(name)
+        if champion is None:
+            raise NotFound(
+                f"No model serves {name} yet, so nothing can be predicted.",
+                hint="Register one with `ml-pipeline train --register`, or run `ml-pipeline run`.",
+            )
+        return champion
+
+    def _load(self, model: ServedModel) -> tuple[ServedModel, scoring.Scorer]:
+        if model.scoring is None:
+            from ml_pipeline.artifact_scoring import load_artifact
+
+            return model, load_artifact(self._folder, self.settings.model_name, model.model_id)
+        digest, size = str(model.scoring["digest"]), model.scoring["size"]
+        return model, scoring.load(
+            self._door.scoring_path(model), digest=digest, size=size if type(size) is int else None
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What answers: the model, its input, its threshold and its metrics."""
+        model, scorer = self._serving()
+        return {
+            "model_id": model.model_id,
+            "model_name": self.settings.model_name,
+            "algorithm": model.algorithm,
+            "state": model.state,
+            "created_at": model.created_at,
+            "features": scorer.features,
+            "text_column": scorer.text_column,
+            "classes": scorer.classes,
+            "confidence_threshold": model.threshold,
+            "conflict_margin": self.settings.conflict_margin if scorer.is_ensemble else None,
+            "metrics": dict(model.metrics),
+            "scored_from": "artifact" if model.scoring is None else "scoring file",
+            "warning": self._trouble,
+        }
+
+    # ------------------------------------------------------------------------ predictions
+
+    def predict(
+        self,
+        features: Sequence[object] | Mapping[str, object] | None = None,
+        match_id: str | None = None,
+        *,
+        text: str | None = None,
+    ) -> dict[str, Any]:
+        """Answer for one row: numbers in the model's order, or by name.
+
+        Raises InputError for input that cannot be used.
+        """
+        answer, row = self._answer(features, match_id, text)
+        if self._log:
+            self.logger.write([row])
+        return answer
+
+    def batch_predict(
+        self, rows: Iterable[Sequence[object] | Mapping[str, object]]
+    ) -> list[dict[str, Any]]:
+        """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
+
+        A mapping may hold `match_id` beside the features.
+        """
+        answers: list[dict[str, Any]] = []
+        logged: list[Row] = []
+        for given in rows:
+            match_id = given.get("match_id") if isinstance(given, Mapping) else None
+            try:
+                answer, row = self._answer(given, None if match_id is None else str(match_id), None)
+                logged.append(row)
+            except InputError as error:
+                answer = {"match_id": match_id, "prediction": None, "error": error.message}
+            answers.append(answer)
+            if self._log and len(logged) >= LOGGED_AT_ONCE:
+                self.logger.write(logged)
+                logged = []
+        if self._log:
+            self.logger.write(logged)
+        return answers
+
+    def _answer(
+        self,
+        given: Sequence[object] | Mapping[str, object] | None,
+        match_id: str | None,
+        text: str | None,
+    ) -> tuple[dict[str, Any], Row]:
+        model, scorer = self._serving()
+        values = read_values(given, scorer.features)
+        answer = judge(
+            scorer, values, text, threshold=model.threshold, margin=self.settings.conflict_margin
+        )
+        now = self._clock()
+        logged = dict(zip(scorer.features, values, strict=True)) | scorer.read_text(text)
+        metadata = {"probabilities": answer["probabilities"]}
+        if answer["prediction"] == UNCERTAIN:
+            metadata["best_guess"] = answer["best_guess"]
+        row = prediction_row(
+            event_id=new_event_id(),
+            timestamp=now,
+            model_name=self.settings.model_name,
+            model_id=model.model_id,
+            match_id=match_id,
+            prediction=answer["prediction"],
+            confidence=min(answer["confidence"], 1.0),
+            features=logged,
+            metadata=metadata,
+        )
+        if self._trouble is not None:
+            answer.setdefault("warnings", []).append(self._trouble)
+        about = {
+            "event_id": row["event_id"],
+            "match_id": match_id,
+            **answer,
+            "model_id": model.model_id,
+            "timestamp": row["timestamp"],
+            "status": "completed",
+        }
+        return about, row
+
+    def many(self) -> Many:
+        """The model that answers now, for a file of rows."""
+        from ml_pipeline.artifact_scoring import Many, load_artifact
+
+        model, scorer = self._serving()
+        name, folder = self.settings.model_name, self._folder
+        return Many(
+            scorer=scorer, served=model, load=lambda: load_artifact(folder, name, model.model_id)
+        )
+
+    def now(self) -> datetime:
+        """The engine's time."""
+        return self._clock()
+
+    def evaluate_prediction(self, event_id: str, actual_result: str) -> float:
+        """Record what really happened; returns the accuracy, 1.0 or 0.0, which is computed.
+
+        Raises NotFound for an unknown event and StoreRefused when another outcome stands.
+        """
+        return self.logger.log_evaluation(event_id, actual_result)
+
+    @property
+    def logger(self) -> EvaluationLogger:
+        """The evaluation log, opened on first use."""
+        if self._logger is None:
+            from ml_pipeline.evaluation_logger import EvaluationLogger
+
+            path = quick_settings.evaluation_csv(self.settings.csv_file, self._folder)
+            self._logger = EvaluationLogger(
+                path,
+                model_name=self.settings.model_name,
+                open_table=lambda: self._door,
+                clock=self._clock,
+            )
+        return self._logger
+
+    def close(self) -> None:
+        """Let go of the store and the log."""
+        if self._logger is not None:
+            self._logger.close()
+        self._door.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_values(
+    given: Sequence[object] | Mapping[str, object] | None, features: Sequence[str]
+) -> list[float]:
+    """The numbers of one row in the model's order.
+
+    Raises InputError naming the feature that is missing, unknown, no number, or out of range.
+    """
+    if isinstance(given, Mapping):
+        missing = [name for name in features if name not in given]
+        if missing:
+            raise InputError(f"Features are missing: {', '.join(missing)}.")
+        given = [given[name] for name in features]
+    given = [] if given is None else given
+    if len(given) != len(features):
+        raise InputError(
+            f"The model takes {len(features)} features ({', '.join(features)}), not {len(given)}."
+        )
+    return [_number(value, name) for value, name in zip(given, features, strict=True)]
+
+
+def _number(value: object, name: str) -> float:
+    if value is None or value == "":
+        raise InputError(f"{name} is missing.")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} = {value!r} is not a number.") from None
+    if not isfinite(number):
+        raise InputError(f"{name} = {value} is not a finite number.")
+    if abs(number) > LARGEST:
+        raise InputError(f"{name} = {value} is out of range.")
+    return number
+
+
+def judge(
+    scorer: scoring.Scorer,
+    values: Sequence[float],
+    text: str | None = None,
+    *,
+    threshold: float,
+    margin: float,
+) -> dict[str, Any]:
+    """What a model says of one row, and whether it is sure enough to say it."""
+    shares = scorer.probabilities(values, text)
+    best, second = _two_best(shares)
+    label, confidence = scorer.classes[best], shares[best]
+    level = "high" if confidence >= max(HIGH_CONFIDENCE, threshold) else "medium"
+    answer: dict[str, Any] = {
+        "prediction": label,
+        "confidence": confidence,
+        "confidence_level": "low" if confidence < threshold else level,
+        "probabilities": dict(zip(scorer.classes, shares, strict=True)),
+    }
+    if confidence < threshold:
+        answer["blocked_reason"] = f"confidence {confidence:.3f} is under {threshold:g}"
+    elif scorer.is_ensemble and confidence - shares[second] < margin:
+        answer["blocked_reason"] = f"the two best classes differ by less than {margin:g}"
+        answer["alternate_outcome"] = scorer.classes[second]
+    if "blocked_reason" in answer:
+        answer |= {"prediction": UNCERTAIN, "best_guess": label}
+    if scorer.is_ensemble:
+        answer["ensemble"] = _breakdown(scorer, values, text)
+    warnings = scorer.far_out(values)
+    if warnings:
+        answer["warnings"] = warnings
+    return answer
+
+
+def _two_best(shares: Sequence[float]) -> tuple[int, int]:
+    order = sorted(range(len(shares)), key=lambda place: -shares[place])
+    return order[0], order[1]
+
+
+def _breakdown(scorer: scoring.Scorer, values: Sequence[float], text: str | None) -> dict[str, Any]:
+    """What each member says; the weight of one without an answer goes to the others."""
+    members = scorer.members(values, text)
+    answering = [member for member in members if member.probabilities is not None]
+    total = sum(member.weight for member in answering)
+    said: dict[str, Any] = {}
+    for member in answering:
+        shares = member.probabilities or []
+        best = max(range(len(shares)), key=shares.__getitem__)
+        said[member.name] = {
+            "prediction": scorer.base_classes[best],
+            "confidence": shares[best],
+            "weight": member.weight / total,
+        }
+    return {
+        "members": said,
+        "missing": [member.name for member in members if member.probabilities is None],
+        "agree": len({vote["prediction"] for vote in said.values()}) == 1,
+    }
+
+
+# ---------------------------------------------------------------------------------- command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `predict`."""
+    commands.add_common(parser)
+    add = parser.add_argument
+    add(
+        "--predict", nargs="+", metavar="F",
+        help="features of one row, in the model's order or as name=value",
+    )  # fmt: skip
+    add("--text", help="text of one row, for a model that reads text")
+    add("--match_id", help="what is predicted; its outcome can be recorded by this id")
+    add("--batch", metavar="FILE", help="CSV of rows to predict")
+    add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
+    add("--info", action="store_true", help="the model that answers")
+    add("--model_id", help="any registered model (default: the champion)")
+    add("--no_log", action="store_true", help="leave the evaluation log alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, or show the model; prints one JSON object."""
+    wanted = [args.predict is not None or args.text is not None, bool(args.batch), args.info]
+    if sum(wanted) != 1:
+        raise InputError("Give one of --predict (or --text), --batch and --info.")
+    with PredictionEngine(
+        local_dir=args.local, model_id=args.model_id, config_file=args.config, log=not args.no_log
+    ) as engine:
+        if args.batch:
+            from ml_pipeline.batch import predict_csv
+
+            result = predict_csv(engine, args.batch, args.output, log=not args.no_log)
+        elif args.info:
+            result = engine.get_model_info() | {"status": "completed"}
+        else:
+            result = engine.predict(_given(args.predict), args.match_id, text=args.text)
+    commands.print_json(result)
+    return 0
+
+
+def _given(tokens: Sequence[str] | None) -> Sequence[str] | dict[str, str] | None:
+    """Numbers in order, or `name=value` pairs."""
+    named = [token.partition("=") for token in tokens or ()]
+    if not named or not all(equals for _, equals, _ in named):
+        return tokens
+    return {name: value for name, _, value in named}
+
+
+def _warn(message: str, *values: object) -> None:
+    import logging
+
+    logging.getLogger("prediction_engine").warning(message, *values)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main("predict", __doc__, add_arguments, run, argv, quiet=True)
+
+
+def default_output(path: str) -> str:
+    """Where the predictions for a file go."""
+    stem, suffix = os.path.splitext(path.removesuffix(".gz"))
+    return f"{stem}_predictions{suffix or '.csv'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

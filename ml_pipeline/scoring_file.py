@@ -1,0 +1,257 @@
+"""Write a model's scoring file: everything that `scoring` needs to say what `predict_proba` says.
+
+What the format cannot express has no scoring file and is scored from its artifact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.scoring import FORMAT
+
+_ALIGNED = 8
+
+
+class Inexpressible(Exception):
+    """A part of a model that the format has no words for."""
+
+
+def write_scoring(model: AdaptiveClassifier, path: Path) -> bool:
+    """Write the scoring file of a fitted model; False, and no file, when it has none."""
+    try:
+        content = scoring_bytes(model)
+    except Inexpressible:
+        return False
+    path.write_bytes(content)
+    return True
+
+
+def scoring_bytes(model: AdaptiveClassifier) -> bytes:
+    """The file's bytes. Raises Inexpressible."""
+    arrays = _Arrays()
+    memory = model.memory()
+    names = list(model.feature_names_) or [f"feature_{n}" for n in range(model.n_features_in_)]
+    header = {
+        "format": FORMAT,
+        "features": names,
+        "classes": [str(label) for label in model.classes_],
+        "base": _classifier(model.base_, arrays),
+        "base_columns": [int(column) for column in model.base_columns_],
+        "mean": model.mean_.tolist(),
+        "scale": model.scale_.tolist(),
+        "heads": memory.heads.tolist(),
+        "vote": memory.vote.tolist(),
+        "sees_features": model.heads_.shape[1] != len(model.classes_) + 1,
+    }
+    line = json.dumps(header, allow_nan=False, ensure_ascii=False).encode()
+    padding = -(len(line) + 1) % _ALIGNED
+    return line + b" " * padding + b"\n" + arrays.content()
+
+
+class _Arrays:
+    """The flat part of the file."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, values: NDArray[Any], code: str) -> list[object]:
+        """Keep an array; returns where it stands: type code, byte, number of values."""
+        data = np.ascontiguousarray(values, dtype=np.dtype(code).newbyteorder("<")).tobytes()
+        place = self._size
+        data += b"\0" * (-len(data) % _ALIGNED)
+        self._parts.append(data)
+        self._size += len(data)
+        return [code, place, int(values.size)]
+
+    def content(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def _classifier(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401 - sklearn is untyped
+    kind = type(model).__name__
+    if kind == "Pipeline":
+        *steps, (_, last) = model.steps
+        return {
+            "kind": "pipeline",
+            "steps": [_step(step) for _, step in steps],
+            "last": _classifier(last, arrays),
+        }
+    if kind == "LogisticRegression" or (kind == "SGDClassifier" and model.loss == "log_loss"):
+        return _linear(model, one_versus_rest=kind == "SGDClassifier")
+    if kind == "DecisionTreeClassifier":
+        return _forest([model], arrays)
+    if kind == "RandomForestClassifier":
+        return _forest(model.estimators_, arrays)
+    if kind == "HistGradientBoostingClassifier":
+        return _boosting(model, arrays)
+    if kind == "VotingClassifier" and model.voting == "soft":
+        return _vote(model, arrays)
+    raise Inexpressible(kind)
+
+
+def _step(step: Any) -> dict[str, Any]:  # noqa: ANN401
+    kind = type(step).__name__
+    if kind == "SimpleImputer" and not step.add_indicator and np.isnan(step.missing_values):
+        return {"kind": "impute", "fill": np.nan_to_num(step.statistics_).tolist()}
+    if kind == "StandardScaler":
+        width = step.n_features_in_
+        mean = step.mean_ if step.with_mean else np.zeros(width)
+        scale = step.scale_ if step.with_std else np.ones(width)
+        return {"kind": "scale", "mean": mean.tolist(), "scale": scale.tolist()}
+    raise Inexpressible(kind)
+
+
+def _linear(model: Any, *, one_versus_rest: bool) -> dict[str, Any]:  # noqa: ANN401
+    link = "one_versus_rest" if one_versus_rest else "softmax"
+    if len(model.coef_) == 1:
+        link = "sigmoid"
+    elif not one_versus_rest and model.solver == "liblinear":
+        link = "one_versus_rest"
+    coef, intercept = model.coef_.tolist(), np.ravel(model.intercept_).tolist()
+    return {"kind": "linear", "coef": coef, "intercept": intercept, "link": link}
+
+
+def _vote(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    names = [name for name, member in model.estimators if member != "drop"]
+    weights = model._weights_not_none or [1.0] * len(names)  # noqa: SLF001 - no public name
+    members = zip(names, weights, model.estimators_, strict=True)
+    return {
+        "kind": "vote",
+        "members": [
+            [name, float(weight), _classifier(member, arrays)] for name, weight, member in members
+        ],
+    }
+
+
+def _forest(trees: Sequence[Any], arrays: _Arrays) -> dict[str, Any]:
+    """Trees of scikit-learn: inputs are rounded to single precision, leaves hold shares."""
+    classes = len(trees[0].classes_)
+    flat = [
+        _Flat(
+            feature=tree.tree_.feature,
+            threshold=tree.tree_.threshold,
+            left=tree.tree_.children_left,
+            right=tree.tree_.children_right,
+            missing_left=tree.tree_.missing_go_to_left,
+            values=tree.tree_.value[:, 0, :],
+        )
+        for tree in trees
+    ]
+    return _written(flat, arrays, single_precision=True) | {
+        "baseline": [0.0] * classes,
+        "divisor": float(len(trees)),
+        "columns": [0] * len(trees),
+        "link": "none",
+    }
+
+
+def _boosting(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    """Trees of histogram boosting: each round adds one tree to each class's score."""
+    if model.is_categorical_ is not None and np.any(model.is_categorical_):
+        raise Inexpressible("splits on categories")
+    flat, columns = list[_Flat](), list[int]()
+    for stage in model._predictors:  # noqa: SLF001 - no public name
+        for column, tree in enumerate(stage):
+            nodes = tree.nodes
+            leaf = nodes["is_leaf"].astype(bool)
+            flat.append(
+                _Flat(
+                    feature=np.where(leaf, -2, nodes["feature_idx"].astype(np.int64)),
+                    threshold=nodes["num_threshold"],
+                    left=np.where(leaf, -1, nodes["left"].astype(np.int64)),
+                    right=np.where(leaf, -1, nodes["right"].astype(np.int64)),
+                    missing_left=nodes["missing_go_to_left"],
+                    values=nodes["value"][:, None],
+                )
+            )
+            columns.append(column)
+    baseline = np.ravel(model._baseline_prediction).tolist()  # noqa: SLF001 - no public name
+    return _written(flat, arrays, single_precision=False) | {
+        "baseline": baseline,
+        "divisor": 1.0,
+        "columns": columns,
+        "link": "sigmoid" if len(baseline) == 1 else "softmax",
+    }
+
+
+class _Flat:
+    """One tree in preorder, so that a left child follows its parent."""
+
+    def __init__(  # noqa: PLR0913 - the arrays of a tree
+        self,
+        *,
+        feature: NDArray[Any],
+        threshold: NDArray[Any],
+        left: NDArray[Any],
+        right: NDArray[Any],
+        missing_left: NDArray[Any],
+        values: NDArray[Any],
+    ) -> None:
+        order = _preorder(left, right)
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        self.is_leaf = left[order] < 0
+        self.feature = np.where(self.is_leaf, -1, feature[order])
+        self.threshold = np.where(self.is_leaf, 0.0, threshold[order])
+        self.right = np.where(self.is_leaf, -1, place[right[order]])
+        self.missing_left = np.where(self.is_leaf, 0, missing_left[order])
+        self.values = values[order]
+
+
+def _preorder(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.int64]:
+    inner = np.flatnonzero(left >= 0)
+    if (left[inner] == inner + 1).all():
+        return np.arange(len(left))
+    order, waiting = list[int](), [0]
+    while waiting:
+        node = waiting.pop()
+        order.append(node)
+        if left[node] >= 0:
+            waiting += [int(right[node]), int(left[node])]
+    return np.asarray(order, dtype=np.int64)
+
+
+def _written(trees: Sequence[_Flat], arrays: _Arrays, *, single_precision: bool) -> dict[str, Any]:
+    sizes = [len(tree.feature) for tree in trees]
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int)
+    leaf = np.concatenate([tree.is_leaf for tree in trees])
+    # Many leaves say the same; each saying is kept once.
+    values, numbers = np.unique(
+        np.concatenate([tree.values for tree in trees])[leaf], axis=0, return_inverse=True
+    )
+    right = np.concatenate([t.right + root for t, root in zip(trees, roots, strict=True)])
+    right[leaf] = np.ravel(numbers)
+    feature = np.concatenate([tree.feature for tree in trees])
+    if feature.max(initial=0) > np.iinfo(np.int16).max:
+        raise Inexpressible("more features than a short number counts")
+    threshold = np.concatenate([tree.threshold for tree in trees])
+    return {
+        "kind": "trees",
+        "roots": roots.tolist(),
+        "width": int(values.shape[1]),
+        "single_precision": single_precision,
+        "feature": arrays.add(feature, "h"),
+        "threshold": arrays.add(
+            _rounded_down(threshold) if single_precision else threshold,
+            "f" if single_precision else "d",
+        ),
+        "right": arrays.add(right, "i"),
+        "missing_left": arrays.add(np.concatenate([t.missing_left for t in trees]), "b"),
+        "values": arrays.add(values, "d"),
+    }
+
+
+def _rounded_down(threshold: NDArray[Any]) -> NDArray[np.float32]:
+    """For a value in single precision, `<= threshold` says the same as `<=` the rounded one."""
+    rounded = threshold.astype(np.float32)
+    over = rounded.astype(np.float64) > threshold
+    rounded[over] = np.nextafter(rounded[over], np.float32(-np.inf))
+    return rounded
