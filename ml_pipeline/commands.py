@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+HELP_WIDTH = 100
 ENVIRONMENT = """environment:
   SUPABASE_URL, SUPABASE_SERVICE_KEY   the Supabase project (alias SUPABASE_SERVICE_ROLE_KEY)
   ML_PIPELINE_LOCAL                    folder of an embedded store, like --local
@@ -109,7 +110,8 @@ def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
         prog=f"ml-pipeline {name}",
         description=(description or "").strip().splitlines()[0],
         epilog=ENVIRONMENT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # Asking for the terminal's width loads compression libraries.
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH),
     )
 
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.local_database import HeldConnection
-from ml_pipeline.local_events import insert_rows, refuse_other_content
 from ml_pipeline.serving import ServedModel, Serving
 
 PATIENCE = timedelta(seconds=10)
@@ -73,6 +72,8 @@ class LocalServing(Serving):
         What is not `durable` survives a kill, but a power cut only once a later durable call
         returned: that one brings the whole write-ahead log to the disk.
         """
+        from ml_pipeline.local_events import insert_rows, refuse_other_content
+
         with self._held.writing(durable=durable) as db:
             added, refused = insert_rows(db, rows)
             refuse_other_content(refused)

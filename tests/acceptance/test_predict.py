@@ -1,0 +1,358 @@
+"""`predict` as a person runs it: answers, files, exit codes, what is loaded, what is logged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_pipeline.domain import PromotionEvent, PromotionKind
+from ml_pipeline.event_csv import EventCsv
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.model_registry import load_model_version
+from ml_pipeline.prediction_engine import PredictionEngine
+from tests.support import served
+from tests.support.factories import NOW, make_id
+from tests.support.served import FEATURES, ROW
+from tests.support.shell import ROOT, Finished, python
+from tests.support.warm import ml_pipeline
+
+HEAVY = ("numpy", "pandas", "sklearn", "scipy", "supabase", "duckdb", "pydantic", "yaml")
+KEYS = {
+    "event_id", "match_id", "prediction", "confidence", "probabilities", "model_id", "timestamp",
+    "status",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a regression as champion and a small ensemble beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    served.train(folder, "LogisticRegression", model_id="lr-1")
+    served.train(
+        folder, "Ensemble", model_id="vote-1",
+        ML_PIPELINE__TRAINING__ENSEMBLE="[LogisticRegression, DecisionTree]",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained / "store", tmp_path / "store")
+    return tmp_path
+
+
+def predict(folder: Path, *arguments: str | Path, **variables: str) -> Finished:
+    return ml_pipeline("predict", "--local", folder / "store", *arguments, cwd=folder, **variables)
+
+
+def expected(folder: Path, model_id: str, rows: list[list[float]]) -> Any:  # noqa: ANN401 - an array
+    store = LocalStore.open(folder / "store")
+    model = load_model_version(store, store.get_model("default", model_id))
+    return model.predict_proba(rows)
+
+
+def table(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(folder / "store" / "store.db")) as db:
+        return db.execute(query).fetchall()
+
+
+def test_the_seeds_command_runs_as_it_stands_and_is_logged_in_both(folder: Path) -> None:
+    done = python(
+        ROOT / "ml_pipeline" / "prediction_engine.py",
+        "--predict", *ROW, "--match-id", "match_001", cwd=folder,
+        ML_PIPELINE_LOCAL=str(folder / "store"),
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    answer = done.json
+    assert set(answer) >= KEYS
+    probabilities = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(probabilities, abs=1e-9)
+    (row,) = table(
+        folder, "SELECT event_id, match_id, model_id, confidence, features FROM evaluation_log"
+    )
+    assert row[:4] == (answer["event_id"], "match_001", "lr-1", answer["confidence"])
+    assert json.loads(row[4]) == dict(zip(FEATURES, map(float, ROW), strict=True))
+    events = EventCsv(str(folder / "store" / "logs" / "evaluation_log.csv")).find([row[0]])
+    assert events[row[0]]["features"] == row[4]
+    outcome = ml_pipeline(
+        "outcome", "--local", folder / "store", "--match-id", "match_001", "--actual", "H",
+        cwd=folder,
+    )  # fmt: skip
+    assert outcome.json["recorded"] == 1
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_cold_prediction_loads_none_of_the_large_libraries(folder: Path, *, log: bool) -> None:
+    (folder / "model_config.yaml").write_text("prediction:\n  conflict_margin: 0.2\n")
+    arguments = ["predict", "--local", "store", "--predict", *ROW, *([] if log else ["--no-log"])]
+    code = (
+        f"import sys; from ml_pipeline.cli import main; assert main({arguments}) == 0; "
+        f"print(sorted(name for name in {HEAVY} if name in sys.modules))"
+    )
+    # The first call after a change of settings checks them, and keeps what it found.
+    loaded = [python("-c", code, cwd=folder).stdout.splitlines()[-1] for _ in range(2)]
+    assert "pydantic" in loaded[0]
+    assert loaded[1] == "[]"
+
+
+def test_settings_that_are_wrong_are_refused_cold_as_well(folder: Path) -> None:
+    (folder / "model_config.yaml").write_text("prediction:\n  conflict_margin: 7\n")
+    for _ in range(2):
+        done = predict(folder, "--predict", *ROW)
+        assert done.code == 1
+        assert "prediction.conflict_margin = 7" in done.stderr
+
+
+def test_under_the_threshold_the_answer_is_uncertain_with_a_best_guess(folder: Path) -> None:
+    answer = predict(folder, "--predict", "5", "5", "5", "5", "0.5").json
+    assert answer["confidence"] < 0.6
+    assert (answer["prediction"], answer["confidence_level"]) == ("UNCERTAIN", "low")
+    assert answer["best_guess"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert table(folder, "SELECT prediction, json_extract(metadata, '$.best_guess') "
+                 "FROM evaluation_log") == [("UNCERTAIN", answer["best_guess"])]  # fmt: skip
+    sure = predict(folder, "--predict", "9.9", "0.5", "9.9", "0.5", "1").json
+    assert sure["prediction"] == "H"
+    assert sure["confidence_level"] == ("high" if sure["confidence"] >= 0.7 else "medium")
+    assert "best_guess" not in sure
+
+
+def test_an_ensemble_shows_its_members_and_a_close_race_is_uncertain(folder: Path) -> None:
+    sure = ["--predict", "9.9", "0.5", "9.9", "0.5", "1", "--model-id", "vote-1", "--no-log"]
+    answer = predict(folder, *sure).json
+    assert answer["model_id"] == "vote-1"
+    assert set(answer["ensemble"]["members"]) == {"LogisticRegression", "DecisionTree"}
+    assert answer["ensemble"]["missing"] == []
+    assert sum(member["weight"] for member in answer["ensemble"]["members"].values()) == 1
+    close = predict(folder, *sure, ML_PIPELINE__PREDICTION__CONFLICT_MARGIN="1").json
+    assert close["prediction"] == "UNCERTAIN"
+    assert "differ by less than 1" in close["blocked_reason"]
+    assert close["alternate_outcome"] not in {close["best_guess"], None}
+
+
+def test_info_and_an_unknown_model(folder: Path) -> None:
+    info = predict(folder, "--info").json
+    assert (info["model_id"], info["state"]) == ("lr-1", "champion")
+    assert info["features"] == list(FEATURES)
+    assert info["scored_from"] == "scoring file"
+    unknown = predict(folder, "--predict", *ROW, "--model-id", "nobody")
+    assert unknown.code == 1
+    assert "no model nobody" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--predict", "1", "2"], "takes 5 features (home_team_form, "),
+        (["--predict", "1", "2", "3", "4", "x"], "home_advantage = 'x' is not a number"),
+        (["--predict", "nan", "2", "3", "4", "5"], "home_team_form = nan is not a finite"),
+        (["--predict", "1e200", "2", "3", "4", "5"], "home_team_form = 1e200 is out of range"),
+        (
+            ["--predict", "home_team_form=1", "away_team_form=2"],
+            "Features are missing: home_team_s",
+        ),
+        (["--text", "how?"], "takes 5 features"),
+        ([], "Give one of --predict"),
+        (["--predict", *ROW, "--match-id", "a\nb"], "control character"),
+    ],
+)
+def test_input_that_cannot_be_used_is_named_and_logs_nothing(
+    folder: Path, arguments: list[str], words: str
+) -> None:
+    done = predict(folder, *arguments)
+    assert done.code == 1
+    assert words in done.json["error"]
+    assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
+
+
+def test_features_may_come_by_name_in_any_order(folder: Path) -> None:
+    pairs = [f"{name}={value}" for name, value in zip(FEATURES, ROW, strict=True)]
+    by_name = predict(folder, "--predict", *reversed(pairs), "--no-log").json
+    by_place = predict(folder, "--predict", *ROW, "--no-log").json
+    assert by_name["probabilities"] == by_place["probabilities"]
+
+
+def test_defect_20_without_a_model_there_is_no_answer(tmp_path: Path) -> None:
+    LocalStore.open(tmp_path / "store")
+    done = predict(tmp_path, "--predict", *ROW)
+    assert done.code == 1
+    assert "No model serves default yet" in done.json["error"]
+    nowhere = ml_pipeline("predict", "--local", "nowhere", "--predict", *ROW, cwd=tmp_path)
+    assert nowhere.code == 1
+    assert not (tmp_path / "nowhere").exists()
+    no_store = ml_pipeline("predict", "--predict", *ROW, cwd=tmp_path)
+    assert (no_store.code, "SUPABASE_URL" in no_store.stderr) == (1, True)
+
+
+def test_defect_20_a_missing_or_damaged_model_file_is_an_error_not_a_dummy(folder: Path) -> None:
+    (path,) = (folder / "store" / "artifacts").rglob("lr-1/model.scoring")
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"0", b"1", 1))
+    damaged = predict(folder, "--predict", *ROW)
+    assert damaged.code == 1
+    assert "expected was" in damaged.json["error"]
+    path.unlink()
+    missing = predict(folder, "--predict", *ROW)
+    assert missing.code == 1
+    assert "cannot be read" in missing.json["error"]
+    assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
+
+
+# ------------------------------------------------------------------------------------ batch
+
+
+def write_rows(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["match_id", "note", *FEATURES], *rows])
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_batch_keeps_every_cell_and_a_bad_row_gets_its_error(folder: Path) -> None:
+    write_rows(
+        folder / "rows.csv",
+        [
+            ["m1", 'says "hi", twice', *ROW],
+            ["m2", "", "", "2", "3", "4", "0.5"],
+            ["m3", "", "x", "2", "3", "4", "0.5"],
+            ["m4", "", "inf", "2", "3", "4", "0.5"],
+            ["m5", "Ä", "9.9", "0.5", "9.9", "0.5", "1"],
+            ["m6", "short", "1"],
+        ],
+    )
+    done = predict(folder, "--batch", "rows.csv")
+    assert done.code == 0, done.stderr
+    assert (done.json["rows"], done.json["predicted"], done.json["errors"]) == (6, 2, 4)
+    assert done.json["uncertain"] == 1
+    assert done.json["abstention_rate"] == 0.5
+    rows = read_rows(folder / "rows_predictions.csv")
+    assert [row["note"] for row in rows] == ['says "hi", twice', "", "", "", "Ä", "short"]
+    assert [row["error"] for row in rows] == [
+        "", "home_team_form is missing.", "home_team_form = x is not a number.",
+        "home_team_form = inf is not a finite number.", "", "away_team_form is missing.",
+    ]  # fmt: skip
+    assert [row["prediction"] for row in rows] == ["UNCERTAIN", "", "", "", "H", ""]
+    said = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
+    assert list(json.loads(rows[0]["probabilities"]).values()) == pytest.approx(said, abs=1e-9)
+    logged = table(folder, "SELECT event_id, match_id, prediction FROM evaluation_log ORDER BY 2")
+    assert logged == [(rows[0]["event_id"], "m1", "UNCERTAIN"), (rows[4]["event_id"], "m5", "H")]
+
+
+def test_defect_20_a_row_is_answered_alike_alone_in_a_small_and_in_a_large_batch(
+    folder: Path,
+) -> None:
+    rows = [[f"m{n}", "", str(n % 100 / 10), "6.2", "8.0", str(n % 7), "0.5"] for n in range(2500)]
+    write_rows(folder / "large.csv", rows)
+    write_rows(folder / "small.csv", rows[:40])
+    for name in ("large", "small"):
+        done = predict(folder, "--batch", f"{name}.csv", "--output", f"{name}_out.csv", "--no-log")
+        assert done.code == 0, done.stderr
+    large, small = read_rows(folder / "large_out.csv"), read_rows(folder / "small_out.csv")
+    assert len(large) == 2500
+    alone = predict(folder, "--predict", *rows[7][2:], "--no-log").json
+    for row, other in zip(small, large[:40], strict=True):
+        assert float(row["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-9)
+        assert row["prediction"] == other["prediction"]
+    assert float(large[7]["confidence"]) == pytest.approx(alone["confidence"], abs=1e-9)
+    said = expected(folder, "lr-1", [[float(v) for v in row[2:]] for row in rows])
+    assert [float(row["confidence"]) for row in large] == pytest.approx(said.max(axis=1), abs=1e-9)
+    assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is empty"),
+        ("a,b\n1,2\n", "lacks the columns home_team_form"),
+        (",".join([*FEATURES, "error"]) + "\n", "has the columns error"),
+    ],
+)
+def test_a_file_that_cannot_be_used_leaves_no_output(
+    folder: Path, content: str, words: str
+) -> None:
+    (folder / "rows.csv").write_text(content)
+    done = predict(folder, "--batch", "rows.csv")
+    assert done.code == 1
+    assert words in done.json["error"]
+    assert not (folder / "rows_predictions.csv").exists()
+    missing = predict(folder, "--batch", "nothing.csv")
+    assert (missing.code, "nothing.csv" in missing.json["error"]) == (1, True)
+
+
+def test_a_batch_of_nothing_is_a_header(folder: Path) -> None:
+    write_rows(folder / "rows.csv", [])
+    done = predict(folder, "--batch", "rows.csv")
+    assert (done.code, done.json["rows"], done.json["abstention_rate"]) == (0, 0, None)
+    assert "prediction" in (folder / "rows_predictions.csv").read_text()
+
+
+# ------------------------------------------------------------------------------------ Python
+
+
+def promote(folder: Path, model_id: str, before: str, number: int) -> None:
+    LocalStore.open(folder / "store").promote(
+        PromotionEvent(
+            event_id=make_id(number), model_name="default", kind=PromotionKind.PROMOTION,
+            to_model_id=model_id, from_model_id=before, reason="test", actor="test",
+            created_at=NOW,
+        )
+    )  # fmt: skip
+
+
+def test_a_new_champion_is_taken_up_and_one_that_cannot_be_loaded_is_not(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = [float(value) for value in ROW]
+    with PredictionEngine(local_dir=str(folder / "store"), log=False, reload_after_s=0) as engine:
+        assert engine.predict(row)["model_id"] == "lr-1"
+        promote(folder, "vote-1", "lr-1", 1)
+        answer = engine.predict(row)
+        assert answer["model_id"] == "vote-1"
+        promote(folder, "lr-1", "vote-1", 2)
+        (path,) = (folder / "store" / "artifacts").rglob("lr-1/model.scoring")
+        content = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(b"rubbish")
+        still = engine.predict(row)
+        assert (still["model_id"], still["probabilities"]) == ("vote-1", answer["probabilities"])
+        assert "vote-1 goes on answering" in still["warnings"][0]
+        assert "goes on answering" in (engine.get_model_info()["warning"] or "")
+        assert caplog.text.count("goes on answering") == 1
+        path.write_bytes(content)
+        assert engine.predict(row)["model_id"] == "lr-1"
+        assert engine.get_model_info()["warning"] is None
+
+
+def test_the_engine_answers_many_rows_and_records_what_happened(folder: Path) -> None:
+    good = dict(zip(FEATURES, map(float, ROW), strict=True))
+    with PredictionEngine(local_dir=str(folder / "store")) as engine:
+        answers = engine.batch_predict([{**good, "match_id": "m1"}, {"match_id": "m2"}, good])
+        assert [answer.get("error") for answer in answers][::2] == [None, None]
+        assert "Features are missing" in answers[1]["error"]
+        accuracy = engine.evaluate_prediction(answers[0]["event_id"], "A")
+        assert accuracy == 0.0
+        far = engine.predict([900.0, *map(float, ROW[1:])])
+        assert "home_team_form = 900" in far["warnings"][0]
+    assert table(folder, "SELECT count(*), sum(accuracy) FROM evaluation_log") == [(3, 0.0)]
+
+
+def test_a_model_without_a_scoring_file_is_scored_from_its_artifact(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "store" / "store.db")) as db, db:
+        db.execute("UPDATE model_metadata SET lineage = json_remove(lineage, '$.scoring')")
+    row = [float(value) for value in ROW]
+    with PredictionEngine(local_dir=str(folder / "store"), model_id="vote-1", log=False) as engine:
+        answer = engine.predict(row)
+        assert engine.get_model_info()["scored_from"] == "artifact"
+    said = expected(folder, "vote-1", [row])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(said, abs=1e-9)
+    assert set(answer["ensemble"]["members"]) == {"LogisticRegression", "DecisionTree"}
