@@ -16,6 +16,7 @@ COMMANDS = {
     "models": ("ml_pipeline.model_registry", "list, show, compare, promote, roll back, export"),
     "replay": ("ml_pipeline.replay", "build a run's challenger again and compare"),
     "requests": ("ml_pipeline.request_queue", "ask for a run, see the queue, take one back"),
+    "decay": ("ml_pipeline.decay_monitor", "watch the champion, act when it has decayed"),
     "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
     "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),
     "init": ("ml_pipeline.init", "make a store, or bring one up to date"),

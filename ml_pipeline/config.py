@@ -322,7 +322,7 @@ class DecaySettings(Section):
     baseline_days: Whole = 28
     recent_days: Annotated[list[Whole], Field(min_length=1)] = Field(default_factory=lambda: [3, 7])
     min_rows: Whole = 50
-    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.999
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9999
     threshold: Annotated[float, Field(gt=0, lt=1)] = DECAY_THRESHOLD
     loss_threshold: Positive = 0.1
     warning: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -332,7 +332,7 @@ class DecaySettings(Section):
     accept_rate_threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD
     accept_rate_window: Whole = WINDOW
     accept_rate_min_cycles: Whole = MIN_STATS_REQUIRED
-    accept_rate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    accept_rate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     drift_threshold: Positive = 0.25
     interval_minutes: Positive = float(CHECK_INTERVAL_MIN)
     action: Literal["request", "command", "alert"] = "request"

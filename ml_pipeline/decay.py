@@ -20,9 +20,11 @@ from ml_pipeline.measures import (
     measure,
     recent_window,
     settled_before,
+    spread,
 )
 
 RECOVERY_LEVEL = 0.95
+LASTING_DAYS = 2
 ORDER = ("accuracy", "log_loss", "confident_errors", "calibration", "abstention")
 
 
@@ -80,15 +82,36 @@ def judge(
     today, settled = now.date(), settled_before(closed)
     baseline = baseline_window(days, settings, today, closed)
     fresh = [day for day in days if settled is None or day.day > settled]
+    longest = recent_window(fresh, today, max(settings.recent_days))
+    usual = _Usual(
+        baseline=baseline, spread=spread(longest, baseline), lasts=_lasts(longest, baseline)
+    )
     signals = [
         signal
         for metric in ORDER
         for length in settings.recent_days
-        if (signal := _signal(metric, recent_window(fresh, today, length), baseline, length,
+        if (signal := _signal(metric, recent_window(longest.days, today, length), usual, length,
                               settings)) is not None
     ]  # fmt: skip
     rate = accept_rate(cycles, settings, after=settled)
     return _verdict(signals if rate is None else [*signals, rate], settings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Usual:
+    """What recent days are compared with. `lasts`: it is no matter of one bad day."""
+
+    baseline: Window
+    spread: float
+    lasts: bool
+
+
+def _lasts(recent: Window, baseline: Window) -> bool:
+    """Whether both of the last two days are worse than the baseline."""
+    usual, last = measure("accuracy", baseline), recent.by_day()[-LASTING_DAYS:]
+    if usual is None or len(last) < LASTING_DAYS:
+        return False
+    return all(hits / n < usual.value for hits, n in last)
 
 
 def _verdict(signals: Sequence[Signal], settings: DecaySettings) -> Verdict:
@@ -113,14 +136,14 @@ def severity(relative: float, settings: DecaySettings) -> Severity:
 
 
 def _signal(
-    metric: str, recent: Window, baseline: Window, length: int, settings: DecaySettings
+    metric: str, recent: Window, usual: _Usual, length: int, settings: DecaySettings
 ) -> Signal | None:
-    before, after = measure(metric, baseline), measure(metric, recent)
+    before, after = measure(metric, usual.baseline), measure(metric, recent)
     if before is None or after is None or recent.first is None:
         return None
     if after.rows < settings.min_rows or before.rows < settings.min_rows:
         return None
-    worse, bound, relative = compare(metric, before, after, settings)
+    worse, bound, relative = compare(metric, before, after, settings, usual.spread)
     threshold = settings.loss_threshold if metric == "log_loss" else settings.threshold
     is_large = worse >= threshold or (metric == "accuracy" and relative >= settings.warning)
     return Signal(
@@ -135,9 +158,9 @@ def _signal(
         bound=bound,
         threshold=threshold,
         since=recent.first,
-        alarming=metric in settings.alarm_on and is_large and bound > 0,
+        alarming=metric in settings.alarm_on and is_large and bound > 0 and usual.lasts,
         sentence=f"{_change(metric, before, after)} in the last {length} days, at least "
-        f"{bound:.3f} worse with {settings.confidence_level:.1%} certainty.",
+        f"{bound:.3f} worse with {settings.confidence_level:.2%} certainty.",
     )
 
 
@@ -166,6 +189,8 @@ def accept_rate(
     level, threshold = settings.accept_rate_confidence, settings.accept_rate_threshold
     if all(cycle.total for cycle in latest):
         rows = sum(cycle.total or 0 for cycle in latest)
+        if rows < settings.min_rows:
+            return None
         hits = sum(round(cycle.accept_rate * (cycle.total or 0)) for cycle in latest)
         rate, high = hits / rows, wilson_interval(hits, rows, 2 * level - 1).high
     else:

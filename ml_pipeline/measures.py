@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
+from operator import attrgetter
 from statistics import NormalDist
+from typing import Any
 
 from ml_pipeline.alerts import AlertStatus, DailyAccuracy, DecayAlert
 from ml_pipeline.config import DecaySettings
@@ -27,7 +29,15 @@ class Window:
 
     def total(self, name: str) -> float:
         """The sum of one field."""
-        return float(sum(getattr(day, name) for day in self.days))
+        return float(sum(map(attrgetter(name), self.days)))
+
+    def by_day(self) -> list[tuple[int, int]]:
+        """Right answers and answers of each day that has some, in order."""
+        found: dict[date, tuple[int, int]] = {}
+        for day in self.days:
+            hits, n = found.get(day.day, (0, 0))
+            found[day.day] = (hits + day.correct, n + day.answered)
+        return [found[day] for day in sorted(found) if found[day][1]]
 
     @property
     def first(self) -> date | None:
@@ -46,6 +56,17 @@ class Measure:
 
 
 # ---------------------------------------------------------------------------------- measures
+
+
+def added(days: Sequence[DailyAccuracy], *, model_id: str) -> DailyAccuracy:
+    """Days of several models as one; there must be at least one."""
+    sums: dict[str, Any] = {
+        field.name: sum(getattr(day, field.name) for day in days)
+        for field in fields(DailyAccuracy)
+        if field.name not in {"model_name", "day", "model_id"}
+    }
+    first = days[0]
+    return DailyAccuracy(model_name=first.model_name, day=first.day, model_id=model_id, **sums)
 
 
 def measure(metric: str, window: Window) -> Measure | None:
@@ -78,30 +99,48 @@ def _share(hits: float, rows: float) -> Measure | None:
     return Measure(value=share, rows=int(rows), error=error, hits=int(hits))
 
 
-def least_change(before: Measure, after: Measure, level: float) -> float:
+def spread(recent: Window, baseline: Window) -> float:
+    """How much more the accuracy differs between days than chance lets it, at least 1.
+
+    Pearson's chi-square of the days around the mean of their window, divided by its degrees of
+    freedom. Bounds are widened by its root, so that a noisy week is no decay.
+    """
+    total, freedom = 0.0, 0
+    for window in (recent, baseline):
+        share = measure("accuracy", window)
+        by_day = window.by_day()
+        if share is None or not 0 < share.value < 1 or len(by_day) < 2:  # noqa: PLR2004
+            continue
+        variance = share.value * (1 - share.value)
+        total += sum((hits - n * share.value) ** 2 / (n * variance) for hits, n in by_day)
+        freedom += len(by_day) - 1
+    return max(1.0, total / freedom) if freedom else 1.0
+
+
+def least_change(before: Measure, after: Measure, level: float, spread: float = 1.0) -> float:
     """The one-sided lower bound of `after - before`.
 
     For shares Newcombe's (Statistics in Medicine 17, 1998), from two Wilson intervals; for means
-    the normal one.
+    the normal one. Both are widened by the root of `spread`.
     """
     change = after.value - before.value
     if before.hits is None or after.hits is None:
         z = NormalDist().inv_cdf(level)
-        return change - z * math.hypot(before.error, after.error)
+        return change - z * math.hypot(before.error, after.error) * math.sqrt(spread)
     high = wilson_interval(before.hits, before.rows, 2 * level - 1).high
     low = wilson_interval(after.hits, after.rows, 2 * level - 1).low
-    return change - math.hypot(high - before.value, after.value - low)
+    return change - math.hypot(high - before.value, after.value - low) * math.sqrt(spread)
 
 
 def compare(
-    metric: str, before: Measure, after: Measure, settings: DecaySettings
+    metric: str, before: Measure, after: Measure, settings: DecaySettings, spread: float = 1.0
 ) -> tuple[float, float, float]:
     """How much worse it got, at least, and which part was lost."""
     level = settings.confidence_level
     if metric == "accuracy":
-        worse, bound = before.value - after.value, _least_drop(before, after, level)
+        worse, bound = before.value - after.value, _least_drop(before, after, level, spread)
     else:
-        worse, bound = after.value - before.value, least_change(before, after, level)
+        worse, bound = after.value - before.value, least_change(before, after, level, spread)
     whole = {
         "accuracy": before.value,
         "log_loss": before.value,
@@ -110,9 +149,9 @@ def compare(
     return worse, bound, worse / whole if whole > 0 else 0.0
 
 
-def _least_drop(before: Measure, after: Measure, level: float) -> float:
+def _least_drop(before: Measure, after: Measure, level: float, spread: float) -> float:
     """The bound of the loss is that of the gain of the complements."""
-    return least_change(_complement(before), _complement(after), level)
+    return least_change(_complement(before), _complement(after), level, spread)
 
 
 def _complement(share: Measure) -> Measure:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from ml_pipeline.alerts import DailyAccuracy
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import TABLE, LogRequest, load_log
-from ml_pipeline.domain import LookbackWindow
+from ml_pipeline.domain import UNCERTAIN, LookbackWindow
 from ml_pipeline.store import Store
 
 COLUMNS = (
@@ -68,6 +70,45 @@ def _from_file(
     events["metadata"] = None
     events = events[events["known_at"] < window.end]
     return events.rename(columns={settings.data.target: "actual_result"})
+
+
+def sum_file(
+    store: Store, settings: Settings, window: LookbackWindow, *, work_dir: Path | None = None
+) -> list[DailyAccuracy]:
+    """What the store's `sum_days` says of a table, of a file."""
+    events = labelled_events(store, settings, window, model_ids=None, work_dir=work_dir)
+    models = events["model_id"].replace("", "unknown").fillna("unknown")
+    groups = events.groupby([events["known_at"].dt.date, models], sort=True)
+    return [
+        _summed(rows, settings, day=day, model_id=model_id)  # type: ignore[arg-type]
+        for (day, model_id), rows in groups
+    ]
+
+
+def _summed(rows: pd.DataFrame, settings: Settings, *, day: date, model_id: str) -> DailyAccuracy:
+    is_uncertain = rows["prediction"] == UNCERTAIN
+    answers = rows[~is_uncertain]
+    right = answers["prediction"] == answers["actual_result"]
+    scored = answers[answers["confidence"].notna()]
+    hit = right[scored.index]
+    confident = scored["confidence"] > settings.run.confidence_threshold
+    chance = scored["confidence"].where(hit, 1 - scored["confidence"]).clip(0.001, 0.999)
+    losses = -np.log(chance.to_numpy(dtype=float))
+    return DailyAccuracy(
+        model_name=settings.model_name,
+        day=day,
+        model_id=model_id,
+        evaluated=len(rows),
+        correct=int(right.sum()),
+        uncertain=int(is_uncertain.sum()),
+        scored=len(scored),
+        scored_correct=int(hit.sum()),
+        confident=int(confident.sum()),
+        confident_errors=int((confident & ~hit).sum()),
+        confidence_sum=float(scored["confidence"].sum()),
+        loss_sum=float(losses.sum()),
+        loss_square_sum=float((losses**2).sum()),
+    )
 
 
 def pending_events(store: Store, settings: Settings, window: LookbackWindow) -> pd.DataFrame:

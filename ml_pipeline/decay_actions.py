@@ -1,0 +1,287 @@
+"""What is done about a decay: queue a retrain, run a command, or tell alone; and what came of it.
+
+An alert is written before and after each deed, so whoever comes next knows how far it got: a
+request has an id made from the alert and the attempt, so that queueing it twice queues it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID, uuid5
+
+from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert, SystemEvent
+from ml_pipeline.config import DecaySettings, child_environment
+from ml_pipeline.domain import (
+    Outcome,
+    Priority,
+    RequestStatus,
+    RetrainingRequest,
+)
+from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.store import RequestQueue, RunLedger, WatchLedger
+
+log = logging.getLogger("model_retrainer")
+
+KEPT_OUTPUT = 4000
+_OURS = UUID("6f0a8a0e-5c1b-4a53-9d0f-0d4c1b7f5a11")
+_STEP = timedelta(microseconds=1)
+_GRACE = timedelta(minutes=1)
+
+
+class Ledgers(WatchLedger, RequestQueue, RunLedger, Protocol):
+    """The parts of the store that actions use."""
+
+
+def derived_id(*parts: object) -> str:
+    """The id that follows from those parts, always the same."""
+    return str(uuid5(_OURS, "/".join(map(str, parts))))
+
+
+def changed(store: WatchLedger, alert: DecayAlert, now: datetime, **changes: Any) -> DecayAlert:  # noqa: ANN401
+    """Write an alert anew. Raises StoreRefused when somebody else did meanwhile."""
+    later = max(now, alert.updated_at + _STEP)
+    new = replace(alert, updated_at=later, **changes)
+    store.change_alert(new, seen=alert.updated_at)
+    return new
+
+
+def told(store: WatchLedger, alert: DecayAlert, what: str, message: str, now: datetime) -> None:
+    """Log what happened to an alert, and keep it once in `system_events`."""
+    log.warning("%s", message)
+    store.record_event(
+        SystemEvent(
+            event_id=derived_id(alert.alert_id, what, alert.attempts),
+            model_name=alert.model_name,
+            event_type="model_retrain" if what.startswith("action") else "decay_alert",
+            at=now,
+            message=message,
+            metadata={
+                "alert_id": alert.alert_id,
+                "what": what,
+                "status": str(alert.status),
+                "action": alert.action,
+                "action_state": None if alert.action_state is None else str(alert.action_state),
+                "metric": alert.metric,
+                "recent": alert.recent,
+                "baseline": alert.baseline,
+                "rows": alert.recent_rows,
+                "request_id": alert.request_id,
+            },
+        )
+    )
+
+
+def act(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime) -> DecayAlert:
+    """Do what the settings say about an open alert."""
+    if settings.action == "request":
+        return _queue(store, alert, settings, now)
+    if settings.action == "command":
+        return _command(store, alert, settings, now)
+    return changed(store, alert, now, action="alert", acted_at=now)
+
+
+def _queue(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime) -> DecayAlert:
+    attempt = alert.attempts + 1
+    request = RetrainingRequest(
+        request_id=derived_id(alert.alert_id, "request", attempt),
+        model_name=alert.model_name,
+        priority=Priority(settings.priority),
+        status=RequestStatus.PENDING,
+        # Not now: after a crash the very same request has to be submitted again.
+        created_at=alert.updated_at,
+        reason=f"decay_triggered: {alert.message}",
+    )
+    try:
+        store.submit(request)
+    except StoreRefused as refused:
+        return _acted(store, alert, now, "request", ActionState.FAILED, error=str(refused))
+    return _acted(
+        store, alert, now, "request", ActionState.TRIGGERED, request_id=request.request_id
+    )
+
+
+def _command(
+    store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime
+) -> DecayAlert:
+    started = _acted(
+        store, alert, now, "command", ActionState.TRIGGERED, command=list(settings.command)
+    )
+    began = time.monotonic()
+    result = run_command(settings.command, timeout_s=settings.command_timeout_s)
+    ended = now + timedelta(seconds=time.monotonic() - began)
+    state = ActionState.SUCCEEDED if result.exit_code == 0 else ActionState.FAILED
+    done = changed(
+        store,
+        started,
+        ended,
+        action_state=state,
+        fruitless=started.fruitless + (state is ActionState.FAILED),
+        details={**started.details, **result.as_json(), "settled_at": ended.isoformat()},
+    )
+    told(store, done, f"action {state}", f"{result.sentence} {_last(result.output)}", ended)
+    return done
+
+
+def _acted(  # noqa: PLR0913 - one row has that many parts
+    store: WatchLedger,
+    alert: DecayAlert,
+    now: datetime,
+    action: str,
+    state: ActionState,
+    *,
+    request_id: str | None = None,
+    **details: object,
+) -> DecayAlert:
+    failed = state is ActionState.FAILED
+    settled = {"settled_at": now.isoformat()} if failed else {}
+    kept = {k: v for k, v in alert.details.items() if k not in {"settled_at", "run_outcome"}}
+    acted = changed(
+        store,
+        alert,
+        now,
+        status=alert.status if failed else AlertStatus.TRIGGERED,
+        action=action,
+        action_state=state,
+        acted_at=now,
+        attempts=alert.attempts + 1,
+        fruitless=alert.fruitless + failed,
+        request_id=request_id,
+        run_id=None,
+        details={**kept, **details, **settled},
+    )
+    message = f"Decay of {alert.model_name}: {action} {state}. {alert.message}"
+    told(store, acted, f"action {state}", message, now)
+    return acted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandResult:
+    """What a command left; `exit_code` is None when it was stopped or could not start."""
+
+    exit_code: int | None
+    output: str
+    duration_s: float
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What an alert keeps of it."""
+        return {
+            "exit_code": self.exit_code,
+            "output": self.output,
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+def run_command(command: Sequence[str], *, timeout_s: float) -> CommandResult:
+    """Run a program without our credentials; the end of its output is kept.
+
+    At the time-out the whole process group is killed, so that nothing of it lives on.
+    """
+    began = time.monotonic()
+    name = " ".join(command)
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=child_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        said = f"`{name}` could not be started: {error.strerror or error}."
+        return CommandResult(exit_code=None, output="", duration_s=0.0, sentence=said)
+    code: int | None = None
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+        code = process.returncode
+        said = f"`{name}` ended with exit code {code}."
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        said = f"`{name}` was stopped after {timeout_s:g} s."
+    text = output.decode("utf-8", "replace").replace("\0", "")[-KEPT_OUTPUT:]
+    return CommandResult(
+        exit_code=code, output=text, duration_s=time.monotonic() - began, sentence=said
+    )
+
+
+def _last(output: str) -> str:
+    lines = output.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+# ---------------------------------------------------------------------------------- settling
+
+
+def settle(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime) -> DecayAlert:
+    """Write down what came of an action under way."""
+    if alert.action_state is not ActionState.TRIGGERED:
+        return alert
+    if alert.action == "request":
+        return _settle_request(store, alert, now)
+    limit = timedelta(seconds=settings.command_timeout_s) + _GRACE
+    if alert.acted_at is not None and now - alert.acted_at > limit:
+        return _settled(store, alert, now, ActionState.FAILED, "the watchdog ended before it did")
+    return alert
+
+
+def _settle_request(store: Ledgers, alert: DecayAlert, now: datetime) -> DecayAlert:
+    try:
+        request = store.get_request(alert.request_id or "")
+    except NotFound:
+        return _settled(store, alert, now, ActionState.FAILED, "the request is gone")
+    if request.status in {RequestStatus.PENDING, RequestStatus.PROCESSING}:
+        return alert
+    if request.status is not RequestStatus.COMPLETED or request.run_id is None:
+        reason = request.error_message or f"the request was {request.status}"
+        return _settled(store, alert, now, ActionState.FAILED, reason, run_id=request.run_id)
+    run = store.get_run(request.run_id)
+    reason = run.outcome_reason or str(run.outcome)
+    return _settled(
+        store,
+        alert,
+        now,
+        ActionState.SUCCEEDED,
+        reason,
+        run_id=run.run_id,
+        fruitful=run.outcome is Outcome.PROMOTED,
+        details={"run_outcome": str(run.outcome)},
+    )
+
+
+def _settled(  # noqa: PLR0913 - one row has that many parts
+    store: WatchLedger,
+    alert: DecayAlert,
+    now: datetime,
+    state: ActionState,
+    reason: str,
+    *,
+    run_id: str | None = None,
+    fruitful: bool = False,
+    details: Mapping[str, object] | None = None,
+) -> DecayAlert:
+    done = changed(
+        store,
+        alert,
+        now,
+        action_state=state,
+        run_id=run_id,
+        fruitless=0 if fruitful else alert.fruitless + 1,
+        details={
+            **alert.details,
+            **(details or {}),
+            "settled_at": now.isoformat(),
+            "settled_because": reason,
+        },
+    )
+    told(store, done, f"action {state}", f"Decay of {alert.model_name}: {reason}", now)
+    return done
