@@ -82,6 +82,7 @@ DEFAULT_COLUMNS = {
 DEFAULT_CONFIG_FILE = defaults.CONFIG_FILE
 
 URL_VARIABLE = "SUPABASE_URL"
+NOTIFY_VARIABLE = "ML_PIPELINE_NOTIFY_URLS"
 KEY_VARIABLES = ("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 LOCAL_VARIABLE = defaults.LOCAL_VARIABLE
 SETTING_PREFIX = defaults.SETTING_PREFIX
@@ -584,9 +585,38 @@ def chosen_store(
     return load_store_settings(local_dir, environment=environment)
 
 
+class NotifySettings(Section):
+    """Who is told about alerts. What is secret prints masked."""
+
+    urls: tuple[SecretStr, ...] = ()
+    github_summary: str | None = None
+    github_repository: str | None = None
+    github_token: SecretStr | None = None
+    github_api: str = "https://api.github.com"
+
+
+def load_notify_settings(environment: Mapping[str, str] | None = None) -> NotifySettings:
+    """`ML_PIPELINE_NOTIFY_URLS`, Apprise URLs divided by spaces, and what GitHub Actions sets.
+
+    An issue is opened when the workflow hands `GITHUB_TOKEN` over. Raises ConfigError.
+    """
+    environment = os.environ if environment is None else environment
+    api = environment.get("GITHUB_API_URL") or "https://api.github.com"
+    if not re.match(r"https?://", api):
+        raise ConfigError(f"GITHUB_API_URL = {api!r}: an address begins with https://")
+    token = environment.get("GITHUB_TOKEN")
+    return NotifySettings(
+        urls=tuple(SecretStr(url) for url in environment.get(NOTIFY_VARIABLE, "").split()),
+        github_summary=environment.get("GITHUB_STEP_SUMMARY") or None,
+        github_repository=environment.get("GITHUB_REPOSITORY") or None,
+        github_token=SecretStr(token) if token else None,
+        github_api=api,
+    )
+
+
 def child_environment() -> dict[str, str]:
     """The environment for a child process that must not hold credentials."""
-    secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE}
+    secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE, NOTIFY_VARIABLE, "GITHUB_TOKEN"}
     inherited = {name: value for name, value in os.environ.items() if name not in secret}
     # Threads that wait by spinning make boosting many times slower on a busy machine.
     return {"OMP_WAIT_POLICY": "PASSIVE"} | inherited

@@ -83,9 +83,7 @@ def judge(
     baseline = baseline_window(days, settings, today, closed)
     fresh = [day for day in days if settled is None or day.day > settled]
     longest = recent_window(fresh, today, max(settings.recent_days))
-    usual = _Usual(
-        baseline=baseline, spread=spread(longest, baseline), lasts=_lasts(longest, baseline)
-    )
+    usual = _Usual(baseline=baseline, recent=longest, spread=spread(longest, baseline))
     signals = [
         signal
         for metric in ORDER
@@ -99,19 +97,25 @@ def judge(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Usual:
-    """What recent days are compared with. `lasts`: it is no matter of one bad day."""
+    """What recent days are compared with, and the days of the longest recent window."""
 
     baseline: Window
+    recent: Window
     spread: float
-    lasts: bool
 
-
-def _lasts(recent: Window, baseline: Window) -> bool:
-    """Whether both of the last two days are worse than the baseline."""
-    usual, last = measure("accuracy", baseline), recent.by_day()[-LASTING_DAYS:]
-    if usual is None or len(last) < LASTING_DAYS:
+    def lasts(self, metric: str, before: Measure) -> bool:
+        """Whether each of the last two days is worse than before: it is not one bad day."""
+        sign = -1 if metric == "accuracy" else 1
+        days = sorted({day.day for day in self.recent.days}, reverse=True)
+        last: list[Measure] = []
+        for date_ in days:
+            window = Window(days=tuple(day for day in self.recent.days if day.day == date_))
+            found = measure(metric, window)
+            if found is not None:
+                last.append(found)
+            if len(last) == LASTING_DAYS:
+                return all(sign * (day.value - before.value) > 0 for day in last)
         return False
-    return all(hits / n < usual.value for hits, n in last)
 
 
 def _verdict(signals: Sequence[Signal], settings: DecaySettings) -> Verdict:
@@ -123,7 +127,7 @@ def _verdict(signals: Sequence[Signal], settings: DecaySettings) -> Verdict:
     return Verdict(
         signals=tuple(signals),
         decayed=worst,
-        severity=severity(max(signal.relative for signal in alarming), settings),
+        severity=severity(worst.relative, settings),
         sentence=worst.sentence,
     )
 
@@ -158,7 +162,10 @@ def _signal(
         bound=bound,
         threshold=threshold,
         since=recent.first,
-        alarming=metric in settings.alarm_on and is_large and bound > 0 and usual.lasts,
+        alarming=metric in settings.alarm_on
+        and is_large
+        and bound > 0
+        and usual.lasts(metric, before),
         sentence=f"{_change(metric, before, after)} in the last {length} days, at least "
         f"{bound:.3f} worse with {settings.confidence_level:.2%} certainty.",
     )

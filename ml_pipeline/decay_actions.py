@@ -254,6 +254,7 @@ def _settle_request(store: Ledgers, alert: DecayAlert, now: datetime) -> DecayAl
         reason,
         run_id=run.run_id,
         fruitful=run.outcome is Outcome.PROMOTED,
+        ended=run.completed_at,
         details={"run_outcome": str(run.outcome)},
     )
 
@@ -267,6 +268,7 @@ def _settled(  # noqa: PLR0913 - one row has that many parts
     *,
     run_id: str | None = None,
     fruitful: bool = False,
+    ended: datetime | None = None,
     details: Mapping[str, object] | None = None,
 ) -> DecayAlert:
     done = changed(
@@ -279,7 +281,7 @@ def _settled(  # noqa: PLR0913 - one row has that many parts
         details={
             **alert.details,
             **(details or {}),
-            "settled_at": now.isoformat(),
+            "settled_at": (ended or now).isoformat(),
             "settled_because": reason,
         },
     )

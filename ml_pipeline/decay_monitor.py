@@ -24,6 +24,7 @@ from ml_pipeline.alerts import AlertStatus
 from ml_pipeline.config import Settings, StoreSettings
 from ml_pipeline.data_loader import work_dir
 from ml_pipeline.errors import ConfigError
+from ml_pipeline.notify import channels_for, deliver
 from ml_pipeline.store import Store
 from ml_pipeline.watchdog import Look, Watch, alert_json, decide, look
 from ml_pipeline.watching import Rhythm, Watcher
@@ -121,9 +122,12 @@ def _watcher(
 ) -> Watcher:
     from ml_pipeline.wiring import open_store
 
+    channels = channels_for(config.load_notify_settings())
+
     def once(store: Store) -> None:
         found = look(store, _watch(settings, store_settings, clock(), new_id))
         log.info("%s", found.verdict.sentence)
+        deliver(store, channels, model_name=settings.model_name, now=clock())
         tell(found)
 
     interval = timedelta(minutes=settings.decay.interval_minutes)
@@ -170,6 +174,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     decisions = {name: getattr(args, name) for name in _DECISIONS if getattr(args, name)}
     if len(decisions) > 1 or (decisions and args.watch):
         raise ConfigError("One of --watch, --acknowledge, --override and --resolve at a time.")
+    channels = channels_for(config.load_notify_settings())
     _log_to_file()
     if args.watch:
         return _go_on(settings, store_settings, clock=clock, new_id=new_id)
@@ -179,9 +184,11 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     try:
         if decisions:
             result = _decided(store, settings, decisions, args.reason, clock())
+            deliver(store, channels, model_name=settings.model_name, now=clock())
         else:
             found = look(store, _watch(settings, store_settings, clock(), new_id))
-            result = {"status": "completed", **found.as_json()}
+            told = deliver(store, channels, model_name=settings.model_name, now=clock())
+            result = {"status": "completed", **found.as_json(), "told": told}
             sys.stderr.write(f"{found.verdict.sentence}\n")
     finally:
         store.close()

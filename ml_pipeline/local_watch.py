@@ -36,7 +36,7 @@ SUMS: Final = (
 _OPEN: Final = "status IN ('pending', 'acknowledged', 'auto_retrain_triggered')"
 # As on PostgreSQL: the loss of the confidence as the chance of being right, clipped.
 _SUM_DAYS: Final = f"""
-    WITH answers AS (
+    WITH answers AS MATERIALIZED (
         SELECT substr(known_at, 1, 10) AS day, coalesce(model_id, 'unknown') AS model_id,
                confidence, prediction = '{UNCERTAIN}' AS is_uncertain,
                prediction <> '{UNCERTAIN}' AND accuracy = 1 AS is_right,

@@ -18,7 +18,7 @@ from ml_pipeline.alerts import AlertStatus, DailyAccuracy, DecayAlert
 from ml_pipeline.config import DecaySettings
 from ml_pipeline.evaluation import wilson_interval
 
-HORIZON_BASELINES = 3
+HORIZON_BASELINES = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,265 @@
+"""Tell people when an alert changes its state: Apprise, and GitHub where a job runs there.
+
+What was told stands in the alert, for each channel, so everybody is told once; what could not be
+told is told by the next look.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.config import NotifySettings
+from ml_pipeline.decay_actions import changed, told
+from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
+from ml_pipeline.store import WatchLedger
+
+log = logging.getLogger("model_retrainer")
+
+EXTRA: Final = 'pip install "ml-pipeline[notify]"'
+_TIMEOUT_S: Final = 20
+_PAGE: Final = 100
+
+
+class NotToldError(PipelineError):
+    """A channel did not take a message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """What people read; `text` is Markdown that is also plain."""
+
+    title: str
+    text: str
+
+
+class Channel(Protocol):
+    """One way to people."""
+
+    name: str
+
+    def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:
+        """Send, and return what the alert should remember. Raises NotToldError."""
+        ...
+
+
+def state_of(alert: DecayAlert) -> str:
+    """What people care about: status, severity, a failed action, whether a person is needed."""
+    parts = [str(alert.status), str(alert.severity)]
+    if alert.action_state is ActionState.FAILED:
+        parts.append(f"{alert.action} failed {alert.attempts}")
+    if alert.needs_person:
+        parts.append("needs a person")
+    return ", ".join(parts)
+
+
+def message_of(alert: DecayAlert) -> Message:
+    """What happened, since when, by how much, on how many rows, and what happens next."""
+    change = (
+        f"{alert.metric} {alert.baseline:.3f} → {alert.recent:.3f} "
+        f"({alert.recent - alert.baseline:+.3f})"
+    )
+    lines = [
+        f"What: {alert.message}",
+        f"Since: {alert.window_start:%Y-%m-%d}, noticed {alert.detected_at:%Y-%m-%d %H:%M} UTC",
+        f"By how much: {change}, {alert.severity}",
+        f"On how many rows: {alert.recent_rows:,} against {alert.baseline_rows:,}",
+        f"Next: {_next(alert)}",
+        f"Alert: {alert.alert_id}",
+    ]
+    title = f"{alert.model_name}: {alert.cause.replace('_', ' ')} {state_of(alert)}"
+    return Message(title=title, text="\n\n".join(lines))
+
+
+def _next(alert: DecayAlert) -> str:
+    by_status = {
+        AlertStatus.RESOLVED: f"nothing. {alert.details.get('resolved_because', '')}".strip(),
+        AlertStatus.OVERRIDDEN: "nothing; this is the new normal.",
+        AlertStatus.ACKNOWLEDGED: "a person takes care; nothing more is done by itself.",
+    }
+    if alert.status in by_status:
+        return by_status[alert.status]
+    if alert.needs_person:
+        return (
+            f"a person is needed, {alert.fruitless} retrains in a row brought no better model. "
+            f"`ml-pipeline decay --acknowledge {alert.alert_id}` says that someone looks at it."
+        )
+    if alert.action_state is ActionState.FAILED:
+        why = alert.details.get("settled_because") or alert.details.get("error")
+        code = alert.details.get("exit_code")
+        return f"the {alert.action} failed ({why or f'exit code {code}'}); it is tried again."
+    by_action = {
+        "request": f"a retrain is queued (request {alert.request_id}); the next run serves it.",
+        "command": f"`{' '.join(alert.details.get('command', []))}` was run.",
+    }
+    return by_action.get(alert.action or "", "nothing is done by itself; a person decides.")
+
+
+def deliver(
+    store: WatchLedger, channels: Sequence[Channel], *, model_name: str, now: datetime
+) -> int:
+    """Tell every channel what it was not told yet; return how many messages went out."""
+    sent = 0
+    for alert in store.list_alerts(model_name=model_name, limit=20) if channels else []:
+        current = alert
+        for channel in channels:
+            if _owes(channel, current):
+                current, done = _tell(store, channel, current, now)
+                sent += done
+    return sent
+
+
+def _owes(channel: Channel, alert: DecayAlert) -> bool:
+    """Whether the alert's state is news; the end is news to those who know of the beginning."""
+    known = alert.details.get("told", {}).get(channel.name)
+    return known != state_of(alert) and (alert.status.is_open or known is not None)
+
+
+def _tell(
+    store: WatchLedger, channel: Channel, alert: DecayAlert, now: datetime
+) -> tuple[DecayAlert, bool]:
+    try:
+        remembered = channel.send(message_of(alert), alert)
+    except NotToldError as error:
+        told(store, alert, f"{channel.name} not told {state_of(alert)}", str(error), now)
+        return alert, False
+    known = {**alert.details.get("told", {}), channel.name: state_of(alert)}
+    try:
+        return changed(
+            store, alert, now, details={**alert.details, **remembered, "told": known}
+        ), True
+    except StoreRefused as refused:
+        log.warning("%s", refused)
+        return alert, True
+
+
+# ----------------------------------------------------------------------------------- channels
+
+
+def channels_for(settings: NotifySettings) -> list[Channel]:
+    """The configured channels. Raises ConfigError when one cannot work."""
+    found: list[Channel] = []
+    if settings.urls:
+        found.append(AppriseChannel([url.get_secret_value() for url in settings.urls]))
+    if settings.github_summary is not None:
+        found.append(JobSummary(Path(settings.github_summary)))
+    if settings.github_token is not None and settings.github_repository is not None:
+        found.append(
+            GitHubIssue(
+                api=settings.github_api,
+                repository=settings.github_repository,
+                token=settings.github_token.get_secret_value(),
+            )
+        )
+    return found
+
+
+class AppriseChannel:
+    """Mail, Slack, Teams, webhooks and more, by Apprise URLs, which hold secrets."""
+
+    name = "apprise"
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        try:
+            import apprise
+        except ImportError:
+            raise ConfigError(
+                "ML_PIPELINE_NOTIFY_URLS needs Apprise, which is not installed.",
+                hint=f"Install it with `{EXTRA}`.",
+            ) from None
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)
+        self._apprise = apprise.Apprise()
+        for place, url in enumerate(urls, start=1):
+            if not self._apprise.add(url):
+                raise ConfigError(
+                    f"URL {place} of ML_PIPELINE_NOTIFY_URLS is none that Apprise knows.",
+                    hint="Such as mailto://…, slack://…, json://… or msteams://…",
+                )
+
+    def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:  # noqa: ARG002
+        """Send to all of them."""
+        if not self._apprise.notify(title=message.title, body=message.text):
+            raise NotToldError("A notification could not be sent; the next look tries again.")
+        return {}
+
+
+class JobSummary:
+    """The summary of a GitHub Actions job."""
+
+    name = "github_summary"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:  # noqa: ARG002
+        """Append to the summary's file."""
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"## {message.title}\n\n{message.text}\n\n")
+        except OSError as error:
+            raise NotToldError(f"The job summary cannot be written: {error.strerror}.") from None
+        return {}
+
+
+class GitHubIssue:
+    """One issue for an alert: opened once, commented on when the state changes, closed with it."""
+
+    name = "github_issue"
+
+    def __init__(self, *, api: str, repository: str, token: str) -> None:
+        self._base = f"{api.rstrip('/')}/repos/{repository}/issues"
+        self._token = token
+
+    def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:
+        """Open the issue, or comment on the one that is there."""
+        marker = f"<!-- ml-pipeline alert {alert.alert_id} -->"
+        number = alert.details.get("github_issue") or self._find(marker)
+        if number is None:
+            issue = self._ask(
+                "POST", "", {"title": message.title, "body": f"{message.text}\n\n{marker}"}
+            )
+            return {"github_issue": issue["number"]}
+        body = f"{message.title}\n\n{message.text}"
+        self._ask("POST", f"/{number}/comments", {"body": body})
+        if not alert.status.is_open:
+            self._ask("PATCH", f"/{number}", {"state": "closed"})
+        return {"github_issue": number}
+
+    def _find(self, marker: str) -> int | None:
+        """The issue of an alert whose number was lost between opening it and writing it down."""
+        issues = self._ask("GET", f"?state=open&per_page={_PAGE}", None)
+        for issue in issues:
+            if marker in (issue.get("body") or ""):
+                return int(issue["number"])
+        return None
+
+    def _ask(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
+        request = urllib.request.Request(  # noqa: S310 - the address is the API's, checked
+            f"{self._base}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Accept": "application/vnd.github+json",
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            hint = ""
+            if error.code in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}:
+                hint = "The workflow needs `permissions: issues: write`."
+            raise NotToldError(f"GitHub refused the issue ({error.code}).", hint=hint) from None
+        except (OSError, ValueError) as error:
+            raise NotToldError(f"GitHub did not answer: {error}.") from None

@@ -1,0 +1,341 @@
+"""The watchdog on a real store: what is written, what is done, what people decide."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import Outcome, RequestStatus
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store import Store
+from ml_pipeline.watchdog import Look, Watch, decide, look
+from tests.support.factories import (
+    MODEL_NAME,
+    frame_of,
+    make_event,
+    make_finished_run,
+    make_id,
+    make_model,
+    make_promotion,
+    make_run,
+)
+from tests.support.logs import write_log
+from tests.support.shell import environment, ml_pipeline
+
+NOW = datetime(2026, 3, 14, 20, 0, tzinfo=UTC)
+DAYS, ROWS = 40, 60
+SLEEP = [sys.executable, "-c", "import time; print('began', flush=True); time.sleep(60)"]
+FAIL = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
+
+Again = Callable[..., Look]
+
+
+def outcomes(now: datetime, days: int, right: float, *, first: int = 1) -> list[dict[str, Any]]:
+    """`ROWS` outcomes on each of the `days` until now, evenly right."""
+    made: list[dict[str, Any]] = []
+    for ago in range(days):
+        known = now - timedelta(days=ago, hours=1)
+        for number in range(ROWS):
+            hit = int((number + 1) * right) > int(number * right)
+            made.append(
+                make_event(
+                    first + len(made), timestamp=known - timedelta(hours=3), evaluated_at=known,
+                    confidence=0.75, actual_result="H" if hit else "A", model_id="m-1",
+                )
+            )  # fmt: skip
+    return made
+
+
+def decayed(now: datetime = NOW) -> list[dict[str, Any]]:
+    before = outcomes(now - timedelta(days=7), DAYS, 0.75, first=10_000)
+    return [*before, *outcomes(now, 7, 0.5)]
+
+
+def with_champion(store: Store) -> None:
+    store.register(make_model("m-1", created_at=NOW - timedelta(days=90)))
+    store.promote(make_promotion("m-1", None, created_at=NOW - timedelta(days=90)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    """A champion that was right three times in four, and half the time in the last week."""
+    store = LocalStore.open(tmp_path / "store")
+    with_champion(store)
+    store.append_events(frame_of(decayed()))
+    return store
+
+
+@pytest.fixture
+def again(store: LocalStore) -> Again:
+    """Look at the store, some hours after NOW."""
+    numbers: Iterator[int] = iter(range(7_000_000, 8_000_000))
+
+    def act(hours: float = 0, **changes: Any) -> Look:  # noqa: ANN401 - settings
+        dotted = {f"decay.{name}": value for name, value in changes.items()}
+        settings = Settings().changed({"model_name": MODEL_NAME, **dotted})
+        return look(
+            store,
+            Watch(
+                settings=settings,
+                now=NOW + timedelta(hours=hours),
+                new_id=lambda: make_id(next(numbers)),
+            ),
+        )
+
+    return act
+
+
+def alert_of(store: Store) -> DecayAlert:
+    (alert,) = store.list_alerts(model_name=MODEL_NAME)
+    return alert
+
+
+def serve(store: Store, now: datetime, number: int, outcome: Outcome) -> None:
+    """A run that serves what is queued."""
+    run = make_run(number, started_at=now, heartbeat_at=now)
+    store.start_run(run)
+    request = store.claim(
+        model_name=MODEL_NAME, run_id=run.run_id, now=now, lease=timedelta(hours=1)
+    )
+    assert request is not None
+    done = make_finished_run(number, started_at=now, heartbeat_at=now, completed_at=now)
+    store.finish_run(replace(done, outcome=outcome))
+    store.complete(request.request_id, run_id=run.run_id, now=now)
+
+
+def test_a_decay_is_written_down_and_a_retrain_is_queued_once(
+    store: LocalStore, again: Again
+) -> None:
+    for hours in range(5):
+        again(hours)
+    alert = alert_of(store)
+    assert (alert.status, alert.action_state) == (AlertStatus.TRIGGERED, ActionState.TRIGGERED)
+    assert (alert.baseline, alert.recent) == (0.75, 0.5)
+    assert (alert.severity, alert.model_id) == ("critical", "m-1")
+    (request,) = store.list_requests(model_name=MODEL_NAME)
+    assert (request.request_id, request.status) == (alert.request_id, RequestStatus.PENDING)
+    assert request.reason.startswith("decay_triggered: The accuracy is 0.500")
+    days = store.list_days(model_name=MODEL_NAME, since=(NOW - timedelta(days=90)).date())
+    assert len(days) == 2 * (DAYS + 7)
+    assert {day.accuracy for day in days} == {0.75, 0.5}
+
+
+def test_outcomes_of_an_earlier_champion_do_not_count(store: LocalStore, again: Again) -> None:
+    store.register(make_model("m-2", created_at=NOW))
+    store.promote(make_promotion("m-2", "m-1", 2, created_at=NOW))
+    assert again().verdict.sentence == "Too few outcomes to say anything."
+    assert store.list_alerts(model_name=MODEL_NAME) == []
+
+
+def test_a_new_base_ends_the_alert_of_the_old_one(store: LocalStore, again: Again) -> None:
+    again()
+    store.register(make_model("m-2", created_at=NOW))
+    store.promote(make_promotion("m-2", "m-1", 2, created_at=NOW))
+    again(1)
+    assert alert_of(store).status is AlertStatus.RESOLVED
+    assert "m-2 serves by now" in alert_of(store).details["resolved_because"]
+
+
+def test_outcomes_that_are_imported_for_past_days_are_counted(
+    store: LocalStore, again: Again
+) -> None:
+    again()
+    late = outcomes(NOW - timedelta(days=20), 1, 1.0, first=90_000)
+    store.append_events(frame_of(late))
+    again(24)
+    past = (NOW - timedelta(days=20)).date()
+    days = store.list_days(model_name=MODEL_NAME, since=past)
+    assert {day.evaluated for day in days if day.day == past} == {2 * ROWS}
+
+
+def test_rejected_retrains_open_the_circuit_and_ask_for_a_person(
+    store: LocalStore, again: Again
+) -> None:
+    again()
+    for turn in range(3):
+        hours = 80.0 * turn
+        serve(store, NOW + timedelta(hours=hours + 5), 500 + turn, Outcome.REJECTED)
+        bad = outcomes(NOW + timedelta(hours=80 * (turn + 1)), 2, 0.5, first=100_000 * (turn + 1))
+        again(hours + 6)
+        store.append_events(frame_of(bad))
+        again(hours + 80)
+        again(hours + 81)
+    alert = alert_of(store)
+    assert (alert.attempts, alert.fruitless, alert.needs_person) == (3, 3, True)
+    assert len(store.list_requests(model_name=MODEL_NAME)) == 3
+    again(900)
+    assert len(store.list_requests(model_name=MODEL_NAME)) == 3
+
+
+def test_the_cool_down_lies_between_two_retrains(store: LocalStore, again: Again) -> None:
+    again()
+    serve(store, NOW + timedelta(hours=1), 500, Outcome.REJECTED)
+    store.append_events(frame_of(outcomes(NOW + timedelta(hours=60), 2, 0.5, first=100_000)))
+    again(60)
+    assert len(store.list_requests(model_name=MODEL_NAME)) == 1
+    again(73)
+    assert len(store.list_requests(model_name=MODEL_NAME)) == 2
+
+
+def test_a_promoted_retrain_that_helps_ends_the_alert(store: LocalStore, again: Again) -> None:
+    again()
+    serve(store, NOW + timedelta(hours=5), 500, Outcome.PROMOTED)
+    again(6)
+    assert alert_of(store).action_state is ActionState.SUCCEEDED
+    store.append_events(frame_of(outcomes(NOW + timedelta(hours=48), 1, 0.75, first=100_000)))
+    again(48)
+    alert = alert_of(store)
+    assert (alert.status, alert.run_id) == (AlertStatus.RESOLVED, make_id(500))
+    assert alert.resolved_at == NOW + timedelta(hours=48)
+    again(49)
+    assert len(store.list_alerts(model_name=MODEL_NAME)) == 1
+
+
+def test_a_watchdog_that_died_between_alerting_and_acting_is_taken_up(
+    store: LocalStore, again: Again
+) -> None:
+    again(action="alert")
+    pending = alert_of(store)
+    assert (pending.status, pending.action) == (AlertStatus.PENDING, "alert")
+    unacted = replace(pending, action=None, acted_at=None, updated_at=NOW + timedelta(seconds=9))
+    store.change_alert(unacted, seen=pending.updated_at)
+    again(1)
+    assert alert_of(store).request_id == store.list_requests(model_name=MODEL_NAME)[0].request_id
+
+
+def test_defect_23_a_command_that_fails_is_recorded_as_failed(
+    store: LocalStore, again: Again
+) -> None:
+    again(action="command", command=FAIL)
+    alert = alert_of(store)
+    assert (alert.action, alert.action_state) == ("command", ActionState.FAILED)
+    assert (alert.details["exit_code"], alert.details["output"]) == (3, "no such model\n")
+    assert store.list_requests(model_name=MODEL_NAME) == []
+
+
+def test_a_command_that_takes_too_long_is_stopped_and_its_output_kept(
+    store: LocalStore, again: Again
+) -> None:
+    began = time.monotonic()
+    again(action="command", command=SLEEP, command_timeout_s=1.0)
+    assert time.monotonic() - began < 30
+    alert = alert_of(store)
+    assert alert.action_state is ActionState.FAILED
+    assert (alert.details["exit_code"], alert.details["output"]) == (None, "began\n")
+
+
+def test_a_command_that_is_not_there_is_a_failure_and_one_that_works_is_none(
+    store: LocalStore, again: Again
+) -> None:
+    again(action="command", command=["no-such-program-here"])
+    assert alert_of(store).action_state is ActionState.FAILED
+    again(24, action="command", command=["true"])
+    assert alert_of(store).attempts == 1
+    again(73, action="command", command=["true"])
+
+
+def test_a_person_decides_and_the_watchdog_keeps_to_it(store: LocalStore, again: Again) -> None:
+    again(action="alert")
+    alert = alert_of(store)
+
+    def decided(status: AlertStatus, hours: int) -> None:
+        decide(
+            store, model_name=MODEL_NAME, alert_id=alert.alert_id, status=status,
+            reason="new season", now=NOW + timedelta(hours=hours),
+        )  # fmt: skip
+
+    decided(AlertStatus.ACKNOWLEDGED, 1)
+    again(100)
+    assert alert_of(store).status is AlertStatus.ACKNOWLEDGED
+    assert store.list_requests(model_name=MODEL_NAME) == []
+    decided(AlertStatus.OVERRIDDEN, 2)
+    again(101)
+    assert alert_of(store).details["overridden_because"] == "new season"
+    assert store.list_alerts(model_name=MODEL_NAME, open_only=True) == []
+
+
+# ------------------------------------------------------------------------------------ commands
+
+
+def today(**changes: object) -> list[dict[str, Any]]:
+    return [event | {"model_name": "default", **changes} for event in decayed(datetime.now(UTC))]
+
+
+def test_the_command_looks_once_and_takes_a_persons_word(tmp_path: Path) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    store.append_events(frame_of(today()))
+    done = ml_pipeline("decay", "--local", tmp_path / "store", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    (alert,) = done.json["alerts"]
+    assert (alert["status"], alert["severity"]) == ("auto_retrain_triggered", "critical")
+    logged = (tmp_path / "logs" / "model_retrainer.log").read_text()
+    assert " - WARNING - critical decay of default: The accuracy is 0.500" in logged
+    word = ("--override", alert["alert_id"], "--reason", "a new season")
+    over = ml_pipeline("decay", "--local", tmp_path / "store", *word, cwd=tmp_path)
+    assert over.code == 0, over.stderr
+    assert over.json["alert"]["status"] == "overridden"
+    again = ml_pipeline("decay", "--local", tmp_path / "store", cwd=tmp_path)
+    assert (again.json["alerts"], again.json["decayed"]) == ([], False)
+    unknown = ml_pipeline("decay", "--local", tmp_path / "store", "--resolve", "x", cwd=tmp_path)
+    assert unknown.code == 1
+    assert "no open alert x" in unknown.stderr
+
+
+def test_a_file_is_watched_as_a_table_is(tmp_path: Path) -> None:
+    rows = [
+        {name: value.isoformat() if isinstance(value, datetime) else str(value)
+         for name, value in event.items()}
+        | {"features": json.dumps(dict.fromkeys(Settings().data.features, 0.5)), "status": ""}
+        for event in today()
+    ]  # fmt: skip
+    log = write_log(tmp_path / "log.csv", rows)
+    done = ml_pipeline(
+        "decay", "--local", tmp_path / "store", cwd=tmp_path, ML_PIPELINE__LOG__SOURCE=str(log)
+    )
+    assert done.code == 0, done.stderr
+    assert [alert["severity"] for alert in done.json["alerts"]] == ["critical"]
+
+
+def test_watch_goes_on_until_it_is_told_to_stop_and_gives_its_lease_back(tmp_path: Path) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    store.append_events(frame_of(today()))
+    command = [sys.executable, "-m", "ml_pipeline", "decay", "--watch"]
+    with subprocess.Popen(
+        [*command, "--interval-minutes", "0.01", "--local", str(tmp_path / "store")],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [len(line["alerts"]) for line in lines] == [1, 1]
+        now = datetime.now(UTC)
+        assert not store.take_lease("decay_monitor:default", holder="me", now=now, until=now)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert store.take_lease("decay_monitor:default", holder="me", now=now, until=now)
+    assert len(store.list_requests(model_name="default")) == 1
+
+
+def test_noise_alone_never_alarms(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    store = LocalStore.open(tmp_path / "store")
+    events = outcomes(NOW, DAYS, 0.75)
+    for event in events:
+        event["actual_result"] = "H" if draw.random() < 0.75 else "A"
+    store.append_events(frame_of(events))
+    settings = Settings().changed({"model_name": MODEL_NAME})
+    found = look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
+    assert (found.verdict.decayed, found.verdict.sentence) == (None, "No decay.")
