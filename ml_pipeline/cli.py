@@ -13,7 +13,10 @@ COMMANDS = {
     "predict": ("ml_pipeline.prediction_engine", "predict one row or a file of rows"),
     "outcome": ("ml_pipeline.outcome", "record what really happened"),
     "reconcile": ("ml_pipeline.reconcile", "compare the CSV log with the store's table"),
-    "models": ("ml_pipeline.model_registry", "list, show, compare, promote, roll back, export"),
+    "models": (
+        "ml_pipeline.model_registry",
+        "list, show, compare, promote, roll back, prune",
+    ),
     "replay": ("ml_pipeline.replay", "build a run's challenger again and compare"),
     "requests": ("ml_pipeline.request_queue", "ask for a run, see the queue, take one back"),
     "decay": ("ml_pipeline.decay_monitor", "watch the champion, act when it has decayed"),

@@ -197,7 +197,8 @@ class ModelVersion:
     """A registered model: the row of `model_metadata` that names the artifact.
 
     `anchor_id` is the approved base whose live line this model belongs to; a base is its own
-    anchor. `lineage` is what the next night needs to know without opening the artifact.
+    anchor. `lineage` is what the next night needs to know without opening the artifact. The
+    bytes of a model with a `pruned_at` are gone.
     """
 
     model_name: str
@@ -214,11 +215,14 @@ class ModelVersion:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     library_versions: Mapping[str, str] = field(default_factory=dict)
     artifact_format: str = "skops"
+    pruned_at: datetime | None = None
 
     def __post_init__(self) -> None:
         for name in ("model_name", "model_id", "algorithm", "anchor_id"):
             _check_known(name, getattr(self, name))
         object.__setattr__(self, "created_at", require_utc(self.created_at, "created_at"))
+        if self.pruned_at is not None:
+            object.__setattr__(self, "pruned_at", require_utc(self.pruned_at, "pruned_at"))
         if not 0 <= self.confidence_threshold <= 1:
             message = f"confidence_threshold is {self.confidence_threshold}, not in 0..1"
             raise ValueError(message)

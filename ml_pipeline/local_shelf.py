@@ -101,6 +101,22 @@ class LocalShelf:
                 draft.replace(target)
         return target
 
+    def names(self, bucket: str, folder: str) -> list[str]:
+        """What stands directly in a folder, by name; nothing when there is no such folder."""
+        place = self._place(bucket, folder)
+        if not place.is_dir():
+            return []
+        with naming(place):
+            return sorted(item.name for item in place.iterdir() if not item.name.startswith("."))
+
+    def remove(self, bucket: str, path: str) -> None:
+        """Remove an object for good; one that is not there is fine."""
+        place = self._place(bucket, path)
+        with naming(place):
+            place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()  # when it was the last one
+
     def url(self, ref: ArtifactRef) -> str:
         """Where a person with access finds the bytes."""
         return self._place(ref.bucket, ref.path).as_uri()

@@ -196,7 +196,7 @@ class LocalStore(LocalLog, LocalRequests, LocalShelf, LocalTruth, LocalWatch):
         with self._database.writing() as db:
             known = find(db, ModelVersion, model.model_name, model.model_id)
             if known is not None:
-                check_same(known, model, "state")
+                check_same(known, model, "state", "pruned_at")
             elif model.state is ModelState.CHAMPION:
                 message = f"{model.model_id} cannot be registered as champion."
                 raise StoreRefused(message, hint="Register it as candidate, then promote it.")
@@ -230,6 +230,9 @@ class LocalStore(LocalLog, LocalRequests, LocalShelf, LocalTruth, LocalWatch):
                 check_same(known, event)
                 return model
             _check_may_promote(db, event)
+            if model.pruned_at is not None:
+                message = f"{model.model_id} was pruned: its bytes are gone."
+                raise PromotionRefused(message)
             before = _champion(db, event.model_name)
             _check_expected(event, before)
             # The index on champions is checked row by row: the old one leaves first.
@@ -246,6 +249,15 @@ class LocalStore(LocalLog, LocalRequests, LocalShelf, LocalTruth, LocalWatch):
                 message = f"{model_id} is {model.state} and cannot become {state} this way."
                 raise StoreRefused(message, hint="Champions change by promotion or rollback only.")
             update(db, replace(model, state=state))
+
+    def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
+        """Say that the model's bytes are given up, before they are removed."""
+        with self._database.writing() as db:
+            model = get(db, ModelVersion, model_name, model_id)
+            if model.state is ModelState.CHAMPION:
+                message = f"{model_id} serves and is not pruned."
+                raise StoreRefused(message)
+            return update(db, replace(model, pruned_at=model.pruned_at or now))
 
     def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
         """Changes of champion, newest first."""

@@ -64,6 +64,7 @@ _TIMES = (
     "heartbeat_at",
     "lease_until",
     "processed_at",
+    "pruned_at",
     "resolved_at",
     "started_at",
     "updated_at",

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -196,8 +196,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = commands.add_action(actions, "export", "write the registry as model_registry.json")
     export.add_argument("--output_dir", default="./models", help="(default: %(default)s)")
     export.add_argument("--with_artifacts", action="store_true", help="the models' bytes as well")
+    prune = commands.add_action(actions, "prune", "give up old models' bytes and runs' logs")
+    prune.add_argument("--keep", type=_count, required=True, help="how many of the newest stay")
+    prune.add_argument(
+        "--older_than_days", type=_count, default=30, help="younger ones stay (default: 30)"
+    )
+    prune.add_argument("--apply", action="store_true", help="do it (default: only say what)")
     imported = commands.add_action(actions, "import", "register the models of an exported file")
     imported.add_argument("file")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number over 0")
+    return int(text)
 
 
 def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
@@ -225,6 +237,7 @@ def _act(
         "promote": lambda: _promote(store, args, name, now=now, new_id=new_id),
         "rollback": lambda: _rollback(store, args, name, now=now, new_id=new_id),
         "export": lambda: _export(store, args, settings, now=now),
+        "prune": lambda: _prune(store, args, name, now=now),
         "import": lambda: _import(store, args, settings, now=now, new_id=new_id),
     }
     return actions[args.action]()
@@ -253,6 +266,18 @@ def _export(
 
     folder = Path(args.output_dir)
     return export(store, settings, folder, now=now, with_artifacts=args.with_artifacts)
+
+
+def _prune(
+    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime
+) -> dict[str, Any]:
+    from ml_pipeline import retention
+
+    rule = retention.Retention(models=args.keep, window=timedelta(days=args.older_than_days))
+    found = retention.plan(store, model_name, rule, now=now)
+    if args.apply:
+        retention.carry_out(store, found, now=now)
+    return {"dry_run": not args.apply, **found.as_json()}
 
 
 def _import(
@@ -339,6 +364,7 @@ def as_json(model: ModelVersion) -> dict[str, Any]:
         "artifact_digest": model.artifact.digest,
         "metrics": dict(model.metrics),
         "library_versions": dict(model.library_versions),
+        "pruned_at": None if model.pruned_at is None else model.pruned_at.isoformat(),
     }
 
 

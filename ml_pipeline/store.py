@@ -20,6 +20,7 @@ Promises, each a test in `tests/contract`:
   promotes nothing any more (`AlreadyFinished`).
 - At most one alert of decay is open for a model name and cause. Alerts move on by compare-and-swap
   on the time of the last change (`StoreRefused` otherwise). A lease has one holder at a time.
+- A model whose bytes are given up is marked first, and never promoted (`PromotionRefused`).
 - Artifacts are immutable: `put` of other bytes under a known path is refused, `fetch` verifies
   size and digest before anyone sees the file, paths cannot leave their bucket.
 
@@ -219,6 +220,14 @@ class ArtifactShelf(Protocol):
         """
         ...
 
+    def names(self, bucket: str, folder: str) -> list[str]:
+        """What stands directly in a folder, by name; nothing when there is no such folder."""
+        ...
+
+    def remove(self, bucket: str, path: str) -> None:
+        """Remove an object for good; one that is not there is fine."""
+        ...
+
     def url(self, ref: ArtifactRef) -> str:
         """Where a person with access finds the bytes."""
         ...
@@ -255,6 +264,13 @@ class ModelShelf(Protocol):
 
     def set_model_state(self, model_name: str, model_id: str, state: ModelState) -> None:
         """Move a model that is not champion to another state that is not champion."""
+        ...
+
+    def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
+        """Say that the model's bytes are given up, before they are removed.
+
+        The same again changes nothing. Raises StoreRefused for the champion, NotFound.
+        """
         ...
 
     def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:

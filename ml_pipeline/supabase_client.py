@@ -281,6 +281,13 @@ class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
             "set_model_state", p_model_name=model_name, p_model_id=model_id, p_state=state.value
         )
 
+    def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
+        """Say that the model's bytes are given up, before they are removed."""
+        row = self._project.call(
+            "prune_model", p_model_name=model_name, p_model_id=model_id, p_now=time_text(now)
+        )
+        return from_json(ModelVersion, row)
+
     def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
         """Changes of champion, newest first."""
         rows = self._project.call("list_promotion_events", p_model_name=model_name, p_limit=limit)

@@ -25,6 +25,7 @@ _NO_RIGHT: Final = {401, 403}
 _TAKEN: Final = 409
 _MISSING: Final = 404
 _TOO_LARGE: Final = 413
+_PAGE: Final = 1000
 _SIZE_HINT: Final = (
     "Projects of the free tier take files up to 50 MB: make the artifact smaller, or raise the "
     "limit in the project's Storage settings."
@@ -125,6 +126,32 @@ class SupabaseShelf:
             if self._project.has_bucket(bucket, _storage_error):
                 raise
         raise _no_bucket(bucket)
+
+    def names(self, bucket: str, folder: str) -> list[str]:
+        """What stands directly in a folder, by name; nothing when there is no such folder."""
+        segments_of(bucket, folder)
+        found: list[str] = []
+        while True:
+            options = {"limit": _PAGE, "offset": len(found)}
+
+            def attempt(options: dict[str, int] = options) -> list[str]:
+                entries = self._project.bucket(bucket).list(folder, options)
+                return [str(entry["name"]) for entry in entries]
+
+            what = f"the list of {_place(bucket, folder)}"
+            page = self._project.insist(what, attempt, _storage_error)
+            found += page
+            if not page:
+                return sorted(found)
+
+    def remove(self, bucket: str, path: str) -> None:
+        """Remove an object for good; one that is not there is fine."""
+        segments_of(bucket, path)
+
+        def attempt() -> object:
+            return self._project.bucket(bucket).remove([path])
+
+        self._project.insist(f"the removal of {_place(bucket, path)}", attempt, _storage_error)
 
     def url(self, ref: ArtifactRef) -> str:
         """Where a person with the service key finds the bytes."""

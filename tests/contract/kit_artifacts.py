@@ -185,3 +185,21 @@ class ArtifactShelfContract(StoreFixtures):
         url = store.url(store.put(self.BUCKET, "logs/run-1.txt", source))
         assert "://" in url
         assert "logs/run-1.txt" in url
+
+    def test_a_folder_is_listed_and_what_is_removed_is_gone(
+        self, store: Store, source: Path, tmp_path: Path
+    ) -> None:
+        assert store.names(self.BUCKET, "football") == []
+        for path in ("football/m-2/model.skops", "football/m-1/model.skops", "football/m-1/x"):
+            ref = store.put(self.BUCKET, path, source)
+        assert store.names(self.BUCKET, "football") == ["m-1", "m-2"]
+        assert store.names(self.BUCKET, "football/m-1") == ["model.skops", "x"]
+        for _ in range(2):
+            store.remove(self.BUCKET, "football/m-1/x")
+        assert store.names(self.BUCKET, "football/m-1") == ["model.skops"]
+        with pytest.raises(NotFound):
+            store.fetch(ref, tmp_path / "copy")
+        store.remove(self.BUCKET, "football/m-1/model.skops")
+        assert store.names(self.BUCKET, "football") == ["m-2"]
+        with pytest.raises(StoreRefused):
+            store.remove(self.BUCKET, "../m-2")

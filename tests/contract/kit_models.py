@@ -257,3 +257,20 @@ class ModelShelfContract(StoreFixtures):
         champion = store.champion(model_name=MODEL_NAME)
         assert champion is not None
         assert champion.model_id == "m-1"
+
+    def test_a_pruned_model_is_never_champion_again_and_a_champion_is_not_pruned(
+        self, store: Store
+    ) -> None:
+        self.serve(store, "m-1", "m-2")
+        with pytest.raises(StoreRefused, match="m-1"):
+            store.prune_model(MODEL_NAME, "m-1", now=NOW)
+        pruned = store.prune_model(MODEL_NAME, "m-2", now=NOW)
+        assert pruned == make_model("m-2", pruned_at=NOW)
+        assert store.prune_model(MODEL_NAME, "m-2", now=NOW + timedelta(days=1)) == pruned
+        store.register(make_model("m-2"))
+        assert store.get_model(MODEL_NAME, "m-2") == pruned
+        with pytest.raises(PromotionRefused, match="m-2"):
+            store.promote(make_promotion("m-2", "m-1", 5))
+        assert self.states(store)["m-1"] is ModelState.CHAMPION
+        with pytest.raises(NotFound):
+            store.prune_model(MODEL_NAME, "m-9", now=NOW)

@@ -111,6 +111,7 @@ WHO_CALLS = {
     "register_model": SERVICE,
     "release_retraining_request": SERVICE,
     "release_stale_retraining_requests": SERVICE,
+    "prune_model": SERVICE,
     "renew_retraining_leases": SERVICE,
     "set_model_state": SERVICE,
     "start_retraining_run": SERVICE,
@@ -122,6 +123,7 @@ WHO_CALLS = {
 # Triggers are called by the database alone.
 TRIGGERS = {
     "ml_pipeline_admit_request",
+    "ml_pipeline_check_champion",
     "ml_pipeline_judge_event",
     "ml_pipeline_tidy_model",
     "ml_pipeline_tidy_request",
@@ -470,6 +472,7 @@ WRITES: dict[str, Row] = {
     },
     "take_lease": {"p_name": "mine", "p_holder": "me", "p_now": LATER, "p_until": LATER},
     "drop_lease": {"p_name": "sample", "p_holder": "a"},
+    "prune_model": {"p_model_name": MODEL_NAME, "p_model_id": "m-2", "p_now": LATER},
     "renew_retraining_leases": {
         "p_run_id": make_id(1),
         "p_lease_until": (NOW + timedelta(hours=2)).isoformat(),

@@ -34,6 +34,7 @@ def test_a_model_is_told_as_plain_json() -> None:
         "artifact_digest": DIGEST,
         "metrics": {"accuracy": 2 / 3},
         "library_versions": {"scikit-learn": "1.8.0"},
+        "pruned_at": None,
     }
 
 
