@@ -77,8 +77,9 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
     RunInProgress says that another run holds the model; StoreError that the store did not even
     take the run row.
     """
-    with order.stop.held():
-        run = _begin(store, order)
+    # A row that stands as running has to be closed: nothing may come between it and the boundary.
+    order.stop.hold()
+    run = _begin(store, order)
     started = time.monotonic()
     served = ServedRequests(
         store=store, settings=order.settings, run_id=run.run_id, clock=order.clock
@@ -114,6 +115,7 @@ def _recorded(
     """Make the attempt and close its row, whatever happens; return the row and the fault."""
     run, story = attempt.run, None
     try:
+        order.stop.let_go()
         story = _open_story(attempt.folder, stack)
         log.info("Run %s started (%s)", run.run_id, run.source)
         if not order.dry_run:

@@ -73,14 +73,10 @@ class Stop:
         """Hold back a stop: what begins now is short and has to be whole."""
         self._is_held = True
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold back a stop while inside; the next `check` raises it."""
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
+    def let_go(self) -> None:
+        """Hold back no longer. Raises Stopped when a stop was asked for meanwhile."""
+        self._is_held = False
+        self.check()
 
 
 def _end_at_the_second(reading: socket.socket) -> None:

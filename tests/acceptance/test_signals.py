@@ -168,21 +168,31 @@ def test_a_trainer_does_not_outlive_a_run_that_was_killed(
         assert time.monotonic() - began < 5
 
 
-def test_a_signal_that_comes_while_a_promotion_is_written_lets_the_run_finish(
-    place: Place, first_model: FirstModel, tmp_path: Path
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [("start_run", "failed"), ("claim", "failed"), ("register", "promoted")],
+)
+def test_a_signal_to_this_very_process_at_a_write_leaves_no_half_told_story(
+    place: Place, first_model: FirstModel, tmp_path: Path, step: str, outcome: str
 ) -> None:
-    """What is left to do takes seconds; half of it would be hard to explain."""
+    """Once a promotion is being written what is left takes seconds: the run finishes."""
     prepare(place, first_model)
     now = datetime.now(UTC)
     with place.opened() as store:
         order = crashing.order(tmp_path / "work", now)
 
         def interrupt(name: str, _number: int) -> None:
-            if name == "register":
+            if name == step:
                 signal.raise_signal(signal.SIGTERM)
 
         with order.stop.on_signals():
-            outcome = run_pass(crashing.through(store, interrupt), order)
-        assert outcome.result["outcome"] == "promoted"
-        assert store.get_run(outcome.run.run_id).status is RunStatus.COMPLETED
-        assert store.get_request(WISH).status is RequestStatus.COMPLETED
+            done = run_pass(crashing.through(store, interrupt), order)
+        assert done.result["outcome"] == outcome
+        run = store.get_run(done.run.run_id)
+        request = store.get_request(WISH)
+        if outcome == "promoted":
+            assert run.status is RunStatus.COMPLETED
+            assert request.status is RequestStatus.COMPLETED
+        else:
+            assert run.outcome_reason == "Stopped by SIGTERM while starting."
+            assert request.status is RequestStatus.PENDING
