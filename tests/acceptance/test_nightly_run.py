@@ -29,7 +29,6 @@ from ml_pipeline.domain import (
     Source,
     Trained,
 )
-from ml_pipeline.errors import RunInProgress
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.model_registry import load_model_version
 from ml_pipeline.runs import Order, run_pass
@@ -494,37 +493,6 @@ def test_defect_11_a_failed_run_fails_its_request(store: Store, tmp_path: Path) 
     failed = store.get_request(request.request_id)
     assert failed.status is RequestStatus.FAILED
     assert "time limit" in str(failed.error_message)
-
-
-def test_a_second_run_of_the_same_model_is_turned_away(store: Store, tmp_path: Path) -> None:
-    first = order(tmp_path)
-    running = replace(
-        run_pass(store, order(tmp_path, dry_run=True)).run,
-        status=RunStatus.RUNNING,
-        outcome=None,
-        completed_at=None,
-        run_id=league.event_id("busy"),
-    )
-    store.start_run(running)
-    with pytest.raises(RunInProgress, match=league.event_id("busy")):
-        run_pass(store, first)
-
-
-def test_a_run_that_died_is_closed_by_the_next(store: Store, tmp_path: Path) -> None:
-    died = replace(
-        run_pass(store, order(tmp_path, dry_run=True)).run,
-        status=RunStatus.RUNNING,
-        outcome=None,
-        completed_at=None,
-        run_id=league.event_id("dead"),
-        started_at=NOW - timedelta(hours=3),
-        heartbeat_at=NOW - timedelta(hours=2),
-    )
-    store.start_run(died)
-    outcome = run_pass(store, order(tmp_path))
-
-    assert outcome.result["outcome"] == "promoted"
-    assert store.get_run(died.run_id).status is RunStatus.FAILED
 
 
 def test_ten_nights_in_a_row_leave_one_champion_and_a_whole_history(
