@@ -24,6 +24,7 @@ from ml_pipeline.domain import (
     Priority,
     RequestStatus,
     RetrainingRequest,
+    Source,
 )
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store import RequestQueue, RunLedger, WatchLedger
@@ -97,7 +98,7 @@ def _queue(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: date
         status=RequestStatus.PENDING,
         # Not now: after a crash the very same request has to be submitted again.
         created_at=alert.updated_at,
-        reason=f"decay_triggered: {alert.message}",
+        reason=f"{Source.DECAY_TRIGGERED}: {alert.message}",
     )
     try:
         store.submit(request)

@@ -172,13 +172,23 @@ def _is_run_folder(path: Path) -> bool:
     return path.is_dir()
 
 
+def _source(waiting: Sequence[RetrainingRequest], request_id: str | None) -> Source:
+    """What started a run: a person's request, else the watchdog's, else the clock."""
+    asked = [r for r in waiting if request_id in {None, r.request_id}]
+    if not asked:
+        return Source.MANUAL if request_id else Source.AUTO_DAILY
+    mark = f"{Source.DECAY_TRIGGERED}: "
+    by_watchdog = all(r.requested_by is None and r.reason.startswith(mark) for r in asked)
+    return Source.DECAY_TRIGGERED if by_watchdog else Source.MANUAL
+
+
 def _begin(store: Store, order: Order) -> RetrainingRun:
     """Close what earlier crashes left, then take the model for this run."""
     settings, now = order.settings, order.clock()
     if not order.dry_run:
         close_leftovers(store, settings, now=now)
     waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
-    source = order.source or (Source.MANUAL if waiting or order.request_id else Source.AUTO_DAILY)
+    source = order.source or _source(waiting, order.request_id)
     run = RetrainingRun(
         run_id=order.new_id(),
         model_name=settings.model_name,

@@ -50,7 +50,7 @@ class Watcher:
         self._clock = clock
         self._rhythm = rhythm
         self._store: Store | None = None
-        self._holds = False
+        self._holds: bool | None = None
         self._latest: datetime | None = None
 
     def run(self, stop: threading.Event) -> None:

@@ -18,8 +18,9 @@ import pytest
 
 from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
 from ml_pipeline.config import Settings
-from ml_pipeline.domain import Outcome, RequestStatus
+from ml_pipeline.domain import Outcome, RequestStatus, Source
 from ml_pipeline.local_store import LocalStore
+from ml_pipeline.runs import Order, run_pass
 from ml_pipeline.store import Store
 from ml_pipeline.watchdog import Look, Watch, decide, look
 from tests.support.factories import (
@@ -131,6 +132,20 @@ def test_a_decay_is_written_down_and_a_retrain_is_queued_once(
     days = store.list_days(model_name=MODEL_NAME, since=(NOW - timedelta(days=90)).date())
     assert len(days) == 2 * (DAYS + 7)
     assert {day.accuracy for day in days} == {0.75, 0.5}
+
+
+def test_the_run_that_serves_it_says_that_decay_started_it(
+    store: LocalStore, again: Again, tmp_path: Path
+) -> None:
+    again()
+    settings = Settings().changed({"model_name": MODEL_NAME, "run.min_error_samples": 10_000})
+    order = Order(settings=settings, work_dir=tmp_path / "work", clock=lambda: NOW)
+    outcome = run_pass(store, order)
+    assert outcome.run.source is Source.DECAY_TRIGGERED
+    again(1)
+    alert = alert_of(store)
+    assert (alert.run_id, alert.fruitless) == (outcome.run.run_id, 1)
+    assert alert.details["run_outcome"] == "skipped_insufficient_errors"
 
 
 def test_outcomes_of_an_earlier_champion_do_not_count(store: LocalStore, again: Again) -> None:

@@ -1,0 +1,148 @@
+"""A simulated year of hourly looks: two real decays, a noisy week, a week of five predictions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from ml_pipeline.alerts import ActionState, AlertStatus
+from ml_pipeline.config import Settings
+from ml_pipeline.domain import Outcome, RequestStatus
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.watchdog import Watch, look
+from tests.support.factories import (
+    MODEL_NAME,
+    frame_of,
+    make_event,
+    make_finished_run,
+    make_id,
+    make_model,
+    make_promotion,
+    make_run,
+)
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+DAYS = 365
+ROWS = 120
+GOOD, BAD = 0.72, 0.55
+DECAYS = (100, 260)
+NOISY_WEEK, THIN_WEEK = range(180, 187), range(320, 327)
+ARRIVALS = (9, 15, 21)
+
+
+@dataclass
+class World:
+    """An application whose model decays twice, and whose retrains cure it."""
+
+    store: LocalStore
+    file: Path
+    draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(11))
+    is_bad: bool = False
+    made: int = 0
+
+    def live(self, number: int) -> None:
+        """The outcomes of a day, and the learning cycle that sums them up."""
+        self.is_bad = self.is_bad or number in DECAYS
+        rows, right = ROWS, BAD if self.is_bad else GOOD
+        if number in NOISY_WEEK:
+            right = GOOD + (-0.15 if number % 2 else 0.12)
+        if number in THIN_WEEK:
+            rows, right = int(number - THIN_WEEK.start < 5), 0.0
+        hits = self.draw.random(rows) < right
+        day = START + timedelta(days=number)
+        events = []
+        for hit in hits:
+            self.made += 1
+            known = day + timedelta(hours=ARRIVALS[self.made % 3])
+            events.append(
+                make_event(
+                    self.made, timestamp=known - timedelta(hours=4), evaluated_at=known,
+                    confidence=min(max(self.draw.normal(GOOD, 0.05), 0.4), 0.99),
+                    prediction="H", actual_result="H" if hit else "A", model_id="m-1",
+                )
+            )  # fmt: skip
+        self.store.append_events(frame_of(events))
+        if rows:
+            self._cycle(day + timedelta(hours=23), float(hits.mean()), rows)
+
+    def _cycle(self, at: datetime, rate: float, rows: int) -> None:
+        with closing(sqlite3.connect(self.file)) as db, db:
+            db.execute(
+                "INSERT INTO learning_stats (timestamp, accept_rate, total, model_name) "
+                "VALUES (?, ?, ?, ?)",
+                (at.isoformat(timespec="microseconds"), rate, rows, MODEL_NAME),
+            )
+
+    def retrain(self, now: datetime) -> None:
+        """The nightly run: serve what is queued, and be good again."""
+        run_id = make_id(9_000_000 + self.made)
+        request = self.store.claim(
+            model_name=MODEL_NAME, run_id=run_id, now=now, lease=timedelta(hours=1)
+        )
+        if request is None:
+            return
+        times = {"started_at": now, "heartbeat_at": now}
+        number = 9_000_000 + self.made
+        self.store.start_run(make_run(number, **times))
+        self.store.finish_run(make_finished_run(number, **times, completed_at=now))
+        self.store.complete(request.request_id, run_id=run_id, now=now)
+        self.is_bad = False
+
+
+def seeds_rule(store: LocalStore) -> bool:
+    """The original documents: the plain mean of the last five cycles is under 0.6."""
+    rates = [cycle.accept_rate for cycle in store.learning_cycles(model_name=MODEL_NAME, limit=5)]
+    return len(rates) >= 3 and sum(rates) / len(rates) < 0.6
+
+
+def ids() -> Iterator[str]:
+    number = 5_000_000
+    while True:
+        number += 1
+        yield make_id(number)
+
+
+def test_defect_23_a_year_of_hourly_looks_gives_two_alerts_and_two_retrains(
+    tmp_path: Path,
+) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    store.register(make_model("m-1", created_at=START))
+    store.promote(make_promotion("m-1", None, created_at=START))
+    world = World(store=store, file=tmp_path / "store" / "store.db")
+    settings = Settings().changed({"model_name": MODEL_NAME})
+    new_id, alarms = ids(), 0
+    # A connection that stays open keeps SQLite from tidying its files up after each look.
+    with closing(sqlite3.connect(world.file)) as kept:
+        kept.execute("SELECT count(*) FROM leases").fetchone()
+        for number in range(DAYS):
+            world.live(number)
+            for hour in range(24):
+                now = START + timedelta(days=number, hours=hour, minutes=5)
+                if hour == 2:
+                    world.retrain(now)
+                look(store, Watch(settings=settings, now=now, new_id=lambda: next(new_id)))
+            # Its cycles come once a day, so it says the same every hour.
+            alarms += 24 * seeds_rule(store)
+
+    alerts = store.list_alerts(model_name=MODEL_NAME)[::-1]
+    requests = store.list_requests(model_name=MODEL_NAME)
+    assert len(alerts) == 2, [alert.message for alert in alerts]
+    assert len(requests) == 2
+    assert [alert.request_id for alert in alerts] == [
+        request.request_id for request in sorted(requests, key=lambda r: r.created_at)
+    ]
+    assert {request.status for request in requests} == {RequestStatus.COMPLETED}
+    for alert, began in zip(alerts, DECAYS, strict=True):
+        delay = (alert.detected_at - START).days - began
+        assert 0 <= delay <= 4
+        assert (alert.status, alert.attempts) == (AlertStatus.RESOLVED, 1)
+        assert alert.action_state is ActionState.SUCCEEDED
+        assert alert.details["run_outcome"] == Outcome.PROMOTED
+    # The original rule fires every hour on the same five cycles, also in the two harmless weeks.
+    assert alarms > 100, alarms

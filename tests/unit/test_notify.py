@@ -1,0 +1,215 @@
+"""People are told of an alert's changes of state, each once, on every channel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.config import load_notify_settings
+from ml_pipeline.errors import ConfigError
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.notify import channels_for, deliver, message_of
+from tests.support.factories import MODEL_NAME, NOW, make_alert, make_id
+
+HOUR = timedelta(hours=1)
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+class Listener:
+    """A web server that keeps what it was sent; GitHub's issues and a webhook in one."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, str, Any]] = []
+        self.issues: list[dict[str, Any]] = []
+        self.status = 200
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else None
+                listener.got.append((self.command, self.path, body))
+                text = json.dumps(listener.reply(self.command, self.path, body)).encode()
+                self.send_response(listener.status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_POST = do_PATCH = answer  # noqa: N815 - the base class's names
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+
+    def reply(self, method: str, path: str, body: Any) -> Any:  # noqa: ANN401 - JSON
+        if method == "GET":
+            return self.issues
+        if path.endswith("/issues"):
+            self.issues.append({"number": 40 + len(self.issues), "body": body["body"]})
+            return self.issues[-1]
+        return {}
+
+    def asked(self) -> list[tuple[str, str]]:
+        return [(method, path.partition("?")[0]) for method, path, _ in self.got]
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    listener = Listener()
+    thread = Thread(target=listener.server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        listener.server.shutdown()
+        listener.server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore.open(tmp_path / "store")
+
+
+def tell(store: LocalStore, **environment: str) -> int:
+    channels = channels_for(load_notify_settings(environment))
+    return deliver(store, channels, model_name=MODEL_NAME, now=NOW + HOUR)
+
+
+def current(store: LocalStore) -> DecayAlert:
+    return store.list_alerts(model_name=MODEL_NAME)[0]
+
+
+def change(store: LocalStore, **changes: Any) -> None:  # noqa: ANN401 - fields
+    alert = current(store)
+    store.change_alert(
+        replace(alert, updated_at=alert.updated_at + HOUR, **changes), seen=alert.updated_at
+    )
+
+
+def test_a_webhook_hears_of_each_change_of_state_once(
+    store: LocalStore, listener: Listener
+) -> None:
+    url = {"ML_PIPELINE_NOTIFY_URLS": f"json://{listener.address}/hook"}
+    assert tell(store, **url) == 0
+    store.open_alert(make_alert())
+    assert [tell(store, **url) for _ in range(3)] == [1, 0, 0]
+    change(store, attempts=1, acted_at=NOW, action="request", action_state=ActionState.SUCCEEDED)
+    assert tell(store, **url) == 0
+    change(store, needs_person=True, fruitless=3)
+    assert [tell(store, **url) for _ in range(2)] == [1, 0]
+    change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
+    assert [tell(store, **url) for _ in range(2)] == [1, 0]
+    titles = [body["title"] for _, _, body in listener.got]
+    assert titles == [
+        "football: performance pending, warning",
+        "football: performance pending, warning, needs a person",
+        "football: performance resolved, warning, needs a person",
+    ]
+    assert "150 against 1,400" in listener.got[0][2]["message"]
+
+
+def test_what_could_not_be_told_is_told_by_the_next_look(
+    store: LocalStore, listener: Listener
+) -> None:
+    store.open_alert(make_alert())
+    url = {"ML_PIPELINE_NOTIFY_URLS": f"json://{listener.address}/hook"}
+    listener.status = 500
+    assert tell(store, **url) == 0
+    listener.status = 200
+    assert [tell(store, **url) for _ in range(2)] == [1, 0]
+
+
+def test_an_alert_that_ended_before_anybody_listened_is_no_news(
+    store: LocalStore, listener: Listener
+) -> None:
+    store.open_alert(make_alert())
+    change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
+    assert tell(store, ML_PIPELINE_NOTIFY_URLS=f"json://{listener.address}/") == 0
+
+
+def test_the_text_says_what_since_when_by_how_much_on_how_many_rows_and_what_next() -> None:
+    queued = make_alert(
+        status=AlertStatus.TRIGGERED, action="request", action_state=ActionState.TRIGGERED,
+        request_id=make_id(5), baseline=0.75, recent=0.6,
+    )  # fmt: skip
+    text = message_of(queued).text
+    for words in (
+        "What: accuracy fell", "Since: 2026-03-11", "0.750 → 0.600 (-0.150)",
+        "150 against 1,400", f"a retrain is queued (request {make_id(5)})",
+    ):  # fmt: skip
+        assert words in text
+    failed = replace(queued, action="command", action_state=ActionState.FAILED,
+                     details={"exit_code": 3})  # fmt: skip
+    assert "the command failed (exit code 3)" in message_of(failed).text
+    assert "a person decides" in message_of(make_alert()).text
+
+
+def test_on_github_the_summary_and_one_issue_follow_an_alert(
+    store: LocalStore, listener: Listener, tmp_path: Path
+) -> None:
+    variables = {
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "GITHUB_REPOSITORY": "o/r",
+        "GITHUB_TOKEN": "secret-token",
+        "GITHUB_API_URL": f"http://{listener.address}",
+    }
+    store.open_alert(make_alert())
+    assert [tell(store, **variables) for _ in range(2)] == [2, 0]
+    issues = "/repos/o/r/issues"
+    assert listener.asked() == [("GET", issues), ("POST", issues)]
+    assert current(store).details["github_issue"] == 40
+    change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
+    assert tell(store, **variables) == 2
+    assert listener.asked()[2:] == [("POST", f"{issues}/40/comments"), ("PATCH", f"{issues}/40")]
+    assert listener.got[-1][2] == {"state": "closed"}
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.count("## football: performance") == 2
+
+
+def test_an_issue_whose_number_was_lost_is_found_and_not_opened_twice(
+    store: LocalStore, listener: Listener
+) -> None:
+    listener.issues = [{"number": 7, "body": f"x <!-- ml-pipeline alert {make_id(1)} -->"}]
+    store.open_alert(make_alert())
+    variables = {"GITHUB_REPOSITORY": "o/r", "GITHUB_TOKEN": "secret-token",
+                 "GITHUB_API_URL": f"http://{listener.address}"}  # fmt: skip
+    assert tell(store, **variables) == 1
+    assert listener.asked()[-1] == ("POST", "/repos/o/r/issues/7/comments")
+
+
+def test_a_refused_issue_is_told_later_and_shows_no_secret(
+    store: LocalStore, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.open_alert(make_alert())
+    listener.status = 403
+    variables = {"GITHUB_REPOSITORY": "o/r", "GITHUB_TOKEN": "secret-token",
+                 "GITHUB_API_URL": f"http://{listener.address}"}  # fmt: skip
+    assert tell(store, **variables) == 0
+    assert "issues: write" in caplog.text
+    assert "secret-token" not in caplog.text
+    assert "secret-token" not in repr(load_notify_settings(variables))
+
+
+def test_an_url_that_is_none_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigError) as refused:
+        channels_for(load_notify_settings({"ML_PIPELINE_NOTIFY_URLS": "nonsense-secret"}))
+    assert "nonsense-secret" not in str(refused.value)
