@@ -21,6 +21,7 @@ from ml_pipeline import config, ground_truth, judging, model_registry
 from ml_pipeline.adaptive import Floats
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset
+from ml_pipeline.domain import ModelVersion, Outcome
 from ml_pipeline.errors import ArtifactError, DataError
 from ml_pipeline.evaluation import evaluate
 from ml_pipeline.registering import Registrar, Standing, standing_of
@@ -42,6 +43,9 @@ def train_with_store(
     """`train --from_table` and `train --register`; returns what `train` prints."""
     store = open_store(config.load_store_settings(args.local))
     try:
+        recent = _last_base(store, settings, now - timedelta(days=args.every_days))
+        if recent is not None:
+            return _skipped(recent, args.every_days)
         standing = standing_of(store, settings.model_name)
         given, notes = _given(store, standing, args, settings)
         result = train(args, settings, now=now, new_id=new_id, given=given) | notes
@@ -50,6 +54,26 @@ def train_with_store(
         return result
     finally:
         store.close()
+
+
+def _last_base(store: Store, settings: Settings, since: datetime) -> ModelVersion | None:
+    """A base that was registered by this command since then; runs register theirs as runs."""
+    for model in store.list_models(model_name=settings.model_name):
+        if model.created_at > since and model.anchor_id == model.model_id and not model.run_id:
+            return model
+    return None
+
+
+def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
+    return {
+        "status": "completed",
+        "outcome": str(Outcome.SKIPPED_NO_NEW_DATA),
+        "outcome_reason": (
+            f"{recent.model_id} was registered on {recent.created_at:%Y-%m-%d}; a new base is due "
+            f"every {every_days} days."
+        ),
+        "model_id": None,
+    }
 
 
 def _given(

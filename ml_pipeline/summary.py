@@ -1,8 +1,13 @@
-"""What a run came to, as tables for people on stderr."""
+"""What a run came to: as tables for people on stderr, and as Markdown for a job's summary.
+
+`python -m ml_pipeline.summary result.json` prints the Markdown of what a command printed.
+"""
 
 from __future__ import annotations
 
 import csv
+import html
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,3 +69,57 @@ def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
         values = (result["champion_metrics"].get(name), result["metrics"].get(name))
         table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     return table
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """A result as Markdown. Whatever stands in it is shown as text, never as markup."""
+    outcome = result.get("outcome") or result.get("status") or "unknown"
+    lines = [f"## Outcome: {_plain(outcome)}", ""]
+    reason = result.get("outcome_reason") or result.get("error")
+    lines += [_plain(reason), ""] if reason else []
+    challenger = result.get("challenger_metrics") or result.get("metrics") or {}
+    champion = result.get("champion_metrics") or {}
+    if challenger:
+        lines += ["| on the same unseen rows | champion | challenger |", "|---|---:|---:|"]
+        for name in METRICS:
+            values = (champion.get(name), challenger.get(name))
+            cells = ["" if value is None else f"{value:.4f}" for value in values]
+            lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+        lines.append("")
+    for title, name in _FACTS.items():
+        if result.get(name) is not None:
+            lines.append(f"- {title}: {_plain(result[name])}")
+    return "\n".join(lines) + "\n"
+
+
+_FACTS: Mapping[str, str] = {
+    "Champion now": "champion",
+    "Confident errors": "dataset_size",
+    "Labelled rows learned": "training_rows",
+    "Run": "run_id",
+    "Error": "error",
+}
+
+
+def _plain(text: object) -> str:
+    escaped = html.escape(" ".join(str(text).split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#~!" else letter for letter in escaped)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the Markdown of a result file; a file that is not there is told, not a fault."""
+    (name,) = sys.argv[1:] if argv is None else argv
+    try:
+        text = Path(name).read_text(encoding="utf-8").strip()
+        result = json.loads(text.splitlines()[-1]) if text else None
+    except FileNotFoundError:
+        result = None
+    if result is None:
+        sys.stdout.write("## No result\n\nAn earlier step failed: its log says why.\n")
+        return 0
+    sys.stdout.write(as_markdown(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -62,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="register the model, judge it beside the champion, promote it by the gate",
     )
+    add(
+        "--every_days",
+        type=int,
+        default=0,
+        help="with --register: only when the last base registered so is that old (default: 0)",
+    )
     add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
     run = parser.add_argument_group("given by the nightly run")
     run.add_argument("--model_digest", help="sha256 the model at --model_path must have")

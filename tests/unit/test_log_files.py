@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,9 @@ def test_lines_are_picked_by_their_numbers(
 def lines_of(loaded: LoadedLog) -> tuple[object, ...]:
     rejected = []
     if loaded.report.rejects_path is not None:
-        text = Path(loaded.report.rejects_path).read_text(encoding="utf-8")
         # A full scan has the text of predictions without outcome at hand, a long one has not.
-        rejected = [line.split(",")[:2] for line in text.splitlines()]
+        with Path(loaded.report.rejects_path).open(newline="", encoding="utf-8") as file:
+            rejected = [cells[:2] for cells in csv.reader(file)]
     return (
         loaded.report.as_json() | {"rejects_path": None},
         loaded.labelled_by_day,

@@ -1,0 +1,219 @@
+"""The workflow files: clean under their linters, and their steps run against the real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from ml_pipeline.config import DEFAULT_FEATURES
+from ml_pipeline.domain import RequestStatus
+from ml_pipeline.summary import as_markdown
+from ml_pipeline.supabase_client import SupabaseStore
+from tests.conftest import FirstModel
+from tests.support import league
+from tests.support.shell import ROOT, environment
+from tests.support.supabase.bench import Bench
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+GIT = shutil.which("git") or "/usr/bin/git"
+BIN = Path(sys.executable).parent
+
+
+def workflow(name: str) -> dict[str, Any]:
+    loaded: dict[Any, Any] = yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text())
+    # YAML 1.1 reads the key `on` as true.
+    return {"on" if key is True else key: value for key, value in loaded.items()}
+
+
+@pytest.mark.parametrize(
+    "command", [["actionlint", "-no-color"], ["zizmor", "--offline", "--no-progress", ".github"]]
+)
+def test_the_linters_have_nothing_to_say(command: list[str]) -> None:
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["retrain", "train", "ci"])
+def test_defect_25_a_workflow_has_concurrency_permissions_and_a_time_limit(name: str) -> None:
+    loaded = workflow(name)
+    assert loaded["permissions"] == {}
+    assert loaded["concurrency"]["group"]
+    assert loaded["concurrency"]["cancel-in-progress"] is (name == "ci")
+    for job in loaded["jobs"].values():
+        assert 0 < job["timeout-minutes"] <= 120
+        uses = [step["uses"] for step in job["steps"] if "uses" in step]
+        assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", each) for each in uses)
+    crons = [each["cron"] for each in (loaded["on"].get("schedule") or [])]
+    assert not [cron for cron in crons if "*/" in cron]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runner:
+    """Runs a job's shell steps in order in a clean checkout, as the service would."""
+
+    checkout: Path
+    values: Mapping[str, str]
+
+    def run(self, job: Mapping[str, Any], *, event: str) -> list[tuple[str, int, str]]:
+        """(name, exit code, what was said) of each step that ran."""
+        told: list[tuple[str, int, str]] = []
+        failed = False
+        for step in job["steps"]:
+            # Installing is what the README's commands and this very test run have done.
+            if "run" not in step or step["name"] == "Install":
+                continue
+            condition = str(step.get("if", "success()"))
+            wanted = {
+                "success()": not failed,
+                "always()": True,
+                "github.event_name == 'workflow_dispatch'": not failed
+                and event == "workflow_dispatch",
+            }[condition]
+            if wanted:
+                done = self._step(step)
+                failed = failed or done.returncode != 0
+                told.append((step["name"], done.returncode, done.stdout + done.stderr))
+        return told
+
+    def _step(self, step: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        given = {name: self._evaluated(str(text)) for name, text in step.get("env", {}).items()}
+        return subprocess.run(
+            ["/bin/bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=self.checkout,
+            env=environment(
+                PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}",
+                PYTHONPATH=str(self.checkout),
+                GITHUB_STEP_SUMMARY=str(self.checkout / "summary.md"),
+                **given,
+            ),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def _evaluated(self, text: str) -> str:
+        return re.sub(r"\$\{\{ (.*?) \}\}", lambda found: self.values[found[1]], text)
+
+
+@pytest.fixture
+def project(database: Bench) -> Bench:
+    """A Supabase project with our schema and buckets."""
+    folder = files("ml_pipeline") / "sql" / "supabase"
+    scripts = sorted(folder.iterdir(), key=lambda script: script.name)
+    database.apply("\n".join(script.read_text(encoding="utf-8") for script in scripts))
+    return database
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What git tracks, and nothing else."""
+    listed = subprocess.run(
+        [GIT, "ls-files", "-z", "ml_pipeline", "model_config.yaml"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.split("\0")[:-1]:
+        target = tmp_path / "checkout" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target)
+    return tmp_path / "checkout"
+
+
+def values_of(project: Bench, **inputs: str) -> dict[str, str]:
+    secrets = {
+        "secrets.SUPABASE_URL": project.url,
+        "secrets.SUPABASE_SERVICE_KEY": project.service_key,
+    }
+    names = ("reason", "lookback_days", "strategy")
+    given = {f"inputs.{name}": inputs.get(name, "") for name in names}
+    return secrets | given | {"inputs.every_days || '30'": inputs.get("every_days") or "30"}
+
+
+def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
+    project: Bench, checkout: Path, first_model: FirstModel
+) -> None:
+    store = SupabaseStore.open(project.url, SecretStr(project.service_key))
+    now = datetime.now(UTC)
+    league.enthrone(store, first_model.path, league.settings_for(), now=now - timedelta(days=30))
+    for night in league.nights_before(now, 5):
+        store.append_events(league.events_of(first_model.model, night))
+    runner = Runner(
+        checkout=checkout, values=values_of(project, reason="it $(touch x) `looked` odd")
+    )
+    told = runner.run(workflow("retrain")["jobs"]["retrain"], event="workflow_dispatch")
+
+    assert [code for _, code, _ in told] == [0] * 4, told
+    result = json.loads((checkout / "ml_pipeline_work" / "result.json").read_text())
+    assert (result["outcome"], result["source"]) == ("promoted", "manual")
+    (request,) = store.list_requests(model_name="default", status=RequestStatus.COMPLETED)
+    assert request.reason == "it $(touch x) `looked` odd"
+    assert [request.request_id] == result["request_ids"]
+    assert not (checkout / "x").exists()
+    summary = (checkout / "summary.md").read_text()
+    assert summary.startswith("## Outcome: promoted")
+    assert "| log_loss |" in summary
+    assert project.service_key not in summary + "".join(said for _, _, said in told)
+    store.close()
+
+
+def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
+    database: Bench, checkout: Path
+) -> None:
+    runner = Runner(checkout=checkout, values=values_of(database))
+    told = runner.run(workflow("retrain")["jobs"]["retrain"], event="schedule")
+    assert [(name, code) for name, code, _ in told] == [
+        ("Check everything a run needs", 1),
+        ("Tell what it came to", 0),
+    ]
+    assert (checkout / "summary.md").read_text().startswith("## No result")
+
+
+def test_a_base_is_trained_when_it_is_due_and_not_before(project: Bench, checkout: Path) -> None:
+    store = SupabaseStore.open(project.url, SecretStr(project.service_key))
+    played = league.play(5, 120)
+    store.add_labels(
+        [
+            {
+                "id": league.event_id(f"label {number}"),
+                "created_at": datetime.now(UTC) - timedelta(hours=number),
+                "features": dict(zip(DEFAULT_FEATURES, row.tolist(), strict=True)),
+                "label": str(label),
+            }
+            for number, (row, label) in enumerate(zip(played.features, played.labels, strict=True))
+        ]
+    )
+    runner = Runner(checkout=checkout, values=values_of(project))
+    job = workflow("train")["jobs"]["train"]
+    for outcome in ("promoted", "skipped_no_new_data"):
+        told = runner.run(job, event="schedule")
+        assert [code for _, code, _ in told] == [0, 0], told
+        result = json.loads((checkout / "ml_pipeline_work" / "result.json").read_text())
+        assert result["outcome"] == outcome
+    assert "a new base is due every 30 days" in result["outcome_reason"]
+    assert len(store.list_models(model_name="default")) == 1
+    store.close()
+
+
+def test_what_stands_in_a_result_is_text_in_the_summary_and_not_markup() -> None:
+    hostile = "<img src=x onerror=alert(1)> | [a](javascript:b) `c` **d**\n# e"
+    text = as_markdown({"outcome": "failed", "outcome_reason": hostile, "champion": hostile})
+    assert "<img" not in text
+    assert not re.search(r"(?<!\\)\]\(", text)
+    assert not re.search(r"(?<!\\)[|`*]", text)
+    assert "\n# e" not in text
