@@ -308,6 +308,7 @@ class PredictionSettings(Section):
     """What a prediction says when it is not sure."""
 
     min_confidence_threshold: Fraction = CONFIDENCE_THRESHOLD
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
     conflict_margin: Fraction = ENSEMBLE_CONFLICT_MARGIN
 
 

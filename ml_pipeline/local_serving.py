@@ -47,6 +47,7 @@ class LocalServing(Serving):
         if row is None:
             return None
         try:
+            lineage = json.loads(row["lineage"])
             return ServedModel(
                 model_id=row["model_id"],
                 algorithm=row["algorithm"],
@@ -54,7 +55,8 @@ class LocalServing(Serving):
                 created_at=row["created_at"],
                 threshold=row["confidence_threshold"],
                 metrics=json.loads(row["metrics"]),
-                scoring=json.loads(row["lineage"]).get("scoring"),
+                scoring=lineage.get("scoring"),
+                calibration=lineage.get("calibration"),
             )
         except (ValueError, AttributeError) as error:
             raise StoreCorrupt(f"The row of a model cannot be read: {error}.") from error

@@ -135,6 +135,7 @@ class PredictionEngine:
             "confidence_threshold": model.threshold,
             "conflict_margin": self.settings.conflict_margin if scorer.is_ensemble else None,
             "metrics": dict(model.metrics),
+            "calibration": model.calibration,
             "scored_from": "artifact" if model.scoring is None else "scoring file",
             "warning": self._trouble,
         }

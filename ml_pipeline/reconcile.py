@@ -54,12 +54,18 @@ def show(report: Mapping[str, Any]) -> None:
         counts.add_row(name.replace("_", " "), str(report[name]))
     console.print(counts)
     models = Table(title="Models", title_justify="left")
-    for name in ("model", "events", "evaluated", "accuracy"):
+    for name in ("model", "events", "evaluated", "accuracy", "abstained"):
         models.add_column(name, justify="left" if name == "model" else "right")
     for name, numbers in report["models"].items():
         accuracy = numbers["accuracy"]
         shown = "" if accuracy is None else f"{accuracy:.4f}"
-        models.add_row(name or "unknown", str(numbers["events"]), str(numbers["evaluated"]), shown)
+        models.add_row(
+            name or "unknown",
+            str(numbers["events"]),
+            str(numbers["evaluated"]),
+            shown,
+            f"{numbers['abstention_rate']:.1%}",
+        )
     console.print(models)
 
 

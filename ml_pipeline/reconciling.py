@@ -52,17 +52,17 @@ _KEY = "coalesce(TRY_CAST(event_id AS UUID), md5(event_id)::UUID)"
 _CSV_SIDE = f"""CREATE TABLE csv_side AS
 SELECT {_KEY} AS key, min(said) AS said, max(said) AS also_said, any_value(model_id) AS model_id,
     min(actual_result) AS actual, max(actual_result) AS also_actual, min(known) AS known,
-    bool_or(correct) AS correct, count(*) > count(actual_result) + 1
-    OR count(actual_result) > 1 AS is_double
+    bool_or(correct) AS correct, bool_or(uncertain) AS uncertain,
+    count(*) > count(actual_result) + 1 OR count(actual_result) > 1 AS is_double
 FROM (SELECT event_id, model_id, actual_result, {{digest}} AS said,
-    epoch_us(TRY_CAST(evaluated_at AS TIMESTAMPTZ)) AS known, prediction = actual_result AS correct
-    FROM csv_lines WHERE event_id IS NOT NULL)
+    epoch_us(TRY_CAST(evaluated_at AS TIMESTAMPTZ)) AS known, prediction = actual_result AS correct,
+    prediction = 'UNCERTAIN' AS uncertain FROM csv_lines WHERE event_id IS NOT NULL)
 GROUP BY key""".replace("{digest}", _DIGEST.format(
     timestamp="TRY_CAST(timestamp AS TIMESTAMPTZ)", confidence="TRY_CAST(confidence AS DOUBLE)"
 ))  # fmt: skip
 _TABLE_SIDE = f"""INSERT INTO table_side
 SELECT {_KEY}, {{digest}}, model_id, actual_result, epoch_us(evaluated_at),
-    prediction = actual_result FROM frame""".replace(
+    prediction = actual_result, prediction = 'UNCERTAIN' FROM frame""".replace(
     "{digest}", _DIGEST.format(timestamp="timestamp", confidence="confidence")
 )
 _JOIN = """CREATE TABLE both_sides AS
@@ -72,6 +72,7 @@ SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
     c.actual IS NULL AND t.actual IS NOT NULL AND c.key IS NOT NULL AS outcome_not_in_csv,
     c.actual IS NULL AND t.actual IS NULL AS is_pending,
     coalesce(t.correct, c.correct) AS correct,
+    coalesce(t.uncertain, c.uncertain, false) AS uncertain,
     coalesce(c.said <> t.said, false) OR coalesce(c.actual <> t.actual, false)
         OR coalesce(c.known <> t.known, false) OR coalesce(c.said <> c.also_said, false)
         OR coalesce(c.actual <> c.also_actual, false) AS differs
@@ -127,7 +128,7 @@ def _load(
         raise DataError(f"{logger.csv.path} cannot be read: {error}.") from error
     db.execute(
         "CREATE TABLE table_side (key UUID, said UBIGINT, model_id VARCHAR, actual VARCHAR, "
-        "known BIGINT, correct BOOLEAN)"
+        "known BIGINT, correct BOOLEAN, uncertain BOOLEAN)"
     )
     if store is not None:
         for frame in store.read_events(EVER, model_name=logger.model_name, labelled_only=False):
@@ -181,12 +182,18 @@ def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
 
 def _models(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     rows = db.execute(
-        "SELECT coalesce(model_id, ''), count(*), count(correct), avg(correct::INT) "
+        "SELECT coalesce(model_id, ''), count(*), count(correct), avg(correct::INT), "
+        "avg(uncertain::INT) "
         "FROM both_sides GROUP BY 1 ORDER BY 1"
     ).fetchall()
     return {
-        model: {"events": events, "evaluated": known, "accuracy": accuracy}
-        for model, events, known, accuracy in rows
+        model: {
+            "events": events,
+            "evaluated": known,
+            "accuracy": accuracy,
+            "abstention_rate": abstained,
+        }
+        for model, events, known, accuracy, abstained in rows
     }
 
 

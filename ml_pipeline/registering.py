@@ -12,11 +12,13 @@ from datetime import date, datetime
 from typing import Any
 
 from ml_pipeline import model_registry
+from ml_pipeline.calibration import calibrate
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import ModelState, ModelVersion, Outcome, PromotionKind
 from ml_pipeline.judging import Verdict
 from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path, scoring_path
 from ml_pipeline.store import Store
+from ml_pipeline.strategies import Evidence
 from ml_pipeline.train_model import SCORING_FILE
 from ml_pipeline.trainer import TrainerAnswer
 
@@ -80,6 +82,7 @@ class Registration:
         anchor_id = model_id
         if self._is_line() and standing.champion is not None:
             anchor_id = standing.champion.anchor_id
+        calibration = self._calibration()
         return ModelVersion(
             model_name=name,
             model_id=model_id,
@@ -90,10 +93,22 @@ class Registration:
             anchor_id=anchor_id,
             parent_id=None if standing.head is None else standing.head.model_id,
             run_id=self.run_id,
-            confidence_threshold=self.settings.prediction.min_confidence_threshold,
+            confidence_threshold=calibration["threshold"],
             metrics=metrics,
-            lineage=self._lineage(),
+            lineage=self._lineage() | {"calibration": calibration},
             library_versions=result["library_versions"],
+        )
+
+    def _calibration(self) -> dict[str, Any]:
+        """The model's own threshold, and what it comes to on the evidence."""
+        evidence = Evidence.load(self.answer.evidence_path)
+        wanted = self.settings.prediction
+        said = evidence.challenger
+        return calibrate(
+            said.argmax(axis=1) == evidence.actual if len(evidence) else evidence.actual == -1,
+            said.max(axis=1) if len(evidence) else said.ravel(),
+            threshold=wanted.min_confidence_threshold,
+            target_accuracy=wanted.target_accuracy if len(evidence) else None,
         )
 
     def _is_line(self) -> bool:

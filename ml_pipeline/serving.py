@@ -9,7 +9,8 @@ class ServedModel:
     """A registered model as a prediction sees it. `scoring` is bucket, path, digest and size."""
 
     __slots__ = (
-        "algorithm", "created_at", "metrics", "model_id", "scoring", "state", "threshold",
+        "algorithm", "calibration", "created_at", "metrics", "model_id", "scoring", "state",
+        "threshold",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - a plain record; dataclasses take as long to load as sqlite3
@@ -22,6 +23,7 @@ class ServedModel:
         threshold: float,
         metrics: Mapping[str, object],
         scoring: Mapping[str, object] | None,
+        calibration: Mapping[str, object] | None,
     ) -> None:
         self.model_id = model_id
         self.algorithm = algorithm
@@ -30,6 +32,7 @@ class ServedModel:
         self.threshold = threshold
         self.metrics = metrics
         self.scoring = scoring
+        self.calibration = calibration
 
 
 class Serving:

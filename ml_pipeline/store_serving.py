@@ -59,4 +59,5 @@ def served(version: ModelVersion) -> ServedModel:
         threshold=version.confidence_threshold,
         metrics=version.metrics,
         scoring=scoring,
+        calibration=version.lineage.get("calibration"),
     )

@@ -160,7 +160,9 @@ def test_defect_22_reconciling_compares_event_by_event_and_repairs_what_is_missi
         {"event_id": ids[1], "field": "confidence", "csv": 0.51, "table": 0.999}
     ]
     assert (found["duplicates"], found["bad_lines"], found["pending"]) == (1, 1, 29)
-    assert found["models"]["m-0"] == {"events": 15, "evaluated": 1, "accuracy": 0.0}
+    assert found["models"]["m-0"] == {
+        "events": 15, "evaluated": 1, "accuracy": 0.0, "abstention_rate": 0.0,
+    }  # fmt: skip
     assert rows(folder, "SELECT count(*) FROM evaluation_log") == [(29,)]
 
     done = ml_pipeline("reconcile", "--repair", "--local", folder, cwd=tmp_path)

@@ -356,3 +356,17 @@ def test_a_model_without_a_scoring_file_is_scored_from_its_artifact(folder: Path
     said = expected(folder, "vote-1", [row])[0]
     assert list(answer["probabilities"].values()) == pytest.approx(said, abs=1e-9)
     assert set(answer["ensemble"]["members"]) == {"LogisticRegression", "DecisionTree"}
+
+
+def test_a_target_accuracy_gives_each_model_a_threshold_of_its_own(tmp_path: Path) -> None:
+    served.train(
+        tmp_path, "LogisticRegression", model_id="sure-1",
+        ML_PIPELINE__PREDICTION__TARGET_ACCURACY="0.7",
+    )  # fmt: skip
+    info = predict(tmp_path, "--info").json
+    found = info["calibration"]
+    assert info["confidence_threshold"] == found["threshold"] != 0.6
+    assert found["accuracy"] >= 0.7
+    assert 0 < found["coverage"] < 1
+    answer = predict(tmp_path, "--predict", *ROW, "--no-log").json
+    assert (answer["confidence"] < found["threshold"]) == (answer["prediction"] == "UNCERTAIN")
