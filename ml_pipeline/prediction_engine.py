@@ -17,7 +17,14 @@ from math import isfinite
 
 from ml_pipeline import commands, quick_settings, scoring, wiring
 from ml_pipeline.errors import ArtifactError, InputError, NotFound, StoreError
-from ml_pipeline.event_row import UNCERTAIN, Row, new_event_id, prediction_row
+from ml_pipeline.event_row import (
+    UNCERTAIN,
+    Row,
+    new_event_id,
+    plain_text,
+    prediction_row,
+    utc_text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +161,7 @@ class PredictionEngine:
         Raises InputError for input that cannot be used.
         """
         answer, row = self._answer(features, match_id, text)
-        if self._log:
+        if row is not None:
             self.logger.write([row])
         return answer
 
@@ -171,14 +178,15 @@ class PredictionEngine:
             match_id = given.get("match_id") if isinstance(given, Mapping) else None
             try:
                 answer, row = self._answer(given, None if match_id is None else str(match_id), None)
-                logged.append(row)
+                if row is not None:
+                    logged.append(row)
             except InputError as error:
                 answer = {"match_id": match_id, "prediction": None, "error": error.message}
             answers.append(answer)
-            if self._log and len(logged) >= LOGGED_AT_ONCE:
+            if len(logged) >= LOGGED_AT_ONCE:
                 self.logger.write(logged)
                 logged = []
-        if self._log:
+        if logged:
             self.logger.write(logged)
         return answers
 
@@ -187,38 +195,39 @@ class PredictionEngine:
         given: Sequence[object] | Mapping[str, object] | None,
         match_id: str | None,
         text: str | None,
-    ) -> tuple[dict[str, Any], Row]:
+    ) -> tuple[dict[str, Any], Row | None]:
         model, scorer = self._serving()
         values = read_values(given, scorer.features)
         answer = judge(
             scorer, values, text, threshold=model.threshold, margin=self.settings.conflict_margin
         )
-        now = self._clock()
-        logged = dict(zip(scorer.features, values, strict=True)) | scorer.read_text(text)
+        known = scorer.read_text(text)
+        about = {
+            "event_id": new_event_id(),
+            "match_id": plain_text(match_id, "match_id"),
+            **answer,
+            "model_id": model.model_id,
+            "timestamp": utc_text(now := self._clock()),
+            "status": "completed",
+        }
+        if self._trouble is not None:
+            about["warnings"] = [*about.get("warnings", ()), self._trouble]
+        if not self._log:
+            return about, None
         metadata = {"probabilities": answer["probabilities"]}
         if answer["prediction"] == UNCERTAIN:
             metadata["best_guess"] = answer["best_guess"]
         row = prediction_row(
-            event_id=new_event_id(),
+            event_id=about["event_id"],
             timestamp=now,
             model_name=self.settings.model_name,
             model_id=model.model_id,
             match_id=match_id,
             prediction=answer["prediction"],
             confidence=min(answer["confidence"], 1.0),
-            features=logged,
+            features={**dict(zip(scorer.features, values, strict=True)), **known},
             metadata=metadata,
         )
-        if self._trouble is not None:
-            answer.setdefault("warnings", []).append(self._trouble)
-        about = {
-            "event_id": row["event_id"],
-            "match_id": match_id,
-            **answer,
-            "model_id": model.model_id,
-            "timestamp": row["timestamp"],
-            "status": "completed",
-        }
         return about, row
 
     def many(self) -> Many:
@@ -230,6 +239,10 @@ class PredictionEngine:
         return Many(
             scorer=scorer, served=model, load=lambda: load_artifact(folder, name, model.model_id)
         )
+
+    def scorer(self) -> scoring.Scorer:
+        """What answers now, without checks and log."""
+        return self._serving()[1]
 
     def now(self) -> datetime:
         """The engine's time."""
@@ -339,7 +352,7 @@ def judge(
 
 
 def _two_best(shares: Sequence[float]) -> tuple[int, int]:
-    order = sorted(range(len(shares)), key=lambda place: -shares[place])
+    order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)
     return order[0], order[1]
 
 

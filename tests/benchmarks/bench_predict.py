@@ -1,0 +1,268 @@
+"""What predictions and their log cost, each against a reference in the same run.
+
+`python -m tests.benchmarks.bench_predict --only cold|warm|batch|log|reconcile` prints JSON with
+the medians of paired measurements. `--rows` sets the size of batch and reconcile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ml_pipeline.event_row import new_event_id
+from ml_pipeline.ml_logging import get_logger
+from ml_pipeline.prediction_engine import PredictionEngine
+from tests.support.shell import environment
+
+FEATURES = (
+    "home_team_form", "away_team_form", "home_team_strength", "away_team_strength",
+    "home_advantage",
+)  # fmt: skip
+ROW = ("7.5", "6.2", "8.0", "7.5", "0.5")
+MODELS = ("LogisticRegression", "RandomForest")
+BATCH = 1000
+
+
+def make_stores(folder: Path) -> None:
+    """An embedded store for each kind of model, made by the command."""
+    for algorithm in MODELS:
+        command = ["train", "--register", "--local", algorithm, "--algorithm", algorithm]
+        subprocess.run(
+            [sys.executable, "-m", "ml_pipeline", *command, "--model_id", "m", "--output_dir", "o"],
+            cwd=folder, env=environment(), check=True, capture_output=True,
+        )  # fmt: skip
+
+
+def seconds(command: Sequence[str], folder: Path) -> float:
+    """A command from start to end, with bytecode as an installation has it."""
+    started = time.perf_counter()
+    subprocess.run(
+        command, cwd=folder, check=True, capture_output=True,
+        env={k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"},
+    )  # fmt: skip
+    return time.perf_counter() - started
+
+
+def cold(folder: Path, repeats: int) -> dict[str, float]:
+    """`predict` as a process, in multiples of `python -c pass`."""
+    make_stores(folder)
+    ratios: dict[str, list[float]] = {}
+    for _ in range(repeats + 1):
+        empty = seconds([sys.executable, "-c", "pass"], folder)
+        for algorithm in MODELS:
+            for log in (True, False):
+                command = [sys.executable, "-m", "ml_pipeline", "predict", "--local", algorithm]
+                command += ["--predict", *ROW, *([] if log else ["--no-log"])]
+                name = f"{algorithm}, {'logged' if log else 'not logged'}"
+                ratios.setdefault(name, []).append(seconds(command, folder) / empty)
+    # The first round makes the bytecode.
+    return {name: statistics.median(values[1:]) for name, values in ratios.items()}
+
+
+def _each(call: Callable[[], object], times: int) -> float:
+    started = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - started) / times
+
+
+def warm(folder: Path, repeats: int) -> dict[str, float]:
+    """One row in a running process, as a share of scikit-learn's own `predict_proba`."""
+    from ml_pipeline.local_store import LocalStore
+    from ml_pipeline.model_registry import load_model_version
+
+    make_stores(folder)
+    found: dict[str, float] = {}
+    for algorithm in MODELS:
+        store = LocalStore.open(folder / algorithm)
+        champion = store.champion(model_name="default")
+        assert champion is not None
+        base = load_model_version(store, champion).base_
+        with PredictionEngine(local_dir=str(folder / algorithm), log=False) as engine:
+            score, predict = _against(base, engine, repeats)
+        found |= {f"{algorithm}, score": score, f"{algorithm}, predict": predict}
+    return found
+
+
+def _against(base: Any, engine: PredictionEngine, repeats: int) -> tuple[float, float]:  # noqa: ANN401
+    row = [float(value) for value in ROW]
+    classifier, prepared, scorer = base.steps[-1][1], base[:-1].transform([row]), engine.scorer()
+    score, predict = [], []
+    for _ in range(repeats):
+        theirs = _each(lambda: classifier.predict_proba(prepared), 100)
+        score.append(_each(lambda: scorer.probabilities(row), 300) / theirs)
+        predict.append(_each(lambda: engine.predict(row), 300) / theirs)
+    return statistics.median(score), statistics.median(predict)
+
+
+def log(folder: Path, repeats: int) -> dict[str, float]:
+    """Rate of logged predictions, as a share of bare `write` + `fdatasync`."""
+    logger = get_logger(local_dir=str(folder / "store"))
+    features: dict[str, object] = dict.fromkeys(FEATURES, 0.5)
+    line, file = b"x" * 400 + b"\n", os.open(folder / "bare", os.O_CREAT | os.O_WRONLY)
+
+    def bare() -> None:
+        os.write(file, line)
+        os.fdatasync(file)
+
+    def one() -> None:
+        logger.log_prediction("m", "match", "H", 0.731, features=features)
+
+    given = [
+        {"model_id": "m", "match_id": str(n), "prediction": "H", "confidence": 0.731,
+         "features": features} for n in range(BATCH)
+    ]  # fmt: skip
+    _each(one, 200)
+    single, batch = [], []
+    for _ in range(repeats):
+        reference = _each(bare, 200)
+        single.append(reference / _each(one, 200))
+        batch.append(reference / (_each(lambda: logger.log_predictions(given), 5) / BATCH))
+    logger.close()
+    os.close(file)
+    return {"one by one": statistics.median(single), "in batches": statistics.median(batch)}
+
+
+# ----------------------------------------------------------- in fresh processes, with memory
+
+
+def _child(name: str, folder: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.benchmarks.bench_predict", "--child", name]
+    done = subprocess.run(
+        [*command, "--folder", str(folder)], check=True, capture_output=True, text=True
+    )
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def _pairs(folder: Path, ours: str, theirs: str, repeats: int) -> dict[str, Any]:
+    pairs = [(_child(ours, folder), _child(theirs, folder)) for _ in range(repeats)]
+    return {
+        "ratio": statistics.median(a["seconds"] / b["seconds"] for a, b in pairs),
+        "ours_s": statistics.median(a["seconds"] for a, _ in pairs),
+        "ours_mb": max(a["megabytes"] for a, _ in pairs),
+        "theirs_mb": max(b["megabytes"] for _, b in pairs),
+    }
+
+
+def batch(folder: Path, repeats: int, rows: int) -> dict[str, Any]:
+    """A CSV of rows to a CSV of predictions, against pandas and `predict_proba`."""
+    import pandas as pd
+
+    make_stores(folder)
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.uniform(0, 10, (rows, 5)).round(3), columns=list(FEATURES))
+    frame.insert(0, "match_id", [f"match_{n}" for n in range(rows)])
+    frame.to_csv(folder / "rows.csv", index=False)
+    return _pairs(folder, "batch_ours", "batch_pandas", repeats)
+
+
+def batch_ours(folder: Path) -> None:
+    """The command's own function."""
+    from ml_pipeline.batch import predict_csv
+
+    with PredictionEngine(local_dir=str(folder / MODELS[0]), log=False) as engine:
+        predict_csv(engine, str(folder / "rows.csv"), str(folder / "ours.csv"), log=False)
+
+
+def batch_pandas(folder: Path) -> None:
+    """read_csv, predict_proba, to_csv."""
+    import pandas as pd
+
+    from ml_pipeline.local_store import LocalStore
+    from ml_pipeline.model_registry import load_model_version
+
+    store = LocalStore.open(folder / MODELS[0])
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    model = load_model_version(store, champion)
+    frame = pd.read_csv(folder / "rows.csv")
+    shares = model.predict_proba(frame[list(FEATURES)].to_numpy())
+    frame["prediction"] = model.classes_[shares.argmax(axis=1)]
+    frame["confidence"] = shares.max(axis=1)
+    for place, label in enumerate(model.classes_):
+        frame[f"probability_{label}"] = shares[:, place]
+    frame.to_csv(folder / "pandas.csv", index=False)
+
+
+def reconcile(folder: Path, repeats: int, rows: int) -> dict[str, Any]:
+    """The CSV log against the table, and a pandas outer merge of the same two logs."""
+    with get_logger(local_dir=str(folder / "store")) as logger:
+        for start in range(0, rows, 10_000):
+            logger.log_predictions(
+                {"event_id": new_event_id(), "model_id": "m", "match_id": f"match_{n}",
+                 "prediction": "H", "confidence": n % 1000 / 1000,
+                 "features": dict.fromkeys(FEATURES, n / rows)}
+                for n in range(start, min(rows, start + 10_000))
+            )  # fmt: skip
+    return _pairs(folder, "reconcile_ours", "reconcile_pandas", repeats)
+
+
+def reconcile_ours(folder: Path) -> None:
+    """The logger's own comparison."""
+    with get_logger(local_dir=str(folder / "store")) as logger:
+        assert logger.reconcile_logs()["consistent"]
+
+
+def reconcile_pandas(folder: Path) -> None:
+    """Both logs as frames, merged by event id, compared column by column."""
+    import sqlite3
+
+    import pandas as pd
+
+    left = pd.read_csv(folder / "store" / "logs" / "evaluation_log.csv")
+    with sqlite3.connect(folder / "store" / "store.db") as db:
+        right = pd.read_sql("SELECT * FROM evaluation_log", db)
+    both = left.merge(right, on="event_id", how="outer", indicator=True, suffixes=("", "_table"))
+    assert (both["_merge"] == "both").all()
+    for name in ("model_id", "match_id", "prediction", "confidence", "features"):
+        assert (both[name] == both[f"{name}_table"]).all()
+
+
+CHILDREN: dict[str, Callable[[Path], None]] = {
+    name: globals()[name]
+    for name in ("batch_ours", "batch_pandas", "reconcile_ours", "reconcile_pandas")
+}
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["cold", "warm", "log", "batch", "reconcile"])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--parent", help="folder for the scratch files")
+    parser.add_argument("--child", choices=sorted(CHILDREN), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        started = time.perf_counter()
+        CHILDREN[args.child](Path(args.folder))
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": time.perf_counter() - started, "megabytes": used}))
+        return
+    small = {"cold": cold, "warm": warm, "log": log}
+    large = {"batch": batch, "reconcile": reconcile}
+    for name in [args.only] if args.only else [*small, *large]:
+        with TemporaryDirectory(dir=args.parent) as folder:
+            if name in small:
+                result: object = small[name](Path(folder), args.repeats)
+            else:
+                result = large[name](Path(folder), args.repeats, args.rows)
+        print(json.dumps({name: result}))
+
+
+if __name__ == "__main__":
+    main()
