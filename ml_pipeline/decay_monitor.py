@@ -14,13 +14,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from ml_pipeline import commands, config
 from ml_pipeline.alerts import AlertStatus
+from ml_pipeline.closer_look import closer_look
 from ml_pipeline.config import Settings, StoreSettings
 from ml_pipeline.data_loader import work_dir
 from ml_pipeline.errors import ConfigError
@@ -124,9 +125,15 @@ def _watcher(
 
     channels = channels_for(config.load_notify_settings())
 
+    latest: list[date] = []
+
     def once(store: Store) -> None:
-        found = look(store, _watch(settings, store_settings, clock(), new_id))
+        watch = _watch(settings, store_settings, clock(), new_id)
+        found = look(store, watch)
         log.info("%s", found.verdict.sentence)
+        if latest != [watch.now.date()]:
+            closer_look(store, watch)
+            latest[:] = [watch.now.date()]
         deliver(store, channels, model_name=settings.model_name, now=clock())
         tell(found)
 
@@ -186,9 +193,11 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             result = _decided(store, settings, decisions, args.reason, clock())
             deliver(store, channels, model_name=settings.model_name, now=clock())
         else:
-            found = look(store, _watch(settings, store_settings, clock(), new_id))
+            watch = _watch(settings, store_settings, clock(), new_id)
+            rows = closer_look(store, watch)
+            found = look(store, watch)
             told = deliver(store, channels, model_name=settings.model_name, now=clock())
-            result = {"status": "completed", **found.as_json(), "told": told}
+            result = {"status": "completed", **found.as_json(), **rows, "told": told}
             sys.stderr.write(f"{found.verdict.sentence}\n")
     finally:
         store.close()

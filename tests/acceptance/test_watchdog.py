@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.alerts import ActionState, AlertStatus, Cause, DecayAlert
+from ml_pipeline.closer_look import closer_look
 from ml_pipeline.config import Settings
+from ml_pipeline.datasets import read_dataset
 from ml_pipeline.domain import Outcome, RequestStatus, Source
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.runs import Order, run_pass
@@ -286,7 +288,8 @@ def test_a_person_decides_and_the_watchdog_keeps_to_it(store: LocalStore, again:
 
 
 def today(**changes: object) -> list[dict[str, Any]]:
-    return [event | {"model_name": "default", **changes} for event in decayed(datetime.now(UTC))]
+    ours = {"model_name": "default", "features": None, **changes}
+    return [event | ours for event in decayed(datetime.now(UTC))]
 
 
 def test_the_command_looks_once_and_takes_a_persons_word(tmp_path: Path) -> None:
@@ -296,6 +299,8 @@ def test_the_command_looks_once_and_takes_a_persons_word(tmp_path: Path) -> None
     assert done.code == 0, done.stderr
     (alert,) = done.json["alerts"]
     assert (alert["status"], alert["severity"]) == ("auto_retrain_triggered", "critical")
+    assert (done.json["realised_accuracy"], done.json["estimate"]) == (0.5, None)
+    assert done.json["errors_in_order"]["rows"] == 7 * ROWS
     logged = (tmp_path / "logs" / "model_retrainer.log").read_text()
     assert " - WARNING - critical decay of default: The accuracy is 0.500" in logged
     word = ("--override", alert["alert_id"], "--reason", "a new season")
@@ -321,7 +326,8 @@ def test_a_file_is_watched_as_a_table_is(tmp_path: Path) -> None:
         "decay", "--local", tmp_path / "store", cwd=tmp_path, ML_PIPELINE__LOG__SOURCE=str(log)
     )
     assert done.code == 0, done.stderr
-    assert [alert["severity"] for alert in done.json["alerts"]] == ["critical"]
+    severities = {alert["cause"]: alert["severity"] for alert in done.json["alerts"]}
+    assert severities == {"performance": "critical", "input_drift": "warning"}
 
 
 def test_watch_goes_on_until_it_is_told_to_stop_and_gives_its_lease_back(tmp_path: Path) -> None:
@@ -342,6 +348,56 @@ def test_watch_goes_on_until_it_is_told_to_stop_and_gives_its_lease_back(tmp_pat
         assert process.wait(60) == 0
     assert store.take_lease("decay_monitor:default", holder="me", now=now, until=now)
     assert len(store.list_requests(model_name="default")) == 1
+
+
+def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalStore) -> None:
+    settings = Settings().changed({"model_name": MODEL_NAME})
+    training, names = read_dataset("builtin", settings.data), settings.data.features
+
+    def closer(days: int, shift: float, first: int) -> dict[str, Any]:
+        now = NOW + timedelta(days=days)
+        rows = training.features[first : first + 300] + shift
+        events = [
+            make_event(
+                200_000 + first + place, timestamp=now - timedelta(hours=2), actual_result=None,
+                confidence=0.75, features=json.dumps(dict(zip(names, row, strict=True))),
+            )
+            for place, row in enumerate(rows.tolist())
+        ]  # fmt: skip
+        store.append_events(frame_of(events))
+        return closer_look(
+            store, Watch(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + days))
+        )
+
+    days = 60
+    still = closer(days, 0.0, 0)
+    assert max(drift["psi"] for drift in still["drift"]) < 0.25
+    assert store.list_alerts(model_name=MODEL_NAME) == []
+    moved = closer(days + 20, 1.5, 1000)
+    closer(days + 21, 1.5, 2000)
+    assert max(drift["psi"] for drift in moved["drift"]) > 0.25
+    assert alert_of(store).cause is Cause.INPUT_DRIFT
+    assert alert_of(store).status is AlertStatus.PENDING
+    closer(days + 40, 0.0, 3000)
+    assert alert_of(store).status is AlertStatus.RESOLVED
+    assert store.list_requests(model_name=MODEL_NAME) == []
+
+
+def test_before_labels_arrive_the_estimate_stands_beside_the_realised_accuracy(
+    store: LocalStore,
+) -> None:
+    waiting = [
+        make_event(300_000 + n, timestamp=NOW - timedelta(hours=2), actual_result=None,
+                   confidence=0.75)
+        for n in range(50)
+    ]  # fmt: skip
+    store.append_events(frame_of(waiting))
+    settings = Settings().changed({"model_name": MODEL_NAME})
+    found = closer_look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
+    assert found["realised_accuracy"] == 0.5
+    estimate = found["estimate"]
+    assert (estimate["rows"], estimate["accuracy"]) == (50, pytest.approx(0.75))
+    assert 0.6 < estimate["low"] < 0.75 < estimate["high"] < 0.9
 
 
 def test_noise_alone_never_alarms(tmp_path: Path) -> None:

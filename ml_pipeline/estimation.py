@@ -1,0 +1,132 @@
+"""What can be said before labels arrive: expected accuracy, and how inputs have moved. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_LABELLED = 100
+BINS = 10
+_FLOOR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """The accuracy that answers without labels can be expected to have, with its interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    rows: int
+    labelled_rows: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The estimate as plain JSON values."""
+        return asdict(self)
+
+
+def expected_accuracy(
+    waiting: Floats, known: Floats, right: NDArray[np.bool_], *, level: float = 0.95
+) -> Estimate | None:
+    """The mean calibrated confidence of the `waiting` answers; None with too few labelled ones.
+
+    `known` are confidences whose answers turned out `right` or not; isotonic regression on them
+    makes confidences into chances. The interval holds the chance in the waiting outcomes and the
+    uncertainty of the calibration. It assumes that what a confidence means has not changed, which
+    only labels can tell.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    if len(waiting) == 0 or len(known) < MIN_LABELLED:
+        return None
+    curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    chances = curve.fit(known, right.astype(float)).predict(waiting)
+    mean, base = float(chances.mean()), float(right.mean())
+    variance = float((chances * (1 - chances)).mean()) / len(waiting)
+    variance += base * (1 - base) / len(known)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(variance)
+    return Estimate(
+        accuracy=mean,
+        low=max(0.0, mean - half),
+        high=min(1.0, mean + half),
+        rows=len(waiting),
+        labelled_rows=len(known),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How one column moved: population stability index, and for numbers Kolmogorov-Smirnov.
+
+    By custom an index under 0.1 is none, over 0.25 a large move.
+    """
+
+    column: str
+    psi: float
+    ks: float | None
+    p_value: float | None
+    rows: int
+    reference_rows: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The move as plain JSON values."""
+        return asdict(self)
+
+
+def numeric_drift(column: str, reference: Floats, recent: Floats) -> Drift | None:
+    """Compare two samples of a feature, missing values left out; None when one is empty."""
+    from scipy import stats
+
+    reference, recent = reference[np.isfinite(reference)], recent[np.isfinite(recent)]
+    if len(reference) == 0 or len(recent) == 0:
+        return None
+    inner = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
+    shares = [
+        np.bincount(np.searchsorted(inner, values, side="left"), minlength=len(inner) + 1)
+        / len(values)
+        for values in (reference, recent)
+    ]
+    test = stats.ks_2samp(reference, recent, method="asymp")
+    return Drift(
+        column=column,
+        psi=_psi(shares[0], shares[1]),
+        ks=float(test.statistic),
+        p_value=float(test.pvalue),
+        rows=len(recent),
+        reference_rows=len(reference),
+    )
+
+
+def label_drift(column: str, reference: Sequence[str], recent: Sequence[str]) -> Drift | None:
+    """Compare how often labels were given; None when one sample is empty."""
+    if not reference or not recent:
+        return None
+    before, after = Counter(reference), Counter(recent)
+    labels = sorted({*before, *after})
+    shares = [
+        np.array([seen[label] / total for label in labels])
+        for seen, total in ((before, len(reference)), (after, len(recent)))
+    ]
+    return Drift(
+        column=column,
+        psi=_psi(shares[0], shares[1]),
+        ks=None,
+        p_value=None,
+        rows=len(recent),
+        reference_rows=len(reference),
+    )
+
+
+def _psi(reference: Floats, recent: Floats) -> float:
+    """The sum of (q − p) ln(q / p); empty bins count as a ten-thousandth."""
+    p, q = np.maximum(reference, _FLOOR), np.maximum(recent, _FLOOR)
+    return float(((q - p) * np.log(q / p)).sum())

@@ -1,0 +1,72 @@
+"""Before labels arrive: the expected accuracy holds, and moved inputs are told from still ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml_pipeline.estimation import expected_accuracy, label_drift, numeric_drift
+
+
+def answers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences that say 0.1 more than is true, and whether the answers are right."""
+    draw = np.random.default_rng(seed)
+    confidence = draw.uniform(0.5, 1.0, rows)
+    return confidence, draw.random(rows) < confidence - 0.1
+
+
+def test_the_interval_holds_what_turns_out() -> None:
+    known, right = answers(2000, 1)
+    held = 0
+    for seed in range(2, 102):
+        waiting, turned_out = answers(300, seed)
+        found = expected_accuracy(waiting, known, right)
+        assert found is not None
+        held += found.low <= turned_out.mean() <= found.high
+    assert held >= 90
+    assert found is not None
+    assert found.accuracy == pytest.approx(0.65, abs=0.03)
+    assert waiting.mean() > 0.72
+
+
+def test_without_labels_enough_or_answers_there_is_no_estimate() -> None:
+    known, right = answers(99, 1)
+    assert expected_accuracy(known, known, right) is None
+    known, right = answers(200, 1)
+    assert expected_accuracy(known[:0], known, right) is None
+
+
+def test_inputs_that_stand_still_have_no_drift_and_moved_ones_have() -> None:
+    draw = np.random.default_rng(1)
+    reference = draw.normal(0, 1, 5000)
+    still = numeric_drift("form", reference, draw.normal(0, 1, 500))
+    moved = numeric_drift("form", reference, draw.normal(0.8, 1, 500))
+    assert still is not None
+    assert moved is not None
+    assert still.psi < 0.1
+    assert moved.psi > 0.25
+    assert still.p_value is not None
+    assert still.p_value > 0.01
+    assert moved.p_value is not None
+    assert moved.p_value < 1e-9
+
+
+def test_constant_and_missing_features_are_compared_as_well() -> None:
+    same = numeric_drift("home", np.ones(100), np.array([1.0, np.nan, 1.0]))
+    assert same is not None
+    assert same.psi == pytest.approx(0)
+    assert same.rows == 2
+    other = numeric_drift("home", np.ones(100), np.full(50, 2.0))
+    assert other is not None
+    assert other.psi > 1
+    assert numeric_drift("home", np.ones(9), np.array([np.nan])) is None
+
+
+def test_a_mix_of_predictions_moves_when_a_label_vanishes() -> None:
+    mix = label_drift("prediction", ["H", "D", "A"] * 100, ["H"] * 100)
+    assert mix is not None
+    assert mix.psi > 1
+    same = label_drift("prediction", ["H", "D", "A"] * 100, ["H", "D", "A"] * 30)
+    assert same is not None
+    assert same.psi == pytest.approx(0)
+    assert label_drift("prediction", [], ["H"]) is None
