@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline import local_log
+from ml_pipeline.alerts import SystemEvent
 from ml_pipeline.domain import ArtifactRef, LookbackWindow
 from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused, StoreUnavailable
 from ml_pipeline.local_store import LocalStore
@@ -289,6 +290,7 @@ APPEND = """
 import sys
 from pathlib import Path
 from ml_pipeline import local_log
+from ml_pipeline.alerts import SystemEvent
 from ml_pipeline.local_store import LocalStore
 from tests.support.factories import make_events
 local_log.EVENT_CHUNK = 200
@@ -446,3 +448,34 @@ def test_events_are_read_in_order_without_sorting(folder: Path) -> None:
         assert "evaluation_log_labelled (model_name=? AND known_at>? AND known_at<?)" in how
         assert "TEMP B-TREE" not in how
         assert "SCAN evaluation_log" not in how
+
+
+# -------------------------------------------------------------------------------- watching
+
+
+def test_without_system_events_what_happened_goes_to_learning_events(folder: Path) -> None:
+    store = LocalStore.open(folder)
+    event = SystemEvent(event_id=make_id(1), model_name=MODEL_NAME, event_type="model_retrain",
+                        at=NOW, message="triggered")  # fmt: skip
+    with raw(folder) as db:
+        db.execute("DROP TABLE system_events")
+        assert [store.record_event(event) for _ in range(2)] == ["learning_events"] * 2
+        assert db.execute("SELECT id, message FROM learning_events").fetchall() == [
+            (make_id(1), "triggered")
+        ]
+
+
+def test_learning_cycles_come_newest_first_and_a_broken_one_is_refused(folder: Path) -> None:
+    store = LocalStore.open(folder)
+    row = (
+        "INSERT INTO learning_stats (timestamp, accept_rate, total, model_name) VALUES (?, ?, ?, ?)"
+    )
+    with raw(folder) as db:
+        db.execute(row, ("2026-03-01T10:00:00.000000+00:00", 0.5, 40, MODEL_NAME))
+        db.execute(row, ("2026-03-02T10:00:00.000000+00:00", 0.75, None, MODEL_NAME))
+        db.execute(row, ("2026-03-03T10:00:00.000000+00:00", None, 9, MODEL_NAME))
+        found = store.learning_cycles(model_name=MODEL_NAME, limit=5)
+        assert [(cycle.accept_rate, cycle.total) for cycle in found] == [(0.75, None), (0.5, 40)]
+        db.execute(row, ("2026-03-04T10:00:00.000000+00:00", 75.0, None, MODEL_NAME))
+    with pytest.raises(StoreCorrupt, match="learning_stats"):
+        store.learning_cycles(model_name=MODEL_NAME, limit=5)

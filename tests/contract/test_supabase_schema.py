@@ -844,6 +844,41 @@ def test_functions_look_in_fixed_schemas(store: Database) -> None:
     assert rows == []
 
 
+# ----------------------------------------------------------------------------------- watching
+
+
+def test_without_system_events_what_happened_goes_to_learning_events(store: Database) -> None:
+    event = {"event_id": make_id(1), "event_type": "model_retrain", "at": NOW.isoformat(),
+             "model_name": MODEL_NAME, "message": "triggered",
+             "metadata": {"exit_code": 3}}  # fmt: skip
+    for _ in range(2):
+        told = as_service(store, "record_system_event", p_event=event)
+        assert told == [{"table": "system_events"}]
+    assert len(store.sql("select * from system_events")) == 1
+    store.sql("drop table system_events")
+    for _ in range(2):
+        told = as_service(store, "record_system_event", p_event=event)
+        assert told == [{"table": "learning_events"}]
+    (row,) = store.sql("select * from learning_events")
+    assert (row["event_type"], row["created_at"], row["message"]) == (
+        "model_retrain", NOW, "triggered",
+    )  # fmt: skip
+    assert row["metadata"] == {"exit_code": 3, "event_id": make_id(1)}
+
+
+def test_learning_cycles_come_newest_first_and_without_a_rate_not_at_all(store: Database) -> None:
+    store.sql(
+        "insert into learning_stats (timestamp, accept_rate, total, model_name, metadata) values "
+        "(%s, 0.5, 40, 'football', '{\"model_id\": \"m-1\"}'), (%s, 0.75, null, 'football', '{}'), "
+        "(%s, null, 9, 'football', '{}'), (%s, 0.1, 9, 'tennis', '{}')",
+        [NOW - timedelta(hours=1), NOW, NOW, NOW],
+    )
+    found = as_service(store, "list_learning_cycles", p_model_name="football", p_limit=5)
+    assert [(row["accept_rate"], row["total"], row["model_id"]) for row in found] == [
+        (0.75, None, None), (0.5, 40, "m-1"),
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------ storage
 
 
