@@ -1,0 +1,75 @@
+"""Predicting, recording and reconciling on the embedded store and on Supabase alike."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml_pipeline import config, model_registry
+from ml_pipeline.domain import ModelState
+from ml_pipeline.ml_logging import open_logger
+from ml_pipeline.prediction_engine import PredictionEngine
+from ml_pipeline.registering import Registration, Standing
+from ml_pipeline.scoring_file import write_scoring
+from ml_pipeline.trainer import TrainerAnswer
+from tests.conftest import FirstModel
+from tests.support import league
+from tests.support.places import Place
+from tests.support.served import FEATURES, ROW
+
+
+def register(place: Place, model: FirstModel, folder: Path) -> None:
+    """The league's first model with its scoring file, as the commands register it."""
+    shutil.copy(model.path, folder / "model.skops")
+    assert write_scoring(model.model, folder / "model.scoring")
+    evidence = folder / "evidence.npz"
+    nothing = {"labels": np.asarray(["H"]), "event_ids": np.asarray([], dtype=str),
+               "nights": np.asarray([], dtype=int), "actual": np.asarray([], dtype=int),
+               "challenger": np.empty((0, 3))}  # fmt: skip
+    np.savez(evidence, **nothing)  # type: ignore[arg-type]
+    with place.opened() as store:
+        version = Registration(
+            store=store,
+            settings=league.settings_for(),
+            standing=Standing(champion=None, head=None, held=None),
+            answer=TrainerAnswer(
+                result={"model_id": "scored-1", "algorithm": "LogisticRegression",
+                        "library_versions": {}},
+                model_path=folder / "model.skops", evidence_path=evidence,
+                sample_path=folder / "none",
+            ),
+            clock=lambda: datetime(2026, 3, 1, tzinfo=UTC),
+        ).version(state=ModelState.CANDIDATE, metrics={})  # fmt: skip
+        store.register(version)
+        scorer = model_registry.load_scorer(store, version)
+    assert scorer is not None
+
+
+def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
+    place: Place, first_model: FirstModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("SUPABASE", "ML_PIPELINE"))]:
+        monkeypatch.delenv(name)
+    for name, value in place.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    register(place, first_model, tmp_path)
+    values = dict(zip(FEATURES, map(float, ROW), strict=True))
+
+    with PredictionEngine(model_id="scored-1") as engine:
+        answer = engine.predict(values, "match_001")
+        assert engine.get_model_info()["scored_from"] == "scoring file"
+        accuracy = engine.evaluate_prediction(answer["event_id"], "A")
+
+    said = first_model.model.predict_proba([list(values.values())])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(said, abs=1e-9)
+    assert accuracy == (1.0 if answer["prediction"] == "A" else 0.0)
+    with open_logger(config.load_settings(), config.chosen_store()) as logger:
+        report = logger.reconcile_logs()
+    assert (report["csv_events"], report["table_events"], report["consistent"]) == (1, 1, True)
+    assert report["models"]["scored-1"]["evaluated"] == 1
