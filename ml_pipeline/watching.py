@@ -100,8 +100,10 @@ class Watcher:
 
     def _give_back(self) -> None:
         try:
-            if self._holds and self._store is not None:
-                self._store.drop_lease(self.name, holder=self.holder)
+            if self._holds:
+                # A look that failed let go of the store: one does when the process ends under it.
+                store = self._store = self._store or self._open_store()
+                store.drop_lease(self.name, holder=self.holder)
         except Exception:
             log.exception("The lease could not be given back; it runs out by itself")
         self._let_go()
