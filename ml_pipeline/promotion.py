@@ -124,11 +124,6 @@ def judge_line(
     )
 
 
-def is_held_back(record: LineRecord, settings: PromotionSettings) -> bool:
-    """Whether the guard alone would keep the live line from serving."""
-    return not all(check.passed for check in _regression_checks(record, settings))
-
-
 def _is_thin(gain: PairedGain, settings: PromotionSettings) -> bool:
     return gain.nights < settings.min_nights or gain.rows < settings.min_evaluated_predictions
 

@@ -22,7 +22,6 @@ from ml_pipeline.promotion import (
     LineRecord,
     PairedGain,
     confidence_sequence,
-    is_held_back,
     judge_challenger,
     judge_first,
     judge_line,
@@ -252,14 +251,6 @@ def test_a_line_that_waits_for_a_person_is_not_promoted() -> None:
     assert (waiting.outcome, waiting.sentence) == (Outcome.AWAITING_APPROVAL, HELD)
     worse = judge_line(record(BAD), EVEN, PromotionSettings(), held=HELD)
     assert worse.outcome is Outcome.REJECTED
-
-
-def test_the_guard_alone_can_be_asked() -> None:
-    settings = PromotionSettings()
-    assert is_held_back(record(BAD), settings)
-    assert is_held_back(record(GOOD, recent=BAD), settings)
-    assert not is_held_back(record(GOOD), settings)
-    assert not is_held_back(record(THIN_BAD), settings)
 
 
 def test_a_higher_confidence_level_holds_back_less() -> None:
