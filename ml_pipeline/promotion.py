@@ -339,18 +339,18 @@ def judge_shadow(
 
     It is given up when its upper bound is below 0, or after `max_shadow_nights` without a verdict.
     """
-    decision = judge_challenger(record.everything, record.recent, None, settings)
+    gain = record.everything
+    decision = judge_challenger(gain, record.recent, None, settings)
+    is_over = gain.nights >= settings.max_shadow_nights
+    if _is_thin(gain, settings):
+        return replace(decision, outcome=Outcome.REJECTED) if is_over else None
     if decision.outcome is Outcome.PROMOTED and held is not None:
         return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=held)
-    if decision.outcome is Outcome.PROMOTED or settings.policy == "approval":
-        proof = decision.checks[0]
-        return decision if proof.passed and decision.outcome is not Outcome.REJECTED else None
+    if decision.outcome is not Outcome.REJECTED:
+        return decision
     alpha = 1 - settings.confidence_level
-    gain = record.everything
     bounds = confidence_sequence(gain, alpha=alpha, horizon_rows=settings.horizon_rows)
-    if bounds.upper < 0 or gain.nights >= settings.max_shadow_nights:
-        return replace(decision, outcome=Outcome.REJECTED, sentence=decision.checks[0].sentence)
-    return None
+    return decision if is_over or bounds.upper < 0 else None
 
 
 def judge_first(

@@ -18,6 +18,7 @@ from ml_pipeline.domain import Check, EvaluationReport, Outcome, PromotionDecisi
 from ml_pipeline.evaluation import evaluate
 from ml_pipeline.promotion import (
     Bounds,
+    ChampionRecord,
     Duel,
     LineRecord,
     PairedGain,
@@ -25,6 +26,7 @@ from ml_pipeline.promotion import (
     judge_challenger,
     judge_first,
     judge_line,
+    judge_shadow,
 )
 
 Floats = NDArray[np.float64]
@@ -529,3 +531,53 @@ def test_a_first_model_may_wait_for_a_person() -> None:
     assert decision.outcome is Outcome.AWAITING_APPROVAL
     promoted = judge_first(report(60), 2.0, PromotionSettings())
     assert promoted.sentence.startswith("First champion. Log loss ")
+
+
+# -------------------------------------------------------------------------- bases in the shadow
+
+
+@pytest.mark.parametrize(
+    ("everything", "changes", "outcome"),
+    [
+        (gain(0.1), {}, Outcome.PROMOTED),
+        (gain(0.1), {"policy": "approval"}, Outcome.AWAITING_APPROVAL),
+        (gain(0.005), {}, None),
+        (gain(0.005), {"policy": "approval"}, None),
+        (gain(0.005, nights=60), {}, Outcome.REJECTED),
+        (gain(0.005, nights=60), {"policy": "approval"}, Outcome.REJECTED),
+        (gain(-0.1), {}, Outcome.REJECTED),
+        (gain(-0.1), {"policy": "approval"}, Outcome.REJECTED),
+        (gain(0.5, rows=99), {}, None),
+        (gain(-0.5, rows=99), {}, None),
+        (gain(0.5, rows=99, nights=60), {}, Outcome.REJECTED),
+        (NONE, {}, None),
+    ],
+)
+def test_a_base_in_the_shadow_is_decided_on_when_the_evidence_or_the_time_is_in(
+    everything: PairedGain, changes: dict[str, Any], outcome: Outcome | None
+) -> None:
+    record_ = ChampionRecord(everything=everything, recent=everything)
+    decision = judge_shadow(record_, PromotionSettings(**changes))
+    assert (None if decision is None else decision.outcome) == outcome
+
+
+def test_a_base_that_lost_lately_does_not_replace_the_champion() -> None:
+    record_ = ChampionRecord(everything=gain(0.1), recent=gain(-0.01, rows=200, nights=10))
+    assert judge_shadow(record_, PromotionSettings()) is None
+
+
+def test_after_a_rollback_a_proven_base_waits_for_a_person() -> None:
+    record_ = ChampionRecord(everything=gain(0.1), recent=gain(0.1))
+    decision = judge_shadow(record_, PromotionSettings(), held=HELD)
+    assert decision is not None
+    assert (decision.outcome, decision.sentence) == (Outcome.AWAITING_APPROVAL, HELD)
+
+
+def test_a_base_that_is_worse_than_a_former_champion_is_rejected() -> None:
+    """Defect 18: against the last champion alone, the gate would be a ratchet downwards."""
+    for former, outcome in ((0.01, Outcome.PROMOTED), (-0.01, Outcome.REJECTED)):
+        decision = judge_challenger(
+            gain(0.1), gain(0.1), EVEN, PromotionSettings(), {"the best": gain(former)}
+        )
+        assert decision.outcome is outcome
+        assert named(decision, "earlier_champion").passed is (former > 0)
