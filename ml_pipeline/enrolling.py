@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -130,7 +129,7 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
             sample_path=Path(result["model_path"]).with_name(SAMPLE_FILE),
         ),
         verdict=verdict,
-        clock=_clock(now),
+        clock=lambda: now,
         new_id=lambda: str(uuid4()),
     ).register()
     return {
@@ -142,23 +141,14 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
     }
 
 
-def _clock(now: datetime) -> Callable[[], datetime]:
-    return lambda: now
-
-
 def _earlier(
     store: Store, standing: Standing, held: Dataset, settings: Settings
 ) -> dict[str, Floats]:
     """What the last champion of each former line says of the held-out rows."""
     if standing.champion is None:
         return {}
-    anchors = {standing.champion.anchor_id}
     said: dict[str, Floats] = {}
-    for event in store.promotion_events(model_name=settings.model_name):
-        version = store.get_model(settings.model_name, event.to_model_id)
-        if version.anchor_id in anchors or len(said) == EARLIER_CHAMPIONS:
-            continue
-        anchors.add(version.anchor_id)
+    for version in _former_champions(store, standing.champion)[:EARLIER_CHAMPIONS]:
         until = version.lineage.get("learned_until")
         try:
             model = model_registry.load_model_version(store, version)
@@ -174,6 +164,18 @@ def _earlier(
             continue
         said[version.model_id] = model.predict_proba(held.features)
     return said
+
+
+def _former_champions(store: Store, champion: ModelVersion) -> list[ModelVersion]:
+    """The last champion of each line but the serving one, newest first."""
+    name = champion.model_name
+    models = {model.model_id: model for model in store.list_models(model_name=name)}
+    newest: dict[str, ModelVersion] = {}
+    for event in store.promotion_events(model_name=name):
+        version = models.get(event.to_model_id)
+        if version is not None and version.anchor_id != champion.anchor_id:
+            newest.setdefault(version.anchor_id, version)
+    return list(newest.values())
 
 
 def _recent(evidence: Evidence, settings: Settings, now: datetime) -> dict[str, Any]:

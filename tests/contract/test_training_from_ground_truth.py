@@ -156,6 +156,11 @@ def test_a_better_base_replaces_the_champion_on_rows_that_neither_has_learned(
     assert second["outcome"] == "promoted", second["outcome_reason"]
     assert second["champion"] == second["model_id"] != first["model_id"]
     assert second["training_rows"] == 800
+    third = place.train("--algorithm", "DecisionTree").json
+    assert third["outcome"] == "rejected"
+    former = [c for c in third["decision"]["checks"] if c["name"] == "earlier_champion"]
+    assert [first["model_id"] in check["sentence"] for check in former] == [True]
+    assert former[0]["numbers"]["rows"] == third["holdout_rows"] == 200
 
 
 def test_a_champion_of_other_features_or_classes_is_refused_with_both_lists(place: Place) -> None:
