@@ -171,6 +171,7 @@ class LookbackWindow:
         return f"[{self.start.isoformat()}, {self.end.isoformat()})"
 
 
+EVER = LookbackWindow(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(9000, 1, 1, tzinfo=UTC))
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 

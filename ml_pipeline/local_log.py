@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +46,19 @@ ERROR_SAMPLES = (
     "AND confidence > :threshold "
     "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models))) "
     f"{_IN_ORDER}"
+)
+EXPORTED_AT_ONCE: Final = 10_000
+# One call of `printf` a row, and one text for thousands of rows: a value that becomes an object of
+# Python costs more than all that is done with it. `%w` doubles quotation marks, and `quote` writes
+# as many digits as a number needs.
+_UNQUOTED = {"timestamp", "evaluated_at", "accuracy", "status", "confidence"}
+_LINE = "printf('{}\n', {})".format(
+    ",".join("%s" if name in _UNQUOTED else '"%w"' for name in EVENT_COLUMNS),
+    ", ".join(name if name in _UNQUOTED else f"coalesce({name}, '')" for name in EVENT_COLUMNS),
+).replace(" confidence,", " nullif(quote(confidence), 'NULL'),")
+_EXPORT = (
+    f"SELECT group_concat({_LINE}, '') FROM evaluation_log "  # noqa: S608 - constants
+    "WHERE model_name = :model_name AND rowid >= :first AND rowid < :last"
 )
 _LABELLED_PER_DAY = (
     "SELECT substr(known_at, 1, 10) AS day, count(*) AS events FROM evaluation_log "  # noqa: S608
@@ -209,6 +223,16 @@ class LocalLog:
             yield _event_frame(rows)
             while rows := cursor.fetchmany(EVENT_CHUNK):
                 yield _event_frame(rows)
+
+    def export_events(self, path: Path, *, model_name: str) -> None:
+        """Write every event as a line of CSV, see the store's contract."""
+        with self._database.reading() as db, path.open("w", encoding="utf-8", newline="") as file:
+            db.execute("BEGIN")  # one state for all statements
+            bounds = "SELECT min(rowid), max(rowid) FROM evaluation_log"
+            first, last = db.execute(bounds).fetchone()
+            for start in range(first, last + 1, EXPORTED_AT_ONCE) if first is not None else ():
+                part = {"model_name": model_name, "first": start, "last": start + EXPORTED_AT_ONCE}
+                file.write(db.execute(_EXPORT, part).fetchone()[0] or "")
 
     def read_error_samples(
         self,

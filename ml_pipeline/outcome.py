@@ -17,16 +17,13 @@ from typing import Any
 
 from ml_pipeline import commands, config, ml_logging
 from ml_pipeline.config import Settings
-from ml_pipeline.domain import LookbackWindow, parse_utc
+from ml_pipeline.domain import EVER, parse_utc
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.evaluation_logger import EvaluationLogger
-from ml_pipeline.event_row import Row, with_outcome
-from ml_pipeline.reconciling import row_of_record
+from ml_pipeline.event_row import EVENT_COLUMNS, Row, utc_text, with_outcome
 from ml_pipeline.store import EvaluationLog
 
 KEYS = ("event_id", "match_id")
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,11 +240,23 @@ def _find(
 
 
 def _stored(store: EvaluationLog, ids: Mapping[str, set[str]], model_name: str) -> Iterable[Row]:
-    window = LookbackWindow(start=_FIRST, end=_LAST)
-    for frame in store.read_events(window, model_name=model_name, labelled_only=False):
+    for frame in store.read_events(EVER, model_name=model_name, labelled_only=False):
         chosen = frame["event_id"].isin(ids["event_id"]) | frame["match_id"].isin(ids["match_id"])
         for record_ in frame[chosen].to_dict("records"):
-            yield row_of_record(record_)
+            yield _row_of_record(record_)
+
+
+def _row_of_record(record: Mapping[Any, Any]) -> Row:
+    """A record of a frame of events as a row."""
+    row: Row = {}
+    for name in EVENT_COLUMNS:
+        value = record[name]
+        # NaN and NaT differ from themselves.
+        missing = value is None or value != value  # noqa: PLR0124
+        if not missing and name in {"timestamp", "evaluated_at"}:
+            value = utc_text(value.to_pydatetime())
+        row[name] = None if missing else value
+    return row
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,16 +9,18 @@ events whose digests differ are looked at field by field.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from itertools import islice
+from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
-from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow, parse_utc
+from ml_pipeline.domain import EVENT_COLUMNS, parse_utc
 from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation_logger import EvaluationLogger
 from ml_pipeline.event_csv import row_of
@@ -26,7 +28,6 @@ from ml_pipeline.event_row import Row, utc_text
 from ml_pipeline.log_rules import quote
 from ml_pipeline.store import EvaluationLog
 
-EVER = LookbackWindow(start=datetime(1970, 1, 1, tzinfo=UTC), end=datetime(9000, 1, 1, tzinfo=UTC))
 SHOWN = 100
 SENT_AT_ONCE = 1000
 MEMORY_MB = 200
@@ -36,12 +37,6 @@ FACTS = (
 )  # fmt: skip
 COMPARED = (*FACTS, "actual_result", "evaluated_at")
 
-# Times as microseconds and confidences as numbers: both sides may write the same one differently.
-_DIGEST = (
-    "hash(epoch_us({timestamp}), model_name, model_id, match_id, prediction, {confidence}, "
-    "features, metadata)"
-)
-
 
 def _name(column: str) -> str:
     return f'"{column}"'
@@ -49,22 +44,19 @@ def _name(column: str) -> str:
 
 _NAMES = ", ".join(map(_name, EVENT_COLUMNS))
 _KEY = "coalesce(TRY_CAST(event_id AS UUID), md5(event_id)::UUID)"
-_CSV_SIDE = f"""CREATE TABLE csv_side AS
-SELECT {_KEY} AS key, min(said) AS said, max(said) AS also_said, any_value(model_id) AS model_id,
-    min(actual_result) AS actual, max(actual_result) AS also_actual, min(known) AS known,
-    bool_or(correct) AS correct, bool_or(uncertain) AS uncertain,
-    count(*) > count(actual_result) + 1 OR count(actual_result) > 1 AS is_double
-FROM (SELECT event_id, model_id, actual_result, {{digest}} AS said,
+# Times as microseconds and confidences as numbers: both sides may write the same one differently.
+_EVENT = f"""{_KEY} AS key, model_id, actual_result AS actual,
+    hash(epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)), model_name, model_id, match_id, prediction,
+        TRY_CAST(confidence AS DOUBLE), features, metadata) AS said,
     epoch_us(TRY_CAST(evaluated_at AS TIMESTAMPTZ)) AS known, prediction = actual_result AS correct,
-    prediction = 'UNCERTAIN' AS uncertain FROM csv_lines WHERE event_id IS NOT NULL)
-GROUP BY key""".replace("{digest}", _DIGEST.format(
-    timestamp="TRY_CAST(timestamp AS TIMESTAMPTZ)", confidence="TRY_CAST(confidence AS DOUBLE)"
-))  # fmt: skip
-_TABLE_SIDE = f"""INSERT INTO table_side
-SELECT {_KEY}, {{digest}}, model_id, actual_result, epoch_us(evaluated_at),
-    prediction = actual_result, prediction = 'UNCERTAIN' FROM frame""".replace(
-    "{digest}", _DIGEST.format(timestamp="timestamp", confidence="confidence")
-)
+    prediction = 'UNCERTAIN' AS uncertain"""
+_CSV_SIDE = f"""CREATE TABLE csv_side AS
+SELECT key, min(said) AS said, max(said) AS also_said, any_value(model_id) AS model_id,
+    min(actual) AS actual, max(actual) AS also_actual, min(known) AS known,
+    bool_or(correct) AS correct, bool_or(uncertain) AS uncertain,
+    count(*) > count(actual) + 1 OR count(actual) > 1 AS is_double
+FROM (SELECT {_EVENT} FROM csv_lines WHERE event_id IS NOT NULL) GROUP BY key"""
+_TABLE_SIDE = f"CREATE TABLE table_side AS SELECT {_EVENT} FROM table_lines"
 _JOIN = """CREATE TABLE both_sides AS
 SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
     coalesce(t.model_id, c.model_id) AS model_id, coalesce(is_double, false) AS is_double,
@@ -91,51 +83,67 @@ def reconcile(
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
     """
     with TemporaryDirectory(prefix="ml_pipeline_") as folder, _database(Path(folder)) as db:
-        _load(db, logger, store)
+        _load(db, logger, store, Path(folder) / "table.csv")
         report = _report(db, logger, store)
         if repair and store is not None:
             report["repaired"] = {
                 "sent_to_table": _fill_table(db, store),
-                "appended_to_csv": _fill_csv(db, logger, store),
+                "appended_to_csv": _fill_csv(db, logger),
             }
     return report
 
 
 @contextmanager
 def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(str(folder / "scratch.duckdb")) as db:
+    with duckdb.connect() as db:
         db.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+        db.execute(f"SET temp_directory = {quote(str(folder))}")
         db.execute("SET TimeZone = 'UTC'")
         db.execute("SET preserve_insertion_order = false")
         yield db
 
 
 def _load(
-    db: duckdb.DuckDBPyConnection, logger: EvaluationLogger, store: EvaluationLog | None
+    db: duckdb.DuckDBPyConnection,
+    logger: EvaluationLogger,
+    store: EvaluationLog | None,
+    table: Path,
 ) -> None:
-    columns = ", ".join(f"{quote(name)}: 'VARCHAR'" for name in EVENT_COLUMNS)
-    source = (
-        f"read_csv({quote(logger.csv.path)}, columns = {{{columns}}}, header = true, "
-        "auto_detect = false, delim = ',', quote = '\"', escape = '\"', ignore_errors = true, "
-        "store_rejects = true)"
-    )
-    if not logger.csv.size():
-        source = f"(SELECT {', '.join(f'NULL::VARCHAR AS {_name(n)}' for n in EVENT_COLUMNS)})"
-    db.execute(f"CREATE VIEW csv_lines AS SELECT {_NAMES} FROM {source}")
-    try:
-        db.execute(_CSV_SIDE)
-    except duckdb.Error as error:
-        raise DataError(f"{logger.csv.path} cannot be read: {error}.") from error
-    db.execute(
-        "CREATE TABLE table_side (key UUID, said UBIGINT, model_id VARCHAR, actual VARCHAR, "
-        "known BIGINT, correct BOOLEAN, uncertain BOOLEAN)"
-    )
-    if store is not None:
-        for frame in store.read_events(EVER, model_name=logger.model_name, labelled_only=False):
-            db.register("frame", frame)
-            db.execute(_TABLE_SIDE)
-            db.unregister("frame")
+    table.touch()
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        # SQLite writes the one side while DuckDB reads the other.
+        exported = aside.submit(_export, store, table, logger.model_name)
+        _see_lines(
+            db,
+            "csv_lines",
+            Path(logger.csv.path),
+            "header = true, ignore_errors = true, store_rejects = true",
+        )
+        try:
+            db.execute(_CSV_SIDE)
+        except duckdb.Error as error:
+            raise DataError(f"{logger.csv.path} cannot be read: {error}.") from error
+        exported.result()
+    _see_lines(db, "table_lines", table, "header = false")
+    db.execute(_TABLE_SIDE)
     db.execute(_JOIN)
+
+
+def _export(store: EvaluationLog | None, path: Path, model_name: str) -> None:
+    if store is not None:
+        store.export_events(path, model_name=model_name)
+
+
+def _see_lines(db: duckdb.DuckDBPyConnection, name: str, path: Path, options: str) -> None:
+    columns = ", ".join(f"{quote(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
+    source = (
+        f"read_csv({quote(str(path))}, columns = {{{columns}}}, auto_detect = false, delim = ',', "
+        f"quote = '\"', escape = '\"', {options})"
+    )
+    if not path.exists() or not path.stat().st_size:
+        nothing = ", ".join(f"NULL::VARCHAR AS {_name(column)}" for column in EVENT_COLUMNS)
+        source = f"(SELECT {nothing} LIMIT 0)"
+    db.execute(f"CREATE VIEW {name} AS SELECT {_NAMES} FROM {source}")
 
 
 # -------------------------------------------------------------------------------- reporting
@@ -148,7 +156,7 @@ def _report(
     counts = dict(zip(_COUNTED, _row(db, f"SELECT {sums} FROM both_sides"), strict=True))
     if store is None:
         counts["not_in_table"] = counts["outcome_not_in_table"] = 0
-    differences = _differences(db, logger, store)
+    differences = _differences(db)
     fields: dict[str, int] = {}
     for difference in differences:
         fields[difference["field"]] = fields.get(difference["field"], 0) + 1
@@ -202,20 +210,14 @@ def _ids(db: duckdb.DuckDBPyConnection, name: str) -> list[str]:
     return [str(key) for (key,) in db.execute(query).fetchall()]
 
 
-def _differences(
-    db: duckdb.DuckDBPyConnection, logger: EvaluationLogger, store: EvaluationLog | None
-) -> list[dict[str, Any]]:
+def _differences(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """What differs, field by field, between the table and each line, or between two lines."""
-    suspects = {str(key) for (key,) in db.execute(
-        "SELECT key FROM both_sides WHERE differs").fetchall()}  # fmt: skip
-    if not suspects:
+    if not _row(db, "SELECT count(*) FROM both_sides WHERE differs")[0]:
         return []
-    stored = {} if store is None else {
-        str(row["event_id"]): row for row in _stored(store, logger.model_name, suspects)
-    }  # fmt: skip
+    stored = {str(row["event_id"]): row for row in _lines(db, "table_lines", "differs")}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     first: dict[str, Row] = {}
-    for row in _lines(db, "differs"):
+    for row in _lines(db, "csv_lines", "differs"):
         event_id = str(row["event_id"])
         other = stored.get(event_id) or first.setdefault(event_id, row)
         for name in COMPARED:
@@ -234,22 +236,41 @@ def _differs(name: str, line: object, other: object) -> bool:
     if other is None or line == other:
         return other is None
     try:
-        if name in {"features", "metadata"}:
-            return bool(json.loads(str(line)) != json.loads(str(other)))
-        if name in {"timestamp", "evaluated_at"}:
-            return parse_utc(str(line)) != parse_utc(str(other))
+        return not _SAME.get(name, _never)(str(line), str(other))
     except ValueError:
         return True
-    return True
+
+
+def _never(_line: str, _other: str) -> bool:
+    return False
+
+
+def _same_json(line: str, other: str) -> bool:
+    return bool(json.loads(line) == json.loads(other))
+
+
+def _same_time(line: str, other: str) -> bool:
+    return parse_utc(line) == parse_utc(other)
+
+
+def _same_number(line: str, other: str) -> bool:
+    return isclose(float(line), float(other), rel_tol=1e-14)
+
+
+# What may be written in several ways.
+_SAME = {
+    "features": _same_json, "metadata": _same_json, "timestamp": _same_time,
+    "evaluated_at": _same_time, "confidence": _same_number,
+}  # fmt: skip
 
 
 # -------------------------------------------------------------------------------- repairing
 
 
-def _lines(db: duckdb.DuckDBPyConnection, condition: str) -> Iterator[Row]:
-    """Lines of the CSV whose event is of that kind."""
+def _lines(db: duckdb.DuckDBPyConnection, side: str, condition: str) -> Iterator[Row]:
+    """Lines of that side whose event is of that kind."""
     cursor = db.cursor().execute(
-        f"SELECT {_NAMES} FROM csv_lines WHERE {_KEY} IN "
+        f"SELECT {_NAMES} FROM {side} WHERE {_KEY} IN "
         f"(SELECT key FROM both_sides WHERE {condition}) "
         "ORDER BY event_id, actual_result NULLS FIRST"
     )
@@ -257,30 +278,11 @@ def _lines(db: duckdb.DuckDBPyConnection, condition: str) -> Iterator[Row]:
         yield from filter(None, (row_of([cell or "" for cell in line]) for line in cells))
 
 
-def _stored(store: EvaluationLog, model_name: str, keys: set[str]) -> Iterator[Row]:
-    for frame in store.read_events(EVER, model_name=model_name, labelled_only=False):
-        for record in frame[frame["event_id"].isin(keys)].to_dict("records"):
-            yield row_of_record(record)
-
-
-def row_of_record(record: Mapping[Any, Any]) -> Row:
-    """A record of a frame of events as a row."""
-    row: Row = {}
-    for name in EVENT_COLUMNS:
-        value = record[name]
-        # NaN and NaT differ from themselves.
-        missing = value is None or value != value  # noqa: PLR0124
-        if not missing and name in {"timestamp", "evaluated_at"}:
-            value = utc_text(value.to_pydatetime())
-        row[name] = None if missing else value
-    return row
-
-
 def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
     """Send events and outcomes that only the CSV has; return how many lines were taken."""
     sent = 0
     batch: list[Row] = []
-    for row in _lines(db, "(not_in_table OR outcome_not_in_table) AND NOT differs"):
+    for row in _lines(db, "csv_lines", "(not_in_table OR outcome_not_in_table) AND NOT differs"):
         batch.append(_uniform(row))
         if len(batch) == SENT_AT_ONCE:
             sent += _send(store, batch)
@@ -311,18 +313,11 @@ def _send(store: EvaluationLog, rows: Sequence[Row]) -> int:
     return len(rows)
 
 
-def _fill_csv(db: duckdb.DuckDBPyConnection, logger: EvaluationLogger, store: EvaluationLog) -> int:
+def _fill_csv(db: duckdb.DuckDBPyConnection, logger: EvaluationLogger) -> int:
     """Append events and outcomes that only the table has; return how many lines."""
-    missing = {str(key) for (key,) in db.execute(
-        "SELECT key FROM both_sides WHERE (not_in_csv OR outcome_not_in_csv) AND NOT differs"
-    ).fetchall()}  # fmt: skip
     appended = 0
-    batch: list[Row] = []
-    for row in _stored(store, logger.model_name, missing) if missing else ():
-        batch.append(row)
-        if len(batch) == SENT_AT_ONCE:
-            logger.csv.append(batch)
-            appended, batch = appended + len(batch), []
-    if batch:
+    rows = _lines(db, "table_lines", "(not_in_csv OR outcome_not_in_csv) AND NOT differs")
+    while batch := list(islice(rows, SENT_AT_ONCE)):
         logger.csv.append(batch)
-    return appended + len(batch)
+        appended += len(batch)
+    return appended

@@ -88,6 +88,14 @@ class EvaluationLog(Protocol):
         """
         ...
 
+    def export_events(self, path: Path, *, model_name: str) -> None:
+        """Write every event as a line of CSV, without a header and in no order.
+
+        The columns are `EVENT_COLUMNS`, an empty cell is a missing value, times are UTC text of one
+        width, confidences have at least 15 digits.
+        """
+        ...
+
     def read_error_samples(
         self,
         window: LookbackWindow,

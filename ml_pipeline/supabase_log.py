@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow
+from ml_pipeline.domain import EVENT_COLUMNS, EVER, LookbackWindow
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
 from ml_pipeline.local_events import contradicts
 from ml_pipeline.local_log import event_rows
@@ -22,6 +23,7 @@ from ml_pipeline.supabase_transport import Project
 PAGE: Final = 5_000
 APPENDED_AT_ONCE: Final = 10_000
 _TIMES: Final = ("timestamp", "evaluated_at")
+_WRITTEN_TIME: Final = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 _NUMBERS: Final = ("confidence", "accuracy")
 _PAGE_COLUMNS: Final = (*EVENT_COLUMNS, "known_at")
 
@@ -84,6 +86,13 @@ class SupabaseLog:
         frames = map(_event_frame, _once(pages))
         yield next(frames, _event_frame([]))
         yield from frames
+
+    def export_events(self, path: Path, *, model_name: str) -> None:
+        """Write every event as a line of CSV, see the store's contract."""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            for frame in self.read_events(EVER, model_name=model_name, labelled_only=False):
+                times = {name: frame[name].dt.strftime(_WRITTEN_TIME) for name in _TIMES}
+                frame.assign(**times).to_csv(file, header=False, index=False)
 
     def read_error_samples(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from ml_pipeline.errors import (
     NotFound,
     StoreRefused,
 )
+from ml_pipeline.event_csv import row_of
+from ml_pipeline.event_row import utc_text
 from ml_pipeline.store import Store
 from tests.contract.kit_base import (
     AWKWARD,
@@ -75,6 +79,38 @@ class EvaluationLogContract(StoreFixtures):
         assert (row["actual_result"], row["accuracy"], row["status"]) == ("A", 0.0, "evaluated")
         assert row["timestamp"].to_pydatetime() == event["timestamp"]
         assert row["evaluated_at"].to_pydatetime() == event["evaluated_at"]
+
+    def test_exported_lines_say_what_the_events_say(self, store: Store, tmp_path: Path) -> None:
+        sure = [0.0, 0.1 + 0.2, 1 / 3, 1e-9, 1.0]
+        events = [make_event(n, confidence=value) for n, value in enumerate(sure)]
+        unsaid = dict.fromkeys(("confidence", "metadata", "actual_result", "evaluated_at"))
+        events.append(make_event(7, match_id=f'{AWKWARD}, "quoted"\nand broken', **unsaid))
+        store.append_events(frame_of([*events, make_event(8, model_name="another")]))
+        path = tmp_path / "events.csv"
+        store.export_events(path, model_name=MODEL_NAME)
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = {cells[1]: row_of(cells) for cells in csv.reader(file)}
+        assert set(rows) == {event["event_id"] for event in events}
+        for event in events:
+            row = rows[event["event_id"]]
+            assert row is not None
+            for name in ("event_type", "model_name", "model_id", "match_id", "prediction"):
+                assert row[name] == event[name]
+            assert (row["confidence"], row["actual_result"]) == (
+                event["confidence"],
+                event["actual_result"],
+            )
+            assert json.loads(str(row["features"])) == json.loads(event["features"])
+            assert row["timestamp"] == utc_text(event["timestamp"])
+        last = rows[events[-1]["event_id"]]
+        assert last is not None
+        assert (last["metadata"], last["evaluated_at"], last["accuracy"]) == (None, None, None)
+        first = rows[events[0]["event_id"]]
+        assert first is not None
+        assert (first["accuracy"], first["status"]) == (0.0, "evaluated")
+        assert first["evaluated_at"] == utc_text(events[0]["evaluated_at"])
+        store.export_events(path, model_name="nobody")
+        assert path.read_text(encoding="utf-8") == ""
 
     def test_frames_have_the_declared_columns_and_types(self, store: Store) -> None:
         store.append_events(make_events(1))
