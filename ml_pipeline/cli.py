@@ -19,6 +19,7 @@ COMMANDS = {
     ),
     "replay": ("ml_pipeline.replay", "build a run's challenger again and compare"),
     "requests": ("ml_pipeline.request_queue", "ask for a run, see the queue, take one back"),
+    "worker": ("ml_pipeline.worker", "stay: requests at once, nights, watchdog, clean-up"),
     "decay": ("ml_pipeline.decay_monitor", "watch the champion, act when it has decayed"),
     "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
     "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),

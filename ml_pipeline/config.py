@@ -615,9 +615,11 @@ def load_notify_settings(environment: Mapping[str, str] | None = None) -> Notify
     )
 
 
-def child_environment() -> dict[str, str]:
-    """The environment for a child process that must not hold credentials."""
+def child_environment(*, credentials: bool = False) -> dict[str, str]:
+    """The environment for a child process; credentials are for passes of the loop alone."""
     secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE, NOTIFY_VARIABLE, "GITHUB_TOKEN"}
+    if credentials:
+        secret = set()
     inherited = {name: value for name, value in os.environ.items() if name not in secret}
     # Threads that wait by spinning make boosting many times slower on a busy machine.
     return {"OMP_WAIT_POLICY": "PASSIVE"} | inherited

@@ -56,6 +56,11 @@ UNPRINTED = {"place", "capsule"}
 Clock = Callable[[], datetime]
 
 
+def place_of(pid: int) -> str:
+    """How a run's row names a process of this machine."""
+    return f"{platform.node()}, process {pid}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
     """What a pass is asked to do, and where it works: `place` is for people's eyes."""
@@ -66,9 +71,26 @@ class Order:
     request_id: str | None = None
     dry_run: bool = False
     stop: Stop = field(default_factory=Stop)
-    place: str = field(default_factory=lambda: f"{platform.node()}, process {os.getpid()}")
+    place: str = field(default_factory=lambda: place_of(os.getpid()))
     clock: Clock = field(default=lambda: datetime.now(UTC))
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
+
+
+def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
+    """Close the row of a pass that its parent saw die; the next one takes up what it left."""
+    dead = replace(
+        run,
+        status=RunStatus.FAILED,
+        outcome=Outcome.FAILED,
+        outcome_reason=why,
+        error_message=why,
+        completed_at=now,
+        heartbeat_at=now,
+    )
+    try:
+        store.finish_run(dead)
+    except AlreadyFinished as closed:
+        log.info("%s", closed)
 
 
 def run_pass(store: Store, order: Order) -> RunOutcome:
