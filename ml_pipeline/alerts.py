@@ -44,6 +44,7 @@ class Cause(StrEnum):
 
     PERFORMANCE = "performance"
     INPUT_DRIFT = "input_drift"
+    ERROR_CLUSTERS = "error_clusters"
 
 
 class ActionState(StrEnum):

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import pandas as pd
 
-from ml_pipeline.alerts import AlertStatus, Cause, DecayAlert, Severity
+from ml_pipeline.alerts import Cause
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset, read_dataset
-from ml_pipeline.decay_actions import changed, told
 from ml_pipeline.domain import UNCERTAIN, LookbackWindow
-from ml_pipeline.errors import DataError, StoreRefused
+from ml_pipeline.errors import DataError
 from ml_pipeline.estimation import Drift, Floats, expected_accuracy, label_drift, numeric_drift
-from ml_pipeline.sequences import runs_test
+from ml_pipeline.quiet_alerts import Finding, stand
+from ml_pipeline.sequences import RunsTest, runs_test
 from ml_pipeline.store import Store
 from ml_pipeline.watchdog import Watch, line_ids
 from ml_pipeline.watched_log import labelled_events, pending_events, since
@@ -48,12 +47,16 @@ def closer_look(store: Store, watch: Watch) -> dict[str, Any]:
     before, after = labelled[~is_recent].tail(ROWS), labelled[is_recent].tail(ROWS)
     waiting = _waiting(store, settings, recent_window, line)
     moved = _drift(settings, before, _together(after, waiting))
-    _alert_of_drift(store, watch, moved, None if champion is None else champion.anchor_id)
     answered = _answered(after).sort_values(["timestamp", "event_id"])
+    in_order = runs_test(_right(answered).tolist())
+    anchor = None if champion is None else champion.anchor_id
+    for finding in (_drift_finding(settings, moved), _cluster_finding(settings, in_order)):
+        if finding is not None:
+            stand(store, watch, finding, model_id=anchor)
     return {
         "estimate": _estimate(_answered(before), _answered(waiting)),
         "realised_accuracy": float(_right(answered).mean()) if len(answered) else None,
-        "errors_in_order": runs_test(_right(answered).tolist()).as_json(),
+        "errors_in_order": in_order.as_json(),
         "drift": [drift.as_json() for drift in moved],
     }
 
@@ -121,51 +124,47 @@ def _features(events: pd.DataFrame, names: Sequence[str]) -> Floats:
     return numbers
 
 
-def _alert_of_drift(store: Store, watch: Watch, moved: list[Drift], anchor: str | None) -> None:
-    """Open, or close, the one alert of drift; nothing is retrained for it alone."""
-    settings, now = watch.settings, watch.now
-    threshold = settings.decay.drift_threshold
+def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None:
     worst = max(moved, key=lambda drift: drift.psi, default=None)
-    alerts = store.list_alerts(model_name=settings.model_name, open_only=True)
-    is_open = next((a for a in alerts if a.cause is Cause.INPUT_DRIFT), None)
-    if worst is None or (worst.psi > threshold) == (is_open is not None):
-        return
-    said = (
-        f"{worst.column} has moved most: population stability index {worst.psi:.2f} on "
-        f"{worst.rows:,} rows against {worst.reference_rows:,}, {threshold:g} is allowed."
-    )
-    if is_open is not None:
-        try:
-            done = changed(
-                store, is_open, now, status=AlertStatus.RESOLVED, resolved_at=now,
-                details={**is_open.details, "resolved_because": said},
-            )  # fmt: skip
-        except StoreRefused as refused:
-            log.warning("%s", refused)
-            return
-        told(store, done, "resolved", f"Drift of {settings.model_name} is over. {said}", now)
-        return
-    alert = DecayAlert(
-        alert_id=watch.new_id(),
-        model_name=settings.model_name,
+    if worst is None:
+        return None
+    threshold = settings.decay.drift_threshold
+    return Finding(
         cause=Cause.INPUT_DRIFT,
-        metric=f"psi {worst.column}"[:100],
-        severity=Severity.WARNING,
-        status=AlertStatus.PENDING,
-        detected_at=now,
-        updated_at=now,
-        baseline=0.0,
-        recent=worst.psi,
+        is_alarming=worst.psi > threshold,
+        is_over=worst.psi <= threshold,
+        metric=f"psi {worst.column}",
+        value=worst.psi,
+        usual=0.0,
         threshold=threshold,
-        baseline_rows=worst.reference_rows,
-        recent_rows=worst.rows,
-        window_start=now - timedelta(days=max(settings.decay.recent_days)),
-        window_end=now,
-        message=said,
-        model_id=anchor,
-        action="alert",
-        acted_at=now,
-        details={"drift": [d.as_json() for d in moved if d.psi > threshold]},
+        rows=worst.rows,
+        usual_rows=worst.reference_rows,
+        headline=f"Inputs of {settings.model_name} have moved.",
+        sentence=f"{worst.column} has moved most: population stability index {worst.psi:.2f} on "
+        f"{worst.rows:,} rows against {worst.reference_rows:,}, {threshold:g} is allowed.",
+        details={"drift": [drift.as_json() for drift in moved if drift.psi > threshold]},
     )
-    if store.open_alert(alert) == alert:
-        told(store, alert, "opened", f"Inputs of {settings.model_name} have moved. {said}", now)
+
+
+# ------------------------------------------------------------------------- errors in their order
+
+
+def _cluster_finding(settings: Settings, tested: RunsTest) -> Finding | None:
+    """Errors that come in clusters: something came and went, which a mean of the days hides."""
+    if tested.p_value is None or tested.expected_runs is None:
+        return None
+    level = settings.decay.cluster_level
+    return Finding(
+        cause=Cause.ERROR_CLUSTERS,
+        is_alarming=tested.p_value < level,
+        is_over=not tested.clustered,
+        metric="runs of right and wrong",
+        value=float(tested.runs),
+        usual=tested.expected_runs,
+        threshold=level,
+        rows=tested.rows,
+        usual_rows=0,
+        headline=f"The errors of {settings.model_name} come in clusters.",
+        sentence=tested.sentence,
+        details={"errors_in_order": tested.as_json()},
+    )

@@ -336,6 +336,7 @@ class DecaySettings(Section):
     accept_rate_min_cycles: Whole = MIN_STATS_REQUIRED
     accept_rate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     drift_threshold: Positive = 0.25
+    cluster_level: Annotated[float, Field(gt=0, lt=0.01)] = 0.0001
     interval_minutes: Positive = float(CHECK_INTERVAL_MIN)
     action: Literal["request", "command", "alert"] = "request"
     priority: Literal["high", "normal", "low"] = "normal"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ml_pipeline.alerts import ActionState, AlertStatus
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import Outcome, RequestStatus
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store import Store
 from ml_pipeline.watchdog import Watch, look
 from tests.support.factories import (
     MODEL_NAME,
@@ -26,6 +27,7 @@ from tests.support.factories import (
     make_promotion,
     make_run,
 )
+from tests.support.places import EMBEDDED, Place
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 DAYS = 365
@@ -34,14 +36,16 @@ GOOD, BAD = 0.72, 0.55
 DECAYS = (100, 260)
 NOISY_WEEK, THIN_WEEK = range(180, 187), range(320, 327)
 ARRIVALS = (9, 15, 21)
+RETRAINED_AT = 2
+CYCLE = "INSERT INTO learning_stats (timestamp, accept_rate, total, model_name) VALUES (?, ?, ?, ?)"
 
 
 @dataclass
 class World:
     """An application whose model decays twice, and whose retrains cure it."""
 
-    store: LocalStore
-    file: Path
+    place: Place
+    store: Store
     draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(11))
     is_bad: bool = False
     made: int = 0
@@ -72,12 +76,13 @@ class World:
             self._cycle(day + timedelta(hours=23), float(hits.mean()), rows)
 
     def _cycle(self, at: datetime, rate: float, rows: int) -> None:
-        with closing(sqlite3.connect(self.file)) as db, db:
-            db.execute(
-                "INSERT INTO learning_stats (timestamp, accept_rate, total, model_name) "
-                "VALUES (?, ?, ?, ?)",
-                (at.isoformat(timespec="microseconds"), rate, rows, MODEL_NAME),
-            )
+        said = (at.isoformat(timespec="microseconds"), rate, rows, MODEL_NAME)
+        if self.place.bench is not None:
+            self.place.bench.sql(CYCLE.replace("?", "%s"), said)
+            return
+        file = Path(self.place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
+        with closing(sqlite3.connect(file)) as db, db:
+            db.execute(CYCLE, said)
 
     def retrain(self, now: datetime) -> None:
         """The nightly run: serve what is queued, and be good again."""
@@ -95,7 +100,7 @@ class World:
         self.is_bad = False
 
 
-def seeds_rule(store: LocalStore) -> bool:
+def seeds_rule(store: Store) -> bool:
     """The original documents: the plain mean of the last five cycles is under 0.6."""
     rates = [cycle.accept_rate for cycle in store.learning_cycles(model_name=MODEL_NAME, limit=5)]
     return len(rates) >= 3 and sum(rates) / len(rates) < 0.6
@@ -108,30 +113,33 @@ def ids() -> Iterator[str]:
         yield make_id(number)
 
 
-def test_defect_23_a_year_of_hourly_looks_gives_two_alerts_and_two_retrains(
-    tmp_path: Path,
-) -> None:
-    store = LocalStore.open(tmp_path / "store")
+def around_what_happens(day: int) -> range | tuple[int, ...]:
+    """Every hour of the weeks in which something happens, else the hours after outcomes arrive."""
+    days = [*DECAYS, *NOISY_WEEK, *THIN_WEEK]
+    return range(24) if any(-2 <= day - other <= 7 for other in days) else (2, 10, 16, 22)
+
+
+def live_a_year(place: Place, hours_of: Callable[[int], Iterable[int]]) -> None:
+    """Look at those hours of every day, and ask for exactly two alerts and two retrains."""
+    store = place.open()
     store.register(make_model("m-1", created_at=START))
     store.promote(make_promotion("m-1", None, created_at=START))
-    world = World(store=store, file=tmp_path / "store" / "store.db")
+    world = World(place=place, store=store)
     settings = Settings().changed({"model_name": MODEL_NAME})
     new_id, alarms = ids(), 0
-    # A connection that stays open keeps SQLite from tidying its files up after each look.
-    with closing(sqlite3.connect(world.file)) as kept:
-        kept.execute("SELECT count(*) FROM leases").fetchone()
-        for number in range(DAYS):
-            world.live(number)
-            for hour in range(24):
-                now = START + timedelta(days=number, hours=hour, minutes=5)
-                if hour == 2:
-                    world.retrain(now)
-                look(store, Watch(settings=settings, now=now, new_id=lambda: next(new_id)))
-            # Its cycles come once a day, so it says the same every hour.
-            alarms += 24 * seeds_rule(store)
+    for number in range(DAYS):
+        world.live(number)
+        for hour in hours_of(number):
+            now = START + timedelta(days=number, hours=hour, minutes=5)
+            if hour == RETRAINED_AT:
+                world.retrain(now)
+            look(store, Watch(settings=settings, now=now, new_id=lambda: next(new_id)))
+        # Its cycles come once a day, so it says the same every hour.
+        alarms += 24 * seeds_rule(store)
 
     alerts = store.list_alerts(model_name=MODEL_NAME)[::-1]
     requests = store.list_requests(model_name=MODEL_NAME)
+    store.close()
     assert len(alerts) == 2, [alert.message for alert in alerts]
     assert len(requests) == 2
     assert [alert.request_id for alert in alerts] == [
@@ -146,3 +154,18 @@ def test_defect_23_a_year_of_hourly_looks_gives_two_alerts_and_two_retrains(
         assert alert.details["run_outcome"] == Outcome.PROMOTED
     # The original rule fires every hour on the same five cycles, also in the two harmless weeks.
     assert alarms > 100, alarms
+
+
+def test_defect_23_a_year_of_looks_gives_two_alerts_and_two_retrains(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    place = Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": store})
+    # A connection that stays open keeps SQLite from tidying its files up after each look.
+    place.open()
+    with closing(sqlite3.connect(tmp_path / "store" / "store.db")) as kept:
+        kept.execute("SELECT count(*) FROM leases").fetchone()
+        live_a_year(place, around_what_happens)
+
+
+@pytest.mark.year
+def test_a_year_of_hourly_looks_on_either_store(place: Place) -> None:
+    live_a_year(place, lambda _: range(24))

@@ -383,6 +383,39 @@ def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalSt
     assert store.list_requests(model_name=MODEL_NAME) == []
 
 
+def clusters(store: Store) -> DecayAlert:
+    """The one alert of its cause; the made-up inputs have drifted as well."""
+    alerts = store.list_alerts(model_name=MODEL_NAME)
+    (alert,) = [alert for alert in alerts if alert.cause is Cause.ERROR_CLUSTERS]
+    return alert
+
+
+def test_errors_that_cluster_are_alerted_of_once_and_retrain_nothing(tmp_path: Path) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    with_champion(store)
+    settings = Settings().changed({"model_name": MODEL_NAME})
+
+    def closer(now: datetime, events: list[dict[str, Any]], number: int) -> dict[str, Any]:
+        store.append_events(frame_of(events))
+        return closer_look(
+            store, Watch(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + number))
+        )
+
+    in_a_row = outcomes(NOW, 7, 0.8)
+    for place, event in enumerate(in_a_row):
+        event["actual_result"] = "A" if place % 70 < 14 else "H"
+    found = closer(NOW, in_a_row, 1)["errors_in_order"]
+    assert found["clustered"] is True
+    closer(NOW, [], 2)
+    alert = clusters(store)
+    assert alert.status is AlertStatus.PENDING
+    assert (alert.recent, alert.baseline) == (found["runs"], found["expected_runs"])
+    assert "84 errors in 420 predictions" in alert.message
+    closer(NOW + timedelta(days=7), outcomes(NOW + timedelta(days=7), 7, 0.8, first=90_000), 3)
+    assert clusters(store).status is AlertStatus.RESOLVED
+    assert store.list_requests(model_name=MODEL_NAME) == []
+
+
 def test_before_labels_arrive_the_estimate_stands_beside_the_realised_accuracy(
     store: LocalStore,
 ) -> None:
