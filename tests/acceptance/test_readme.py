@@ -11,7 +11,8 @@ import yaml
 
 from ml_pipeline import config
 from ml_pipeline.cli import COMMANDS, usage
-from tests.support.shell import ROOT, ml_pipeline
+from tests.support import warm
+from tests.support.shell import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -44,7 +45,7 @@ def test_the_list_of_commands_is_the_programs_own() -> None:
 
 def test_every_command_shows_its_defaults_and_the_environment(tmp_path: Path) -> None:
     for name in COMMANDS:
-        done = ml_pipeline(name, "--help", cwd=tmp_path)
+        done = warm.ml_pipeline(name, "--help", cwd=tmp_path)
         assert done.code == 0
         for words in ("SUPABASE_URL", "ML_PIPELINE_LOCAL", "--config", "--local"):
             assert words in done.stdout, f"{name} --help does not name {words}"
