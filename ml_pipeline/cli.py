@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": ("ml_pipeline.prediction_engine", "predict one row or a file of rows"),
     "outcome": ("ml_pipeline.outcome", "record what really happened"),
     "reconcile": ("ml_pipeline.reconcile", "compare the CSV log with the store's table"),
+    "report": ("ml_pipeline.report", "one run as a page and as Markdown"),
     "models": (
         "ml_pipeline.model_registry",
         "list, show, compare, promote, roll back, prune",

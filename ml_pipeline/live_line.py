@@ -110,13 +110,15 @@ class LineState:
 
     `night` is the last day taken in (proleptic ordinal), None before the first; `waiting` are rows
     of days too small to learn alone, `held` a quarantined night; `ledger` (nights, columns) has
-    LEDGER_COLUMNS, and `champions` names who served on each of its nights.
+    LEDGER_COLUMNS, `champions` names who served on each of its nights, and `votes` (nights, H+1)
+    is the vote after it, NaN for nights of which it was not kept.
     """
 
     memory: Memory
     waiting: Rows
     held: Rows
     ledger: Floats
+    votes: Floats
     champions: tuple[str, ...] = ()
     night: int | None = None
     first_night: int | None = None
@@ -133,6 +135,7 @@ class LineState:
             waiting=Rows.none(model),
             held=Rows.none(model),
             ledger=np.empty((0, len(LEDGER_COLUMNS))),
+            votes=np.empty((0, len(memory.vote))),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,6 +144,7 @@ class LineState:
             name: getattr(self, name)
             for name in (
                 "ledger",
+                "votes",
                 "night",
                 "first_night",
                 "last_event_id",
@@ -169,6 +173,7 @@ class LineState:
         return cls(
             memory=memory,
             ledger=plain["ledger"],
+            votes=plain.get("votes", np.full((len(plain["ledger"]), len(memory.vote)), np.nan)),
             champions=tuple(plain["champions"]),
             night=plain["night"],
             first_night=plain["first_night"],
@@ -282,12 +287,14 @@ def take_night(
         quarantined=strange,
     )
     nothing = Rows.none(model)
+    memory = state.memory if strange else _learned(model, state, night, inputs, experts)
     after = replace(
         state,
-        memory=state.memory if strange else _learned(model, state, night, inputs, experts),
+        memory=memory,
         waiting=nothing,
         held=rows if strange else nothing,
         ledger=np.vstack([state.ledger, _ledger_entry(scores)]),
+        votes=np.vstack([state.votes, memory.vote]),
         champions=(*state.champions, rival.model_id),
     )
     return after, scores

@@ -14,6 +14,7 @@ from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_models
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
 from ml_pipeline.registering import Registrar, Standing, standing_of
+from ml_pipeline.review import Judged
 from ml_pipeline.served_requests import ServedRequests
 from ml_pipeline.shadows import ShadowNight, pass_shadows
 from ml_pipeline.stopping import Stop
@@ -90,6 +91,8 @@ class Attempt:
     stage: str = "starting"
     loaded: LoadedLog | None = None
     standing: Standing | None = None
+    judged: Judged | None = None
+    serving: tuple[str, ...] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> NightResult | Skip:
@@ -117,6 +120,7 @@ class Attempt:
                 held=standing.held,
             ),
         )
+        self.judged = Judged(evidence=evidence, verdict=verdict, line=answer.result.get("line"))
         self._enter("registering")
         # From here on it is a matter of seconds, and half of it would be hard to explain.
         self.stop.hold()
@@ -179,11 +183,12 @@ class Attempt:
     # ------------------------------------------------------------------------------ loading
 
     def _load(self, standing: Standing) -> LoadedLog:
+        self.serving = serving_models(self.store, self.settings)
         request = LogRequest(
             now=self.run.started_at,
             window=LookbackWindow.ending(self.run.started_at, days=self.settings.run.lookback_days),
             learn_from=_day_after(standing.settled_night),
-            model_ids=serving_models(self.store, self.settings),
+            model_ids=self.serving,
             count_from=self._line_start(standing),
         )
         loaded = load_log(self.store, self.settings, request, self.folder)

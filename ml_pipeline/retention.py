@@ -1,4 +1,4 @@
-"""Which models' bytes and which runs' logs are kept, and giving up the rest.
+"""Which models' bytes and which runs' logs and reports are kept, and giving up the rest.
 
 Rows and history always stay. A model is marked as pruned before its bytes go, so a crash between
 the two leaves bytes that the next time finds, and never a champion without them.
@@ -17,7 +17,7 @@ from ml_pipeline.model_registry import MODEL_BUCKET
 from ml_pipeline.store import Store
 
 LOG_BUCKET: Final = "model-artifacts"
-LOG_FOLDER: Final = "training-logs"
+RUN_FILES: Final = (("training-logs", ".txt"), ("reports", ".html"))
 EVERYTHING: Final = 1_000_000
 
 
@@ -97,15 +97,18 @@ def _old_logs(
     before: datetime,
 ) -> tuple[str, ...]:
     needed = {model.run_id for model in models if model.model_id in kept}
-    stored = set(store.names(LOG_BUCKET, LOG_FOLDER))
+    stored = {
+        f"{folder}/{name}" for folder, _ in RUN_FILES for name in store.names(LOG_BUCKET, folder)
+    }
 
     def is_old(run: RetrainingRun) -> bool:
         ended = run.completed_at or run.heartbeat_at
         return run.status is not RunStatus.RUNNING and max(run.started_at, ended) <= before
 
     runs = store.list_runs(model_name=model_name, limit=EVERYTHING)
-    names = (f"{run.run_id}.txt" for run in runs if is_old(run) and run.run_id not in needed)
-    return tuple(f"{LOG_FOLDER}/{name}" for name in names if name in stored)
+    old = [run.run_id for run in runs if is_old(run) and run.run_id not in needed]
+    paths = (f"{folder}/{run_id}{end}" for run_id in old for folder, end in RUN_FILES)
+    return tuple(path for path in paths if path in stored)
 
 
 def carry_out(store: Store, found: Plan, *, now: datetime) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from ml_pipeline import capsule, config
+from ml_pipeline import capsule, config, report
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import (
     Failed,
@@ -44,6 +44,7 @@ from ml_pipeline.errors import (
 )
 from ml_pipeline.ml_logging import RunLog
 from ml_pipeline.night import Attempt, NightResult, Skip
+from ml_pipeline.review import Material
 from ml_pipeline.served_requests import ServedRequests, close_leftovers
 from ml_pipeline.stopping import Stop
 from ml_pipeline.store import Store
@@ -52,7 +53,7 @@ log = logging.getLogger("auto_reinforcement")
 
 ARTIFACT_BUCKET = "model-artifacts"
 KEPT_FOLDERS = 10
-UNPRINTED = {"place", "capsule"}
+UNPRINTED = {"place", "capsule", "review"}
 Clock = Callable[[], datetime]
 
 
@@ -149,10 +150,12 @@ def _recorded(
         order.stop.hold()
         log.error("Run failed while %s: %s", attempt.stage, fault)  # noqa: TRY400
         log.info("%s", traceback.format_exc())
-        return _close(store, order, _failed(run, attempt, fault, order.clock()), story, fault)
+        finished = _with_report(store, order, attempt, _failed(run, attempt, fault, order.clock()))
+        return _close(store, order, finished, story, fault)
     order.stop.hold()
     finished = _completed(run, result, order.clock())
     log.info("%s: %s", finished.outcome, finished.outcome_reason)
+    finished = _with_report(store, order, attempt, finished)
     return _close(store, order, finished, story, None)
 
 
@@ -291,6 +294,30 @@ def _close(
         log.error("Another run closed this one meanwhile: %s", taken)  # noqa: TRY400
         return store.get_run(run.run_id), fault or taken
     return run, fault
+
+
+def _with_report(store: Store, order: Order, attempt: Attempt, run: RetrainingRun) -> RetrainingRun:
+    """The run with what its report shows, and the report itself; without it, why there is none."""
+    try:
+        material = Material(
+            settings=order.settings,
+            loaded=attempt.loaded,
+            judged=attempt.judged,
+            model_ids=attempt.serving,
+            earlier=_run_before(store, run),
+        )
+        run = report.with_review(run, material)
+        found = report.store_report(store, run, attempt.folder, dry_run=order.dry_run)
+    except Exception as error:  # noqa: BLE001 - a run that did its job is no failure for its report
+        log.warning("The run's report could not be made: %s: %s", type(error).__name__, error)
+        log.info("%s", traceback.format_exc())
+        found = {"report_error": f"{type(error).__name__}: {error}"}
+    return replace(run, details={**run.details, **found})
+
+
+def _run_before(store: Store, run: RetrainingRun) -> RetrainingRun | None:
+    runs = store.list_runs(model_name=run.model_name, limit=2)
+    return next((earlier for earlier in runs if earlier.run_id != run.run_id), None)
 
 
 def _with_log(store: Store, run: RetrainingRun, story: RunLog) -> RetrainingRun:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ml_pipeline.pages import plain
 
 SHOWN_ERRORS = 20
 METRICS = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier")
@@ -74,9 +75,9 @@ def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
 def as_markdown(result: Mapping[str, Any]) -> str:
     """A result as Markdown. Whatever stands in it is shown as text, never as markup."""
     outcome = result.get("outcome") or result.get("status") or "unknown"
-    lines = [f"## Outcome: {_plain(outcome)}", ""]
+    lines = [f"## Outcome: {plain(outcome)}", ""]
     reason = result.get("outcome_reason") or result.get("error")
-    lines += [_plain(reason), ""] if reason else []
+    lines += [plain(reason), ""] if reason else []
     challenger = result.get("challenger_metrics") or result.get("metrics") or {}
     champion = result.get("champion_metrics") or {}
     if challenger:
@@ -88,7 +89,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         lines.append("")
     for title, name in _FACTS.items():
         if result.get(name) is not None:
-            lines.append(f"- {title}: {_plain(result[name])}")
+            lines.append(f"- {title}: {plain(result[name])}")
     return "\n".join(lines) + "\n"
 
 
@@ -99,11 +100,6 @@ _FACTS: Mapping[str, str] = {
     "Run": "run_id",
     "Error": "error",
 }
-
-
-def _plain(text: object) -> str:
-    escaped = html.escape(" ".join(str(text).split()), quote=False)
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|#~!" else letter for letter in escaped)
 
 
 def main(argv: list[str] | None = None) -> int:

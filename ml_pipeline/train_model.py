@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -371,6 +372,11 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
             "ledger": challenger.line.ledger.tolist(),
             "champions": list(challenger.line.champions),
             "vote": challenger.line.memory.vote.tolist(),
+            "votes": [
+                None if any(map(math.isnan, vote)) else vote
+                for vote in challenger.line.votes.tolist()
+            ],
+            "half_lives": list(challenger.model.rates_().half_lives),
         }
     if challenger.prior is not None:
         result["prior"] = challenger.prior.tolist()

@@ -21,7 +21,7 @@ from tests.support.shell import Finished
 ROWS = league.play(99, 200).features
 WISH = league.event_id("wish")
 NIGHTS = league.nights_before(crashing.NOW, 3)
-WRITES = 12
+WRITES = 13
 
 
 def prepare(place: Place, model: FirstModel) -> None:

