@@ -19,11 +19,13 @@ COMMANDS = {
         "list, show, compare, promote, roll back, prune",
     ),
     "replay": ("ml_pipeline.replay", "build a run's challenger again and compare"),
+    "status": ("ml_pipeline.status", "latest runs, queue and champion"),
     "requests": ("ml_pipeline.request_queue", "ask for a run, see the queue, take one back"),
     "worker": ("ml_pipeline.worker", "stay: requests at once, nights, watchdog, clean-up"),
     "decay": ("ml_pipeline.decay_monitor", "watch the champion, act when it has decayed"),
     "analyse": ("ml_pipeline.analytics", "streaks, transitions, randomness of errors"),
     "backtest": ("ml_pipeline.backtest", "replay a labelled history day by day"),
+    "monitor": ("ml_pipeline.monitor", "the monitoring page"),
     "init": ("ml_pipeline.init", "make a store, or bring one up to date"),
     "doctor": ("ml_pipeline.doctor", "check everything a nightly run needs"),
 }

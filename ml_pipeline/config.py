@@ -85,6 +85,8 @@ URL_VARIABLE = "SUPABASE_URL"
 NOTIFY_VARIABLE = "ML_PIPELINE_NOTIFY_URLS"
 KEY_VARIABLES = ("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 LOCAL_VARIABLE = defaults.LOCAL_VARIABLE
+MONITOR_TOKEN_VARIABLE = "ML_PIPELINE_MONITOR_TOKEN"  # noqa: S105 - its name
+MIN_TOKEN_LETTERS = 16
 SETTING_PREFIX = defaults.SETTING_PREFIX
 
 Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
@@ -638,6 +640,22 @@ class LoggingSettings(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
     file: Path | None = None
+
+
+def load_monitor_token(environment: Mapping[str, str] | None = None) -> str | None:
+    """`ML_PIPELINE_MONITOR_TOKEN`: what the monitoring page asks for, None when it is not set.
+
+    Raises ConfigError for one that could be guessed.
+    """
+    environment = os.environ if environment is None else environment
+    token = environment.get(MONITOR_TOKEN_VARIABLE, "").strip()
+    if token and len(token) < MIN_TOKEN_LETTERS:
+        raise ConfigError(
+            f"{MONITOR_TOKEN_VARIABLE} has {len(token)} letters, at least {MIN_TOKEN_LETTERS} "
+            "are needed.",
+            hint="Make one with `python -c 'import secrets; print(secrets.token_urlsafe())'`.",
+        )
+    return token or None
 
 
 def load_logging_settings(environment: Mapping[str, str] | None = None) -> LoggingSettings:

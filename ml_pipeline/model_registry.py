@@ -291,61 +291,21 @@ def _import(
 def _promote(
     store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
-    target = store.get_model(model_name, args.model_id)
-    champion = store.champion(model_name=model_name)
-    if champion is not None and champion.model_id == target.model_id:
-        raise PromotionRefused(f"{target.model_id} is champion already.")
     if args.force and not args.reason:
         raise PromotionRefused("--force needs a --reason; it is kept in the history.")
-    if target.state is not ModelState.AWAITING and not args.force:
-        raise PromotionRefused(
-            f"{target.model_id} is {target.state}, not awaiting approval.",
-            hint="Add --force and a --reason to promote it all the same.",
-        )
-    promoted = change_champion(
-        store,
-        target=target,
-        expected=None if champion is None else champion.model_id,
-        kind=PromotionKind.PROMOTION,
-        reason=args.reason or "approved by a person",
-        actor="person",
-        now=now,
-        event_id=new_id,
-        verdict={"forced": args.force},
-    )
-    return as_json(promoted)
+    from ml_pipeline.approvals import Word, approve
+
+    word = Word(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
+    return as_json(approve(store, args.model_id, word, force=args.force))
 
 
 def _rollback(
     store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
-    champion = store.champion(model_name=model_name)
-    if champion is None:
-        raise PromotionRefused("There is no champion to roll back from.")
-    target_id = args.to or _champion_before(store, champion)
-    if target_id == champion.model_id:
-        raise PromotionRefused(f"{target_id} is champion already.")
-    rolled_back = change_champion(
-        store,
-        target=store.get_model(model_name, target_id),
-        expected=champion.model_id,
-        kind=PromotionKind.ROLLBACK,
-        reason=args.reason,
-        actor="person",
-        now=now,
-        event_id=new_id,
-    )
-    return as_json(rolled_back)
+    from ml_pipeline.approvals import Word, roll_back
 
-
-def _champion_before(store: Store, champion: ModelVersion) -> str:
-    for event in store.promotion_events(model_name=champion.model_name):
-        if event.to_model_id == champion.model_id and event.from_model_id is not None:
-            return event.from_model_id
-    raise PromotionRefused(
-        f"{champion.model_id} is the first champion: there is none before it.",
-        hint="Name one of `models list` with --to.",
-    )
+    word = Word(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
+    return as_json(roll_back(store, args.to, word))
 
 
 def as_json(model: ModelVersion) -> dict[str, Any]:

@@ -32,7 +32,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"plain": plain, "number": number, "percent": percent, "signed": signed}
+    made.filters |= {
+        "plain": plain,
+        "number": number,
+        "percent": percent,
+        "signed": signed,
+        "seconds": seconds,
+    }
     return made
 
 
@@ -61,6 +67,11 @@ def number(value: object, digits: int = 4) -> str:
 def percent(value: float | None) -> str:
     """A share as a percentage; nothing for a value that is not there."""
     return "" if value is None else f"{100 * value:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """A duration; nothing for one that has not ended."""
+    return "" if value is None else f"{value:.1f} s"
 
 
 def signed(value: float | None, digits: int = 4) -> str:

@@ -160,8 +160,8 @@ def _reliability(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
             summary="Below the diagonal a model is too sure of itself, above it too modest.",
             detail=f"{told}.",
             series=[*series, Series(name="as said", points=[(0.0, 0.0), (1.0, 1.0)])],
-            x_text=_percent,
-            y_text=_percent,
+            x_text=percent_text,
+            y_text=percent_text,
             y_range=(0.0, 1.0),
         )
     )
@@ -206,7 +206,7 @@ def _nights(kept: Mapping[str, Any], events: Sequence[PromotionEvent]) -> Any:  
                 Series(name="anchor (approved base)", points=anchor),
             ],
             x_text=day_text,
-            y_text=_percent,
+            y_text=percent_text,
             marks=promotion_marks(events),
             marks_name="change of champion",
         )
@@ -242,7 +242,7 @@ def _votes(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
                 for place, name in enumerate(experts)
             ],
             x_text=day_text,
-            y_text=_percent,
+            y_text=percent_text,
             y_range=(0.0, 1.0),
         )
     )
@@ -277,8 +277,9 @@ def day_text(value: float) -> str:
     return f"{value:g}"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+def percent_text(value: float) -> str:
+    """A share in per cent, short enough for an axis."""
+    return f"{100 * value:.3g} %"
 
 
 def is_over(run: RetrainingRun) -> bool:

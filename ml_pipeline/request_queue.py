@@ -62,7 +62,16 @@ def _act(
     store: RequestQueue, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
     if args.action == "submit":
-        return as_json(_submit(store, args, settings, now=now, new_id=new_id))
+        asked = ask(
+            store,
+            settings,
+            reason=args.reason,
+            priority=Priority(args.priority),
+            now=now,
+            new_id=new_id,
+            requested_by=args.requested_by,
+        )
+        return as_json(asked)
     if args.action == "cancel":
         return as_json(store.cancel(args.request_id, now=now))
     status = None if args.status is None else RequestStatus(args.status)
@@ -70,17 +79,25 @@ def _act(
     return {"requests": [as_json(request) for request in found]}
 
 
-def _submit(
-    store: RequestQueue, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+def ask(  # noqa: PLR0913 - one request has that many parts
+    store: RequestQueue,
+    settings: Settings,
+    *,
+    reason: str,
+    priority: Priority,
+    now: datetime,
+    new_id: str,
+    requested_by: str | None = None,
 ) -> RetrainingRequest:
+    """Submit a request within the limits. Raises StoreRefused when too many are open."""
     request = RetrainingRequest(
         request_id=new_id,
         model_name=settings.model_name,
-        priority=Priority(args.priority),
+        priority=priority,
         status=RequestStatus.PENDING,
         created_at=now,
-        reason=args.reason,
-        requested_by=args.requested_by,
+        reason=reason,
+        requested_by=requested_by,
     )
     limits = OpenLimits(
         per_user=settings.run.open_requests_per_user, total=settings.run.open_requests_total

@@ -32,7 +32,9 @@ NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 NIGHTS, MATCHES = 25, 1000
 ROWS = league.play(99, 200).features
 # What differs between the stores by its nature.
-PLACES = ("log_url", "dataset_path", "training_path", "duration_s")
+PLACES = (
+    "log_url", "report_path", "report_url", "dataset_path", "training_path", "duration_s",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

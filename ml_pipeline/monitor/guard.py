@@ -1,0 +1,116 @@
+"""Who may see the page and who may press its buttons."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from flask import Request, Response, session
+
+from ml_pipeline.config import MONITOR_TOKEN_VARIABLE
+from ml_pipeline.errors import ConfigError
+
+SIGNED_IN = "signed_in"
+CSRF = "csrf"
+POLICY = (
+    "default-src 'none'; style-src {style}; script-src 'self'; connect-src 'self'; img-src data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guard:
+    """The rules of one server. `token` is None when none is asked for, on loopback only."""
+
+    token: str | None
+    names: frozenset[str] | None = None
+
+    @classmethod
+    def for_host(cls, host: str, token: str | None) -> Self:
+        """The rules for an address; raises ConfigError for an open door to other machines."""
+        if token is not None:
+            return cls(token=token)
+        if not is_loopback(host):
+            raise ConfigError(
+                f"{host} can be reached from other machines, and no token is set.",
+                hint=f"Set {MONITOR_TOKEN_VARIABLE} to a long secret, or listen on 127.0.0.1.",
+            )
+        # A page of another site whose name resolves to this machine would send its own name.
+        return cls(token=None, names=frozenset({host, "localhost", "127.0.0.1", "::1"}))
+
+    @property
+    def asks_for_token(self) -> bool:
+        """Whether people have to sign in."""
+        return self.token is not None
+
+    def knows_host(self, request: Request) -> bool:
+        """Whether the request means this server by a name that it has."""
+        if self.names is None:
+            return True
+        return (urlsplit(f"//{request.host}").hostname or "") in self.names
+
+    def lets_in(self, request: Request) -> bool:
+        """Whether the request may see anything: signed in, or with the token in its header."""
+        if self.token is None or session.get(SIGNED_IN) is True:
+            return True
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        return kind.lower() == "bearer" and self.is_token(given.strip())
+
+    def is_token(self, given: str) -> bool:
+        """Compare in a time that does not depend on where, or by how much, they differ."""
+        if self.token is None:
+            return False
+        digests = [hashlib.sha256(text.encode()).digest() for text in (given, self.token)]
+        return hmac.compare_digest(*digests)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def csrf_token() -> str:
+    """The session's secret for its forms, made at the first look."""
+    if CSRF not in session:
+        session[CSRF] = secrets.token_urlsafe(32)
+    return str(session[CSRF])
+
+
+def is_forged(request: Request) -> bool:
+    """Whether a POST comes from elsewhere than a form of ours in this session."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+        return True
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        return True
+    expected = session.get(CSRF)
+    given = request.form.get(CSRF, "")
+    return not expected or not hmac.compare_digest(str(expected).encode(), given.encode())
+
+
+def protect(response: Response, *, inline_style: str | None = None) -> Response:
+    """Headers of every answer; `inline_style` is the one style sheet that may stand in the page."""
+    style = "'self'" if inline_style is None else f"'sha256-{_digest(inline_style)}'"
+    response.headers.setdefault("Content-Security-Policy", POLICY.format(style=style))
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,150 @@
+"""One look at the store for everybody: however many people watch, it is read once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from ml_pipeline.charts import Chart, Mark, Series, draw
+from ml_pipeline.config import Settings
+from ml_pipeline.overview import Overview, look, took_seconds
+from ml_pipeline.pages import percent
+from ml_pipeline.report_view import day_text, metric_rows, percent_text
+from ml_pipeline.store import Store
+
+FRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What was seen, and what has been made of it."""
+
+    overview: Overview
+    view: dict[str, Any]
+    taken_at: float
+    made: dict[str, str] = field(default_factory=dict)
+
+
+class Looks:
+    """The latest look. Several threads may ask; one of them reads, the others wait for it."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._store, self._settings, self._clock = store, settings, clock
+        self._lock = threading.Lock()
+        self._latest: Look | None = None
+
+    def latest(self) -> Look:
+        """A look that is at most a second old. Raises StoreError when the store cannot be read."""
+        with self._lock:
+            if self._latest is None or time.monotonic() - self._latest.taken_at > FRESH_SECONDS:
+                seen = look(self._store, self._settings, now=self._clock())
+                self._latest = Look(overview=seen, view=view_of(seen), taken_at=time.monotonic())
+            return self._latest
+
+    def forget(self) -> None:
+        """Something has changed: the next look is a new one."""
+        with self._lock:
+            self._latest = None
+
+
+def made_once(look: Look, name: str, make: Callable[[], str]) -> str:
+    """What was made of a look already; two threads that make it at once make the same."""
+    if name not in look.made:
+        look.made[name] = make()
+    return look.made[name]
+
+
+def view_of(seen: Overview) -> dict[str, Any]:
+    """What the page shows beside the records themselves."""
+    latest = seen.latest
+    return {
+        "took": {run.run_id: took_seconds(run) for run in seen.runs},
+        "metrics": [] if latest is None else metric_rows(latest)[:4],
+        "runs_chart": _runs_chart(seen),
+        "days_chart": _days_chart(seen),
+    }
+
+
+def _runs_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
+    judged = [run for run in reversed(seen.runs) if "accuracy" in run.metrics]
+    if not judged:
+        return ""
+    champion = [
+        (float(place), run.details["champion_metrics"]["accuracy"])
+        for place, run in enumerate(judged)
+        if run.details.get("champion_metrics", {}).get("accuracy") is not None
+    ]
+    challenger = [(float(place), run.metrics["accuracy"]) for place, run in enumerate(judged)]
+    marks = [
+        Mark(x=float(place), text=f"{run.started_at:%Y-%m-%d}: promoted {run.challenger_id}")
+        for place, run in enumerate(judged)
+        if run.outcome == "promoted"
+    ]
+    return draw(
+        Chart(
+            name="runs",
+            title="Accuracy of the last runs on rows that neither model had learned",
+            summary=(
+                f"{len(judged)} judged runs; the latest challenger was right "
+                f"{percent(challenger[-1][1])} of the time. {len(marks)} promotions."
+            ),
+            series=[
+                Series(name="challenger", points=challenger),
+                Series(name="champion", points=champion),
+            ],
+            x_text=lambda place: (
+                f"{judged[round(place)].started_at:%m-%d}" if 0 <= place < len(judged) else ""
+            ),
+            y_text=percent_text,
+            marks=marks,
+        )
+    )
+
+
+def _days_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
+    days = by_day(seen)
+    if not days:
+        return ""
+    marks = [
+        Mark(
+            x=float(alert.detected_at.date().toordinal()),
+            text=f"{alert.detected_at:%Y-%m-%d}: {alert.severity} {alert.metric}: {alert.message}",
+        )
+        for alert in seen.alerts
+    ]
+    rows = sum(count for _, count, _ in days)
+    right = sum(correct for _, _, correct in days)
+    return draw(
+        Chart(
+            name="days",
+            title="Accuracy per day, as outcomes became known",
+            summary=(
+                f"{len(days)} days with {rows} outcomes of answers, {percent(right / rows)} "
+                f"right. {len(marks)} decay alerts."
+            ),
+            series=[
+                Series(
+                    name="accuracy",
+                    points=[(float(day.toordinal()), correct / n) for day, n, correct in days],
+                )
+            ],
+            x_text=day_text,
+            y_text=percent_text,
+            marks=marks,
+            marks_name="decay alert",
+        )
+    )
+
+
+def by_day(seen: Overview) -> Sequence[tuple[date, int, int]]:
+    """Days with their answers and right ones, all models together."""
+    sums: dict[date, tuple[int, int]] = {}
+    for row in seen.days:
+        if row.answered:
+            answered, correct = sums.get(row.day, (0, 0))
+            sums[row.day] = (answered + row.answered, correct + row.correct)
+    return [(day, *sums[day]) for day in sorted(sums)]

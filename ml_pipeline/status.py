@@ -1,0 +1,90 @@
+"""Latest runs, queue and champion at a glance: `ml-pipeline status`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from ml_pipeline import commands, config, overview
+from ml_pipeline.overview import Overview
+
+RUNS_PRINTED = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `status`."""
+    commands.add_common(parser)
+
+
+def run(args: argparse.Namespace, *, now: datetime) -> int:
+    """Print JSON; tables as well when a person is watching."""
+    from ml_pipeline.wiring import open_store
+
+    settings = config.load_settings(commands.path_or_none(args.config))
+    store = open_store(config.load_store_settings(args.local))
+    try:
+        found = overview.look(store, settings, now=now)
+    finally:
+        store.close()
+    if sys.stderr.isatty():
+        show(found)
+    commands.print_json({"status": "completed", **found.as_json()})
+    return 0
+
+
+def show(found: Overview) -> None:
+    """Tables on stderr. Whatever stands in the store is shown as text, never as markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stderr, highlight=False)
+
+    def table(title: str, *names: str) -> Table:
+        made = Table(title=title, title_justify="left")
+        for name in names:
+            made.add_column(name)
+        return made
+
+    runs = table("Latest runs", "started", "outcome", "errors", "rows", "reason")
+    for it in found.runs[:RUNS_PRINTED]:
+        texts = (f"{it.started_at:%Y-%m-%d %H:%M}", str(it.outcome or it.status),
+                 str(it.dataset_size), str(it.training_rows), it.outcome_reason or "")  # fmt: skip
+        runs.add_row(*map(Text, texts))
+    queue = table("Queue", "asked", "status", "priority", "reason")
+    for request in found.requests:
+        texts_ = (f"{request.created_at:%Y-%m-%d %H:%M}", str(request.status),
+                  str(request.priority), request.reason)  # fmt: skip
+        queue.add_row(*map(Text, texts_))
+    for made in (runs, queue):
+        if made.row_count:
+            console.print(made)
+    for line in _lines(found):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _lines(found: Overview) -> list[str]:
+    champion = "none yet" if found.champion is None else found.champion.model_id
+    lines = [f"Champion of {found.model_name}: {champion}."]
+    lines += [
+        f"{model.model_id} awaits approval: `ml-pipeline models promote {model.model_id}`."
+        for model in found.waiting
+    ]
+    if found.due_at is None:
+        lines.append("No run yet.")
+    else:
+        late = ": it is late" if found.is_late else ""
+        lines.append(f"Next run expected by {found.due_at:%Y-%m-%d %H:%M} UTC{late}.")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return commands.main(
+        "status", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

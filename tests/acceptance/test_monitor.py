@@ -1,0 +1,286 @@
+"""The monitoring page in a real browser, on an empty store, a small one and one of 10,000 runs.
+
+Chromium is the one on the PATH, else a build from the npm registry: see `tests.support.browser`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from ml_pipeline.domain import RequestStatus
+from ml_pipeline.local_store import LocalStore
+from ml_pipeline.runs import run_pass
+from tests.conftest import FirstModel
+from tests.support import crashing, league
+from tests.support.browser import open_browser
+from tests.support.monitoring import (
+    HOSTILE,
+    NAME,
+    TOKEN,
+    Served,
+    fill_with_many,
+    make_id,
+    serving,
+)
+from tests.support.shell import environment
+
+NOTHING_SERIOUS = {"serious", "critical"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    store = fill_with_many(tmp_path_factory.mktemp("many") / "store")
+    with serving(store, league.settings_for()) as served:
+        yield served
+
+
+@pytest.fixture
+def small(tmp_path: Path, first_model: FirstModel) -> Iterator[Served]:
+    """A champion with four nights of outcomes; what is promoted waits for a person."""
+    nights = league.nights_before(crashing.NOW, 4)
+    store = league.open_league(tmp_path / "store", first_model.path, first_model.model, nights)
+    settings = league.settings_for(promotion__policy="approval")
+    with serving(store, settings, now=lambda: crashing.NOW) as served:
+        yield served
+
+
+def look_at(browser: Browser, url: str, **options: Any) -> Page:  # noqa: ANN401 - Playwright's
+    """A page in a fresh profile; whatever its console complains of is a failure."""
+    page = browser.new_context(**options).new_page()
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    assert complaints == []
+    return page
+
+
+def check_accessible(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (it["id"], it["nodes"][0]["html"]) for it in found if it["impact"] in NOTHING_SERIOUS
+    ]
+    assert serious == []
+
+
+def check_charts_are_told(page: Page, count: int) -> None:
+    charts = page.locator("svg.chart")
+    expect(charts).to_have_count(count)
+    for chart in charts.all():
+        assert chart.get_attribute("role") == "img"
+        assert len(chart.locator("> title").text_content() or "") > 10
+        assert len(chart.locator("> desc").text_content() or "") > 30
+
+
+def test_an_empty_store_has_its_page(browser: Browser, tmp_path: Path) -> None:
+    with serving(LocalStore.open(tmp_path / "store"), league.settings_for()) as served:
+        page = look_at(browser, served.url)
+        expect(page.locator("#live-latest")).to_contain_text("No run yet")
+        check_accessible(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
+    browser: Browser, many: Served, scheme: str
+) -> None:
+    page = look_at(browser, many.url, color_scheme=scheme)
+    expect(page.locator("#live-runs tbody tr")).to_have_count(30)
+    check_charts_are_told(page, 2)
+    check_accessible(page)
+    for part in ("#live-latest", "#live-queue", "#live-alerts", "#live-runs", "#back-to"):
+        assert "<img src=x" in (page.locator(part).text_content() or ""), part
+    assert "49" not in page.locator("#live-latest p.failed").inner_text()
+    page.get_by_role("link", name="Report of the run").click()
+    assert page.locator("#errors").is_visible()
+    assert (page.locator("main").text_content() or "").count(HOSTILE) > 5
+    check_accessible(page)
+    page.goto(f"{many.url}/runs/{make_id(20_001)}/report.html")
+    assert page.locator("style").count() == 1
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.badge')).borderRadius") == "16px"
+    )
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+
+
+def test_a_phone_need_not_scroll_sideways_and_times_are_the_viewers(
+    browser: Browser, many: Served
+) -> None:
+    phone = {"viewport": {"width": 360, "height": 740}, "timezone_id": "Asia/Tokyo"}
+    page = look_at(browser, many.url, **phone, locale="en-GB")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    time = page.locator("#live-runs time").nth(1)
+    assert time.get_attribute("title") == "2026-03-14 02:00:00 UTC"
+    assert time.inner_text() == "14 Mar 2026, 11:00"
+
+
+def test_retrain_now_ends_as_a_request_and_then_as_a_run(
+    browser: Browser, small: Served, tmp_path: Path
+) -> None:
+    page = look_at(browser, small.url)
+    page.get_by_label("Reason (optional)").focus()
+    page.keyboard.type("new season")
+    page.get_by_label("Priority").select_option("high")
+    page.get_by_role("button", name="Retrain Now").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("is in the queue")
+    expect(page.locator("#live-queue")).to_contain_text("new season")
+    waiting = small.store.list_requests(model_name=NAME, status=RequestStatus.PENDING)
+    assert [(it.reason, str(it.priority)) for it in waiting] == [("new season", "high")]
+
+    settings = league.settings_for(promotion__policy="approval")
+    result = run_pass(small.store, crashing.order(tmp_path / "work", settings=settings)).result
+    assert result["request_ids"] == [waiting[0].request_id]
+    page.wait_for_timeout(1100)  # the page's own look is a second old at most
+    page.reload()
+    expect(page.locator("#live-latest .badge")).to_have_text("awaiting approval")
+    expect(page.locator("#live-queue")).to_contain_text("Nothing waits")
+    check_accessible(page)
+
+    page.locator("#live-waiting").get_by_role("button", name="Approve").click()
+    expect(page.get_by_role("status")).to_contain_text("serves now")
+    assert champion(small) == result["challenger"]
+    page.locator("#back-reason").fill("it looks wrong")
+    page.get_by_role("button", name="Roll back").click()
+    expect(page.get_by_role("status")).to_contain_text("first serves again")
+    assert champion(small) == league.FIRST_MODEL
+    last = small.store.promotion_events(model_name=NAME)[0]
+    assert (str(last.kind), last.reason, last.actor) == ("rollback", "it looks wrong", "person")
+
+
+def champion(served: Served) -> str:
+    found = served.store.champion(model_name=NAME)
+    assert found is not None
+    return found.model_id
+
+
+def test_a_challenger_can_be_refused_without_javascript(
+    browser: Browser, small: Served, tmp_path: Path
+) -> None:
+    settings = league.settings_for(promotion__policy="approval")
+    result = run_pass(small.store, crashing.order(tmp_path / "work", settings=settings)).result
+    page = look_at(browser, small.url, java_script_enabled=False)
+    page.locator("#word-1").fill("not yet")
+    page.get_by_role("button", name="Refuse").click()
+    expect(page.get_by_role("status")).to_contain_text("was refused")
+    assert champion(small) == league.FIRST_MODEL
+    assert str(small.store.get_model(NAME, result["challenger"]).state) == "retired"
+
+
+def test_the_refresh_keeps_what_is_being_typed_and_the_focus(
+    browser: Browser, many: Served
+) -> None:
+    page = browser.new_context().new_page()
+    page.clock.install()
+    page.goto(many.url)
+    field = page.get_by_label("Reason (optional)")
+    field.focus()
+    page.keyboard.type("half a sen")
+    many.store.cancel(make_id(7), now=crashing.NOW)
+    page.wait_for_timeout(1100)
+    page.clock.run_for(31_000)
+    expect(page.locator("#live-queue")).to_contain_text("Nothing waits")
+    expect(page.locator("#refreshed")).to_contain_text("As of")
+    expect(field).to_have_value("half a sen")
+    expect(field).to_be_focused()
+    page.keyboard.type("tence")
+    expect(field).to_have_value("half a sentence")
+
+
+def post(url: str, **headers: str) -> int:
+    body = urllib.parse.urlencode({"reason": "forged", "csrf": "guess"}).encode()
+    asked = urllib.request.Request(f"{url}/retrain", body, headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def test_a_form_of_another_site_is_refused(browser: Browser, many: Served) -> None:
+    before = len(many.store.list_requests(model_name=NAME))
+    page = look_at(browser, many.url)
+    form = (
+        f'<form method="post" action="{many.url}/retrain"><input name="reason" value="forged">'
+        "<button>go</button></form>"
+    )
+    page.route(
+        "http://evil.example/", lambda route: route.fulfill(body=form, content_type="text/html")
+    )
+    page.goto("http://evil.example/")
+    with page.expect_navigation() as going:
+        page.get_by_role("button").click()
+    assert going.value is not None
+    assert going.value.status == 403
+    assert post(many.url) == 403
+    assert post(many.url, Origin="http://evil.example") == 403
+    assert post(many.url, Host="evil.example") == 421
+    assert len(many.store.list_requests(model_name=NAME)) == before
+
+
+def test_beyond_this_machine_a_token_is_asked_for(browser: Browser, tmp_path: Path) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    with serving(store, league.settings_for(), token=TOKEN) as served:
+        page = look_at(browser, served.url)
+        assert page.url.endswith("/sign-in")
+        check_accessible(page)
+        for wrong in ("", TOKEN[:-1], TOKEN + "x", "ключ"):
+            answer = page.request.get(
+                f"{served.url}/api/overview",
+                headers={"Authorization": f"Bearer {urllib.parse.quote(wrong)}"},
+            )
+            assert answer.status == 401, wrong
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button").click()
+        expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+        assert post(served.url) == 401
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Training of default")
+        assert TOKEN not in page.content()
+        assert TOKEN not in str(page.context.cookies())
+        answer = page.request.get(
+            f"{served.url}/api/runs", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        assert answer.json() == {"runs": []}
+        assert page.request.get(f"{served.url}/health").status == 200
+        page.get_by_role("button", name="Sign out").click()
+        assert page.url.endswith("/sign-in")
+
+
+def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ml_pipeline", "monitor", "--port", "0", "--local", "store"]
+    refused = subprocess.run(
+        [*command, "--host", "0.0.0.0"],  # noqa: S104 - that is what is refused
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "ML_PIPELINE_MONITOR_TOKEN" in refused.stderr
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{said['url']}api/overview", timeout=30) as answer:
+            assert json.load(answer)["runs"] == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
