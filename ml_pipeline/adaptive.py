@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ml_pipeline.errors import DataError
+from ml_pipeline.features import parted
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -235,9 +236,15 @@ def _hessian(probabilities: Floats, lesson: Lesson) -> Floats:
 class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted base with adaptive heads, after scikit-learn's conventions.
 
+    Rows are floats (n, d), or objects (n, d + 1) with a text last; `n_features_in_` is d.
+
     Fitting trains the base; `partial_fit` learns one night. The nightly loop keeps its
     bookkeeping in `line_` (see `live_line`), so that the artifact carries its own high-water mark.
     """
+
+    # Models that were saved before there were texts have none.
+    reads_text_ = False
+    text_column_: str | None = None
 
     def __init__(self, base: Any = None, rates: Mapping[str, Any] | None = None) -> None:  # noqa: ANN401
         self.base = base
@@ -245,7 +252,7 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # scikit-learn's names for the data are X and y.
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
-        """Fit a clone of `base` on numeric features (n, d) and labels (n,)."""
+        """Fit a clone of `base` on rows and labels (n,)."""
         return self.adopt(clone(self.base).fit(X, y), X)
 
     def adopt(
@@ -258,13 +265,15 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         `classes` is the model's class set and order when it is wider than what the base has seen.
         """
-        rows = np.asarray(X, dtype=np.float64)
+        rows, texts = parted(np.asarray(X))
         known = [str(label) for label in fitted.classes_]
         self.base_ = fitted
         self.classes_ = np.asarray([*(classes or known)])
         self.base_columns_ = encode(np.asarray(known), self.classes_)
         self.n_features_in_ = rows.shape[1]
+        self.reads_text_ = texts is not None
         self.feature_names_: list[str] = []
+        self.text_column_: str | None = None
         present = np.isfinite(rows)
         count = np.maximum(present.sum(axis=0), 1)
         filled = np.where(present, rows, 0.0)
@@ -287,6 +296,9 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _width(self) -> int:
         classes = len(self.classes_)
+        if self.reads_text_:
+            # Thousands of inputs stand behind the probabilities; a few of them would mislead.
+            return classes + 1
         wide = classes + self.n_features_in_ + 1
         too_wide = wide * classes > MAX_HEAD_PARAMETERS or self.n_features_in_ > MAX_HEAD_FEATURES
         return classes + 1 if too_wide else wide

@@ -1,4 +1,7 @@
-"""Base algorithms: scikit-learn pipelines built by name, and their cross-validation."""
+"""Base algorithms: scikit-learn pipelines built by name, and their cross-validation.
+
+Rows are floats (n, d), or objects (n, d + 1) with a text last (see `features`).
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,43 @@ from numpy.typing import NDArray
 from ml_pipeline.config import TrainingSettings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import evaluate
-from ml_pipeline.features import preprocessing
+from ml_pipeline.features import Inputs, has_text, preprocessing
 
 SEED_LITERAL_C = 0.001
 
 
-def build(algorithm: str, settings: TrainingSettings) -> Any:  # noqa: ANN401 - sklearn is untyped
-    """An unfitted pipeline: impute, standardise, classify."""
+def build(algorithm: str, settings: TrainingSettings, rows: Inputs) -> Any:  # noqa: ANN401 - sklearn is untyped
+    """An unfitted pipeline for such rows: impute, standardise, read the text, classify."""
+    return _before(_classifier(algorithm, settings), rows)
+
+
+def _before(classifier: Any, rows: Inputs) -> Any:  # noqa: ANN401
     from sklearn.pipeline import Pipeline
 
-    return Pipeline([*preprocessing(), ("classify", _classifier(algorithm, settings))])
+    if not has_text(rows):
+        return Pipeline([*preprocessing(), ("classify", classifier)])
+    from ml_pipeline.text_features import text_preprocessing
+
+    return Pipeline([*text_preprocessing(rows.shape[1]), ("classify", classifier)])
+
+
+def _fitted(pipeline: Any, rows: Inputs, labels: NDArray[Any], **arguments: Any) -> Any:  # noqa: ANN401
+    texts = [str(label) for label in labels]
+    if not has_text(rows):
+        return pipeline.fit(rows, np.asarray(texts), **arguments)
+    from threadpoolctl import threadpool_limits
+
+    from ml_pipeline.text_features import with_plain_terms
+
+    try:
+        # On thousands of sparse columns threads only wait for each other: 100 times the time.
+        with threadpool_limits(1, user_api="blas"):
+            return with_plain_terms(pipeline.fit(rows, np.asarray(texts), **arguments))
+    except ValueError as error:
+        if "empty vocabulary" not in str(error):
+            raise
+        message = "None of the training rows' texts holds a word of two letters."
+        raise DataError(message, hint="Look at data.text_column.") from None
 
 
 def _classifier(algorithm: str, settings: TrainingSettings) -> Any:  # noqa: ANN401
@@ -59,7 +89,7 @@ def _ensemble(settings: TrainingSettings) -> Any:  # noqa: ANN401
 
 def fit(
     algorithm: str,
-    features: NDArray[np.float64],
+    features: Inputs,
     labels: NDArray[Any],
     settings: TrainingSettings,
     *,
@@ -73,15 +103,13 @@ def fit(
     if len(found) < 2:  # noqa: PLR2004 - two things to tell apart
         message = f"The training rows hold only {len(found)} class: {', '.join(found) or 'none'}."
         raise DataError(message, hint="A classifier needs rows of at least two classes.")
-    model = build(algorithm, settings)
     arguments = {} if weights is None else {"classify__sample_weight": weights}
-    return model.fit(features, np.asarray([str(label) for label in labels]), **arguments)
+    return _fitted(build(algorithm, settings, features), features, labels, **arguments)
 
 
-def fit_seed_literal(features: NDArray[np.float64], labels: NDArray[Any]) -> Any:  # noqa: ANN401
+def fit_seed_literal(features: Inputs, labels: NDArray[Any]) -> Any:  # noqa: ANN401
     """The original documents' recipe: a fresh regression with the learning rate as `C`."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
 
     if len({str(label) for label in labels}) < 2:  # noqa: PLR2004
         raise DataError(
@@ -89,8 +117,7 @@ def fit_seed_literal(features: NDArray[np.float64], labels: NDArray[Any]) -> Any
             hint="Use training.strategy: adaptive.",
         )
     classifier = LogisticRegression(C=SEED_LITERAL_C, max_iter=1000)
-    pipeline = Pipeline([*preprocessing(), ("classify", classifier)])
-    return pipeline.fit(features, np.asarray([str(label) for label in labels]))
+    return _fitted(_before(classifier, features), features, labels)
 
 
 def fit_sgd(  # noqa: PLR0913 - data, rate, passes and seed
@@ -139,7 +166,7 @@ def _link(scores: NDArray[np.float64], *, one_versus_rest: bool) -> NDArray[np.f
 
 def cross_validate(
     algorithm: str,
-    features: NDArray[np.float64],
+    features: Inputs,
     labels: NDArray[Any],
     settings: TrainingSettings,
 ) -> dict[str, Any]:
@@ -175,7 +202,7 @@ def cross_validate(
 
 def _score(
     model: Any,  # noqa: ANN401
-    features: NDArray[np.float64],
+    features: Inputs,
     labels: NDArray[Any],
     names: NDArray[Any],
 ) -> tuple[float, float]:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.errors import InputError
+from ml_pipeline.features import joined
 from ml_pipeline.scoring import Member, Scorer
 from ml_pipeline.serving import ServedModel
+from ml_pipeline.texts import fault
 
 # Rows that are scored one by one before the artifact's libraries are worth loading.
 FEW = 2000
@@ -24,7 +26,7 @@ class ArtifactScorer(Scorer):
         self.features = list(model.feature_names_)
         self.classes = [str(label) for label in model.classes_]
         self.base_classes = [self.classes[column] for column in model.base_columns_]
-        self.text_column = None
+        self.text_column = model.text_column_
         self._mean = model.mean_.tolist()
         self._scale = model.scale_.tolist()
 
@@ -38,25 +40,25 @@ class ArtifactScorer(Scorer):
 
     def probabilities(self, values: Sequence[float], text: str | None = None) -> list[float]:
         """The probability of each of `classes`."""
-        self.read_text(text)
+        written = list(self.read_text(text).values())
         try:
-            said = self.shares(np.asarray([values], dtype=np.float64), None)
+            said = self.shares(_numbers(values), written or None)
         except ValueError as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
         return [float(share) for share in said[0]]
 
     def shares(
-        self,
-        values: NDArray[np.float64],
-        texts: NDArray[Any] | None,  # noqa: ARG002
+        self, values: NDArray[np.float64], texts: Sequence[str] | None
     ) -> NDArray[np.float64]:
-        """Probabilities (n, K) of rows (n, d)."""
-        return np.asarray(self.model.predict_proba(values), dtype=np.float64)
+        """Probabilities (n, K) of rows: numbers (n, d) and n texts, if the model reads any."""
+        rows = joined(values, texts)
+        return np.asarray(self.model.predict_proba(rows), dtype=np.float64)
 
-    def members(self, values: Sequence[float], text: str | None = None) -> list[Member]:  # noqa: ARG002
+    def members(self, values: Sequence[float], text: str | None = None) -> list[Member]:
         """What each voter says."""
         base = self.model.base_
-        rows = base[:-1].transform(np.asarray([values], dtype=np.float64))
+        written = list(self.read_text(text).values())
+        rows = base[:-1].transform(joined(_numbers(values), written or None))
         vote = base.steps[-1][1]
         names = [name for name, member in vote.estimators if member != "drop"]
         weights = vote._weights_not_none or [1.0] * len(names)  # noqa: SLF001 - no public name
@@ -64,6 +66,10 @@ class ArtifactScorer(Scorer):
             Member(name, float(weight), member.predict_proba(rows)[0].tolist())
             for name, weight, member in zip(names, weights, vote.estimators_, strict=True)
         ]
+
+
+def _numbers(values: Sequence[float]) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64).reshape(1, -1)
 
 
 class Many:
@@ -82,25 +88,38 @@ class Many:
         self.threshold = served.threshold
 
     def score(
-        self, values: NDArray[np.float64], texts: NDArray[Any] | None
+        self, values: NDArray[np.float64], texts: Sequence[str] | None
     ) -> tuple[NDArray[np.float64], dict[int, str]]:
         """Probabilities (n, K), and what is wrong with rows that the model cannot take."""
         if len(values) > FEW and not isinstance(self._scorer, ArtifactScorer):
             self._scorer = self._load()
         if isinstance(self._scorer, ArtifactScorer) and len(values):
+            faults, readable = self._text_faults(texts)
             try:
-                return self._scorer.shares(values, texts), {}
+                return self._scorer.shares(values, readable), faults
             except ValueError:
                 pass  # one row spoils all of them; found one by one
         shares = np.full((len(values), len(self.classes)), 1 / len(self.classes))
         faults = {}
         for place, row in enumerate(values.tolist()):
             try:
-                text = None if texts is None else str(texts[place])
+                text = None if texts is None else texts[place]
                 shares[place] = self._scorer.probabilities(row, text)
             except InputError as error:
                 faults[place] = error.message
         return shares, faults
+
+    def _text_faults(
+        self, texts: Sequence[str] | None
+    ) -> tuple[dict[int, str], Sequence[str] | None]:
+        """What is wrong with texts by their place, and the texts without those."""
+        if texts is None:
+            return {}, None
+        found = {place: fault(text) for place, text in enumerate(texts)}
+        faults = {
+            place: f"The text ({self.text_column}) {what}." for place, what in found.items() if what
+        }
+        return faults, ["" if place in faults else text for place, text in enumerate(texts)]
 
 
 def load_artifact(folder: str | None, model_name: str, model_id: str) -> ArtifactScorer:

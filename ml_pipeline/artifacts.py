@@ -42,7 +42,7 @@ SCHEMA = "schema.json"
 ALLOWED_TYPES = frozenset(
     {
         "ml_pipeline.adaptive.AdaptiveClassifier",
-        "ml_pipeline.features.TextStatistics",
+        "ml_pipeline.text_features.TextStatistics",
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn.tree._tree.Tree",

@@ -28,7 +28,7 @@ from ml_pipeline.datasets import read_csv
 from ml_pipeline.domain import Outcome
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation import row_losses
-from ml_pipeline.features import matrix
+from ml_pipeline.features import Inputs, read_rows
 from ml_pipeline.live_line import (
     LineState,
     Rival,
@@ -54,7 +54,7 @@ SLOW_POLICIES = ("challengers",)
 class History:
     """Labelled rows in the order of their nights; the first `initial` train the base."""
 
-    features: Floats
+    features: Inputs
     labels: NDArray[np.str_]
     nights: NDArray[np.int64]
     classes: list[str]
@@ -221,7 +221,7 @@ class Refit:
     model: AdaptiveClassifier
     settings: Settings
     algorithm: str
-    features: list[Floats]
+    features: list[Inputs]
     labels: list[NDArray[np.str_]]
     promotions: int = 0
 
@@ -271,7 +271,7 @@ class Seed:
 
 def _as_model(
     base: Any,  # noqa: ANN401
-    features: Floats,
+    features: Inputs,
     classes: list[Any],
     settings: Settings,
 ) -> AdaptiveClassifier:
@@ -406,8 +406,7 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     """The labelled history of a CSV, or of the store's own log."""
     if args.csv is None:
         return _history_of_store(args, settings)
-    frame = read_csv(Path(args.csv))
-    target = args.target or settings.data.target
+    frame, target = read_csv(Path(args.csv)), args.target or settings.data.target
     if (args.night is None) == (args.time is None):
         raise ConfigError(
             "Give either --night COLUMN (whole numbers) or --time COLUMN (ISO 8601 times)."
@@ -415,26 +414,27 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     _require(frame, [target, args.night or args.time, *_listed(args.drop)], args.csv)
     nights = _nights(frame, args.night, args.time)
     order = np.argsort(nights, kind="stable")
-    dropped = {target, args.night, args.time, *_listed(args.drop)}
+    dropped = {target, settings.data.text_column, args.night, args.time, *_listed(args.drop)}
     names = _listed(args.features) or [name for name in frame.columns if name not in dropped]
-    return _history(frame.iloc[order], names, target, nights[order], args.init)
+    return _history(frame.iloc[order], names, nights[order], args, settings)
 
 
 def _history(
     frame: pd.DataFrame,
     names: list[str],
-    target: str,
     nights: NDArray[np.int64],
-    initial: int | None,
+    args: argparse.Namespace,
+    settings: Settings,
 ) -> History:
+    target = (args.csv and args.target) or settings.data.target
     labels = frame[target].astype(str).str.strip()
     if (labels == "").any():
         raise DataError(f"{target} is empty in {int((labels == '').sum())} rows.")
-    count = round(len(frame) * INITIAL_SHARE) if initial is None else initial
+    count = round(len(frame) * INITIAL_SHARE) if args.init is None else args.init
     if not 0 < count < len(frame):
         raise DataError(f"--init {count} leaves nothing to replay of {len(frame)} rows.")
     return History(
-        features=matrix(frame, names),
+        features=read_rows(frame, names, settings.data.text_column),
         labels=np.asarray(labels.to_numpy(dtype=str)),
         nights=nights,
         classes=sorted(set(labels)),
@@ -458,7 +458,7 @@ def _history_of_store(args: argparse.Namespace, settings: Settings) -> History:
     if not len(frame):
         raise DataError("The store's log holds no labelled row with features.")
     nights = _nights(frame, None, "known_at")
-    return _history(frame, settings.data.features, settings.data.target, nights, args.init)
+    return _history(frame, settings.data.features, nights, args, settings)
 
 
 def _require(frame: pd.DataFrame, columns: list[str], source: str) -> None:

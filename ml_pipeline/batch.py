@@ -23,18 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline import commands
+from ml_pipeline.answering import HIGH_CONFIDENCE, LARGEST
 from ml_pipeline.artifact_scoring import Many
 from ml_pipeline.errors import InputError
 from ml_pipeline.event_row import UNCERTAIN, Row, prediction_row, utc_text
-from ml_pipeline.prediction_engine import (
-    HIGH_CONFIDENCE,
-    LARGEST,
-    LOGGED_AT_ONCE,
-    PredictionEngine,
-    default_output,
-)
+from ml_pipeline.prediction_engine import LOGGED_AT_ONCE, PredictionEngine, default_output
 
 CHUNK = 100_000
+# A text may have 100,000 characters.
+CHUNK_OF_TEXTS = 5_000
 MEMORY_MB = 160
 ADDED = (
     "event_id", "prediction", "best_guess", "confidence", "confidence_level", "probabilities",
@@ -60,8 +57,8 @@ def predict_csv(
         total = db.execute("SELECT count(*) FROM given").fetchall()[0][0]
         job = _Job(db=db, engine=engine, many=many, log=log, total=total)
         with commands.progress_bars() as progress:
-            advance = progress("rows", -(-total // CHUNK))
-            for start in range(0, total, CHUNK):
+            advance = progress("rows", -(-total // job.chunk))
+            for start in range(0, total, job.chunk):
                 job.predict(start)
                 advance()
         _write(db, target, header, many, job.timestamp)
@@ -81,6 +78,7 @@ class _Job:
         total: int,
     ) -> None:
         self._db, self._engine, self._many, self._log, self._total = db, engine, many, log, total
+        self.chunk = CHUNK_OF_TEXTS if many.text_column else CHUNK
         self._predicted = self._uncertain = 0
         self.now = engine.now()
         self.timestamp = utc_text(self.now)
@@ -90,7 +88,7 @@ class _Job:
         columns = self._db.execute(
             f"SELECT error IS NULL AS good, {', '.join(_value(n) for n in self._many.features)}"
             f"{', ' + _name(self._many.text_column) if self._many.text_column else ''} "
-            f"FROM given WHERE rowid >= {start} AND rowid < {start + CHUNK} ORDER BY rowid"
+            f"FROM given WHERE rowid >= {start} AND rowid < {start + self.chunk} ORDER BY rowid"
         ).fetchnumpy()
         good = np.asarray(columns["good"], dtype=bool)
         arrays = list(columns.values())
@@ -98,7 +96,9 @@ class _Job:
         values = np.column_stack([
             np.ma.filled(array, np.nan).astype(np.float64)[good] for array in arrays[1 : width + 1]
         ]) if width else np.empty((int(good.sum()), 0))  # fmt: skip
-        texts = np.asarray(arrays[-1], dtype=object)[good] if self._many.text_column else None
+        texts: list[str] | None = None
+        if self._many.text_column:
+            texts = np.asarray(arrays[-1], dtype=object)[good].tolist()
         shares, faults = self._many.score(values, texts)
         answers = self._answers(shares)
         everywhere = {
@@ -164,7 +164,7 @@ class _Job:
         self,
         start: int,
         values: NDArray[np.float64],
-        texts: NDArray[Any] | None,
+        texts: list[str] | None,
         answers: dict[str, NDArray[Any]],
         good: NDArray[np.bool_],
     ) -> None:
@@ -172,14 +172,14 @@ class _Job:
         known = self._db.execute(
             "SELECT a.event_id::VARCHAR, g.match_id, g.error FROM given g "
             "JOIN answers a ON g.rowid = a.rowid "
-            f"WHERE g.rowid >= {start} AND g.rowid < {start + CHUNK} ORDER BY g.rowid"
+            f"WHERE g.rowid >= {start} AND g.rowid < {start + self.chunk} ORDER BY g.rowid"
         ).fetchall()
         ids = [known[place] for place in np.flatnonzero(good)]
         rows = list[Row]()
         for place, (event_id, match_id, error) in enumerate(ids):
             if error is not None:
                 continue
-            text = None if texts is None else str(texts[place])
+            text = None if texts is None else texts[place]
             features = values[place].tolist()
             rows.append(
                 self._row(
@@ -289,10 +289,8 @@ def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many:
     columns = ", ".join(f"{_quote(name)}: 'VARCHAR'" for name in header)
     faults = " ".join(_faults(name) for name in many.features)
     if many.text_column:
-        faults += (
-            f" WHEN {_name(many.text_column)} IS NULL OR trim({_name(many.text_column)}) = '' "
-            f"THEN {_quote(many.text_column + ' is missing.')}"
-        )
+        cell = _name(many.text_column)
+        faults += f" WHEN {cell} IS NULL THEN {_quote(many.text_column + ' is missing.')}"
     extra = "" if "match_id" in header else ", NULL::VARCHAR AS match_id"
     try:
         db.execute(

@@ -72,11 +72,11 @@ def _named(model: ModelVersion | None) -> dict[str, str] | None:
 def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
     """Rows and digest of every UTC day of a file of labelled rows.
 
-    The digest takes in ids, predictions, labels and features, in whatever order they stand.
+    The digest takes in ids, predictions, labels and inputs, in whatever order they stand.
     """
     import duckdb
 
-    columns = ("event_id", "prediction", settings.data.target, *settings.data.features)
+    columns = ("event_id", "prediction", settings.data.target, *settings.data.inputs)
     told = ", ".join(f"coalesce({_quoted(name)}, '')" for name in columns)
     query = (
         f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {told}))) "  # noqa: S608 - quoted names

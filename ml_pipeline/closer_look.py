@@ -15,6 +15,7 @@ from ml_pipeline.datasets import Dataset, read_dataset
 from ml_pipeline.domain import UNCERTAIN, LookbackWindow
 from ml_pipeline.errors import DataError
 from ml_pipeline.estimation import Drift, Floats, expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.features import parted
 from ml_pipeline.quiet_alerts import Finding, stand
 from ml_pipeline.sequences import RunsTest, runs_test
 from ml_pipeline.store import Store
@@ -98,8 +99,9 @@ def _drift(settings: Settings, before: pd.DataFrame, recent: pd.DataFrame) -> li
     if training is None or len(recent) < MIN_DRIFT_ROWS:
         return []
     columns = _features(recent, settings.data.features)
+    numbers, _ = parted(training.features)
     moved = [
-        numeric_drift(name, training.features[:, place], columns[:, place])
+        numeric_drift(name, numbers[:, place], columns[:, place])
         for place, name in enumerate(settings.data.features)
     ]
     mix = label_drift(PREDICTIONS, before["prediction"].tolist(), recent["prediction"].tolist())

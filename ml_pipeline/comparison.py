@@ -18,7 +18,7 @@ from ml_pipeline.evaluation import evaluate, row_losses
 from ml_pipeline.promotion import PairedGain
 from ml_pipeline.store import Store
 from ml_pipeline.strategies import Serving
-from ml_pipeline.train_model import check_fits
+from ml_pipeline.training import check_fits
 
 
 def compare(

@@ -15,9 +15,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from ml_pipeline import defaults
+from ml_pipeline.data_settings import (
+    Count,
+    DataSettings,
+    Fraction,
+    GroundTruthSettings,
+    LogSettings,
+    Positive,
+    Section,
+    Whole,
+)
 from ml_pipeline.errors import ConfigError
 
 DEFAULT_LOOKBACK_DAYS = 7
@@ -40,45 +50,6 @@ CHECK_INTERVAL_MIN = 60
 MIN_STATS_REQUIRED = 3
 ENSEMBLE_WEIGHTS = (0.5, 0.5)
 ENSEMBLE_CONFLICT_MARGIN = defaults.ENSEMBLE_CONFLICT_MARGIN
-DEFAULT_FEATURES = (
-    "home_team_form",
-    "away_team_form",
-    "home_team_strength",
-    "away_team_strength",
-    "home_advantage",
-)
-DEFAULT_CLASSES = ("H", "D", "A")
-DEFAULT_LABELS = {
-    "H": "H",
-    "D": "D",
-    "A": "A",
-    "V": "A",
-    "0": "H",
-    "1": "D",
-    "2": "A",
-    "home": "H",
-    "draw": "D",
-    "away": "A",
-    "home_win": "H",
-    "away_win": "A",
-}
-# Ours: the spellings other logs use.
-DEFAULT_COLUMNS = {
-    "event_id": ["event_id", "prediction_id"],
-    "timestamp": ["timestamp", "match_date"],
-    "event_type": ["event_type"],
-    "model_name": ["model_name"],
-    "model_id": ["model_id", "model_version"],
-    "match_id": ["match_id"],
-    "prediction": ["prediction", "predicted_outcome", "predicted_result"],
-    "confidence": ["confidence"],
-    "features": ["features"],
-    "actual_result": ["actual_result", "actual_outcome"],
-    "evaluated_at": ["evaluated_at"],
-    "accuracy": ["accuracy"],
-    "status": ["status"],
-    "metadata": ["metadata"],
-}
 DEFAULT_CONFIG_FILE = defaults.CONFIG_FILE
 
 URL_VARIABLE = "SUPABASE_URL"
@@ -103,114 +74,6 @@ DEFAULT_ENSEMBLE: tuple[Algorithm, ...] = (
     "RandomForest",
     "HistGradientBoosting",
 )
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Whole = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the settings: typed, closed, unchangeable."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-class LogSettings(Section):
-    """Where the evaluation log is and how its columns are spelt."""
-
-    source: Annotated[str, Field(min_length=1)] = "table"
-    csv_file: Annotated[str, Field(min_length=1)] | None = None
-    confidence_unit: Literal["fraction", "percent"] = "fraction"
-    max_bad_rows: Fraction = 0.05
-    future_tolerance_minutes: Annotated[float, Field(ge=0)] = 60.0
-    columns: dict[str, list[str]] = Field(default_factory=lambda: dict(DEFAULT_COLUMNS))
-
-    @model_validator(mode="after")
-    def _known_columns(self) -> LogSettings:
-        unknown = sorted(set(self.columns) - set(DEFAULT_COLUMNS))
-        if unknown:
-            message = f"columns that no evaluation event has: {', '.join(unknown)}"
-            raise ValueError(message)
-        return self
-
-    def spellings(self, column: str) -> list[str]:
-        """Header spellings of a canonical column, the configured ones first."""
-        configured = self.columns.get(column, [])
-        return [*configured, *(s for s in DEFAULT_COLUMNS[column] if s not in configured)]
-
-
-class DataSettings(Section):
-    """What a row looks like: features, classes, and the data a base is trained on."""
-
-    features: Annotated[list[str], Field(min_length=1)] = Field(
-        default_factory=lambda: list(DEFAULT_FEATURES)
-    )
-    target: Annotated[str, Field(min_length=1)] = "result"
-    classes: list[str] | None = Field(default_factory=lambda: list(DEFAULT_CLASSES))
-    ordered: bool = True
-    labels: dict[str, str] | None = None
-    training_dataset: str = "builtin"
-    time_column: str | None = "match_date"
-    group_column: str | None = "match_id"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _labels_are_text(cls, values: Any) -> Any:  # noqa: ANN401 - raw YAML
-        # YAML reads 0, 1 and yes as numbers and booleans; a label is what was written.
-        if isinstance(values, dict) and isinstance(values.get("labels"), dict):
-            labels = {str(key): str(value) for key, value in values["labels"].items()}
-            values = {**values, "labels": labels}
-        if isinstance(values, dict) and isinstance(values.get("classes"), list):
-            values = {**values, "classes": [str(value) for value in values["classes"]]}
-        return values
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DataSettings:
-        for name, values in (("features", self.features), ("classes", self.classes or [])):
-            if len(set(values)) != len(values):
-                message = f"{name} names something twice"
-                raise ValueError(message)
-        if self.classes is not None:
-            if len(self.classes) < 2:  # noqa: PLR2004 - a classifier tells two things apart
-                message = "classes needs at least two labels"
-                raise ValueError(message)
-            strange = sorted(set(self.label_map().values()) - set(self.classes))
-            if strange:
-                message = f"labels maps to {', '.join(strange)}, not one of classes"
-                raise ValueError(message)
-        return self
-
-    def label_map(self) -> dict[str, str]:
-        """Every accepted spelling and its class; empty when any label is accepted."""
-        if self.classes is None:
-            return dict(self.labels or {})
-        spellings = {name: name for name in self.classes}
-        if self.labels is None and set(self.classes) == set(DEFAULT_CLASSES):
-            return {**DEFAULT_LABELS, **spellings}
-        return {**(self.labels or {}), **spellings}
-
-
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-
-
-class GroundTruthSettings(Section):
-    """The table of labels that people gave, for `train --from_table`."""
-
-    table: Column = "ml_data"
-    id_column: Column = "id"
-    time_column: Column | None = "created_at"
-    target: Column = "label"
-    model_column: Column | None = None
-    group_column: Column | None = None
-
-    @model_validator(mode="after")
-    def _not_the_log(self) -> GroundTruthSettings:
-        if self.table == "evaluation_log":
-            message = "the inference log is not ground truth: its predictions are the model's own"
-            raise ValueError(message)
-        return self
 
 
 class RunSettings(Section):
@@ -376,6 +239,24 @@ class Settings(Section):
     prediction: PredictionSettings = Field(default_factory=PredictionSettings)
     decay: DecaySettings = Field(default_factory=DecaySettings)
 
+    @model_validator(mode="after")
+    def _can_read_text(self) -> Settings:
+        if self.data.text_column is None:
+            return self
+        training = self.training
+        members = training.ensemble if training.algorithm == "Ensemble" else [training.algorithm]
+        if "HistGradientBoosting" in members:
+            message = (
+                "the text of data.text_column cannot be read by HistGradientBoosting: "
+                "choose LogisticRegression, SGDClassifier, DecisionTree or RandomForest, "
+                "or set training.ensemble to some of them"
+            )
+            raise ValueError(message)
+        if training.strategy == "sgd":
+            message = "strategy sgd learns from numbers alone: choose adaptive or refit for a text"
+            raise ValueError(message)
+        return self
+
     def digest(self) -> str:
         """`sha256:` + hex over every setting."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -453,7 +334,8 @@ def _fault(fault: Any, layers: Mapping[str, tuple[Any, str]]) -> str:  # noqa: A
         None,
     )
     if setting is None:
-        sources = {source for key, (_, source) in layers.items() if key.startswith(f"{dotted}.")}
+        prefix = f"{dotted}." if dotted else ""
+        sources = {source for key, (_, source) in layers.items() if key.startswith(prefix)}
         origin = ", ".join(sorted(sources)) or "defaults"
     else:
         origin = layers[setting][1]
@@ -569,6 +451,12 @@ def load_store_settings(
         )
         raise ConfigError(message, hint=hint)
     return StoreSettings(supabase_url=url, supabase_key=SecretStr(key))
+
+
+def is_local(local_dir: str | None = None, *, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether the person chose an embedded store."""
+    environment = os.environ if environment is None else environment
+    return bool(local_dir or environment.get(LOCAL_VARIABLE))
 
 
 def is_store_configured(

@@ -217,12 +217,12 @@ def _source(settings: Settings) -> str:
 
 
 def _check_names(settings: Settings) -> None:
-    names = [*LABELLED_COLUMNS, *settings.data.features, settings.data.target]
+    names = [*LABELLED_COLUMNS, *settings.data.inputs, settings.data.target]
     folded = [name.lower() for name in names]
     twice = sorted({name for name in names if folded.count(name.lower()) > 1})
     if twice:
         raise ConfigError(
-            f"data.features and data.target cannot be called {', '.join(twice)}: a column of the "
+            f"Features, text and data.target cannot be called {', '.join(twice)}: a column of the "
             "training CSV has that name already."
         )
 

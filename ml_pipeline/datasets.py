@@ -15,21 +15,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_pipeline.config import DataSettings
+from ml_pipeline.data_settings import DataSettings
 from ml_pipeline.errors import DataError
-from ml_pipeline.features import SHOWN, check_usable, matrix
+from ml_pipeline.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 
 BUILTIN = "builtin"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """Rows to train on: `features` (n, d), `labels` n texts, and what is known beside them.
+    """Inputs to train on: `features` as `features.read_rows` has them, `labels` n texts.
 
     `times` (n,) UTC or None, `groups` (n,) texts or None (rows of one group stay together).
     """
 
-    features: NDArray[np.float64]
+    features: Inputs
     labels: NDArray[np.str_]
     times: pd.Series | None
     groups: NDArray[np.str_] | None
@@ -41,7 +41,7 @@ class Dataset:
 
     def digest(self) -> str:
         """`sha256:` + hex over features and labels in their order."""
-        chain = hashlib.sha256(np.ascontiguousarray(self.features).tobytes())
+        chain = hashlib.sha256(content(self.features))
         chain.update("\n".join(self.labels.tolist()).encode())
         return "sha256:" + chain.hexdigest()
 
@@ -98,8 +98,8 @@ def from_frame(frame: pd.DataFrame, settings: DataSettings, *, source: str) -> D
             f"{source} has no column {settings.target!r} (data.target).",
             hint=f"It has: {', '.join(map(str, frame.columns[:20]))}.",
         )
-    features = matrix(frame, settings.features)
-    check_usable(features, settings.features)
+    features = read_rows(frame, settings.features, settings.text_column)
+    check_usable(parted(features)[0], settings.features)
     return Dataset(
         features=features,
         labels=_labels(frame[settings.target], settings, source),
@@ -113,7 +113,11 @@ def from_frame(frame: pd.DataFrame, settings: DataSettings, *, source: str) -> D
 def _labels(column: pd.Series, settings: DataSettings, source: str) -> NDArray[np.str_]:
     texts = column.fillna("").astype(str).str.strip()
     accepted = settings.label_map()
-    known = texts.map(lambda text: accepted.get(text, "" if settings.classes else text))
+    # Another case is no other label, unless the config says that it is one.
+    folded = {text.lower(): label for text, label in accepted.items()} | accepted
+    known = texts.map(
+        lambda text: folded.get(text) or folded.get(text.lower(), "" if settings.classes else text)
+    )
     bad = (known == "").to_numpy()
     if bad.any():
         rows = ", ".join(str(row) for row in np.flatnonzero(bad)[:SHOWN] + 1)

@@ -28,12 +28,12 @@ from ml_pipeline.data_loader import work_dir
 from ml_pipeline.datasets import Dataset, read_dataset
 from ml_pipeline.domain import EVENT_COLUMNS, EventStatus, Failed, ModelVersion, Source
 from ml_pipeline.errors import ConfigError, PromotionRefused
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.judging import Bench, judge
 from ml_pipeline.model_registry import load_model_version
 from ml_pipeline.registering import Registrar, standing_of
 from ml_pipeline.runs import Order, run_pass
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import TrainingJob, run_trainer
 from ml_pipeline.wiring import open_store
 

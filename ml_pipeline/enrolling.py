@@ -23,11 +23,12 @@ from ml_pipeline.datasets import Dataset
 from ml_pipeline.domain import ModelVersion, Outcome
 from ml_pipeline.errors import ArtifactError, DataError
 from ml_pipeline.evaluation import evaluate
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Evidence, Serving
-from ml_pipeline.train_model import SAMPLE_FILE, Given, check_fits, read_rows, train
+from ml_pipeline.strategies import Serving
 from ml_pipeline.trainer import TrainerAnswer
+from ml_pipeline.training import SAMPLE_FILE, Given, check_fits, read_rows, train
 from ml_pipeline.wiring import open_store
 
 log = logging.getLogger("enrolling")

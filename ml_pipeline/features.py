@@ -1,14 +1,21 @@
-"""From rows to the numbers a model sees, and the preprocessing that travels inside the model."""
+"""From rows to what a model sees, and the preprocessing of numbers that travels inside it.
+
+Rows of numbers are floats (n, d). Rows with a text are objects (n, d + 1), the text last.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml_pipeline import texts
 from ml_pipeline.errors import DataError
+
+Inputs = NDArray[Any]
 
 SHOWN = 5
 # Squares of larger numbers overflow when features are standardised.
@@ -42,6 +49,56 @@ def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
         )
         raise DataError(message, hint="Remove or repair these rows; an empty cell is allowed.")
     return numbers
+
+
+def read_rows(frame: pd.DataFrame, features: Sequence[str], text_column: str | None) -> Inputs:
+    """The rows of a frame of texts, their features and their text.
+
+    Raises DataError for what `matrix` refuses, and naming the first rows whose text is unusable.
+    """
+    numbers = matrix(frame, features)
+    if text_column is None:
+        return numbers
+    if text_column not in frame.columns:
+        message = f"The text column {text_column} is missing."
+        raise DataError(message, hint=f"The data has: {', '.join(map(str, frame.columns[:20]))}.")
+    written = frame[text_column].fillna("").astype(str)
+    faults = written.map(texts.fault).to_numpy(dtype=str)
+    bad = np.flatnonzero(faults != "")
+    if len(bad):
+        shown = ", ".join(str(row) for row in bad[:SHOWN] + 1)
+        message = f"The text {text_column} {faults[bad[0]]} in row {shown} ({len(bad)} such rows)."
+        raise DataError(message, hint="Remove or repair these rows.")
+    return joined(numbers, written.tolist())
+
+
+def joined(numbers: NDArray[np.float64], written: Sequence[str] | None) -> Inputs:
+    """Rows from numbers (n, d) and n texts, if there are texts."""
+    if written is None:
+        return numbers
+    rows = np.empty((len(numbers), numbers.shape[1] + 1), dtype=object)
+    rows[:, :-1] = numbers
+    rows[:, -1] = written
+    return rows
+
+
+def has_text(rows: Inputs) -> bool:
+    """Whether these are rows with a text."""
+    return rows.dtype == object
+
+
+def parted(rows: Inputs) -> tuple[NDArray[np.float64], list[str] | None]:
+    """The inverse of `joined`."""
+    if not has_text(rows):
+        return np.asarray(rows, dtype=np.float64), None
+    return np.asarray(rows[:, :-1], dtype=np.float64), rows[:, -1].tolist()
+
+
+def content(rows: Inputs) -> bytes:
+    """Everything that the rows say, for a digest."""
+    numbers, written = parted(rows)
+    said = [f"\n{len(text)} {text}".encode() for text in written or ()]
+    return np.ascontiguousarray(numbers).tobytes() + b"".join(said)
 
 
 def check_usable(values: NDArray[np.float64], features: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import datasets
+from ml_pipeline import datasets, texts
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset, Split
 from ml_pipeline.errors import DataError
@@ -91,7 +91,7 @@ def _require(frame: pd.DataFrame, settings: Settings, source: str) -> None:
 
 def _expanded(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The features as columns: those of their own names, else out of `features` (JSON)."""
-    missing = [name for name in settings.data.features if name not in frame.columns]
+    missing = [name for name in settings.data.inputs if name not in frame.columns]
     if not missing or "features" not in frame.columns:
         return frame
     objects = [_object(text) for text in frame["features"]]
@@ -124,6 +124,9 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
             faults[~np.isfinite(numbers.astype(float)) & ~written.isin(_BLANK)] = (
                 f"{name} is not a finite number"
             )
+    if data.text_column is not None and data.text_column in frame.columns:
+        unusable = frame[data.text_column].fillna("").map(texts.fault)
+        faults[unusable != ""] = f"{data.text_column} " + unusable[unusable != ""]
     if truth.time_column is not None:
         times = pd.to_datetime(
             frame[truth.time_column], utc=True, errors="coerce", format="ISO8601"

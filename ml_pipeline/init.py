@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import commands, config, schema
+from ml_pipeline import commands, config, examples, schema
 from ml_pipeline.errors import ConfigError
 
 log = logging.getLogger("init")
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(neither SUPABASE_URL nor a key is needed)")  # fmt: skip
     way.add_argument("--print_sql", action="store_true", help="print the SQL for the project's "
         "SQL editor; with --output, write migration files")  # fmt: skip
+    parser.add_argument("--example", choices=sorted(examples.EXAMPLES), help="write the settings "
+        "and the training data of an example into the working directory")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="with --print_sql: write timestamped "
         "files, for example into supabase/migrations")  # fmt: skip
 
@@ -35,10 +37,19 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         raise ConfigError("--output goes with --print_sql.")
     if args.local and (args.database_url or args.print_sql):
         raise ConfigError("--local makes an embedded store, the other flags are for Supabase.")
+    if args.example and args.print_sql:
+        raise ConfigError("--example goes with --local or --database_url, or stands alone.")
     if args.print_sql and not args.output:
         sys.stdout.write(schema.whole())
         return 0
-    commands.print_json(_made(args, now))
+    written: dict[str, Any] = {}
+    if args.example:
+        files = examples.write_example(args.example, Path())
+        written = {"status": "written", "example": args.example, "files": files}
+        log.info("Wrote %s; next: ml-pipeline train --register", ", ".join(files))
+    if not written or args.database_url or config.is_local(args.local):
+        written |= _made(args, now)
+    commands.print_json(written)
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline import features
 from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, Lesson, Memory
 from ml_pipeline.config import AdaptiveSettings
 from ml_pipeline.evaluation import row_losses
@@ -45,11 +46,11 @@ QUARANTINE_DEVIATIONS = 4.0
 class Rows:
     """Labelled rows of one day or a batch of days, in the order in which they are learned.
 
-    `features` (n, d), `base` (n, K) what the line's base says of them, `actual` codes (n,),
-    `weights` (n,), `event_ids` n texts.
+    `features` as `features.read_rows` has them, `base` (n, K) what the line's base says of them,
+    `actual` codes (n,), `weights` (n,), `event_ids` n texts.
     """
 
-    features: Floats
+    features: features.Inputs
     base: Floats
     actual: Codes
     weights: Floats
@@ -62,7 +63,9 @@ class Rows:
     def none(cls, model: AdaptiveClassifier) -> Rows:
         """No rows for the model."""
         return cls(
-            features=np.empty((0, model.n_features_in_)),
+            features=features.joined(
+                np.empty((0, model.n_features_in_)), [] if model.reads_text_ else None
+            ),
             base=np.empty((0, len(model.classes_))),
             actual=np.empty(0, dtype=np.int64),
             weights=np.empty(0),
@@ -100,7 +103,7 @@ class Rows:
         chain = hashlib.sha256(f"{previous}|{night}|".encode())
         chain.update("\n".join(self.event_ids).encode())
         chain.update(self.actual.tobytes())
-        chain.update(np.ascontiguousarray(self.features).tobytes())
+        chain.update(features.content(self.features))
         return chain.hexdigest()
 
 
@@ -156,6 +159,9 @@ class LineState:
         for name in ("waiting", "held"):
             rows = getattr(self, name)
             plain |= {f"{name}_{part}": getattr(rows, part) for part in _ROW_PARTS}
+            # An archive keeps no shape of an empty array of objects.
+            numbers, texts = features.parted(rows.features)
+            plain |= {f"{name}_features": numbers, f"{name}_texts": texts}
             plain[f"{name}_event_ids"] = list(rows.event_ids)
         return plain | {f"memory_{part}": getattr(self.memory, part) for part in _MEMORY_PARTS}
 
@@ -165,6 +171,7 @@ class LineState:
         rows = {
             name: Rows(
                 **{part: plain[f"{name}_{part}"] for part in _ROW_PARTS},
+                features=features.joined(plain[f"{name}_features"], plain.get(f"{name}_texts")),
                 event_ids=tuple(plain[f"{name}_event_ids"]),
             )
             for name in ("waiting", "held")
@@ -184,7 +191,7 @@ class LineState:
         )
 
 
-_ROW_PARTS = ("features", "base", "actual", "weights")
+_ROW_PARTS = ("base", "actual", "weights")
 _MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 
 

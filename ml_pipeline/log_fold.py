@@ -17,6 +17,7 @@ import numpy as np
 
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import LABELLED_COLUMNS, UNCERTAIN
+from ml_pipeline.log_features import feature_fault, feature_lists
 from ml_pipeline.log_rules import (
     NO_FEATURES,
     NO_LABEL,
@@ -25,8 +26,6 @@ from ml_pipeline.log_rules import (
     RowRules,
     careful_time,
     day_number,
-    feature_fault,
-    feature_lists,
     instant,
     listing,
     quote,
@@ -165,8 +164,7 @@ def _bad_rows_query() -> str:
 
 def _events_query(settings: Settings, request: LogRequest) -> str:
     """`events`: those with an outcome, whether to learn them, whether they are error samples."""
-    features = settings.data.features
-    found, texts, numbers = feature_lists(features)
+    found, texts, numbers, said = feature_lists(settings)
     threshold, window = float(settings.run.confidence_threshold), request.window
     mine = (
         "true"
@@ -175,10 +173,11 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
     )
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
     return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
-            CASE WHEN wanted THEN {feature_fault(features)} END AS fault
+            CASE WHEN wanted THEN {feature_fault(settings)} END AS fault
         FROM (SELECT *, {numbers} AS numbers
         FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
-            CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts
+            CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts,
+            CASE WHEN wanted THEN {said} END AS said
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
             outcome, confidence, features, {start} AND known <= {instant(request.now)} AS to_learn,
@@ -287,6 +286,10 @@ def table_query(settings: Settings, condition: str) -> str:
         f"CASE WHEN fault IS NULL THEN numbers[{place}] END AS {_name(name)}"
         for place, name in enumerate(settings.data.features, 1)
     ]
+    if settings.data.text_column is not None:
+        columns.append(
+            f"CASE WHEN fault IS NULL THEN said END AS {_name(settings.data.text_column)}"
+        )
     columns.append(f"outcome AS {_name(settings.data.target)}")
     return (
         f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY day, events.event_id"

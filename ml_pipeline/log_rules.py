@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from ml_pipeline.config import DEFAULT_COLUMNS, Settings
+from ml_pipeline.config import Settings
+from ml_pipeline.data_settings import DEFAULT_COLUMNS
 from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
 from ml_pipeline.errors import DataError
 
@@ -102,7 +103,7 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
         missing.append(TIMES[0])
     if missing:
         raise _missing(missing, names, settings, source)
-    features = {f: places[f.lower()] for f in settings.data.features if f.lower() in places}
+    features = {f: places[f.lower()] for f in settings.data.inputs if f.lower() in places}
     return Columns(names=tuple(names), places=found, features=features)
 
 
@@ -154,7 +155,8 @@ def instant(moment: datetime) -> str:
     return f"TIMESTAMPTZ {quote(moment.astimezone(UTC).isoformat(sep=' '))}"
 
 
-def _is_blank(x: str, blanks: Sequence[str] = _UNSAID) -> str:
+def is_blank(x: str, blanks: Sequence[str] = _UNSAID) -> str:
+    """Whether a cell says nothing."""
     words = ", ".join(quote(word) for word in blanks)
     return f"lower(trim({x})) IN ({words})"
 
@@ -164,7 +166,7 @@ def _text(x: str, blanks: Sequence[str] = _UNSAID) -> str:
     longest = max(map(len, blanks))
     return (
         f"CASE WHEN strlen(trim({x})) > {longest} THEN trim({x}) "
-        f"WHEN {_is_blank(x, blanks)} THEN NULL ELSE trim({x}) END"
+        f"WHEN {is_blank(x, blanks)} THEN NULL ELSE trim({x}) END"
     )
 
 
@@ -197,7 +199,7 @@ class Labels:
             codes.setdefault(UNCERTAIN, len(self.names))
         slow = (
             f"coalesce({_case(f'trim({x})', codes)}, {_case(f'lower(trim({x}))', _folded(codes))}, "
-            f"CASE WHEN {_is_blank(x)} THEN {NO_LABEL} ELSE {UNKNOWN_LABEL} END)"
+            f"CASE WHEN {is_blank(x)} THEN {NO_LABEL} ELSE {UNKNOWN_LABEL} END)"
         )
         branches = " ".join(f"WHEN {quote(text)} THEN {code}" for text, code in codes.items())
         fast = f"CASE {x} {branches} ELSE {slow} END"
@@ -206,7 +208,7 @@ class Labels:
     def _open_code(self, x: str, *, is_prediction: bool) -> str:
         refused = "false" if is_prediction else f"trim({x}) = {quote(UNCERTAIN)}"
         return (
-            f"(CASE WHEN {x} IS NULL OR {_is_blank(x)} THEN {NO_LABEL} WHEN {refused} "
+            f"(CASE WHEN {x} IS NULL OR {is_blank(x)} THEN {NO_LABEL} WHEN {refused} "
             f"THEN {UNKNOWN_LABEL} ELSE 1 + (hash(trim({x})) & {_HASHES}) END)::UINTEGER"
         )
 
@@ -254,7 +256,7 @@ class RowRules:
             return "false"
         return (
             f"CASE WHEN {name} IS NULL OR {name} = {own} THEN false "
-            f"ELSE trim({name}) <> {own} AND NOT {_is_blank(name)} END"
+            f"ELSE trim({name}) <> {own} AND NOT {is_blank(name)} END"
         )
 
     @property
@@ -325,7 +327,11 @@ class RowRules:
         return f"coalesce({own}, {inner}, {self._feature_columns()})"
 
     def _feature_columns(self) -> str:
-        cells = {f: _text(self._column(n)) for f, n in self._columns.features.items()}
+        text = self._settings.data.text_column
+        cells = {
+            f: self._column(n) if f == text else _text(self._column(n))
+            for f, n in self._columns.features.items()
+        }
         if not cells:
             return "NULL"
         pairs = ", ".join(f"{quote(name)}, {cell}" for name, cell in cells.items())
@@ -370,37 +376,3 @@ def careful_time(x: str) -> str:
 def day_number(moment: str) -> str:
     """Days since 1970 in UTC."""
     return f"(epoch_us({moment}) // {_DAY_US})"
-
-
-def paths(features: Sequence[str]) -> str:
-    """JSON pointers to the features: unlike a path, a pointer can hold any name."""
-    escaped = (name.replace("~", "~0").replace("/", "~1") for name in features)
-    return listing(f"/{name}" for name in escaped)
-
-
-def feature_fault(features: Sequence[str]) -> str:
-    """Over `features`, `found`, `texts`, `numbers` (lists in order): why unusable, or NULL."""
-    names = listing(features)
-
-    def first(condition: str, complaint: str) -> str:
-        bad = f"list_position([{condition} FOR x IN range(1, {len(features) + 1})], true)"
-        return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {quote(complaint)}"
-
-    return f"""CASE
-        WHEN features IS NULL THEN {quote(NO_FEATURES)}
-        WHEN NOT json_valid(features) THEN 'features are not JSON'
-        WHEN json_type(features) <> 'OBJECT' THEN 'features are not a JSON object'
-        {first("found[x] IS NULL", " is absent")}
-        {first("texts[x] IS NOT NULL AND numbers[x] IS NULL", " is not a number")}
-        {first("NOT isfinite(numbers[x])", " is not finite")}
-        WHEN list_aggregate(texts, 'count') = 0 THEN 'all features are missing' END"""
-
-
-def feature_lists(features: Sequence[str]) -> tuple[str, str, str]:
-    """SQL of `found`, `texts` and `numbers` over the column `features`."""
-    object_ = "CASE WHEN json_valid(features) THEN features END"
-    blank = _is_blank("x")
-    found = f"json_extract({object_}, {paths(features)})"
-    written = f"json_extract_string({object_}, {paths(features)})"
-    texts = f"[CASE WHEN {blank} THEN NULL ELSE x END FOR x IN {written}]"
-    return found, texts, "[TRY_CAST(x AS DOUBLE) FOR x IN texts]"

@@ -6,7 +6,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,28 +15,13 @@ from ml_pipeline import commands, config, scoring
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import ArtifactRef, ModelState, ModelVersion, PromotionEvent, PromotionKind
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, PromotionRefused
+from ml_pipeline.sample import Sample
 from ml_pipeline.scoring import Scorer
 from ml_pipeline.store import ArtifactShelf, ModelShelf, Store
 
 MODEL_BUCKET = "ml-models"
 REPRODUCED_WITHIN = 1e-12
 SCORED_WITHIN = 1e-9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """A few rows and what the model said of them before it was stored."""
-
-    features: Any
-    probabilities: Any
-
-    @classmethod
-    def load(cls, path: Path) -> Sample:
-        """Read what the trainer wrote."""
-        import numpy as np
-
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(features=arrays["features"], probabilities=arrays["probabilities"])
 
 
 def artifact_path(model_name: str, model_id: str) -> str:
@@ -86,7 +70,7 @@ def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -
         return
     _compare_said(version, model.predict_proba(sample.features), sample, REPRODUCED_WITHIN)
     if scorer is not None:
-        said = [scorer.probabilities(row) for row in sample.features.tolist()]
+        said = [scorer.probabilities(values, text) for values, text in sample.rows()]
         _compare_said(version, np.asarray(said), sample, SCORED_WITHIN)
 
 

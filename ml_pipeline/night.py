@@ -13,13 +13,13 @@ from ml_pipeline import capsule, judging, model_registry
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_models
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.review import Judged
 from ml_pipeline.served_requests import ServedRequests
 from ml_pipeline.shadows import ShadowNight, pass_shadows
 from ml_pipeline.stopping import Stop
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
 
 log = logging.getLogger("auto_reinforcement")

@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from math import isfinite
 
 from ml_pipeline import commands, quick_settings, scoring, wiring
+from ml_pipeline.answering import judge, part_text, read_values
 from ml_pipeline.errors import ArtifactError, InputError, NotFound, StoreError
 from ml_pipeline.event_row import (
     UNCERTAIN,
@@ -30,14 +30,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from ml_pipeline.answering import Given
     from ml_pipeline.artifact_scoring import Many
     from ml_pipeline.evaluation_logger import EvaluationLogger
     from ml_pipeline.serving import ServedModel, Serving
 
-# Squares of larger numbers overflow when features are standardised.
-LARGEST = 1e150
-# From here on a wrong prediction counts as a confident error.
-HIGH_CONFIDENCE = 0.7
 RELOAD_AFTER_S = 1.0
 LOGGED_AT_ONCE = 1000
 
@@ -151,12 +148,12 @@ class PredictionEngine:
 
     def predict(
         self,
-        features: Sequence[object] | Mapping[str, object] | None = None,
+        features: Given = None,
         match_id: str | None = None,
         *,
         text: str | None = None,
     ) -> dict[str, Any]:
-        """Answer for one row: numbers in the model's order, or by name.
+        """Answer for one row: numbers in the model's order, or by name, and the text it reads.
 
         Raises InputError for input that cannot be used.
         """
@@ -165,12 +162,10 @@ class PredictionEngine:
             self.logger.write([row])
         return answer
 
-    def batch_predict(
-        self, rows: Iterable[Sequence[object] | Mapping[str, object]]
-    ) -> list[dict[str, Any]]:
+    def batch_predict(self, rows: Iterable[Given]) -> list[dict[str, Any]]:
         """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
 
-        A mapping may hold `match_id` beside the features.
+        A mapping may hold `match_id` and the text beside the features; a string is a text.
         """
         answers: list[dict[str, Any]] = []
         logged: list[Row] = []
@@ -192,16 +187,17 @@ class PredictionEngine:
 
     def _answer(
         self,
-        given: Sequence[object] | Mapping[str, object] | None,
+        given: Given,
         match_id: str | None,
         text: str | None,
     ) -> tuple[dict[str, Any], Row | None]:
         model, scorer = self._serving()
+        given, text = part_text(given, text, scorer.text_column)
+        known = scorer.read_text(text)
         values = read_values(given, scorer.features)
         answer = judge(
             scorer, values, text, threshold=model.threshold, margin=self.settings.conflict_margin
         )
-        known = scorer.read_text(text)
         about = {
             "event_id": new_event_id(),
             "match_id": plain_text(match_id, "match_id"),
@@ -283,100 +279,6 @@ class PredictionEngine:
         self.close()
 
 
-def read_values(
-    given: Sequence[object] | Mapping[str, object] | None, features: Sequence[str]
-) -> list[float]:
-    """The numbers of one row in the model's order.
-
-    Raises InputError naming the feature that is missing, unknown, no number, or out of range.
-    """
-    if isinstance(given, Mapping):
-        missing = [name for name in features if name not in given]
-        if missing:
-            raise InputError(f"Features are missing: {', '.join(missing)}.")
-        given = [given[name] for name in features]
-    given = [] if given is None else given
-    if len(given) != len(features):
-        raise InputError(
-            f"The model takes {len(features)} features ({', '.join(features)}), not {len(given)}."
-        )
-    return [_number(value, name) for value, name in zip(given, features, strict=True)]
-
-
-def _number(value: object, name: str) -> float:
-    if value is None or value == "":
-        raise InputError(f"{name} is missing.")
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise InputError(f"{name} = {value!r} is not a number.") from None
-    if not isfinite(number):
-        raise InputError(f"{name} = {value} is not a finite number.")
-    if abs(number) > LARGEST:
-        raise InputError(f"{name} = {value} is out of range.")
-    return number
-
-
-def judge(
-    scorer: scoring.Scorer,
-    values: Sequence[float],
-    text: str | None = None,
-    *,
-    threshold: float,
-    margin: float,
-) -> dict[str, Any]:
-    """What a model says of one row, and whether it is sure enough to say it."""
-    shares = scorer.probabilities(values, text)
-    best, second = _two_best(shares)
-    label, confidence = scorer.classes[best], shares[best]
-    level = "high" if confidence >= max(HIGH_CONFIDENCE, threshold) else "medium"
-    answer: dict[str, Any] = {
-        "prediction": label,
-        "confidence": confidence,
-        "confidence_level": "low" if confidence < threshold else level,
-        "probabilities": dict(zip(scorer.classes, shares, strict=True)),
-    }
-    if confidence < threshold:
-        answer["blocked_reason"] = f"confidence {confidence:.3f} is under {threshold:g}"
-    elif scorer.is_ensemble and confidence - shares[second] < margin:
-        answer["blocked_reason"] = f"the two best classes differ by less than {margin:g}"
-        answer["alternate_outcome"] = scorer.classes[second]
-    if "blocked_reason" in answer:
-        answer |= {"prediction": UNCERTAIN, "best_guess": label}
-    if scorer.is_ensemble:
-        answer["ensemble"] = _breakdown(scorer, values, text)
-    warnings = scorer.far_out(values)
-    if warnings:
-        answer["warnings"] = warnings
-    return answer
-
-
-def _two_best(shares: Sequence[float]) -> tuple[int, int]:
-    order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)
-    return order[0], order[1]
-
-
-def _breakdown(scorer: scoring.Scorer, values: Sequence[float], text: str | None) -> dict[str, Any]:
-    """What each member says; the weight of one without an answer goes to the others."""
-    members = scorer.members(values, text)
-    answering = [member for member in members if member.probabilities is not None]
-    total = sum(member.weight for member in answering)
-    said: dict[str, Any] = {}
-    for member in answering:
-        shares = member.probabilities or []
-        best = max(range(len(shares)), key=shares.__getitem__)
-        said[member.name] = {
-            "prediction": scorer.base_classes[best],
-            "confidence": shares[best],
-            "weight": member.weight / total,
-        }
-    return {
-        "members": said,
-        "missing": [member.name for member in members if member.probabilities is None],
-        "agree": len({vote["prediction"] for vote in said.values()}) == 1,
-    }
-
-
 # ---------------------------------------------------------------------------------- command
 
 
@@ -388,7 +290,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predict", nargs="+", metavar="F",
         help="features of one row, in the model's order or as name=value",
     )  # fmt: skip
-    add("--text", help="text of one row, for a model that reads text")
+    add("--text", help="text of one row, for a model that reads one; - reads it from stdin")
     add("--match_id", help="what is predicted; its outcome can be recorded by this id")
     add("--batch", metavar="FILE", help="CSV of rows to predict")
     add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
@@ -412,9 +314,15 @@ def run(args: argparse.Namespace) -> int:
         elif args.info:
             result = engine.get_model_info() | {"status": "completed"}
         else:
-            result = engine.predict(_given(args.predict), args.match_id, text=args.text)
+            text = _piped() if args.text == "-" else args.text
+            result = engine.predict(_given(args.predict), args.match_id, text=text)
     commands.print_json(result)
     return 0
+
+
+def _piped() -> str:
+    """What stands on standard input: a command line holds at most 128 KiB of an argument."""
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
 def _given(tokens: Sequence[str] | None) -> Sequence[str] | dict[str, str] | None:

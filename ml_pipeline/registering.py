@@ -15,12 +15,13 @@ from ml_pipeline import model_registry
 from ml_pipeline.calibration import calibrate
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import ModelState, ModelVersion, Outcome, PromotionKind
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.judging import Verdict
-from ml_pipeline.model_registry import MODEL_BUCKET, Sample, artifact_path, scoring_path
+from ml_pipeline.model_registry import MODEL_BUCKET, artifact_path, scoring_path
+from ml_pipeline.sample import Sample
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Evidence
-from ml_pipeline.train_model import SCORING_FILE
 from ml_pipeline.trainer import TrainerAnswer
+from ml_pipeline.training import SCORING_FILE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

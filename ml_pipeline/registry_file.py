@@ -18,7 +18,7 @@ from ml_pipeline.config import Settings
 from ml_pipeline.domain import ModelState, ModelVersion, PromotionKind, parse_utc
 from ml_pipeline.errors import DataError, NotFound
 from ml_pipeline.store import Store
-from ml_pipeline.train_model import safe_name
+from ml_pipeline.training import safe_name
 
 FILE_NAME: Final = "model_registry.json"
 FORMAT: Final = 1

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import pydantic
 
-from ml_pipeline import artifacts, capsule, commands, config, judging, model_registry, train_model
+from ml_pipeline import artifacts, capsule, commands, config, judging, model_registry, training
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
 from ml_pipeline.domain import LookbackWindow, ModelVersion, RetrainingRun
 from ml_pipeline.errors import ConfigError, NotFound
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Evidence
 from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
 
 WITHIN: Final = 1e-12
@@ -120,7 +120,7 @@ class Replay:
     def _probabilities(self, loaded: LoadedLog, answer: TrainerAnswer) -> dict[str, Any]:
         import numpy as np
 
-        data = train_model.read_rows(str(loaded.labelled_path), self.settings)
+        data = training.read_rows(str(loaded.labelled_path), self.settings)
         features = data.features[-COMPARED_ROWS:]
         event_ids = data.frame["event_id"].to_list()[-COMPARED_ROWS:]
         version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))

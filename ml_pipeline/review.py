@@ -22,9 +22,9 @@ from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog
 from ml_pipeline.domain import UNCERTAIN, EvaluationReport, RetrainingRun
 from ml_pipeline.evaluation import row_losses, wilson_interval
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.judging import Verdict
 from ml_pipeline.sequences import runs_test
-from ml_pipeline.strategies import Evidence
 
 SHOWN: Final = 20
 SHOWN_CELLS: Final = 30

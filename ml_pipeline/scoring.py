@@ -69,9 +69,9 @@ class Scorer:
         A missing value is NaN. Raises InputError for numbers that the model cannot take, and for
         a text that it does not read.
         """
-        self.read_text(text)
+        row = self._row(values, text)
         try:
-            base = self._base(values)
+            base = self._base(row)
             inputs = self._head_inputs(values, base)
             voted = [self._weights[0] * share for share in base]
             for weight, head in zip(self._weights[1:], self._heads, strict=True):
@@ -82,14 +82,34 @@ class Scorer:
         return voted
 
     def read_text(self, text: str | None) -> dict[str, str]:
-        """The text by its column's name. Raises InputError when the model takes none."""
-        if text is not None:
-            raise InputError("The model reads no text.", hint="Leave --text out.")
-        return {}
+        """The text by its column's name.
 
-    def members(self, values: Values, text: str | None = None) -> list[Member]:  # noqa: ARG002
+        Raises InputError for a text that is missing or unusable, and when the model reads none.
+        """
+        column = self.text_column
+        if column is None:
+            if text is not None:
+                raise InputError("The model reads no text.", hint="Leave --text out.")
+            return {}
+        if text is None:
+            raise InputError(f"The model reads a text ({column}), and none was given.",
+                             hint='Give --text "…".')  # fmt: skip
+        from ml_pipeline.texts import fault
+
+        what = fault(text)
+        if what:
+            raise InputError(f"The text ({column}) {what}.")
+        return {column: text}
+
+    def _row(self, values: Values, text: str | None) -> Values:
+        """Numbers, and the text after them if the model reads one."""
+        if text is None and self.text_column is None:
+            return values
+        return [*values, *self.read_text(text).values()]  # type: ignore[list-item]
+
+    def members(self, values: Values, text: str | None = None) -> list[Member]:
         """What each voter of an ensemble says, before the heads correct it."""
-        return [] if self._vote is None else self._vote(values)
+        return [] if self._vote is None else self._vote(self._row(values, text))
 
     def far_out(self, values: Values) -> list[str]:
         """Features that lie further from the training rows than the heads look."""
@@ -261,14 +281,24 @@ class _Reader:
                 (value - middle) / spread
                 for value, middle, spread in zip(values, mean, scale, strict=True)
             ]
+        if part["kind"] == "read":
+            return self._reading(part)
         raise KeyError(part["kind"])
+
+    def _reading(self, part: Mapping[str, object]) -> Score:
+        from ml_pipeline.scoring_text import Reading
+
+        terms = [str(term) for term in _listed(part["terms"])]
+        statistics = self._step(_mapped(part["statistics"]))
+        numbers = [self._step(_mapped(step)) for step in _listed(part["numbers"])]
+        return Reading(terms, self._array(part["idf"]), statistics, numbers).prepare
 
     def _pipeline(self, part: Mapping[str, object]) -> Score:
         prepare, last = self.preparation(part), self.score(_mapped(part["last"]))
         return lambda values: last(prepare(values))
 
     def _linear(self, part: Mapping[str, object]) -> Score:
-        rows = [[float(weight) for weight in row] for row in _listed(part["coef"])]
+        rows = [self._weights(_listed(row)) for row in _listed(part["coef"])]
         starts = [float(value) for value in _listed(part["intercept"])]
         link = _LINKS[str(part["link"])]
 
@@ -281,6 +311,11 @@ class _Reader:
             )
 
         return score
+
+    def _weights(self, row: list[object]) -> list[float]:
+        """Coefficients as they stand, or as a flat array whose type code comes first."""
+        is_flat = bool(row) and isinstance(row[0], str)
+        return list(self._array(row)) if is_flat else [float(w) for w in row]  # type: ignore[arg-type]
 
     def vote(self, part: Mapping[str, object]) -> Callable[[Values], list[Member]]:
         """What each member says."""

@@ -17,6 +17,8 @@ from ml_pipeline.adaptive import AdaptiveClassifier
 from ml_pipeline.scoring import FORMAT
 
 _ALIGNED = 8
+# Coefficients over which they stand in the flat part: as text they take long to read.
+_SHORT = 1000
 
 
 class Inexpressible(Exception):
@@ -41,6 +43,7 @@ def scoring_bytes(model: AdaptiveClassifier) -> bytes:
     header = {
         "format": FORMAT,
         "features": names,
+        "text_column": model.text_column_,
         "classes": [str(label) for label in model.classes_],
         "base": _classifier(model.base_, arrays),
         "base_columns": [int(column) for column in model.base_columns_],
@@ -81,11 +84,11 @@ def _classifier(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401 
         *steps, (_, last) = model.steps
         return {
             "kind": "pipeline",
-            "steps": [_step(step) for _, step in steps],
+            "steps": [_step(step, arrays) for _, step in steps],
             "last": _classifier(last, arrays),
         }
     if kind == "LogisticRegression" or (kind == "SGDClassifier" and model.loss == "log_loss"):
-        return _linear(model, one_versus_rest=kind == "SGDClassifier")
+        return _linear(model, arrays, one_versus_rest=kind == "SGDClassifier")
     if kind == "DecisionTreeClassifier":
         return _forest([model], arrays)
     if kind == "RandomForestClassifier":
@@ -97,8 +100,10 @@ def _classifier(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401 
     raise Inexpressible(kind)
 
 
-def _step(step: Any) -> dict[str, Any]:  # noqa: ANN401
+def _step(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
     kind = type(step).__name__
+    if kind == "ColumnTransformer":
+        return _reading(step, arrays)
     if kind == "SimpleImputer" and not step.add_indicator and np.isnan(step.missing_values):
         return {"kind": "impute", "fill": np.nan_to_num(step.statistics_).tolist()}
     if kind == "StandardScaler":
@@ -109,13 +114,31 @@ def _step(step: Any) -> dict[str, Any]:  # noqa: ANN401
     raise Inexpressible(kind)
 
 
-def _linear(model: Any, *, one_versus_rest: bool) -> dict[str, Any]:  # noqa: ANN401
+def _reading(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    """The columns of a row with a text: its terms, its statistics, its numbers."""
+    parts = step.named_transformers_
+    terms, scale = parts["terms"], parts["statistics"].named_steps["scale"]
+    places = sorted(terms.vocabulary_, key=terms.vocabulary_.__getitem__)
+    numbers = parts.get("numbers")
+    return {
+        "kind": "read",
+        "terms": places,
+        "idf": arrays.add(terms.idf_, "d"),
+        "statistics": _step(scale, arrays),
+        "numbers": [] if numbers is None else [_step(s, arrays) for _, s in numbers.steps],
+    }
+
+
+def _linear(model: Any, arrays: _Arrays, *, one_versus_rest: bool) -> dict[str, Any]:  # noqa: ANN401
     link = "one_versus_rest" if one_versus_rest else "softmax"
     if len(model.coef_) == 1:
         link = "sigmoid"
     elif not one_versus_rest and model.solver == "liblinear":
         link = "one_versus_rest"
-    coef, intercept = model.coef_.tolist(), np.ravel(model.intercept_).tolist()
+    coef: Any = model.coef_.tolist()
+    if model.coef_.size > _SHORT:
+        coef = [arrays.add(row, "d") for row in model.coef_]
+    intercept = np.ravel(model.intercept_).tolist()
     return {"kind": "linear", "coef": coef, "intercept": intercept, "link": link}
 
 

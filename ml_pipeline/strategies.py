@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
-from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, encode
+from ml_pipeline.adaptive import AdaptiveClassifier, Floats, encode
 from ml_pipeline.config import AdaptiveSettings, Settings, TrainingSettings
 from ml_pipeline.datasets import Dataset, Split, class_order, split, without_shared_groups
 from ml_pipeline.domain import UNCERTAIN
 from ml_pipeline.errors import DataError
+from ml_pipeline.evidence import Evidence
+from ml_pipeline.features import Inputs
 from ml_pipeline.live_line import (
     LineState,
     NightScores,
@@ -32,51 +33,6 @@ from ml_pipeline.live_line import (
 )
 
 OPEN_EVENTS = "open_event_ids"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """Rows that neither model has learned, and what each said of them: probabilities (n, K)."""
-
-    labels: tuple[str, ...]
-    event_ids: tuple[str, ...]
-    nights: NDArray[np.int64]
-    actual: Codes
-    challenger: Floats
-    champion: Floats | None
-
-    def __len__(self) -> int:
-        return len(self.actual)
-
-    def save(self, path: Path) -> None:
-        """Write plain arrays."""
-        arrays: dict[str, Any] = {
-            "labels": np.asarray(self.labels, dtype=str),
-            "event_ids": np.asarray(self.event_ids, dtype=str),
-            "nights": self.nights,
-            "actual": self.actual,
-            "challenger": self.challenger,
-        }
-        if self.champion is not None:
-            arrays["champion"] = self.champion
-        np.savez_compressed(path, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> Evidence:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(
-                labels=tuple(arrays["labels"].tolist()),
-                event_ids=tuple(arrays["event_ids"].tolist()),
-                nights=arrays["nights"],
-                actual=arrays["actual"],
-                challenger=arrays["challenger"],
-                champion=arrays.get("champion"),
-            )
-
-    def actual_labels(self) -> NDArray[np.str_]:
-        """The labels themselves."""
-        return np.asarray(self.labels)[self.actual]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +73,7 @@ class Serving:
 
 def new_model(
     base: Any,  # noqa: ANN401 - a fitted scikit-learn classifier
-    features: Floats,
+    features: Inputs,
     classes: list[str],
     settings: Settings,
     *,
@@ -138,6 +94,7 @@ def new_model(
     }
     model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
+    model.text_column_ = settings.data.text_column
     line = LineState.fresh(model).as_dict() | {"night": learned_until}
     model.line_ = line | {OPEN_EVENTS: []}
     return model

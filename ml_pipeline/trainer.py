@@ -15,7 +15,7 @@ import ml_pipeline
 from ml_pipeline.config import Settings, child_environment
 from ml_pipeline.domain import ModelVersion
 from ml_pipeline.errors import TrainingError
-from ml_pipeline.train_model import RESULT_FILE, SAMPLE_FILE
+from ml_pipeline.training import RESULT_FILE, SAMPLE_FILE
 
 log = logging.getLogger("trainer")
 

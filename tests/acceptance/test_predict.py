@@ -157,7 +157,7 @@ def test_info_and_an_unknown_model(folder: Path) -> None:
             ["--predict", "home_team_form=1", "away_team_form=2"],
             "Features are missing: home_team_s",
         ),
-        (["--text", "how?"], "takes 5 features"),
+        (["--text", "how?"], "The model reads no text"),
         ([], "Give one of --predict"),
         (["--predict", *ROW, "--match-id", "a\nb"], "control character"),
     ],

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from ml_pipeline.config import DEFAULT_FEATURES
+from ml_pipeline.data_settings import DEFAULT_FEATURES
 from ml_pipeline.domain import RequestStatus
 from ml_pipeline.summary import as_markdown
 from ml_pipeline.supabase_client import SupabaseStore

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ml_pipeline import algorithms, artifacts
 from ml_pipeline.adaptive import softmax
-from ml_pipeline.config import DEFAULT_FEATURES, Settings, load_settings
+from ml_pipeline.config import Settings, load_settings
+from ml_pipeline.data_settings import DEFAULT_FEATURES
 from ml_pipeline.domain import (
     EVENT_COLUMNS,
     ModelState,

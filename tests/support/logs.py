@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline.config import DEFAULT_FEATURES, Settings
+from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
+from ml_pipeline.data_settings import DEFAULT_FEATURES
 from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.store import Store

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from ml_pipeline import algorithms
 from ml_pipeline.config import TrainingSettings
@@ -234,7 +234,7 @@ def test_the_seeds_recipe_needs_errors_of_two_classes() -> None:
 def test_cross_validation_is_scikit_learns_on_the_same_folds() -> None:
     features, labels = draw(1, 200)
     found = algorithms.cross_validate("LogisticRegression", features, labels, SETTINGS)
-    model, accuracies = algorithms.build("LogisticRegression", SETTINGS), []
+    model, accuracies = algorithms.build("LogisticRegression", SETTINGS, features), []
     splitter = StratifiedKFold(5, shuffle=True, random_state=SETTINGS.random_seed)
     for train, test in splitter.split(features, labels):
         fitted = clone(model).fit(features[train], labels[train])

@@ -380,7 +380,7 @@ def test_figures_and_nights_are_written_where_they_are_wanted(
             "Known are frozen, seed, refit, adaptive, challengers.",
         ),
         (["--night", "night", "--base", "Oracle"], "training.algorithm = 'Oracle' (flag"),
-        (["--night", "night", "--drop", "form,strength,rest,at"], "data.features = []"),
+        (["--night", "night", "--drop", "form,strength,rest,at"], "a model needs an input"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused_with_its_fault(

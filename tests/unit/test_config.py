@@ -12,15 +12,13 @@ from pydantic import ValidationError
 
 from ml_pipeline import config
 from ml_pipeline.config import (
-    DEFAULT_COLUMNS,
-    DataSettings,
-    LogSettings,
     Settings,
     is_store_configured,
     load_logging_settings,
     load_settings,
     load_store_settings,
 )
+from ml_pipeline.data_settings import DEFAULT_COLUMNS, DataSettings, LogSettings
 from ml_pipeline.errors import ConfigError
 
 SECRET = "sb_secret_0123456789"
@@ -200,6 +198,21 @@ def test_a_value_that_cannot_be_is_refused_at_its_place(
         ("training: {adaptive: {half_lives: [5, 0]}}", "half_lives must all be over 0"),
         ("training: {ensemble: [Ensemble]}", "cannot be a member of itself"),
         ("training: {ensemble_weights: [1, 1]}", "one weight for each member"),
+        ("data: {features: []}", "a model needs an input"),
+        ("data: {features: [a], text_column: a}", "text_column a is a feature or the target"),
+        ("data: {text_column: result}", "text_column result is a feature or the target"),
+        (
+            "data: {text_column: query}\ntraining: {algorithm: HistGradientBoosting}",
+            "cannot be read by HistGradientBoosting",
+        ),
+        (
+            "data: {text_column: query}\ntraining: {algorithm: Ensemble}",
+            "cannot be read by HistGradientBoosting",
+        ),
+        (
+            "data: {text_column: query}\ntraining: {strategy: sgd}",
+            "strategy sgd learns from numbers alone",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

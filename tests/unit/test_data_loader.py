@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline.config import DEFAULT_FEATURES
 from ml_pipeline.data_loader import (
     LoadedLog,
     load_log,
@@ -26,6 +25,7 @@ from ml_pipeline.data_loader import (
     read_labelled,
     serving_models,
 )
+from ml_pipeline.data_settings import DEFAULT_FEATURES
 from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow
 from ml_pipeline.errors import ConfigError, DataError, NotFound, StoreCorrupt
 from tests.support.factories import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ml_pipeline.config import DataSettings
+from ml_pipeline.data_settings import DataSettings
 from ml_pipeline.datasets import (
     Dataset,
     Split,

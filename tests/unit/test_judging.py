@@ -13,9 +13,9 @@ import pytest
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import Outcome
 from ml_pipeline.errors import DataError
+from ml_pipeline.evidence import Evidence
 from ml_pipeline.judging import Bench, digest_of, judge
 from ml_pipeline.live_line import LEDGER_COLUMNS
-from ml_pipeline.strategies import Evidence
 
 TODAY = date(2025, 6, 1)
 BENCH = Bench(champion_id="champion", today=TODAY, held=None)

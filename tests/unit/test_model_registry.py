@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.domain import ModelState
-from ml_pipeline.model_registry import Sample, artifact_path, as_json
+from ml_pipeline.model_registry import artifact_path, as_json
+from ml_pipeline.sample import Sample
 from tests.support.factories import DIGEST, NOW, make_model
 
 

@@ -1,0 +1,132 @@
+"""From the input of one row to an answer: its text and numbers read, its verdict said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from ml_pipeline import scoring
+from ml_pipeline.errors import InputError
+from ml_pipeline.event_row import UNCERTAIN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Given = Sequence[object] | Mapping[str, object] | str | None
+
+# Squares of larger numbers overflow when features are standardised.
+LARGEST = 1e150
+# From here on a wrong prediction counts as a confident error.
+HIGH_CONFIDENCE = 0.7
+
+
+def part_text(given: Given, text: str | None, column: str | None) -> tuple[Given, str | None]:
+    """The numbers and the text of one row, which may be a text alone or hold one by its name.
+
+    Raises InputError for a text that is none.
+    """
+    if isinstance(given, str):
+        return None, given
+    if text is None and column is not None and isinstance(given, Mapping):
+        text = given.get(column)  # type: ignore[assignment]
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"{column} = {text!r} is not a text.")
+    return given, text
+
+
+def read_values(given: Given, features: Sequence[str]) -> list[float]:
+    """The numbers of one row in the model's order.
+
+    Raises InputError naming the feature that is missing, unknown, no number, or out of range.
+    """
+    if isinstance(given, Mapping):
+        missing = [name for name in features if name not in given]
+        if missing:
+            raise InputError(f"Features are missing: {', '.join(missing)}.")
+        given = [given[name] for name in features]
+    given = [] if given is None else given
+    if given and not features:
+        raise InputError(
+            f"The model reads a text and no numbers, and {len(given)} were given.",
+            hint='Give --text "…".',
+        )
+    if len(given) != len(features):
+        raise InputError(
+            f"The model takes {len(features)} features ({', '.join(features)}), not {len(given)}."
+        )
+    return [_number(value, name) for value, name in zip(given, features, strict=True)]
+
+
+def _number(value: object, name: str) -> float:
+    if value is None or value == "":
+        raise InputError(f"{name} is missing.")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} = {value!r} is not a number.") from None
+    if not isfinite(number):
+        raise InputError(f"{name} = {value} is not a finite number.")
+    if abs(number) > LARGEST:
+        raise InputError(f"{name} = {value} is out of range.")
+    return number
+
+
+def judge(
+    scorer: scoring.Scorer,
+    values: Sequence[float],
+    text: str | None = None,
+    *,
+    threshold: float,
+    margin: float,
+) -> dict[str, Any]:
+    """What a model says of one row, and whether it is sure enough to say it."""
+    shares = scorer.probabilities(values, text)
+    best, second = _two_best(shares)
+    label, confidence = scorer.classes[best], shares[best]
+    level = "high" if confidence >= max(HIGH_CONFIDENCE, threshold) else "medium"
+    answer: dict[str, Any] = {
+        "prediction": label,
+        "confidence": confidence,
+        "confidence_level": "low" if confidence < threshold else level,
+        "probabilities": dict(zip(scorer.classes, shares, strict=True)),
+    }
+    if confidence < threshold:
+        answer["blocked_reason"] = f"confidence {confidence:.3f} is under {threshold:g}"
+    elif scorer.is_ensemble and confidence - shares[second] < margin:
+        answer["blocked_reason"] = f"the two best classes differ by less than {margin:g}"
+        answer["alternate_outcome"] = scorer.classes[second]
+    if "blocked_reason" in answer:
+        answer |= {"prediction": UNCERTAIN, "best_guess": label}
+    if scorer.is_ensemble:
+        answer["ensemble"] = _breakdown(scorer, values, text)
+    warnings = scorer.far_out(values)
+    if warnings:
+        answer["warnings"] = warnings
+    return answer
+
+
+def _two_best(shares: Sequence[float]) -> tuple[int, int]:
+    order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)
+    return order[0], order[1]
+
+
+def _breakdown(scorer: scoring.Scorer, values: Sequence[float], text: str | None) -> dict[str, Any]:
+    """What each member says; the weight of one without an answer goes to the others."""
+    members = scorer.members(values, text)
+    answering = [member for member in members if member.probabilities is not None]
+    total = sum(member.weight for member in answering)
+    said: dict[str, Any] = {}
+    for member in answering:
+        shares = member.probabilities or []
+        best = max(range(len(shares)), key=shares.__getitem__)
+        said[member.name] = {
+            "prediction": scorer.base_classes[best],
+            "confidence": shares[best],
+            "weight": member.weight / total,
+        }
+    return {
+        "members": said,
+        "missing": [member.name for member in members if member.probabilities is None],
+        "agree": len({vote["prediction"] for vote in said.values()}) == 1,
+    }

@@ -1,0 +1,170 @@
+"""Settings of the data: how logs are spelt, what a row looks like, where labels stand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DEFAULT_FEATURES = (
+    "home_team_form",
+    "away_team_form",
+    "home_team_strength",
+    "away_team_strength",
+    "home_advantage",
+)
+DEFAULT_CLASSES = ("H", "D", "A")
+DEFAULT_LABELS = {
+    "H": "H",
+    "D": "D",
+    "A": "A",
+    "V": "A",
+    "0": "H",
+    "1": "D",
+    "2": "A",
+    "home": "H",
+    "draw": "D",
+    "away": "A",
+    "home_win": "H",
+    "away_win": "A",
+}
+# Ours: the spellings other logs use.
+DEFAULT_COLUMNS = {
+    "event_id": ["event_id", "prediction_id"],
+    "timestamp": ["timestamp", "match_date"],
+    "event_type": ["event_type"],
+    "model_name": ["model_name"],
+    "model_id": ["model_id", "model_version"],
+    "match_id": ["match_id"],
+    "prediction": ["prediction", "predicted_outcome", "predicted_result"],
+    "confidence": ["confidence"],
+    "features": ["features"],
+    "actual_result": ["actual_result", "actual_outcome"],
+    "evaluated_at": ["evaluated_at"],
+    "accuracy": ["accuracy"],
+    "status": ["status"],
+    "metadata": ["metadata"],
+}
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the settings: typed, closed, unchangeable."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class LogSettings(Section):
+    """Where the evaluation log is and how its columns are spelt."""
+
+    source: Annotated[str, Field(min_length=1)] = "table"
+    csv_file: Annotated[str, Field(min_length=1)] | None = None
+    confidence_unit: Literal["fraction", "percent"] = "fraction"
+    max_bad_rows: Fraction = 0.05
+    future_tolerance_minutes: Annotated[float, Field(ge=0)] = 60.0
+    columns: dict[str, list[str]] = Field(default_factory=lambda: dict(DEFAULT_COLUMNS))
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> LogSettings:
+        unknown = sorted(set(self.columns) - set(DEFAULT_COLUMNS))
+        if unknown:
+            message = f"columns that no evaluation event has: {', '.join(unknown)}"
+            raise ValueError(message)
+        return self
+
+    def spellings(self, column: str) -> list[str]:
+        """Header spellings of a canonical column, the configured ones first."""
+        configured = self.columns.get(column, [])
+        return [*configured, *(s for s in DEFAULT_COLUMNS[column] if s not in configured)]
+
+
+class DataSettings(Section):
+    """What a row looks like: features, classes, and the data a base is trained on."""
+
+    features: list[str] = Field(default_factory=lambda: list(DEFAULT_FEATURES))
+    text_column: Annotated[str, Field(min_length=1)] | None = None
+    target: Annotated[str, Field(min_length=1)] = "result"
+    classes: list[str] | None = Field(default_factory=lambda: list(DEFAULT_CLASSES))
+    ordered: bool = True
+    labels: dict[str, str] | None = None
+    training_dataset: str = "builtin"
+    time_column: str | None = "match_date"
+    group_column: str | None = "match_id"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_are_text(cls, values: Any) -> Any:  # noqa: ANN401 - raw YAML
+        # YAML reads 0, 1 and yes as numbers and booleans; a label is what was written.
+        if isinstance(values, dict) and isinstance(values.get("labels"), dict):
+            labels = {str(key): str(value) for key, value in values["labels"].items()}
+            values = {**values, "labels": labels}
+        if isinstance(values, dict) and isinstance(values.get("classes"), list):
+            values = {**values, "classes": [str(value) for value in values["classes"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _has_input(self) -> DataSettings:
+        if not self.features and self.text_column is None:
+            message = "features is empty and there is no text_column: a model needs an input"
+            raise ValueError(message)
+        if self.text_column in {*self.features, self.target}:
+            message = f"text_column {self.text_column} is a feature or the target already"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataSettings:
+        for name, values in (("features", self.features), ("classes", self.classes or [])):
+            if len(set(values)) != len(values):
+                message = f"{name} names something twice"
+                raise ValueError(message)
+        if self.classes is not None:
+            if len(self.classes) < 2:  # noqa: PLR2004 - a classifier tells two things apart
+                message = "classes needs at least two labels"
+                raise ValueError(message)
+            strange = sorted(set(self.label_map().values()) - set(self.classes))
+            if strange:
+                message = f"labels maps to {', '.join(strange)}, not one of classes"
+                raise ValueError(message)
+        return self
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of everything a model reads of a row: the features, then the text."""
+        return [*self.features, *([] if self.text_column is None else [self.text_column])]
+
+    def label_map(self) -> dict[str, str]:
+        """Every accepted spelling and its class; empty when any label is accepted."""
+        if self.classes is None:
+            return dict(self.labels or {})
+        spellings = {name: name for name in self.classes}
+        if self.labels is None and set(self.classes) == set(DEFAULT_CLASSES):
+            return {**DEFAULT_LABELS, **spellings}
+        return {**(self.labels or {}), **spellings}
+
+
+Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+
+
+class GroundTruthSettings(Section):
+    """The table of labels that people gave, for `train --from_table`."""
+
+    table: Column = "ml_data"
+    id_column: Column = "id"
+    time_column: Column | None = "created_at"
+    target: Column = "label"
+    model_column: Column | None = None
+    group_column: Column | None = None
+
+    @model_validator(mode="after")
+    def _not_the_log(self) -> GroundTruthSettings:
+        if self.table == "evaluation_log":
+            message = "the inference log is not ground truth: its predictions are the model's own"
+            raise ValueError(message)
+        return self

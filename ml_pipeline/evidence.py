@@ -1,0 +1,57 @@
+"""What two models said of rows that neither has learned: what the gate decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.adaptive import Codes, Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """Rows that neither model has learned, and what each said of them: probabilities (n, K)."""
+
+    labels: tuple[str, ...]
+    event_ids: tuple[str, ...]
+    nights: NDArray[np.int64]
+    actual: Codes
+    challenger: Floats
+    champion: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.actual)
+
+    def save(self, path: Path) -> None:
+        """Write plain arrays."""
+        arrays: dict[str, Any] = {
+            "labels": np.asarray(self.labels, dtype=str),
+            "event_ids": np.asarray(self.event_ids, dtype=str),
+            "nights": self.nights,
+            "actual": self.actual,
+            "challenger": self.challenger,
+        }
+        if self.champion is not None:
+            arrays["champion"] = self.champion
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Evidence:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(
+                labels=tuple(arrays["labels"].tolist()),
+                event_ids=tuple(arrays["event_ids"].tolist()),
+                nights=arrays["nights"],
+                actual=arrays["actual"],
+                challenger=arrays["challenger"],
+                champion=arrays.get("champion"),
+            )
+
+    def actual_labels(self) -> NDArray[np.str_]:
+        """The labels themselves."""
+        return np.asarray(self.labels)[self.actual]

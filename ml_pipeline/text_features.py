@@ -1,0 +1,66 @@
+"""Rows with a text: how they travel, and the preprocessing that reads them inside a model.
+
+Rows of numbers are an array of floats (n, d). Rows with a text are an array of objects (n, d + 1),
+the text last. Either goes where the other goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ml_pipeline import texts
+from ml_pipeline.features import preprocessing
+
+MAX_TERMS = 5000
+
+
+class TextStatistics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Length, words, sentences, question words, code marks, upper-case and digit ratios."""
+
+    def fit(self, X: Sequence[str], y: object = None) -> Self:  # noqa: ARG002, N803
+        """Nothing is learned."""
+        return self
+
+    def transform(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
+        """The statistics (n, 7) of n texts."""
+        rows = [texts.statistics(text) for text in X]
+        return np.asarray(rows, dtype=np.float64).reshape(-1, len(texts.STATISTICS))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def text_preprocessing(width: int) -> list[tuple[str, Any]]:
+    """Pipeline steps before the classifier for rows of `width` columns, the last one a text."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    terms = TfidfVectorizer(
+        token_pattern=texts.WORD, ngram_range=(1, texts.LONGEST_PHRASE), max_features=MAX_TERMS
+    )
+    statistics = Pipeline([("count", TextStatistics()), ("scale", StandardScaler())])
+    parts: list[tuple[str, Any, Any]] = [
+        ("terms", terms, width - 1),
+        ("statistics", statistics, width - 1),
+    ]
+    if width > 1:
+        parts.append(("numbers", Pipeline(preprocessing()), list(range(width - 1))))
+    # Rows stay sparse however few terms there are.
+    return [("read", ColumnTransformer(parts, sparse_threshold=1.0))]
+
+
+def with_plain_terms(model: Any) -> Any:  # noqa: ANN401 - a fitted pipeline
+    """The same model, its terms numbered by Python's numbers.
+
+    Each of NumPy's would become a file of the artifact.
+    """
+    vectors = model.named_steps["read"].named_transformers_["terms"]
+    vectors.vocabulary_ = {str(term): int(place) for term, place in vectors.vocabulary_.items()}
+    return model

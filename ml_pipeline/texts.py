@@ -1,0 +1,72 @@
+"""What is read of a text, and what makes one unusable.
+
+Training and a cold prediction count alike, so nothing but the standard library is used here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from math import log1p
+
+MAX_CHARACTERS = 100_000
+# Words of 2 to 50 letters; what is longer is an address or a blob, and would only fill the model.
+WORD = r"(?u)\b\w{2,50}\b"
+LONGEST_PHRASE = 3
+STATISTICS = (
+    "length",
+    "words",
+    "sentences",
+    "question_words",
+    "code_marks",
+    "upper_case_ratio",
+    "digit_ratio",
+)
+
+_word = re.compile(WORD)
+_sentence_end = re.compile(r"[.!?…。！？]+(?=\s|$)")
+_question_word = re.compile(r"\b(?:what|when|where|which|who|whom|whose|why|how)\b", re.IGNORECASE)
+_code_mark = re.compile(r"```|[`{}\[\]<>;\\]|==|!=|=>|->|::|\w\(|\w_\w|&&|\|\|")
+_surrogate = re.compile("[\ud800-\udfff]")
+
+
+def fault(text: str) -> str:
+    """What is wrong with a text, as the end of a sentence that begins with its name; '' if fine."""
+    if not text.strip():
+        return "is empty"
+    if len(text) > MAX_CHARACTERS:
+        return f"has {len(text)} characters, at most {MAX_CHARACTERS} are read"
+    if "\0" in text:
+        return "holds a NUL character"
+    if _surrogate.search(text):
+        return "is not valid Unicode"
+    return ""
+
+
+def phrases(text: str) -> Counter[str]:
+    """How often each run of one to three words stands in a text, in lower case."""
+    words = _word.findall(text.lower())
+    found = Counter(words)
+    for size in range(2, LONGEST_PHRASE + 1):
+        found.update(
+            " ".join(words[start : start + size]) for start in range(len(words) - size + 1)
+        )
+    return found
+
+
+def statistics(text: str) -> list[float]:
+    """The numbers `STATISTICS` of a text.
+
+    Counts are logarithms of one more than themselves: a text of twice the length is not twice as
+    hard. Ratios are shares of the letters and of the characters.
+    """
+    letters = sum(map(str.isalpha, text))
+    return [
+        log1p(len(text)),
+        log1p(len(text.split())),
+        log1p(len(_sentence_end.findall(text))),
+        log1p(len(_question_word.findall(text))),
+        log1p(len(_code_mark.findall(text))),
+        sum(map(str.isupper, text)) / max(letters, 1),
+        sum(map(str.isdigit, text)) / max(len(text), 1),
+    ]

@@ -1,0 +1,253 @@
+"""Models that read a text: fitted, taken on night by night, stored, and scored from their file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ml_pipeline import algorithms, artifacts, scoring, strategies
+from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.artifact_scoring import ArtifactScorer, Many
+from ml_pipeline.config import Settings, load_settings
+from ml_pipeline.datasets import Dataset, from_frame, read_csv
+from ml_pipeline.errors import DataError, InputError
+from ml_pipeline.features import content, joined, parted, read_rows
+from ml_pipeline.live_line import LineState, take_day
+from ml_pipeline.sample import Sample
+from ml_pipeline.scoring_file import scoring_bytes
+from ml_pipeline.serving import ServedModel
+
+ALGORITHMS = ("LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest", "Ensemble")
+MIXED = Settings().changed(
+    {
+        "data.features": ["a", "b"],
+        "data.text_column": "query",
+        "data.target": "label",
+        "data.classes": ["EASY", "MEDIUM", "HARD"],
+        "training.ensemble": ["LogisticRegression", "DecisionTree"],
+    }
+)
+LETTERS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=80)
+
+
+@lru_cache
+def examples() -> pd.DataFrame:
+    with as_file(files("ml_pipeline") / "examples" / "router_prompts.csv") as path:
+        return read_csv(path)
+
+
+def rows_of(config: Settings) -> Dataset:
+    """The example's prompts, with random numbers beside them where the config wants some."""
+    frame = examples().copy()
+    random = np.random.default_rng(0)
+    for name in config.data.features:
+        frame[name] = [f"{value:.6g}" for value in random.normal(size=len(frame))]
+        frame.loc[::11, name] = ""
+    return from_frame(frame, config.data, source="the example")
+
+
+@lru_cache
+def example(algorithm: str, *, with_numbers: bool = False) -> AdaptiveClassifier:
+    config = MIXED if with_numbers else MIXED.changed({"data.features": []})
+    data = rows_of(config)
+    base = algorithms.fit(algorithm, data.features, data.labels, config.training)
+    model = strategies.new_model(base, data.features, ["EASY", "MEDIUM", "HARD"], config)
+    return model.partial_fit(data.features[:60], data.labels[:60])
+
+
+def served(scorer: scoring.Scorer) -> Many:
+    model = ServedModel(
+        model_id="m", algorithm="", state="champion", created_at="", threshold=0.5,
+        metrics={}, scoring=None, calibration=None,
+    )  # fmt: skip
+    return Many(scorer=scorer, served=model, load=lambda: pytest.fail("not needed"))
+
+
+@pytest.mark.parametrize("with_numbers", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_scoring_file_says_what_predict_proba_says(
+    algorithm: str,
+    with_numbers: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    model = example(algorithm, with_numbers=with_numbers)
+    scorer = scoring.parse(scoring_bytes(model))
+    assert scorer.text_column == "query"
+    rows = rows_of(MIXED if with_numbers else MIXED.changed({"data.features": []})).features[:40]
+    numbers, texts = parted(rows)
+    assert texts is not None
+    said = [scorer.probabilities(v, t) for v, t in zip(numbers.tolist(), texts, strict=True)]
+    assert np.abs(np.asarray(said) - model.predict_proba(rows)).max() < 1e-9
+    votes = (
+        ArtifactScorer(model).members(numbers[0].tolist(), texts[0])
+        if algorithm == "Ensemble"
+        else []
+    )
+    for ours, theirs in zip(votes, scorer.members(numbers[0].tolist(), texts[0]), strict=True):
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    text=LETTERS.filter(lambda text: text.strip()),
+    seed=st.sampled_from(["", "How do I ", "Prove "]),
+)
+def test_any_text_is_scored_alike_by_file_and_artifact(text: str, seed: str) -> None:
+    model = example("LogisticRegression")
+    scorer, artifact = scoring.parse(scoring_bytes(model)), ArtifactScorer(model)
+    assert scorer.probabilities([], seed + text) == pytest.approx(
+        artifact.probabilities([], seed + text), abs=1e-9
+    )
+
+
+def test_terms_and_scales_are_learned_from_the_training_rows_alone() -> None:
+    config = MIXED.changed({"data.features": []})
+    data = rows_of(config)
+    odd = data.features.copy()
+    odd[-1, -1] = "zyzzyva " * 50
+    times = pd.Series(pd.date_range("2026-01-01", periods=len(data), tz="UTC"))
+    held = Dataset(features=odd, labels=data.labels, times=times, groups=None,
+                   frame=data.frame, source="")  # fmt: skip
+    trained = strategies.train_base(held, config, algorithm="LogisticRegression")
+    terms = trained.model.base_.named_steps["read"].named_transformers_["terms"]
+    assert "zyzzyva" not in terms.vocabulary_
+    assert len(terms.vocabulary_) == 5000
+    assert max(term.count(" ") for term in terms.vocabulary_) == 2
+    everything = algorithms.fit("LogisticRegression", odd, data.labels, config.training)
+    assert "zyzzyva" in everything.named_steps["read"].named_transformers_["terms"].vocabulary_
+
+
+def test_a_model_that_reads_a_text_is_stored_and_loaded_as_it_was(tmp_path: Path) -> None:
+    model = example("LogisticRegression", with_numbers=True)
+    rows = rows_of(MIXED).features[:50]
+    path = tmp_path / "model.skops"
+    artifacts.save_model(model, path)
+    loaded: Any = artifacts.load_model(path, expected_digest=artifacts.digest_file(path))
+    assert (loaded.predict_proba(rows) == model.predict_proba(rows)).all()
+    assert (loaded.text_column_, loaded.n_features_in_) == ("query", 2)
+    assert path.stat().st_size < 500_000
+    Sample(features=rows, probabilities=model.predict_proba(rows)).save(tmp_path / "sample.npz")
+    sample = Sample.load(tmp_path / "sample.npz")
+    assert content(sample.features) == content(rows)
+    values, text = next(sample.rows())
+    assert values == pytest.approx(rows[0, :2].tolist(), nan_ok=True)
+    assert text == rows[0, 2]
+
+
+def test_heads_see_the_probabilities_of_a_text_model_and_nothing_else() -> None:
+    model = example("LogisticRegression", with_numbers=True)
+    assert model.heads_.shape[1] == 3 + 1
+    data = rows_of(MIXED)
+    told = np.roll(data.labels, 1)
+    before = model.predict_proba(data.features)
+    after = AdaptiveClassifier(model.base).adopt(model.base_, data.features, list(model.classes_))
+    for _ in range(3):
+        after.partial_fit(data.features, told)
+    assert (model.predict_proba(data.features) == before).all()
+    actual = [list(model.classes_).index(label) for label in told]
+    chosen = np.arange(len(told)), actual
+    assert np.log(after.predict_proba(data.features)[chosen]).mean() > np.log(before[chosen]).mean()
+
+
+def test_rows_that_wait_keep_their_texts_in_the_artifact(tmp_path: Path) -> None:
+    model = example("LogisticRegression", with_numbers=True)
+    data = rows_of(MIXED)
+    config = MIXED.training.adaptive
+    frame = data.frame.assign(event_id=[f"e{n:03}" for n in range(len(data))])
+    times = pd.Series(pd.to_datetime(["2026-03-01"] * len(data), utc=True))
+    dated = Dataset(features=data.features, labels=data.labels, times=times, groups=None,
+                    frame=frame, source="")  # fmt: skip
+    _, rows = strategies.nightly_rows(dated.take(np.arange(5)), model, config)
+    state = take_day(LineState.fresh(model), 1, rows)
+    model.line_ = state.as_dict()
+    path = tmp_path / "model.skops"
+    artifacts.save_model(model, path)
+    loaded: Any = artifacts.load_model(path, expected_digest=artifacts.digest_file(path))
+    again = LineState.from_dict(loaded.line_)
+    assert content(again.waiting.features) == content(rows.features)
+    assert again.held.features.shape == (0, 3)
+    assert take_day(again, 2, rows).rows_digest == take_day(state, 2, rows).rows_digest
+    model.line_ = None
+
+
+def test_a_digest_takes_the_texts_in() -> None:
+    numbers = np.zeros((2, 1))
+    assert content(joined(numbers, ["ab", "c"])) != content(joined(numbers, ["a", "bc"]))
+    assert content(joined(numbers, None)) == numbers.tobytes()
+
+
+def test_texts_without_a_word_are_refused_in_training() -> None:
+    rows = joined(np.empty((4, 0)), ["?", "👍", "!", "a b"])
+    with pytest.raises(DataError, match="holds a word of two letters"):
+        algorithms.fit("LogisticRegression", rows, np.array(["x", "y", "x", "y"]), MIXED.training)
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"),
+    [
+        (["fine", "", " \n"], r"query is empty in row 2, 3 \(2 such rows\)"),
+        (
+            ["fine", "x" * 1_048_576],
+            "query has 1048576 characters, at most 100000 are read in row 2",
+        ),
+        (["a\0b"], "query holds a NUL character in row 1"),
+    ],
+)
+def test_unusable_texts_are_refused_with_their_rows(cells: list[str], fault: str) -> None:
+    with pytest.raises(DataError, match=fault):
+        read_rows(pd.DataFrame({"query": cells}), [], "query")
+
+
+def test_a_missing_text_column_is_named() -> None:
+    with pytest.raises(DataError, match="text column query is missing"):
+        read_rows(pd.DataFrame({"text": ["a"]}), [], "query")
+
+
+def test_labels_in_another_case_are_the_same_labels() -> None:
+    frame = pd.DataFrame({"query": ["a", "b", "c"], "label": ["easy", "Hard", " MEDIUM "]})
+    config = MIXED.changed({"data.features": []})
+    data = from_frame(frame, config.data, source="")
+    assert data.labels.tolist() == ["EASY", "HARD", "MEDIUM"]
+    apart = config.changed({"data.classes": ["a", "A"], "data.labels": {"b": "A"}})
+    told = from_frame(frame.assign(label=["A", "a", "B"]), apart.data, source="")
+    assert told.labels.tolist() == ["A", "a", "A"]
+
+
+def test_a_bad_text_among_many_gets_its_error_and_the_rest_goes_on() -> None:
+    model = example("LogisticRegression")
+    texts = ["What is 2 + 2?", "\n", "x" * 100_001, "Prove it."]
+    for scorer in (ArtifactScorer(model), scoring.parse(scoring_bytes(model))):
+        shares, faults = served(scorer).score(np.empty((4, 0)), texts)
+        assert faults == {
+            1: "The text (query) is empty.",
+            2: "The text (query) has 100001 characters, at most 100000 are read.",
+        }
+        alone = [scorer.probabilities([], texts[place]) for place in (0, 3)]
+        assert shares[[0, 3]].tolist() == [pytest.approx(said) for said in alone]
+
+
+def test_a_model_asked_with_the_wrong_kind_of_input_says_what_it_reads() -> None:
+    scorer = scoring.parse(scoring_bytes(example("LogisticRegression")))
+    with pytest.raises(InputError, match=r"reads a text \(query\), and none was given"):
+        scorer.probabilities([])
+    base = algorithms.fit("LogisticRegression", np.eye(2), np.array(["x", "y"]), MIXED.training)
+    plain = scoring.parse(scoring_bytes(AdaptiveClassifier(base).adopt(base, np.eye(2))))
+    with pytest.raises(InputError, match="reads no text"):
+        plain.probabilities([1.0, 2.0], "how?")
+
+
+def test_the_example_states_what_it_needs_and_nothing_that_is_unknown() -> None:
+    with as_file(files("ml_pipeline") / "examples" / "router.yaml") as path:
+        config = load_settings(path, environment={})
+    assert config.data.inputs == ["query"]
+    assert config.model_name == "router"
+    frame = examples()
+    assert frame["label"].value_counts().to_dict() == {"EASY": 86, "HARD": 86, "MEDIUM": 72}
+    assert not frame["query"].duplicated().any()

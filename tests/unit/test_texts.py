@@ -1,0 +1,58 @@
+"""What is counted in a text, and which texts cannot be used."""
+
+from __future__ import annotations
+
+from math import log1p
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from ml_pipeline import texts
+
+
+def numbers(text: str) -> dict[str, float]:
+    return dict(zip(texts.STATISTICS, texts.statistics(text), strict=True))
+
+
+def test_a_text_is_described_by_its_counts_and_ratios() -> None:
+    said = numbers("Why does f(x) fail? See `x == 1`. WHICH 2 lines are wrong...")
+    assert said["length"] == log1p(60)
+    assert said["words"] == log1p(13)
+    assert said["sentences"] == log1p(3)
+    assert said["question_words"] == log1p(2)
+    assert said["code_marks"] == log1p(4)
+    assert said["upper_case_ratio"] == 7 / 35
+    assert said["digit_ratio"] == 2 / 60
+
+
+def test_a_text_without_letters_has_ratios_all_the_same() -> None:
+    assert numbers("👍 ?!")["upper_case_ratio"] == 0.0
+    assert numbers("123")["digit_ratio"] == 1.0
+
+
+@given(st.text(max_size=200))
+def test_phrases_are_the_ones_that_scikit_learn_finds(text: str) -> None:
+    analyse = TfidfVectorizer(token_pattern=texts.WORD, ngram_range=(1, 3)).build_analyzer()
+    assert sorted(texts.phrases(text).elements()) == sorted(analyse(text))
+
+
+def test_a_word_that_is_longer_than_any_word_is_left_out() -> None:
+    assert texts.phrases("a " + "x" * 51 + " the end") == {"the": 1, "end": 1, "the end": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "is empty"),
+        (" \n\t\u00a0\u2003", "is empty"),
+        ("x" * 100_001, "has 100001 characters, at most 100000 are read"),
+        ("a\0b", "holds a NUL character"),
+        ("a\ud800", "is not valid Unicode"),
+        ("x" * 100_000, ""),
+        ("two\nlines\r\nand 👍🏽", ""),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_said(text: str, what: str) -> None:
+    assert texts.fault(text) == what
