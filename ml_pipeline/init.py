@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(neither SUPABASE_URL nor a key is needed)")  # fmt: skip
     way.add_argument("--print_sql", action="store_true", help="print the SQL for the project's "
         "SQL editor; with --output, write migration files")  # fmt: skip
+    way.add_argument("--workflows", metavar="DIR", help="write the GitHub workflows, pinned "
+        "requirements and settings into the repository in this folder")  # fmt: skip
+    parser.add_argument("--package", metavar="REQUIREMENT", help="with --workflows: what pip "
+        "installs there (default: where this installation came from)")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="with --workflows: replace files "
+        "that differ, but never the settings")  # fmt: skip
     parser.add_argument("--example", choices=sorted(examples.EXAMPLES), help="write the settings "
         "and the training data of an example into the working directory")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="with --print_sql: write timestamped "
@@ -35,9 +41,11 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Make or update the store and print what there is now."""
     if args.output and not args.print_sql:
         raise ConfigError("--output goes with --print_sql.")
-    if args.local and (args.database_url or args.print_sql):
+    if (args.package or args.overwrite) and not args.workflows:
+        raise ConfigError("--package and --overwrite go with --workflows.")
+    if args.local and (args.database_url or args.print_sql or args.workflows):
         raise ConfigError("--local makes an embedded store, the other flags are for Supabase.")
-    if args.example and args.print_sql:
+    if args.example and (args.print_sql or args.workflows):
         raise ConfigError("--example goes with --local or --database_url, or stands alone.")
     if args.print_sql and not args.output:
         sys.stdout.write(schema.whole())
@@ -56,6 +64,8 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
 def _made(args: argparse.Namespace, now: datetime) -> Mapping[str, Any]:
     if args.print_sql:
         return _written(Path(args.output), now)
+    if args.workflows is not None:
+        return _repository(Path(args.workflows), args)
     if args.database_url is not None:
         return _applied(args.database_url)
     return _embedded(args.local)
@@ -101,6 +111,17 @@ def _embedded(local: str | None) -> Mapping[str, Any]:
         "applied": [script.name for script in schema.scripts("local")],
         "buckets": list(schema.BUCKETS),
     }
+
+
+def _repository(folder: Path, args: argparse.Namespace) -> Mapping[str, Any]:
+    from ml_pipeline import repository_files
+
+    told = repository_files.write(folder, package=args.package, overwrite=args.overwrite)
+    for name in told["kept"]:
+        log.info("%s stands there already", name)
+    if told["written"]:
+        log.info("Next: set the secrets SUPABASE_URL and SUPABASE_SERVICE_KEY, and commit")
+    return {"status": "written", "kind": "repository", "directory": str(folder), **told}
 
 
 def _written(folder: Path, now: datetime) -> Mapping[str, Any]:

@@ -19,22 +19,25 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from ml_pipeline import repository_files
 from ml_pipeline.data_settings import DEFAULT_FEATURES
 from ml_pipeline.domain import RequestStatus
+from ml_pipeline.errors import ConfigError
+from ml_pipeline.repository_files import PLACES
 from ml_pipeline.summary import as_markdown
 from ml_pipeline.supabase_client import SupabaseStore
 from tests.conftest import FirstModel
-from tests.support import league
-from tests.support.shell import ROOT, environment
+from tests.support import league, warm
+from tests.support.shell import ROOT, Finished, environment
 from tests.support.supabase.bench import Bench
 
-WORKFLOWS = ROOT / ".github" / "workflows"
 GIT = shutil.which("git") or "/usr/bin/git"
 BIN = Path(sys.executable).parent
 
 
-def workflow(name: str) -> dict[str, Any]:
-    loaded: dict[Any, Any] = yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text())
+def workflow(name: str, root: Path = ROOT) -> dict[str, Any]:
+    folder = root / ".github" / "workflows"
+    loaded: dict[Any, Any] = yaml.safe_load((folder / f"{name}.yml").read_text())
     # YAML 1.1 reads the key `on` as true.
     return {"on" if key is True else key: value for key, value in loaded.items()}
 
@@ -65,10 +68,14 @@ def test_defect_25_a_workflow_has_concurrency_permissions_and_a_time_limit(name:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runner:
-    """Runs a job's shell steps in order in a clean checkout, as the service would."""
+    """Runs a job's shell steps in order in a clean checkout, as the service would.
+
+    `package` is where this package is installed, when the checkout holds no copy.
+    """
 
     checkout: Path
     values: Mapping[str, str]
+    package: Path | None = None
 
     def run(self, job: Mapping[str, Any], *, event: str) -> list[tuple[str, int, str]]:
         """(name, exit code, what was said) of each step that ran."""
@@ -98,7 +105,7 @@ class Runner:
             cwd=self.checkout,
             env=environment(
                 PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}",
-                PYTHONPATH=str(self.checkout),
+                PYTHONPATH=str(self.package or self.checkout),
                 GITHUB_STEP_SUMMARY=str(self.checkout / "summary.md"),
                 **given,
             ),
@@ -184,7 +191,89 @@ def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
     assert (checkout / "summary.md").read_text().startswith("## No result")
 
 
-def test_a_base_is_trained_when_it_is_due_and_not_before(project: Bench, checkout: Path) -> None:
+def in_own_repository(folder: Path, *more: str) -> Finished:
+    return warm.ml_pipeline("init", "--workflows", folder, *more, cwd=folder.parent)
+
+
+def test_the_files_for_a_persons_own_repository_are_written_once_and_never_over_theirs(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "own"
+    package = "git+https://example.org/team/ml.git@0123abc"
+    first = in_own_repository(own, "--package", package)
+    assert (first.code, first.json["kept"]) == (0, []), first.stderr
+    found = [str(path.relative_to(own)) for path in own.rglob("*") if path.is_file()]
+    assert sorted(found) == first.json["written"] == sorted(PLACES)
+    pins = (own / "ml_requirements.txt").read_text().splitlines()
+    assert package in pins
+    assert not [line for line in pins if line.startswith("-")]
+    linted = subprocess.run(
+        [BIN / "zizmor", "--offline", "--no-progress", own], capture_output=True, check=False
+    )
+    assert linted.returncode == 0, linted.stdout
+    for name in ("retrain", "train"):
+        text = (own / ".github" / "workflows" / f"{name}.yml").read_text()
+        assert text.count("ml_requirements.txt") == text.count("requirements.txt") == 2
+
+    (own / "model_config.yaml").write_text("model_name: ours\n")
+    again = in_own_repository(own, "--package", package)
+    assert (again.code, again.json["written"], again.json["kept"]) == (0, [], sorted(PLACES))
+    train = own / ".github" / "workflows" / "train.yml"
+    train.write_text("name: ours\n")
+    (own / "ml_requirements.txt").unlink()
+    refused = in_own_repository(own, "--package", package)
+    assert refused.code == 1
+    assert "train.yml stand there and say something else" in refused.stderr
+    assert not (own / "ml_requirements.txt").exists()
+    told = in_own_repository(own, "--package", package, "--overwrite")
+    assert told.json["written"] == [".github/workflows/train.yml", "ml_requirements.txt"]
+    assert train.read_text() != "name: ours\n"
+    assert (own / "model_config.yaml").read_text() == "model_name: ours\n"
+    assert in_own_repository(own, "--package", "two words").code == 1
+
+
+@pytest.mark.parametrize(
+    ("remote", "found"),
+    [
+        ("git@example.org:team/ml.git", "git+https://example.org/team/ml.git@"),
+        ("https://token@example.org/team/ml", "git+https://example.org/team/ml@"),
+        ("/somewhere/else", None),
+    ],
+)
+def test_the_package_is_installed_from_where_its_checkout_came_from(
+    tmp_path: Path, remote: str, found: str | None
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run([GIT, "-C", tmp_path, *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "one")
+    git("remote", "add", "origin", remote)
+    recorded = json.dumps({"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
+    if found is None:
+        with pytest.raises(ConfigError, match="Nothing says where"):
+            repository_files.origin(recorded, ROOT)
+        return
+    for direct_url, checkout in ((recorded, ROOT), (None, tmp_path)):
+        told = repository_files.origin(direct_url, checkout)
+        assert re.fullmatch(re.escape(found) + "[0-9a-f]{40}", told)
+
+
+def test_a_package_that_was_installed_from_a_commit_is_installed_from_it_again() -> None:
+    recorded = {
+        "url": "https://me:token@example.org/team/ml",
+        "vcs_info": {"vcs": "git", "commit_id": "0123abc"},
+    }
+    told = repository_files.origin(json.dumps(recorded), ROOT)
+    assert told == "git+https://example.org/team/ml@0123abc"
+
+
+def test_in_a_repository_without_our_code_a_base_is_trained_when_it_is_due_and_not_before(
+    project: Bench, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "own"
+    assert in_own_repository(checkout, "--package", "./vendor/some.whl").code == 0
     store = SupabaseStore.open(project.url, SecretStr(project.service_key))
     played = league.play(5, 120)
     store.add_labels(
@@ -198,8 +287,8 @@ def test_a_base_is_trained_when_it_is_due_and_not_before(project: Bench, checkou
             for number, (row, label) in enumerate(zip(played.features, played.labels, strict=True))
         ]
     )
-    runner = Runner(checkout=checkout, values=values_of(project))
-    job = workflow("train")["jobs"]["train"]
+    runner = Runner(checkout=checkout, values=values_of(project), package=ROOT)
+    job = workflow("train", checkout)["jobs"]["train"]
     for outcome in ("promoted", "skipped_no_new_data"):
         told = runner.run(job, event="schedule")
         assert [code for _, code, _ in told] == [0, 0], told
