@@ -85,10 +85,11 @@ class _Job:
 
     def predict(self, start: int) -> None:
         """Score the rows from `start` on, and keep what is said of them."""
+        wanted = ["error IS NULL AS good", *map(_value, self._many.features)]
+        wanted += [_name(self._many.text_column)] if self._many.text_column else []
         columns = self._db.execute(
-            f"SELECT error IS NULL AS good, {', '.join(_value(n) for n in self._many.features)}"
-            f"{', ' + _name(self._many.text_column) if self._many.text_column else ''} "
-            f"FROM given WHERE rowid >= {start} AND rowid < {start + self.chunk} ORDER BY rowid"
+            f"SELECT {', '.join(wanted)} FROM given "
+            f"WHERE rowid >= {start} AND rowid < {start + self.chunk} ORDER BY rowid"
         ).fetchnumpy()
         good = np.asarray(columns["good"], dtype=bool)
         arrays = list(columns.values())
