@@ -15,6 +15,7 @@ from ml_pipeline.config import TrainingSettings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import evaluate
 from ml_pipeline.features import Inputs, has_text, preprocessing
+from ml_pipeline.parallel import spread
 
 SEED_LITERAL_C = 0.001
 
@@ -185,11 +186,14 @@ def cross_validate(
         return {"folds": 0}
     alone = np.setdiff1d(np.arange(len(texts)), testable)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=settings.random_seed)
-    scores = []
-    for train, test in splitter.split(testable, texts[testable]):
+
+    def scored(places: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[float, float]:
+        train, test = places
         fitted_on = np.concatenate([testable[train], alone])
         model = fit(algorithm, features[fitted_on], texts[fitted_on], settings)
-        scores.append(_score(model, features[testable[test]], texts[testable[test]], names))
+        return _score(model, features[testable[test]], texts[testable[test]], names)
+
+    scores = list(spread(scored, list(splitter.split(testable, texts[testable]))))
     accuracies, losses = zip(*scores, strict=True)
     return {
         "folds": folds,

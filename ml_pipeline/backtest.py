@@ -11,271 +11,28 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms, commands, config
-from ml_pipeline.adaptive import AdaptiveClassifier, Floats, Memory, encode
+from ml_pipeline.adaptive import AdaptiveClassifier, Floats
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import read_csv
-from ml_pipeline.domain import Outcome
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation import row_losses
-from ml_pipeline.features import Inputs, read_rows
-from ml_pipeline.live_line import (
-    LineState,
-    Rival,
-    Rows,
-    by_day,
-    champion_record,
-    line_record,
-    take_day,
-    take_night,
-)
-from ml_pipeline.promotion import judge_line, judge_shadow
-from ml_pipeline.strategies import new_model
+from ml_pipeline.features import read_rows
+from ml_pipeline.live_line import Rows, by_day
+from ml_pipeline.parallel import on_cluster, spread
+from ml_pipeline.policies import POLICIES, SLOW_POLICIES, History, as_model, build_policy
 
 BLOCKS = 20
 INITIAL_SHARE = 0.2
-REFIT_EVERY = 30
-POLICIES = ("frozen", "seed", "refit", "adaptive")
-# Beside them, on request: they fit bases again and again.
-SLOW_POLICIES = ("challengers",)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class History:
-    """Labelled rows in the order of their nights; the first `initial` train the base."""
-
-    features: Inputs
-    labels: NDArray[np.str_]
-    nights: NDArray[np.int64]
-    classes: list[str]
-    names: list[str]
-    initial: int
-
-    def rows(self, model: AdaptiveClassifier) -> Rows:
-        """The rows after the initial ones."""
-        count = len(self.labels) - self.initial
-        return Rows(
-            features=self.features[self.initial :],
-            base=model.base_proba(self.features[self.initial :]),
-            actual=encode(self.labels[self.initial :], model.classes_),
-            weights=np.ones(count),
-            event_ids=tuple(f"{number:09d}" for number in range(count)),
-        )
-
-
-class Policy(Protocol):
-    """Something that serves predictions and learns each night afterwards."""
-
-    promotions: int
-
-    def predict(self, rows: Rows) -> Floats:
-        """Probabilities (n, K) served for the night's rows."""
-        ...
-
-    def learn(self, night: int, rows: Rows) -> None:
-        """See the night's labels."""
-        ...
-
-
-@dataclass(kw_only=True, slots=True)
-class Frozen:
-    """The base, for ever."""
-
-    promotions: int = 0
-
-    def predict(self, rows: Rows) -> Floats:
-        """What the base says."""
-        return rows.base
-
-    def learn(self, night: int, rows: Rows) -> None:
-        """Nothing."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Adaptive:
-    """The loop's own line behind the loop's own gate."""
-
-    model: AdaptiveClassifier
-    settings: Settings
-    state: LineState
-    served: Memory
-    served_id: str = "anchor"
-    promotions: int = 0
-
-    def predict(self, rows: Rows) -> Floats:
-        """What the promoted state says."""
-        inputs = self.model.head_inputs(rows.features, rows.base)
-        return self.served.vote_on(self.served.experts(rows.base, inputs))
-
-    def learn(self, night: int, rows: Rows) -> None:
-        """Score, learn, judge; then serve what the gate says."""
-        rival = Rival(model_id=self.served_id, memory=self.served)
-        self.state, _ = take_night(
-            self.model,
-            take_day(self.state, night, rows),
-            night,
-            rival,
-            quarantine=self.settings.training.adaptive.quarantine,
-        )
-        record = line_record(
-            self.state.ledger,
-            self.state.champions,
-            champion_id=self.served_id,
-            today=night,
-            window_days=self.settings.promotion.evaluation_window_days,
-        )
-        decision = judge_line(record, None, self.settings.promotion)
-        if decision.outcome is Outcome.PROMOTED:
-            self.served, self.served_id = self.state.memory, f"night {night}"
-            self.promotions += 1
-        elif self.settings.promotion.policy == "guarded":
-            self.served, self.served_id = LineState.fresh(self.model).memory, "anchor"
-
-
-@dataclass(kw_only=True, slots=True)
-class Shadow:
-    """A new base with its own line, which learns unseen beside the champion's."""
-
-    name: str
-    model: AdaptiveClassifier
-    state: LineState
-
-
-@dataclass(kw_only=True, slots=True)
-class Challengers(Adaptive):
-    """The loop with new bases: refitted every so many nights and judged in the shadow."""
-
-    history: list[tuple[Floats, NDArray[np.str_]]] = field(default_factory=list)
-    shadows: list[Shadow] = field(default_factory=list)
-    since_refit: int = 0
-    bases: int = 0
-
-    def predict(self, rows: Rows) -> Floats:
-        """What the promoted state says."""
-        return Adaptive.predict(self, rows.on_base(self.model))
-
-    def learn(self, night: int, rows: Rows) -> None:
-        """The line's night; then the shadows', which are judged against what was served."""
-        served = copy(self.model).set_memory(self.served)
-        Adaptive.learn(self, night, rows.on_base(self.model))
-        self.history.append((rows.features, self.model.classes_[rows.actual]))
-        self.shadows = [
-            shadow for shadow in self.shadows if self._goes_on(shadow, night, rows, served)
-        ]
-        self.since_refit += 1
-        if self.since_refit >= (self.settings.training.refit_every_days or REFIT_EVERY):
-            self._refit(night)
-
-    def _goes_on(self, shadow: Shadow, night: int, rows: Rows, served: AdaptiveClassifier) -> bool:
-        rival = Rival(model_id=self.served_id, memory=self.served, model=served)
-        shadow.state, _ = take_night(
-            shadow.model,
-            take_day(shadow.state, night, rows.on_base(shadow.model)),
-            night,
-            rival,
-            quarantine=False,
-        )
-        record = champion_record(
-            shadow.state.ledger,
-            today=night,
-            window_days=self.settings.promotion.evaluation_window_days,
-        )
-        decision = judge_shadow(record, self.settings.promotion)
-        if decision is None:
-            return True
-        if decision.outcome is Outcome.PROMOTED:
-            self.model, self.state = shadow.model, shadow.state
-            self.served, self.served_id = shadow.state.memory, shadow.name
-            self.promotions += 1
-            self.bases += 1
-        return False
-
-    def _refit(self, night: int) -> None:
-        """A new base twice: with fresh heads, and with the heads of the line."""
-        self.since_refit = 0
-        features = np.vstack([features for features, _ in self.history])
-        labels = np.concatenate([labels for _, labels in self.history])
-        training = self.settings.training
-        base = algorithms.fit(training.algorithm, features, labels, training)
-        model = _as_model(base, features, list(self.model.classes_), self.settings)
-        fresh = LineState.fresh(model)
-        carried = replace(fresh, memory=self.state.memory)
-        for name, state in (("fresh", fresh), ("carried", carried)):
-            self.shadows.append(Shadow(name=f"{name} {night}", model=model, state=state))
-
-
-@dataclass(kw_only=True, slots=True)
-class Refit:
-    """A new base every night, from everything seen so far."""
-
-    model: AdaptiveClassifier
-    settings: Settings
-    algorithm: str
-    features: list[Inputs]
-    labels: list[NDArray[np.str_]]
-    promotions: int = 0
-
-    def predict(self, rows: Rows) -> Floats:
-        """What the latest base says."""
-        return self.model.base_proba(rows.features)
-
-    def learn(self, night: int, rows: Rows) -> None:  # noqa: ARG002 - the protocol's
-        """Fit again on all rows."""
-        self.features.append(rows.features)
-        self.labels.append(self.model.classes_[rows.actual])
-        features, labels = np.vstack(self.features), np.concatenate(self.labels)
-        base = algorithms.fit(self.algorithm, features, labels, self.settings.training)
-        self.model = _as_model(base, features, list(self.model.classes_), self.settings)
-        self.promotions += 1
-
-
-@dataclass(kw_only=True, slots=True)
-class Seed:
-    """The original documents' recipe: a fresh model from the last week's confident errors."""
-
-    model: AdaptiveClassifier
-    settings: Settings
-    errors: list[tuple[int, Rows]] = field(default_factory=list)
-    promotions: int = 0
-
-    def predict(self, rows: Rows) -> Floats:
-        """What the latest model says."""
-        return self.model.base_proba(rows.features)
-
-    def learn(self, night: int, rows: Rows) -> None:
-        """Collect the night's confident errors; with enough of them, train on nothing else."""
-        said = self.predict(rows)
-        run = self.settings.run
-        wrong = (said.argmax(axis=1) != rows.actual) & (said.max(axis=1) > run.confidence_threshold)
-        self.errors = [e for e in self.errors if e[0] > night - run.lookback_days]
-        self.errors.append((night, rows.take(np.flatnonzero(wrong))))
-        features = np.vstack([e.features for _, e in self.errors])
-        labels = self.model.classes_[np.concatenate([e.actual for _, e in self.errors])]
-        if len(labels) < max(1, run.min_error_samples) or len(set(labels)) < 2:  # noqa: PLR2004
-            return
-        base = algorithms.fit_seed_literal(features, labels)
-        self.model = _as_model(base, features, list(self.model.classes_), self.settings)
-        self.errors = []
-        self.promotions += 1
-
-
-def _as_model(
-    base: Any,  # noqa: ANN401
-    features: Inputs,
-    classes: list[Any],
-    settings: Settings,
-) -> AdaptiveClassifier:
-    return new_model(base, features, [str(label) for label in classes], settings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -305,21 +62,30 @@ class Replay:
         }
 
 
-def replay_policy(
-    policy: Policy, nights: Sequence[tuple[int, Rows]], advance: Callable[[], None]
-) -> Replay:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A policy to replay, all from the same base and over the same nights."""
+
+    name: str
+    model: AdaptiveClassifier
+    history: History
+    settings: Settings
+    nights: Sequence[tuple[int, Rows]]
+
+
+def replay_policy(task: Task) -> Replay:
     """Predict each night from earlier nights only, then let the policy learn it."""
+    policy = build_policy(task.name, task.model, task.history, task.settings)
     losses, hits, per_night = [], [], []
     spent = 0.0
-    for night, rows in nights:
+    for night, rows in task.nights:
         said = policy.predict(rows)
         losses.append(row_losses(rows.actual, said))
         hits.append(said.argmax(axis=1) == rows.actual)
         per_night.append((night, len(rows), float(losses[-1].mean()), float(hits[-1].mean())))
-        started = time.process_time()
+        started = time.thread_time()
         policy.learn(night, rows)
-        spent += time.process_time() - started
-        advance()
+        spent += time.thread_time() - started
     return Replay(
         losses=np.concatenate(losses),
         hits=np.concatenate(hits),
@@ -341,31 +107,6 @@ def grouped(days: Iterator[tuple[int, Rows]], min_night_rows: int) -> list[tuple
     return nights
 
 
-def build_policy(
-    name: str, model: AdaptiveClassifier, history: History, settings: Settings
-) -> Policy:
-    """A policy by name, all starting from the same base."""
-    if name == "frozen":
-        return Frozen()
-    if name == "seed":
-        return Seed(model=model, settings=settings)
-    if name == "refit":
-        return Refit(
-            model=model,
-            settings=settings,
-            algorithm=settings.training.algorithm,
-            features=[history.features[: history.initial]],
-            labels=[history.labels[: history.initial]],
-        )
-    fresh = LineState.fresh(model)
-    if name == "challengers":
-        start = (history.features[: history.initial], history.labels[: history.initial])
-        return Challengers(
-            model=model, settings=settings, state=fresh, served=fresh.memory, history=[start]
-        )
-    return Adaptive(model=model, settings=settings, state=fresh, served=fresh.memory)
-
-
 def backtest(
     history: History,
     settings: Settings,
@@ -381,7 +122,7 @@ def backtest(
     base = algorithms.fit(
         algorithm, history.features[start], history.labels[start], settings.training
     )
-    model = _as_model(base, history.features[start], history.classes, settings)
+    model = as_model(base, history.features[start], history.classes, settings)
     rows = history.rows(model)
     min_rows = settings.training.adaptive.min_night_rows
     nights = grouped(by_day(history.nights[history.initial :], rows), min_rows)
@@ -391,12 +132,15 @@ def backtest(
             "nothing to replay."
         )
     wanted = list(dict.fromkeys(["frozen", *policies]))
-    return {
-        name: replay_policy(
-            build_policy(name, model, history, settings), nights, progress(name, len(nights))
-        )
+    tasks = [
+        Task(name=name, model=model, history=history, settings=settings, nights=nights)
         for name in wanted
-    }
+    ]
+    advance, replays = progress("policies", len(tasks)), {}
+    for name, replayed in zip(wanted, spread(replay_policy, tasks), strict=True):
+        replays[name] = replayed
+        advance()
+    return replays
 
 
 # ---------------------------------------------------------------------------------- reading
@@ -503,6 +247,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", help="base algorithm (default: LogisticRegression)")
     add("--policies", default=",".join(POLICIES), help="(default: %(default)s)")
     add("--output_dir", help="write figures and the nights there")
+    add("--cluster", metavar="tcp://HOST:PORT", help="replay on this Dask cluster instead of here")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -519,7 +264,7 @@ def run(args: argparse.Namespace) -> int:
             hint=f"Known are {', '.join(known)}.",
         )
     history = read_history(args, settings)
-    with commands.progress_bars() as bars:
+    with commands.progress_bars() as bars, on_cluster(args.cluster):
         replays = backtest(history, settings, policies, bars)
     figures = {name: replays[name].figures(replays["frozen"]) for name in policies}
     if args.output_dir:

@@ -17,6 +17,7 @@ from uuid import uuid4
 from ml_pipeline import commands, config
 from ml_pipeline.config import Settings
 from ml_pipeline.errors import ConfigError, TrainingError
+from ml_pipeline.parallel import on_cluster
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --register: only when the last base registered so is that old (default: 0)",
     )
     add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
+    add("--cluster", metavar="tcp://HOST:PORT", help="cross-validate on this Dask cluster")
     run = parser.add_argument_group("given by the nightly run")
     run.add_argument("--model_digest", help="sha256 the model at --model_path must have")
     run.add_argument("--champion_path", help="serving model, when it is not the one to fine-tune")
@@ -97,14 +99,15 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         settings = settings_from(args)
         if args.from_table and args.dataset:
             raise ConfigError("Give either --from_table or --dataset.")
-        if args.from_table or args.register:
-            from ml_pipeline.enrolling import train_with_store
+        with on_cluster(args.cluster):
+            if args.from_table or args.register:
+                from ml_pipeline.enrolling import train_with_store
 
-            result = train_with_store(args, settings, now=now, new_id=new_id)
-        else:
-            from ml_pipeline.training import train
+                result = train_with_store(args, settings, now=now, new_id=new_id)
+            else:
+                from ml_pipeline.training import train
 
-            result = train(args, settings, now=now, new_id=new_id)
+                result = train(args, settings, now=now, new_id=new_id)
     except MemoryError:
         limit = "the memory limit (training.memory_limit_mb)"
         raise TrainingError(f"Training asked for more memory than {limit} allows.") from None

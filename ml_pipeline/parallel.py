@@ -1,0 +1,93 @@
+"""Independent pieces of work on several processors or on a Dask cluster, with the same results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from ml_pipeline.errors import ConfigError
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+PATIENCE_S = 10
+WORTH_A_PROCESS_S = 3.0
+# How long a worker whose parent was killed may stay.
+IDLE_S = 30
+_ON_CLUSTER: ContextVar[bool] = ContextVar("on_cluster", default=False)
+
+
+@contextmanager
+def on_cluster(address: str | None) -> Iterator[None]:
+    """Within, `spread` works on the Dask cluster whose scheduler is there; None is this machine.
+
+    The cluster runs what it is sent and sees the rows, so it has to be one that is trusted.
+    Raises ConfigError when the extra is missing, nobody answers or no worker has come.
+    """
+    if address is None:
+        yield
+        return
+    import joblib
+
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError(
+            "--cluster needs the package distributed.",
+            hint="pip install 'ml-pipeline[distributed]'",
+        ) from error
+    try:
+        client = Client(  # type: ignore[no-untyped-call]
+            address, timeout=PATIENCE_S, set_as_default=False
+        )
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"There is no Dask scheduler at {address}: {error}.",
+            hint="Start one with `dask scheduler`, or leave --cluster out.",
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError as error:
+            raise ConfigError(f"The cluster at {address} has no worker.") from error
+        token = _ON_CLUSTER.set(True)
+        try:
+            with joblib.parallel_config(backend="dask", client=client):
+                yield
+        finally:
+            _ON_CLUSTER.reset(token)
+
+
+def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    """Yield `work(piece)` in the order of the pieces; an error in one is raised here.
+
+    The first is worked on in this process, and the others as well when it was quick: to start
+    processes takes seconds. Linear algebra has one thread for each piece: with several, the last
+    bits of a sum depend on how many there are, and so on where it runs.
+    """
+    import joblib
+
+    rest, jobs = list(pieces), -1
+    if not _ON_CLUSTER.get():
+        while rest:
+            began = time.monotonic()
+            yield _alone(work, rest.pop(0))
+            if time.monotonic() - began > WORTH_A_PROCESS_S:
+                break
+        jobs = min(len(rest), joblib.cpu_count())
+    if jobs == 1 or not rest:
+        yield from (_alone(work, piece) for piece in rest)
+        return
+    here = {} if _ON_CLUSTER.get() else {"backend": "loky", "idle_worker_timeout": IDLE_S}
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", **here)
+    yield from parallel(joblib.delayed(_alone)(work, piece) for piece in rest)
+
+
+def _alone(work: Callable[[Piece], Result], piece: Piece) -> Result:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return work(piece)
