@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import secrets
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import commands, config, examples, schema
+from ml_pipeline import commands, config, examples, local_keys, schema
 from ml_pipeline.errors import ConfigError
 
 log = logging.getLogger("init")
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "SQL editor; with --output, write migration files")  # fmt: skip
     way.add_argument("--workflows", metavar="DIR", help="write the GitHub workflows, pinned "
         "requirements and settings into the repository in this folder")  # fmt: skip
+    way.add_argument("--print_keys", action="store_true", help="print fresh secrets for the "
+        "Supabase of docker-compose.yml, as the lines of its .env file")  # fmt: skip
     parser.add_argument("--package", metavar="REQUIREMENT", help="with --workflows: what pip "
         "installs there (default: where this installation came from)")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="with --workflows: replace files "
@@ -50,6 +53,10 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     if args.print_sql and not args.output:
         sys.stdout.write(schema.whole())
         return 0
+    if args.print_keys:
+        lines = local_keys.environment(now=now, new_secret=_secret)
+        sys.stdout.write("".join(f"{name}={value}\n" for name, value in lines.items()))
+        return 0
     written: dict[str, Any] = {}
     if args.example:
         files = examples.write_example(args.example, Path())
@@ -59,6 +66,10 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         written |= _made(args, now)
     commands.print_json(written)
     return 0
+
+
+def _secret(letters: int) -> str:
+    return secrets.token_urlsafe(letters)[:letters]
 
 
 def _made(args: argparse.Namespace, now: datetime) -> Mapping[str, Any]:
