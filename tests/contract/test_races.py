@@ -24,6 +24,7 @@ from tests.support.factories import (
 from tests.support.places import Place
 
 WORKERS, REQUESTS = 50, 200
+RUNNERS, RACES = 8, 10
 
 
 def at_once(place: Place, count: int, action: Callable[[Store, int], Any]) -> list[Any]:
@@ -74,31 +75,46 @@ def champion_of(store: Store) -> str:
     return serving
 
 
-def test_of_a_promotion_and_a_rollback_at_the_same_moment_exactly_one_happens(
+def test_of_ten_races_of_promotions_and_rollbacks_each_has_exactly_one_winner(
     place: Place,
 ) -> None:
     with place.opened() as store:
-        for model_id in ("old", "now", "new"):
-            store.register(make_model(model_id))
-        store.promote(make_promotion("old", None, 1))
-        store.promote(make_promotion("now", "old", 2))
+        store.register(make_model("m-0"))
+        store.promote(make_promotion("m-0", None, 1))
+        for number in range(1, RACES + 1):
+            store.register(make_model(f"m-{number}"))
+    line = Barrier(RUNNERS, timeout=120)
 
-    def change(handle: Store, number: int) -> str:
-        back = number % 2 == 0
-        kind = PromotionKind.ROLLBACK if back else PromotionKind.PROMOTION
-        target = "old" if back else "new"
-        return handle.promote(make_promotion(target, "now", 10 + number, kind=kind)).model_id
+    def run(handle: Store, number: int) -> list[str | None]:
+        won: list[str | None] = []
+        for race in range(1, RACES + 1):
+            before = champion_of(handle)
+            line.wait()
+            back = number % 2 == 0 and before != "m-0"
+            event = make_promotion(
+                "m-0" if back else f"m-{race}", before, 1000 * race + number,
+                kind=PromotionKind.ROLLBACK if back else PromotionKind.PROMOTION,
+            )  # fmt: skip
+            try:
+                won.append(handle.promote(event).model_id)
+            except PromotionRefused:
+                won.append(None)
+            line.wait()
+        return won
 
-    got = at_once(place, 8, change)
+    shares = at_once(place, RUNNERS, run)
 
-    (winner,) = [item for item in got if not isinstance(item, PromotionRefused)]
+    winners = [[name for name in race if name] for race in zip(*shares, strict=True)]
+    assert [len(names) for names in winners] == [1] * RACES
+    champions = ["m-0", *(name for (name,) in winners)]
     with place.opened() as store:
-        assert champion_of(store) == winner
-        latest, *earlier = store.promotion_events(model_name=MODEL_NAME)
-        assert (latest.from_model_id, latest.to_model_id) == ("now", winner)
-        rollback = latest.kind is PromotionKind.ROLLBACK
-        assert rollback == (winner == "old")
-        assert [event.to_model_id for event in earlier] == ["now", "old"]
+        events = store.promotion_events(model_name=MODEL_NAME)[::-1]
+        assert [event.to_model_id for event in events] == champions
+        assert [event.from_model_id for event in events] == [None, *champions[:-1]]
+        assert champion_of(store) == champions[-1]
+    for event, race in zip(events[1:], range(1, RACES + 1), strict=True):
+        is_rollback = event.kind is PromotionKind.ROLLBACK
+        assert event.to_model_id == ("m-0" if is_rollback else f"m-{race}")
 
 
 def test_promotions_and_rollbacks_that_insist_leave_a_history_without_a_gap(place: Place) -> None:
