@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import yaml
 from pydantic import SecretStr
 
 from ml_pipeline import model_registry, train_model
+from ml_pipeline.datasets import read_csv
 from ml_pipeline.domain import ModelState
 from ml_pipeline.local_store import LocalStore
+from ml_pipeline.prediction_engine import PredictionEngine
 from ml_pipeline.store import Store
 from ml_pipeline.supabase_client import SupabaseStore
 from tests.support.factories import make_id
@@ -175,6 +177,60 @@ def test_a_champion_of_other_features_or_classes_is_refused_with_both_lists(plac
     assert wide.code == 1
     assert "knows the classes EASY, MEDIUM, HARD, the config names" in wide.json["error"]
     assert len(place.store.list_models(model_name="router")) == 1
+
+
+def labels_of_texts(texts: list[tuple[str | None, str]], first: int = 1) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [
+        {
+            "id": make_id(number),
+            "created_at": now - timedelta(hours=2000 - number),
+            "model_name": "router",
+            "query": text,
+            "label": label,
+        }
+        for number, (text, label) in enumerate(texts, first)
+    ]
+
+
+def test_fifty_texts_that_people_labelled_train_the_router(place: Place) -> None:
+    place.configure("router", features=[], text_column="query")
+    with as_file(files("ml_pipeline") / "examples" / "router_prompts.csv") as path:
+        prompts = read_csv(path)
+    good = [(f"{text} 👍\n", label.lower()) for text, label in prompts.to_numpy()[:50]]
+    place.store.add_labels(
+        labels_of_texts([*good[:49], (" \n", "EASY"), ("why " * 262_144, "HARD")])
+    )
+    few = place.train()
+    assert few.code == 1
+    assert "49 usable rows of table ml_data" in few.json["error"]
+
+    place.store.add_labels(labels_of_texts([good[49], (None, "")], first=60))
+    first = place.train()
+    assert first.code == 0, first.stderr
+    assert first.json["outcome"] == "promoted", first.json["outcome_reason"]
+    report = first.json["load_report"]
+    assert (report["usable"], report["bad"], report["unlabelled"]) == (50, 2, 1)
+    assert report["reasons"] == {
+        "query has 1048576 characters, at most 100000 are read": 1,
+        "query is empty": 1,
+    }
+    config_file = str(place.folder / "router.yaml")
+    with PredictionEngine(config_file=config_file, log=False) as engine:
+        answer = engine.predict(text="What is the capital of Norway?")
+    assert answer["model_id"] == first.json["model_id"]
+    assert answer["probabilities"].keys() == set(LABELS)
+
+    place.configure("router")
+    numbers = place.run(train_model, "--register", "--dataset", _numbers(place.folder))
+    assert numbers.code == 1
+    assert "reads the text column query, the config names no text" in numbers.json["error"]
+
+
+def _numbers(folder: Path) -> str:
+    lines = [f"{n},{-n},{LABELS[n % 3]}" for n in range(60)]
+    (folder / "numbers.csv").write_text("\n".join(["a,b,result", *lines]))
+    return "numbers.csv"
 
 
 def test_a_table_that_is_not_there_is_named(place: Place) -> None:
