@@ -7,8 +7,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ml_pipeline import texts
 from ml_pipeline.alerts import Cause
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset, read_dataset
@@ -98,12 +100,14 @@ def _drift(settings: Settings, before: pd.DataFrame, recent: pd.DataFrame) -> li
     training = _training(settings)
     if training is None or len(recent) < MIN_DRIFT_ROWS:
         return []
-    columns = _features(recent, settings.data.features)
-    numbers, _ = parted(training.features)
-    moved = [
-        numeric_drift(name, numbers[:, place], columns[:, place])
-        for place, name in enumerate(settings.data.features)
-    ]
+    numbers, said = parted(training.features)
+    names, columns = list(settings.data.features), _features(recent, settings.data.features)
+    moved = [numeric_drift(*pair) for pair in zip(names, numbers.T, columns.T, strict=True)]
+    if said is not None and settings.data.text_column is not None:
+        column = settings.data.text_column
+        names = [f"{column} {name}" for name in texts.STATISTICS]
+        pairs = zip(names, _counted(said).T, _counted(_said(recent, column)).T, strict=True)
+        moved += [numeric_drift(*pair) for pair in pairs]
     mix = label_drift(PREDICTIONS, before["prediction"].tolist(), recent["prediction"].tolist())
     return [drift for drift in (*moved, mix) if drift is not None]
 
@@ -124,6 +128,20 @@ def _features(events: pd.DataFrame, names: Sequence[str]) -> Floats:
     values = pd.DataFrame(rows, index=events.index).reindex(columns=list(names))
     numbers: Floats = values.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     return numbers
+
+
+def _said(events: pd.DataFrame, column: str) -> list[Any]:
+    """The texts of events, from a column of their own or from the features."""
+    if column in events.columns:
+        return events[column].tolist()
+    rows = [json.loads(text) if isinstance(text, str) else {} for text in events["features"]]
+    return [row.get(column) for row in rows]
+
+
+def _counted(said: Sequence[Any]) -> Floats:
+    """The statistics (n, 7) of the texts among these values."""
+    rows = [texts.statistics(text) for text in said if isinstance(text, str) and text]
+    return np.asarray(rows, dtype=float).reshape(-1, len(texts.STATISTICS))
 
 
 def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None:

@@ -46,6 +46,7 @@ def view_of(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, A
         "reliability": _reliability(kept),
         "errors": kept.get("errors"),
         "features": _feature_names(kept),
+        "shows_texts": any("text" in error for error in _shown(kept)),
         "loaded": [(text, (details.get("load_report") or {}).get(name))
                    for name, text in LOADED.items() if details.get("load_report")],
         "reasons": (details.get("load_report") or {}).get("reasons", {}),
@@ -168,8 +169,13 @@ def _reliability(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
 
 
 def _feature_names(kept: Mapping[str, Any]) -> list[str]:
-    shown = (kept.get("errors") or {}).get("most_confident", [])
+    shown = _shown(kept)
     return sorted(shown[0]["features"]) if shown else []
+
+
+def _shown(kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The most confident errors."""
+    return list((kept.get("errors") or {}).get("most_confident", []))
 
 
 def promotion_marks(events: Sequence[PromotionEvent]) -> list[Mark]:

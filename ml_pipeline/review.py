@@ -190,12 +190,13 @@ def _errors(loaded: LoadedLog, settings: Settings) -> dict[str, Any]:
         ],
         "by_confidence": _by_confidence(frame, settings.run.confidence_threshold),
         "by_segment": _by_segment(loaded),
-        "most_confident": [_error(row, target, loaded.features) for row in top.to_dict("records")],
+        "most_confident": [_error(row, loaded, settings) for row in top.to_dict("records")],
     }
 
 
-def _error(row: Mapping[Any, Any], target: str, features: Sequence[str]) -> dict[str, Any]:
-    values = {name: float(row[name]) for name in features}
+def _error(row: Mapping[Any, Any], loaded: LoadedLog, settings: Settings) -> dict[str, Any]:
+    values = {name: float(row[name]) for name in loaded.features}
+    target, column = settings.data.target, settings.data.text_column
     return {
         "event_id": row["event_id"],
         "match_id": row["match_id"],
@@ -205,7 +206,7 @@ def _error(row: Mapping[Any, Any], target: str, features: Sequence[str]) -> dict
         "was": row[target],
         "confidence": float(row["confidence"]),
         "features": {name: v if np.isfinite(v) else None for name, v in values.items()},
-    }
+    } | ({} if column is None else {"text": str(row[column])[:TEXT_KEPT]})
 
 
 def _by_confidence(frame: pd.DataFrame, threshold: float) -> list[dict[str, float]]:

@@ -106,6 +106,11 @@ def test_the_router_comes_from_an_empty_project_to_answers_and_through_a_night(
         model = load_model_version(store, line)
     assert model.line_["rows_seen"] == 40
     assert model.text_column_ == "query"
+    report = ml_pipeline("report", night.json["run_id"]).json
+    for kind, escaped in (("html", "&#34;x&#34;"), ("markdown", '"x"')):
+        shown = (tmp_path / report[kind]).read_text(encoding="utf-8")
+        assert f"Why does {escaped}" in shown
+        assert "👍" in shown
     again = ml_pipeline("replay", night.json["run_id"])
     assert (again.code, again.json["result"]) == (0, "identical"), again.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline import algorithms, artifacts, scoring, strategies
+from ml_pipeline import algorithms, artifacts, closer_look, scoring, strategies, texts
 from ml_pipeline.adaptive import AdaptiveClassifier
 from ml_pipeline.artifact_scoring import ArtifactScorer, Many
 from ml_pipeline.config import Settings, load_settings
@@ -81,16 +82,16 @@ def test_the_scoring_file_says_what_predict_proba_says(
     scorer = scoring.parse(scoring_bytes(model))
     assert scorer.text_column == "query"
     rows = rows_of(MIXED if with_numbers else MIXED.changed({"data.features": []})).features[:40]
-    numbers, texts = parted(rows)
-    assert texts is not None
-    said = [scorer.probabilities(v, t) for v, t in zip(numbers.tolist(), texts, strict=True)]
+    numbers, asked = parted(rows)
+    assert asked is not None
+    said = [scorer.probabilities(v, t) for v, t in zip(numbers.tolist(), asked, strict=True)]
     assert np.abs(np.asarray(said) - model.predict_proba(rows)).max() < 1e-9
     votes = (
-        ArtifactScorer(model).members(numbers[0].tolist(), texts[0])
+        ArtifactScorer(model).members(numbers[0].tolist(), asked[0])
         if algorithm == "Ensemble"
         else []
     )
-    for ours, theirs in zip(votes, scorer.members(numbers[0].tolist(), texts[0]), strict=True):
+    for ours, theirs in zip(votes, scorer.members(numbers[0].tolist(), asked[0]), strict=True):
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-9)
 
 
@@ -222,14 +223,14 @@ def test_labels_in_another_case_are_the_same_labels() -> None:
 
 def test_a_bad_text_among_many_gets_its_error_and_the_rest_goes_on() -> None:
     model = example("LogisticRegression")
-    texts = ["What is 2 + 2?", "\n", "x" * 100_001, "Prove it."]
+    given_texts = ["What is 2 + 2?", "\n", "x" * 100_001, "Prove it."]
     for scorer in (ArtifactScorer(model), scoring.parse(scoring_bytes(model))):
-        shares, faults = served(scorer).score(np.empty((4, 0)), texts)
+        shares, faults = served(scorer).score(np.empty((4, 0)), given_texts)
         assert faults == {
             1: "The text (query) is empty.",
             2: "The text (query) has 100001 characters, at most 100000 are read.",
         }
-        alone = [scorer.probabilities([], texts[place]) for place in (0, 3)]
+        alone = [scorer.probabilities([], given_texts[place]) for place in (0, 3)]
         assert shares[[0, 3]].tolist() == [pytest.approx(said) for said in alone]
 
 
@@ -241,6 +242,28 @@ def test_a_model_asked_with_the_wrong_kind_of_input_says_what_it_reads() -> None
     plain = scoring.parse(scoring_bytes(AdaptiveClassifier(base).adopt(base, np.eye(2))))
     with pytest.raises(InputError, match="reads no text"):
         plain.probabilities([1.0, 2.0], "how?")
+
+
+def test_texts_that_have_become_others_have_drifted(tmp_path: Path) -> None:
+    config = MIXED.changed(
+        {"data.features": [], "data.training_dataset": str(tmp_path / "prompts.csv")}
+    )
+    frame = examples()
+    frame.to_csv(tmp_path / "prompts.csv", index=False)
+
+    def moved(said: list[str]) -> dict[str, float]:
+        events = pd.DataFrame({"features": [json.dumps({"query": text}) for text in said]})
+        events["prediction"] = "EASY"
+        found = closer_look._drift(config, events, events)
+        return {drift.column: drift.psi for drift in found}
+
+    same = moved(frame["query"].tolist())
+    assert same.keys() == {*(f"query {name}" for name in texts.STATISTICS), "prediction"}
+    assert max(same.values()) == pytest.approx(0, abs=1e-9)
+    hard = moved(frame["query"][frame["label"] == "HARD"].tolist() * 3)
+    assert hard["query length"] > 0.25
+    by_name = pd.DataFrame({"query": frame["query"], "prediction": "EASY"})
+    assert len(closer_look._drift(config, by_name, by_name)) == len(same)
 
 
 def test_the_example_states_what_it_needs_and_nothing_that_is_unknown() -> None:
