@@ -1,0 +1,65 @@
+"""A newcomer's path: the README's own lines, in a clean checkout, against an empty real project."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from ml_pipeline.domain import PromotionKind, RunStatus
+from ml_pipeline.supabase_client import SupabaseStore
+from tests.acceptance.test_readme import block_after
+from tests.acceptance.test_workflows import checkout
+from tests.support.shell import environment
+from tests.support.supabase.bench import Bench
+
+__all__ = ["checkout"]
+
+
+def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
+    database: Bench, checkout: Path
+) -> None:
+    lines = block_after("first night").strip().splitlines()
+    assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is this very interpreter's
+    said = checkout / "said"
+    script = "\n".join(_heard(line) for line in lines[1:])
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", script],
+        cwd=checkout,
+        env=environment(
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            PYTHONPATH=str(checkout),
+            DATABASE_URL=database.postgres.dsn("postgres"),
+            SUPABASE_URL=database.url,
+            SUPABASE_SERVICE_KEY=database.service_key,
+        ),
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    told: list[dict[str, Any]] = [json.loads(line) for line in said.read_text().splitlines()]
+    made, healthy, trained, predicted, recorded, night, _models, back = told
+    assert (made["status"], healthy["status"]) == ("ready", "healthy")
+    assert (predicted["logged"], recorded["recorded"]) == (1000, 1000)
+    assert (night["outcome"], night["dataset_size"] >= 10) == ("promoted", True)
+    assert back["model_id"] == trained["model_id"] != night["champion"]
+    store = SupabaseStore.open(database.url, SecretStr(database.service_key))
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    assert champion.model_id == trained["model_id"]
+    kinds = [event.kind for event in store.promotion_events(model_name="default")]
+    assert kinds == [PromotionKind.ROLLBACK, PromotionKind.PROMOTION, PromotionKind.PROMOTION]
+    (run,) = store.list_runs(model_name="default", limit=5)
+    assert (run.status, run.challenger_id) == (RunStatus.COMPLETED, night["champion"])
+    store.close()
+
+
+def _heard(line: str) -> str:
+    """The line, with its JSON kept beside."""
+    command = line.partition("  #")[0].strip()
+    return f"{command} | tail -n 1 >> said" if command.startswith("ml-pipeline") else command
