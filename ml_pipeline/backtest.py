@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_pipeline import algorithms, commands, config
+from ml_pipeline import algorithms, backtest_page, commands, config
 from ml_pipeline.adaptive import AdaptiveClassifier, Floats
+from ml_pipeline.backtest_page import Course
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import read_csv
 from ml_pipeline.errors import ConfigError, DataError
@@ -37,13 +38,17 @@ INITIAL_SHARE = 0.2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What a policy served: per scored row its loss (nats) and whether it was right."""
+    """What a policy served: per scored row its loss (nats) and whether it was right.
+
+    `confident_errors` counts, by night, the errors with more confidence than the threshold.
+    """
 
     losses: Floats
     hits: NDArray[np.bool_]
     train_cpu_s: float
     promotions: int
     per_night: list[tuple[int, int, float, float]]
+    confident_errors: list[int] = field(default_factory=list)
 
     def figures(self, frozen: Replay) -> dict[str, float | int]:
         """What `backtest` prints of a policy: accuracy in 0..1, losses in nats."""
@@ -76,13 +81,15 @@ class Task:
 def replay_policy(task: Task) -> Replay:
     """Predict each night from earlier nights only, then let the policy learn it."""
     policy = build_policy(task.name, task.model, task.history, task.settings)
-    losses, hits, per_night = [], [], []
+    threshold = task.settings.run.confidence_threshold
+    losses, hits, per_night, errors = [], [], [], []
     spent = 0.0
     for night, rows in task.nights:
         said = policy.predict(rows)
         losses.append(row_losses(rows.actual, said))
         hits.append(said.argmax(axis=1) == rows.actual)
         per_night.append((night, len(rows), float(losses[-1].mean()), float(hits[-1].mean())))
+        errors.append(int((~hits[-1] & (said.max(axis=1) > threshold)).sum()))
         started = time.thread_time()
         policy.learn(night, rows)
         spent += time.thread_time() - started
@@ -92,6 +99,7 @@ def replay_policy(task: Task) -> Replay:
         train_cpu_s=spent,
         promotions=policy.promotions,
         per_night=per_night,
+        confident_errors=errors,
     )
 
 
@@ -246,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--init", type=int, help="rows that train the base (default: the first fifth)")
     add("--base", help="base algorithm (default: LogisticRegression)")
     add("--policies", default=",".join(POLICIES), help="(default: %(default)s)")
-    add("--output_dir", help="write figures and the nights there")
+    add("--output_dir", help="write figures, the nights and a page that compares them there")
     add("--cluster", metavar="tcp://HOST:PORT", help="replay on this Dask cluster instead of here")
 
 
@@ -267,13 +275,17 @@ def run(args: argparse.Namespace) -> int:
     with commands.progress_bars() as bars, on_cluster(args.cluster):
         replays = backtest(history, settings, policies, bars)
     figures = {name: replays[name].figures(replays["frozen"]) for name in policies}
+    result: dict[str, Any] = {"policies": figures}
     if args.output_dir:
-        _write(Path(args.output_dir), replays, figures)
-    commands.print_json({"policies": figures})
+        result["page"] = str(_write(Path(args.output_dir), replays, figures, settings))
+    commands.print_json(result)
     return 0
 
 
-def _write(folder: Path, replays: dict[str, Replay], figures: dict[str, Any]) -> None:
+def _write(
+    folder: Path, replays: dict[str, Replay], figures: dict[str, Any], settings: Settings
+) -> Path:
+    """Figures, nights, and the page that compares them; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
     with (folder / "nights.csv").open("w", newline="", encoding="utf-8") as file:
@@ -281,6 +293,17 @@ def _write(folder: Path, replays: dict[str, Replay], figures: dict[str, Any]) ->
         writer.writerow(["policy", "night", "rows", "log_loss", "accuracy"])
         for name, replayed in replays.items():
             writer.writerows([name, *night] for night in replayed.per_night)
+    courses = [
+        Course(
+            name=name,
+            nights=replayed.per_night,
+            losses=replayed.losses,
+            confident_errors=replayed.confident_errors,
+            figures=replayed.figures(replays["frozen"]),
+        )
+        for name, replayed in replays.items()
+    ]
+    return backtest_page.write(folder, courses, settings)
 
 
 def main(argv: list[str] | None = None) -> int:

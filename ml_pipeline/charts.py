@@ -22,10 +22,15 @@ MARKS_WITH_LINES = 15
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """Named points (x, y) in the order of x."""
+    """Named points (x, y) in the order of x; `style` numbers its colour, or its place does."""
 
     name: str
     points: Sequence[tuple[float, float]]
+    style: int | None = None
+
+    def class_at(self, place: int) -> int:
+        """The number of its colour in the style sheet."""
+        return (place if self.style is None else self.style) % COLOURS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +174,9 @@ def _line(chart: Chart, frame: _Frame, series: Series, place: int) -> list[Marku
     shown = _thinned(series.points)
     path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in shown)
     parts = [
-        Markup('<polyline class="line s{s}" points="{path}"/>').format(s=place % COLOURS, path=path)
+        Markup('<polyline class="line s{s}" points="{path}"/>').format(
+            s=series.class_at(place), path=path
+        )
     ]
     if chart.show_points or len(shown) == 1:
         parts += [
@@ -177,7 +184,7 @@ def _line(chart: Chart, frame: _Frame, series: Series, place: int) -> list[Marku
                 '<circle class="dot s{s}" cx="{x:.1f}" cy="{y:.1f}" r="2.5">'
                 "<title>{text}</title></circle>"
             ).format(
-                s=place % COLOURS,
+                s=series.class_at(place),
                 x=frame.x(x),
                 y=frame.y(y),
                 text=f"{series.name}, {chart.x_text(x)}: {chart.y_text(y)}",
@@ -203,7 +210,7 @@ def _legend(chart: Chart) -> Markup:
         '<polyline class="line s{s}" points="0,4 28,4"/></svg>{name}</li>'
     )
     items = [
-        swatch.format(s=place % COLOURS, name=series.name)
+        swatch.format(s=series.class_at(place), name=series.name)
         for place, series in enumerate(chart.series)
     ]
     if chart.marks:

@@ -36,15 +36,17 @@ def store_report(
     events = store.promotion_events(model_name=run.model_name, limit=PROMOTIONS_SEEN)
     path = folder / "report.html"
     path.write_text(as_html(run, events), encoding="utf-8")
-    path.with_suffix(".md").write_text(as_markdown(run, events), encoding="utf-8")
+    text = path.with_suffix(".md")
+    text.write_text(as_markdown(run, events), encoding="utf-8")
     if dry_run:
-        return {"report_path": str(path)}
+        return {"report_path": str(path), "report_markdown": str(text)}
     ref = store.put(REPORT_BUCKET, f"reports/{run.run_id}.html", path)
     url = store.url(ref)
     is_file = url.startswith("file://")
     return {
         "report_path": url.removeprefix("file://") if is_file else f"{ref.bucket}/{ref.path}",
         "report_url": url,
+        "report_markdown": str(text),
     }
 
 

@@ -113,8 +113,14 @@ def main(argv: list[str] | None = None) -> int:
     if result is None:
         sys.stdout.write("## No result\n\nAn earlier step failed: its log says why.\n")
         return 0
-    sys.stdout.write(as_markdown(result))
+    sys.stdout.write(_report_of(result) or as_markdown(result))
     return 0
+
+
+def _report_of(result: Mapping[str, Any]) -> str | None:
+    """The Markdown report that a run left beside its files, if it did."""
+    path = result.get("report_markdown")
+    return Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else None
 
 
 if __name__ == "__main__":

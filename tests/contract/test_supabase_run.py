@@ -33,7 +33,8 @@ NIGHTS, MATCHES = 25, 1000
 ROWS = league.play(99, 200).features
 # What differs between the stores by its nature.
 PLACES = (
-    "log_url", "report_path", "report_url", "dataset_path", "training_path", "duration_s",
+    "log_url", "report_path", "report_url", "report_markdown", "dataset_path", "training_path",
+    "duration_s",
 )  # fmt: skip
 
 

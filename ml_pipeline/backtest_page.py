@@ -1,0 +1,239 @@
+"""What a backtest found as a page: curves, table, and a recommendation in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.charts import Chart, Series, draw
+from ml_pipeline.config import Settings
+from ml_pipeline.report_view import day_text, percent_text
+
+FILE: Final = "comparison.html"
+BASE: Final = "frozen"
+WINDOWS: Final = 20
+LEVEL: Final = 0.95
+# The errors trigger is enough when it would have fired on so many of the nights.
+OFTEN: Final = 0.9
+# A policy that ends so many times further away than the nearest one hides the others.
+FLATTENS: Final = 10.0
+STYLES: Final = {"adaptive": 0, "challengers": 4, "refit": 3, "frozen": 2, "seed": 1}
+STRATEGIES: Final = {
+    "adaptive": "training.strategy: adaptive",
+    "refit": "training.strategy: refit",
+    "seed": "training.strategy: errors_only",
+    "challengers": "training.strategy: adaptive with training.refit_every_days: 30",
+}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """How a policy did: `nights` are (night, rows, mean loss, accuracy), `losses` of each row.
+
+    `confident_errors` counts the errors over the threshold by night.
+    """
+
+    name: str
+    nights: Sequence[tuple[int, int, float, float]]
+    losses: Floats
+    confident_errors: Sequence[int]
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advice:
+    """What to set, and why."""
+
+    policy: str
+    strategy: str
+    trigger: str
+    fired: int
+    sentences: tuple[str, ...]
+
+
+def write(folder: Path, courses: Sequence[Course], settings: Settings) -> Path:
+    """Write the page. `frozen` is among the courses."""
+    from ml_pipeline.pages import render
+
+    path = folder / FILE
+    base = next(course for course in courses if course.name == BASE)
+    page = render(
+        "comparison.html",
+        courses=courses,
+        advice=advise(courses, settings),
+        accuracy=_accuracy(courses),
+        difference=_difference(courses, base),
+        nights=len(base.nights),
+        rows=len(base.losses),
+    )
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------------------------- advice
+
+
+def advise(courses: Sequence[Course], settings: Settings) -> Advice:
+    """Which strategy and trigger, from the losses of each row.
+
+    Of the policies that are not certainly worse than the best one, the cheapest is taken; the
+    model stays as it is unless that one is certainly better than it.
+    """
+    by_loss = sorted(courses, key=lambda course: float(course.losses.mean()))
+    best = by_loss[0]
+    equal = [c for c in by_loss if c is best or _gain(c, best)[1] <= 0]
+    chosen = min(equal, key=lambda course: course.figures["train_cpu_s"])
+    base = next(course for course in courses if course.name == BASE)
+    fired = _fired(chosen, settings)
+    told = [_compared(course, base) for course in by_loss if course is not base]
+    if chosen is base or _gain(base, chosen)[1] <= 0:
+        sentence = "Keep the model as it is: no policy was certainly better on these rows."
+        return Advice(
+            policy=BASE, strategy="", trigger="", fired=fired, sentences=(sentence, *told)
+        )
+    trigger = "errors" if fired >= OFTEN * len(chosen.nights) else "labels"
+    sentences = (
+        f"Use {STRATEGIES[chosen.name]} with run.trigger: {trigger}.",
+        (
+            f"The errors trigger ({settings.run.min_error_samples} confident errors within "
+            f"{settings.run.lookback_days:g} days) would have started a run on {fired} of "
+            f"{len(chosen.nights)} nights"
+            + (
+                ", which is often enough."
+                if trigger == "errors"
+                else ": on the others nothing would have been learned."
+            )
+        ),
+        (
+            f"As replayed it ran on {len(chosen.nights)} nights and promoted "
+            f"{chosen.figures['promotions']:g} times, with "
+            f"{chosen.figures['train_cpu_s']:.1f} s of processor time in all."
+        ),
+        *told,
+    )
+    return Advice(
+        policy=chosen.name,
+        strategy=STRATEGIES[chosen.name],
+        trigger=trigger,
+        fired=fired,
+        sentences=sentences,
+    )
+
+
+def _gain(worse: Course, better: Course) -> tuple[float, float, float]:
+    """Nats a row that `better` gains over `worse`: mean, lower and upper bound."""
+    gains = worse.losses - better.losses
+    quantile = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+    half = quantile * spread / float(np.sqrt(len(gains)))
+    mean = float(gains.mean())
+    return mean, mean - half, mean + half
+
+
+def _compared(course: Course, base: Course) -> str:
+    mean, low, high = _gain(base, course)
+    points = 100 * (course.figures["accuracy"] - base.figures["accuracy"])
+    verdict = "better" if low > 0 else "worse" if high < 0 else "not certainly different"
+    return (
+        f"{course.name} against {BASE}: {mean:+.4f} nats a row ({low:+.4f} to {high:+.4f}, 95 %), "
+        f"{points:+.2f} points of accuracy: {verdict}."
+    )
+
+
+def _fired(course: Course, settings: Settings) -> int:
+    """On how many nights the errors of the last days would have been enough."""
+    numbers = [night for night, *_ in course.nights]
+    fired = 0
+    for place, night in enumerate(numbers):
+        recent = [
+            count
+            for earlier, count in zip(
+                numbers[: place + 1], course.confident_errors[: place + 1], strict=True
+            )
+            if earlier > night - settings.run.lookback_days
+        ]
+        fired += sum(recent) >= settings.run.min_error_samples
+    return fired
+
+
+# ---------------------------------------------------------------------------------- curves
+
+
+def _accuracy(courses: Sequence[Course]) -> Any:  # noqa: ANN401 - markup
+    width = max(1, len(courses[0].nights) // WINDOWS)
+    told = ", ".join(
+        f"{course.name} {100 * course.figures['accuracy']:.2f} %" for course in courses
+    )
+    return draw(
+        Chart(
+            name="accuracy",
+            title=f"Accuracy, averaged over {width} nights",
+            summary=f"Over everything: {told}.",
+            series=[
+                Series(name=c.name, points=_trailing(c.nights, width), style=STYLES[c.name])
+                for c in courses
+            ],
+            x_text=day_text,
+            y_text=percent_text,
+            show_points=False,
+        )
+    )
+
+
+def _trailing(
+    nights: Sequence[tuple[int, int, float, float]], width: int
+) -> list[tuple[float, float]]:
+    rows = np.array([night[1] for night in nights], dtype=np.float64)
+    right = np.concatenate([[0.0], np.cumsum(rows * [night[3] for night in nights])])
+    total = np.concatenate([[0.0], np.cumsum(rows)])
+    places = range(width, len(nights) + 1)
+    return [
+        (
+            float(nights[place - 1][0]),
+            float((right[place] - right[place - width]) / (total[place] - total[place - width])),
+        )
+        for place in places
+    ]
+
+
+def _difference(courses: Sequence[Course], base: Course) -> Any:  # noqa: ANN401 - markup
+    others = [course for course in courses if course is not base]
+    if not others:
+        return ""
+    ends = [int(end) for end in np.cumsum([rows for _, rows, _, _ in base.nights])]
+    sums = {course.name: np.cumsum(course.losses - base.losses) for course in others}
+    told = ", ".join(f"{name} {total[-1]:+,.0f}" for name, total in sums.items())
+    ends_at = {name: abs(float(total[-1])) for name, total in sums.items()}
+    drawn = [name for name in sums if ends_at[name] <= FLATTENS * min(ends_at.values())]
+    left_out = [name for name in sums if name not in drawn]
+    flattened = f" Not drawn, because it would flatten the rest: {', '.join(left_out)}."
+    return draw(
+        Chart(
+            name="difference",
+            title=f"Cumulative log loss minus that of {BASE}, in nats (below 0 is better)",
+            summary=f"At the end: {told} nats." + (flattened if left_out else ""),
+            series=[
+                Series(
+                    name=name,
+                    style=STYLES[name],
+                    points=[
+                        (float(night), float(sums[name][end - 1]))
+                        for (night, *_), end in zip(base.nights, ends, strict=True)
+                    ],
+                )
+                for name in drawn
+            ],
+            x_text=day_text,
+            y_text=lambda nats: f"{nats:,.0f}" if abs(nats) >= 1000 else f"{nats:.4g}",  # noqa: PLR2004
+            y_range=(0.0, 0.0),
+            show_points=False,
+        )
+    )
