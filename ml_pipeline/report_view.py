@@ -41,6 +41,7 @@ def view_of(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, A
         "decision": details.get("decision"),
         "metrics": metric_rows(run),
         "gain": kept.get("gain"),
+        "says_the_same": (kept.get("gain") or {}).get("log_loss", {}).get("interval") == [0.0, 0.0],
         "confusion": _confusion(kept),
         "per_class": _per_class(kept),
         "reliability": _reliability(kept),

@@ -24,7 +24,7 @@ from ml_pipeline.domain import RequestStatus
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.runs import run_pass
 from tests.conftest import FirstModel
-from tests.support import crashing, league
+from tests.support import crashing, league, screenshots
 from tests.support.browser import open_browser
 from tests.support.monitoring import (
     HOSTILE,
@@ -35,8 +35,9 @@ from tests.support.monitoring import (
     make_id,
     serving,
 )
-from tests.support.shell import environment
+from tests.support.shell import ROOT, environment
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTHING_SERIOUS = {"serious", "critical"}
 
 
@@ -284,3 +285,18 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
             assert json.load(answer)["runs"] == []
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_pictures_of_report_page_and_comparison_are_small_and_show_something(
+    browser: Browser, tmp_path: Path, first_model: FirstModel
+) -> None:
+    pictures = screenshots.take_all(browser, tmp_path, first_model, runs=1)
+    kept = sorted((ROOT / ".github" / "images").iterdir())
+    assert [path.name for path in kept] == sorted(path.name for path in pictures)
+    for path in (*pictures, *kept):
+        assert 20_000 < path.stat().st_size <= screenshots.LARGEST, path
+        assert f".github/images/{path.name}" in README
+    for name in ("report.html", "compared/comparison.html"):
+        page = look_at(browser, (tmp_path / name).as_uri(), java_script_enabled=True)
+        check_charts_are_told(page, 3 if name == "report.html" else 2)
+        check_accessible(page)

@@ -18,6 +18,7 @@ from ml_pipeline import report
 from ml_pipeline.backtest import main as backtest
 from ml_pipeline.domain import LookbackWindow
 from ml_pipeline.local_store import LocalStore
+from ml_pipeline.model_registry import load_model_version
 from ml_pipeline.runs import run_pass
 from tests.support import crashing, league
 from tests.support.browser import open_browser
@@ -25,7 +26,7 @@ from tests.support.league import FirstModel
 from tests.support.monitoring import NAME, serving
 
 WIDTH = 1000
-LARGEST = 200 * 1024
+LARGEST = 200_000
 QUIET_NIGHTS = 8
 
 
@@ -40,7 +41,7 @@ def take_all(browser: Browser, folder: Path, model: FirstModel, *, runs: int) ->
     now = latest.started_at + timedelta(hours=7)
     with serving(store, league.settings_for(), now=lambda: now) as served:
         return [
-            _take(browser, page.as_uri(), folder / "report.png", height=1900),
+            _take(browser, page.as_uri(), folder / "report.png", height=1700),
             _take(browser, served.url, folder / "monitor.png", height=1300),
             _take(browser, compared.as_uri(), folder / "comparison.png", height=1300),
         ]
@@ -54,9 +55,15 @@ def _league(folder: Path, model: FirstModel, *, runs: int) -> LocalStore:
     ]
     store = league.open_league(folder, model.path, model.model, turned[: len(nights) - runs])
     for place, night in enumerate(turned[-runs:]):
-        store.append_events(league.events_of(model.model, night))
-        now = crashing.NOW - timedelta(days=runs - 1 - place)
-        run_pass(store, crashing.order(folder / "work", now, f"night {place}"))
+        serving_now = store.champion(model_name=NAME)
+        assert serving_now is not None
+        says = load_model_version(store, serving_now)
+        store.append_events(league.events_of(says, night, model_id=serving_now.model_id))
+        # The loop stood still for a few nights before the last one.
+        if place < runs - 4 or place == runs - 1:
+            now = crashing.NOW - timedelta(days=runs - 1 - place)
+            settings = league.settings_for(run__trigger="any")
+            run_pass(store, crashing.order(folder / "work", now, f"{place}", settings=settings))
     window = LookbackWindow.ending(crashing.NOW, days=60)
     days = store.sum_days(window, model_name=NAME, confidence_threshold=0.7)
     store.keep_days(days, now=crashing.NOW)
