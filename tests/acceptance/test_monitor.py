@@ -20,12 +20,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from ml_pipeline.domain import RequestStatus
+from ml_pipeline.domain import ModelState, RequestStatus
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.runs import run_pass
 from tests.conftest import FirstModel
-from tests.support import crashing, league, screenshots
+from tests.support import crashing, league, screenshots, warm
 from tests.support.browser import open_browser
+from tests.support.factories import make_model
 from tests.support.monitoring import (
     HOSTILE,
     NAME,
@@ -173,17 +174,14 @@ def champion(served: Served) -> str:
     return found.model_id
 
 
-def test_a_challenger_can_be_refused_without_javascript(
-    browser: Browser, small: Served, tmp_path: Path
-) -> None:
-    settings = league.settings_for(promotion__policy="approval")
-    result = run_pass(small.store, crashing.order(tmp_path / "work", settings=settings)).result
+def test_a_challenger_can_be_refused_without_javascript(browser: Browser, small: Served) -> None:
+    small.store.register(make_model("m-9", model_name=NAME, state=ModelState.AWAITING))
     page = look_at(browser, small.url, java_script_enabled=False)
     page.locator("#word-1").fill("not yet")
     page.get_by_role("button", name="Refuse").click()
     expect(page.get_by_role("status")).to_contain_text("was refused")
     assert champion(small) == league.FIRST_MODEL
-    assert str(small.store.get_model(NAME, result["challenger"]).state) == "retired"
+    assert small.store.get_model(NAME, "m-9").state is ModelState.RETIRED
 
 
 def test_the_refresh_keeps_what_is_being_typed_and_the_focus(
@@ -270,11 +268,9 @@ def test_beyond_this_machine_a_token_is_asked_for(browser: Browser, tmp_path: Pa
 
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ml_pipeline", "monitor", "--port", "0", "--local", "store"]
-    refused = subprocess.run(
-        [*command, "--host", "0.0.0.0"],  # noqa: S104 - that is what is refused
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert refused.returncode == 1
+    everywhere = "0.0.0.0"  # noqa: S104 - that is what is refused
+    refused = warm.ml_pipeline("monitor", "--local", "store", "--host", everywhere, cwd=tmp_path)
+    assert refused.code == 1
     assert "ML_PIPELINE_MONITOR_TOKEN" in refused.stderr
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -18,7 +18,7 @@ from ml_pipeline.runs import run_pass
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.factories import make_finished_run
-from tests.support.shell import ml_pipeline
+from tests.support.warm import ml_pipeline
 
 HOSTILE = "<script>alert('x')</script>"
 
