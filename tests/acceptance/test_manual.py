@@ -1,0 +1,81 @@
+"""The manual says what is there: columns, commands, settings, names, files."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from ml_pipeline import config
+from ml_pipeline.cli import COMMANDS
+from tests.support.places import our_schema
+from tests.support.shell import ROOT
+from tests.support.supabase.bench import Bench
+
+__all__ = ["our_schema"]
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+COLUMNS = """
+    select table_name, column_name from information_schema.columns where table_schema = 'public'
+"""
+
+
+def said_columns() -> set[tuple[str, str]]:
+    """(table, column) of the schema page: tables under their headings, or by their first cell."""
+    found: set[tuple[str, str]] = set()
+    heading = ""
+    for line in (ROOT / "docs" / "schema.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            heading = line[3:]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = [re.findall(r"`(\w+)`", cell) for cell in cells[:2]]
+        if not line.startswith("| `"):
+            continue
+        if re.fullmatch(r"\w+", heading):
+            found |= {(heading, name) for name in names[0]}
+        else:
+            found |= {(names[0][0], name) for name in names[1]}
+    return found
+
+
+@pytest.mark.usefixtures("our_schema")
+def test_the_schema_page_names_every_column_of_the_database_and_no_other(bench: Bench) -> None:
+    there = {(row["table_name"], row["column_name"]) for row in bench.sql(COLUMNS)}
+    assert said_columns() == there
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_commands_settings_and_files_that_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for command in re.findall(r"\bml-pipeline ([a-z]+)\b", text):
+        assert command in COMMANDS, command
+    for section, key in re.findall(
+        r"`(run|log|data|training|promotion|prediction|decay)\.([a-z_]+)", text
+    ):
+        assert key in type(getattr(config.Settings(), section)).model_fields, (section, key)
+    for target in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (page.parent / target).is_file(), target
+    assert re.search(r"(^|[\s`'\"])/(work|home|root)/", text) is None
+
+
+def test_every_page_is_in_the_list_and_the_readme_leads_to_it() -> None:
+    listed = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert {page.name for page in PAGES} - {"README.md"} == set(
+        re.findall(r"\((\S+\.md)\)", listed)
+    )
+    assert "(docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_page_imports_what_there_is_and_calls_it_as_it_is() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    names = 0
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = import_module(node.module or "")
+                assert all(hasattr(module, alias.name) for alias in node.names), node.module
+                names += len(node.names)
+    assert names > 8
