@@ -56,8 +56,7 @@ SELECT key, min(said) AS said, max(said) AS also_said, any_value(model_id) AS mo
     bool_or(correct) AS correct, bool_or(uncertain) AS uncertain,
     count(*) > count(actual) + 1 OR count(actual) > 1 AS is_double
 FROM (SELECT {_EVENT} FROM csv_lines WHERE event_id IS NOT NULL) GROUP BY key"""
-_TABLE_SIDE = f"CREATE TABLE table_side AS SELECT {_EVENT} FROM table_lines"
-_JOIN = """CREATE TABLE both_sides AS
+_JOIN = f"""CREATE TABLE both_sides AS
 SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
     coalesce(t.model_id, c.model_id) AS model_id, coalesce(is_double, false) AS is_double,
     t.actual IS NULL AND c.actual IS NOT NULL AND t.key IS NOT NULL AS outcome_not_in_table,
@@ -68,7 +67,7 @@ SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
     coalesce(c.said <> t.said, false) OR coalesce(c.actual <> t.actual, false)
         OR coalesce(c.known <> t.known, false) OR coalesce(c.said <> c.also_said, false)
         OR coalesce(c.actual <> c.also_actual, false) AS differs
-FROM csv_side c FULL OUTER JOIN table_side t USING (key)"""
+FROM csv_side c FULL OUTER JOIN (SELECT {_EVENT} FROM table_lines) t USING (key)"""
 _COUNTED = (
     "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table", "is_double",
     "is_pending", "differs",
@@ -125,7 +124,6 @@ def _load(
             raise DataError(f"{logger.csv.path} cannot be read: {error}.") from error
         exported.result()
     _see_lines(db, "table_lines", table, "header = false")
-    db.execute(_TABLE_SIDE)
     db.execute(_JOIN)
 
 
@@ -162,12 +160,13 @@ def _report(
         fields[difference["field"]] = fields.get(difference["field"], 0) + 1
     missing = ("not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table")
     bad = _row(db, "SELECT count(DISTINCT line) FROM reject_errors")[0] if logger.csv.size() else 0
+    in_table = _row(db, "SELECT count(*) FROM both_sides WHERE NOT not_in_table")[0]
     return {
         "status": "completed",
         "consistent": not (differences or bad or any(counts[name] for name in missing)),
         "csv": logger.csv.path,
         "csv_events": _row(db, "SELECT count(*) FROM csv_side")[0],
-        "table_events": None if store is None else _row(db, "SELECT count(*) FROM table_side")[0],
+        "table_events": None if store is None else in_table,
         "missing_in_table": counts["not_in_table"],
         "missing_in_csv": counts["not_in_csv"],
         "outcome_missing_in_table": counts["outcome_not_in_table"],
