@@ -22,7 +22,8 @@ class Reading:
     ) -> None:
         if len(terms) != len(idf):
             raise ValueError("terms and their weights differ in length")
-        self._terms = {term: (place, idf[place]) for place, term in enumerate(terms)}
+        self._places = dict(zip(terms, range(len(terms)), strict=True))
+        self._idf = idf
         self._statistics = statistics
         self._numbers = numbers
 
@@ -36,17 +37,17 @@ class Reading:
 
     def _weights(self, text: str) -> list[float]:
         """TF-IDF of unit length, added up in the order in which scikit-learn does."""
-        known = self._terms
+        places, idf = self._places, self._idf
         found = sorted(
-            (known[phrase][0], count * known[phrase][1])
+            (places[phrase], count * idf[places[phrase]])
             for phrase, count in texts.phrases(text).items()
-            if phrase in known
+            if phrase in places
         )
         squares = 0.0
         for _, weight in found:
             squares += weight * weight
         length = sqrt(squares)
-        weights = [0.0] * len(known)
+        weights = [0.0] * len(places)
         for place, weight in found:
             weights[place] = weight / length
         return weights

@@ -25,9 +25,10 @@ STATISTICS = (
 
 _word = re.compile(WORD)
 _sentence_end = re.compile(r"[.!?…。！？]+(?=\s|$)")
-_question_word = re.compile(r"\b(?:what|when|where|which|who|whom|whose|why|how)\b", re.IGNORECASE)
 _code_mark = re.compile(r"```|[`{}\[\]<>;\\]|==|!=|=>|->|::|\w\(|\w_\w|&&|\|\|")
-_surrogate = re.compile("[\ud800-\udfff]")
+_QUESTION_WORDS = frozenset(
+    ("what", "when", "where", "which", "who", "whom", "whose", "why", "how")
+)
 
 
 def fault(text: str) -> str:
@@ -38,7 +39,9 @@ def fault(text: str) -> str:
         return f"has {len(text)} characters, at most {MAX_CHARACTERS} are read"
     if "\0" in text:
         return "holds a NUL character"
-    if _surrogate.search(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return "is not valid Unicode"
     return ""
 
@@ -65,7 +68,7 @@ def statistics(text: str) -> list[float]:
         log1p(len(text)),
         log1p(len(text.split())),
         log1p(len(_sentence_end.findall(text))),
-        log1p(len(_question_word.findall(text))),
+        log1p(sum(word in _QUESTION_WORDS for word in _word.findall(text.lower()))),
         log1p(len(_code_mark.findall(text))),
         sum(map(str.isupper, text)) / max(letters, 1),
         sum(map(str.isdigit, text)) / max(len(text), 1),

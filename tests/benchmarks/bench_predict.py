@@ -31,6 +31,7 @@ FEATURES = (
     "home_advantage",
 )  # fmt: skip
 ROW = ("7.5", "6.2", "8.0", "7.5", "0.5")
+QUESTION = "What is the capital of Norway?"
 MODELS = ("LogisticRegression", "RandomForest")
 BATCH = 1000
 
@@ -41,6 +42,16 @@ def make_stores(folder: Path) -> None:
         command = ["train", "--register", "--local", algorithm, "--algorithm", algorithm]
         subprocess.run(
             [sys.executable, "-m", "ml_pipeline", *command, "--model_id", "m", "--output_dir", "o"],
+            cwd=folder, env=environment(), check=True, capture_output=True,
+        )  # fmt: skip
+
+
+def make_router(folder: Path) -> None:
+    """The router example with its champion."""
+    folder.mkdir()
+    for command in (["init", "--example", "router"], ["train", "--register"]):
+        subprocess.run(
+            [sys.executable, "-m", "ml_pipeline", *command, "--local", "store"],
             cwd=folder, env=environment(), check=True, capture_output=True,
         )  # fmt: skip
 
@@ -58,15 +69,18 @@ def seconds(command: Sequence[str], folder: Path) -> float:
 def cold(folder: Path, repeats: int) -> dict[str, float]:
     """`predict` as a process, in multiples of `python -c pass`."""
     make_stores(folder)
+    make_router(folder / "router")
+    asked = {name: (folder, ["--local", name, "--predict", *ROW]) for name in MODELS}
+    asked["router"] = (folder / "router", ["--local", "store", "--text", QUESTION])
     ratios: dict[str, list[float]] = {}
     for _ in range(repeats + 1):
         empty = seconds([sys.executable, "-c", "pass"], folder)
-        for algorithm in MODELS:
+        for model, (place, flags) in asked.items():
             for log in (True, False):
-                command = [sys.executable, "-m", "ml_pipeline", "predict", "--local", algorithm]
-                command += ["--predict", *ROW, *([] if log else ["--no-log"])]
-                name = f"{algorithm}, {'logged' if log else 'not logged'}"
-                ratios.setdefault(name, []).append(seconds(command, folder) / empty)
+                command = [sys.executable, "-m", "ml_pipeline", "predict", *flags]
+                name = f"{model}, {'logged' if log else 'not logged'}"
+                command += [] if log else ["--no-log"]
+                ratios.setdefault(name, []).append(seconds(command, place) / empty)
     # The first round makes the bytecode.
     return {name: statistics.median(values[1:]) for name, values in ratios.items()}
 
