@@ -64,9 +64,14 @@ def json_cell(value: Mapping[str, object] | None, name: str) -> str | None:
     if set(map(type, numbers)) == {float} and isfinite(sum(numbers)):  # type: ignore[arg-type]
         return _numbers_template(tuple(value)) % numbers
     try:
-        return _json_text(value)
+        text = _json_text(value)
+        text.encode()
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be written as JSON: {error}.") from error
+    # PostgreSQL's JSON has no such character, so the table would refuse what the file has taken.
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise InputError(f"{name} holds a NUL character.")
+    return text
 
 
 @lru_cache(maxsize=16)
@@ -86,6 +91,8 @@ def plain_text(value: object, name: str) -> str | None:
     text = str(value)
     if not text.isprintable() and any(ord(letter) < ord(" ") for letter in text):
         raise InputError(f"{name} holds a control character: {text!r}.")
+    if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InputError(f"{name} is not valid Unicode: {text!r}.")
     return text or None
 
 

@@ -19,6 +19,7 @@ from ml_pipeline.event_row import (
     SEED_LOG_COLUMNS,
     Row,
     json_cell,
+    plain_text,
     prediction_row,
     with_outcome,
 )
@@ -245,6 +246,11 @@ def test_an_id_with_a_control_character_is_refused(value: str) -> None:
         )  # fmt: skip
 
 
+def test_an_id_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InputError, match="match_id is not valid Unicode"):
+        plain_text("caf\udce9", "match_id")
+
+
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])
 def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
     with pytest.raises(InputError, match="from 0 to 1"):
@@ -255,7 +261,15 @@ def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"a": 0.1, "b": -1e-300}, {"a": 1, "b": "x"}, {"%d": 0.5}, {}, {"a": {"b": [1.5]}}]
+    "value",
+    [
+        {"a": 0.1, "b": -1e-300},
+        {"a": 1, "b": "x"},
+        {"%d": 0.5},
+        {},
+        {"a": {"b": [1.5]}},
+        {"query": "two\nlines, 👍 and \\u0000"},
+    ],
 )
 def test_objects_are_written_as_json_that_reads_back(value: dict[str, object]) -> None:
     assert json.loads(json_cell(value, "features") or "") == value
@@ -265,6 +279,14 @@ def test_json_has_no_nan() -> None:
     for number in (float("nan"), float("inf")):
         with pytest.raises(InputError, match="features cannot be written as JSON"):
             json_cell({"form": number}, "features")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"), [("a\0b", "holds a NUL character"), ("\ud800", "cannot be written as JSON")]
+)
+def test_a_text_that_no_table_can_hold_is_refused(text: str, fault: str) -> None:
+    with pytest.raises(InputError, match=f"features {fault}"):
+        json_cell({"query": text}, "features")
 
 
 def test_after_a_power_cut_only_what_the_store_had_on_disk_counts_as_sent(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -155,6 +156,34 @@ def test_heads_see_the_probabilities_of_a_text_model_and_nothing_else() -> None:
     actual = [list(model.classes_).index(label) for label in told]
     chosen = np.arange(len(told)), actual
     assert np.log(after.predict_proba(data.features)[chosen]).mean() > np.log(before[chosen]).mean()
+
+
+@pytest.mark.parametrize("with_numbers", [False, True])
+def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> None:  # noqa: FBT001
+    config = MIXED if with_numbers else MIXED.changed({"data.features": []})
+    data = rows_of(config)
+    count = len(data)
+    days = pd.to_timedelta(np.arange(count) // 45, unit="D")
+    frame = data.frame.assign(
+        event_id=[f"e{n:03}" for n in range(count)],
+        prediction="EASY",
+        is_error=["true" if n % 4 == 0 else "false" for n in range(count)],
+    )
+    log = Dataset(features=data.features, labels=data.labels, groups=None, frame=frame, source="",
+                  times=pd.Series(pd.Timestamp("2026-03-01", tz="UTC") + days))  # fmt: skip
+    first, rest, today = log.take(np.arange(90)), log.take(np.arange(90, count)), date(2026, 3, 6)
+    base = strategies.train_base(first, config, algorithm="LogisticRegression").model
+    champion = strategies.Serving(model_id="m", model=base)
+
+    line = strategies.adapt(base, champion, rest, today, config)
+    assert (line.rows_learned, len(line.evidence)) == (count - 90, count - 90)
+    refit = strategies.refit(rest, champion, config, algorithm="RandomForest")
+    literal = strategies.errors_only(rest, champion, config)
+    assert len(refit.evidence) == len(literal.evidence) == 31
+    shadow = strategies.base_in_shadow(log, base, date(2026, 3, 5), config, carry_heads=True)
+    assert shadow.rows_learned == 180
+    night = strategies.adapt(shadow.model, champion, rest, today, config, other_base=True)
+    assert night.evidence.champion is not None
 
 
 def test_rows_that_wait_keep_their_texts_in_the_artifact(tmp_path: Path) -> None:
