@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from ml_pipeline.prediction_engine import PredictionEngine
 from tests.support import warm
 from tests.support.factories import frame_of, make_id
 from tests.support.places import EMBEDDED, Place
-from tests.support.shell import Finished
+from tests.support.shell import ROOT, Finished, environment
 
 Command = Callable[..., Finished]
 QUESTION = "What is the capital of Norway?"
@@ -117,11 +120,18 @@ def test_the_router_comes_from_an_empty_project_to_answers_and_through_a_night(
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the example and its champion in an embedded store."""
+    """A folder in which the README's commands were run, word for word."""
     folder = tmp_path_factory.mktemp("router")
-    for arguments in (["init", "--example", "router"], ["train", "--register"]):
-        done = warm.ml_pipeline(*arguments, "--local", "store", cwd=folder)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("<!-- router -->\n```bash\n")[2].partition("```")[0]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [command[:2] for command in commands] == [
+        ["ml-pipeline", name] for name in ("init", "train", "predict")
+    ]
+    for command in commands:
+        done = warm.ml_pipeline(*command[1:], cwd=folder)
         assert done.code == 0, done.stderr
+    assert done.json["prediction"] == "EASY"
     return folder
 
 
@@ -141,7 +151,29 @@ def test_what_the_router_cannot_read_is_named(
     done = warm.ml_pipeline("predict", *arguments, "--local", "store", cwd=router)
     assert done.code == 1
     assert words in done.json["error"]
-    assert not (router / "store" / "logs" / "evaluation_log.csv").exists()
+    log = (router / "store" / "logs" / "evaluation_log.csv").read_text(encoding="utf-8")
+    assert len(log.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("piped", "code", "words"),
+    [
+        (QUESTION.encode(), 0, '"prediction": "EASY"'),
+        (LONG.encode(), 1, "has 1048590 characters, at most 100000 are read"),
+        (b"caf\xe9", 1, "is not valid Unicode"),
+        (b"", 1, "is empty"),
+    ],
+)
+def test_a_text_of_any_size_is_read_from_standard_input(
+    router: Path, piped: bytes, code: int, words: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ml_pipeline", "predict", "--text", "-", "--local", "store",
+         "--no-log"],
+        cwd=router, env=environment(), input=piped, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert words in done.stdout.decode()
 
 
 def test_python_gives_a_text_by_name_alone_or_in_a_row(
