@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from ml_pipeline import commands, config, summary
 from ml_pipeline.data_loader import work_dir
 from ml_pipeline.domain import Failed, Source
 from ml_pipeline.errors import RunInProgress
+from ml_pipeline.night import STAGES
 from ml_pipeline.runs import Clock, Order, run_pass
 from ml_pipeline.stopping import Stop
 
@@ -68,8 +70,8 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         new_id=new_id,
     )
     try:
-        with stop.on_signals():
-            outcome = run_pass(store, order)
+        with stop.on_signals(), commands.progress_bars() as bars:
+            outcome = run_pass(store, replace(order, on_stage=bars("run", STAGES)))
     except RunInProgress as busy:
         log.warning("%s", busy)
         commands.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})

@@ -95,13 +95,28 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress, _story_above():
 
         def start(name: str, total: int) -> Callable[[], None]:
             task = progress.add_task(name, total=total)
             return lambda: progress.advance(task)
 
         yield start
+
+
+@contextmanager
+def _story_above() -> Iterator[None]:
+    """Let log lines go through the stderr of now: a bar then makes room for them."""
+    import logging
+
+    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
+    streams = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, streams, strict=True):
+            if stream is not None:
+                handler.setStream(stream)
 
 
 def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:

@@ -25,6 +25,8 @@ from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_train
 log = logging.getLogger("auto_reinforcement")
 
 MIN_LABELLED_ROWS = 30
+# Reading the registry, loading, training, judging, registering; bases in the shadow come after.
+STAGES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +91,7 @@ class Attempt:
     stop: Stop
     served: ServedRequests
     stage: str = "starting"
+    on_stage: Callable[[], None] = lambda: None
     loaded: LoadedLog | None = None
     standing: Standing | None = None
     judged: Judged | None = None
@@ -172,6 +175,7 @@ class Attempt:
     def _enter(self, stage: str) -> None:
         self.stage = stage
         log.info("Now %s", stage)
+        self.on_stage()
         self._beat()
 
     def _beat(self) -> None:

@@ -75,6 +75,7 @@ class Order:
     place: str = field(default_factory=lambda: place_of(os.getpid()))
     clock: Clock = field(default=lambda: datetime.now(UTC))
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
+    on_stage: Callable[[], None] = field(default=lambda: None)
 
 
 def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
@@ -117,6 +118,7 @@ def run_pass(store: Store, order: Order) -> RunOutcome:
         dry_run=order.dry_run,
         stop=order.stop,
         served=served,
+        on_stage=order.on_stage,
     )
     stack = ExitStack()
     try:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +20,7 @@ from ml_pipeline.runs import run_pass
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.places import Place
-from tests.support.shell import ml_pipeline
+from tests.support.shell import environment, ml_pipeline
 
 
 def test_a_night_and_its_buttons_on_either_store(
@@ -75,6 +80,31 @@ def paths(result: Mapping[str, object]) -> list[str]:
     more = ["report.html", "log.txt"]
     return ["/", "/health", "/api/overview", "/api/runs", f"/api{run}", run,
             *(f"{run}/{name}" for name in more)]  # fmt: skip
+
+
+def test_a_run_shows_a_person_how_far_it_is_and_a_pipe_only_its_result(tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    command = [sys.executable, "-m", "ml_pipeline", "run", "--local", "store"]
+    variables = environment(TERM="xterm-256color", COLUMNS="100")
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        seen = b""
+        # The terminal's other end is an error once the program has closed its own.
+        with contextlib.suppress(OSError):
+            while part := os.read(master, 65_536):
+                seen += part
+        os.close(master)
+        assert process.stdout is not None
+        said = process.stdout.read().decode()
+    assert json.loads(said)["outcome"] == "skipped_insufficient_errors"
+    assert said.count("\n") == 1
+    told = seen.decode()
+    assert "run " in told
+    assert "\u2501" in told or "\u2578" in told, "no bar"
+    assert "Now loading the evaluation log" in told
+    assert "Outcome: skipped_insufficient_errors" in told
 
 
 def test_status_shows_a_person_tables_in_which_nothing_is_markup(

@@ -23,7 +23,7 @@ NAME = "default"
 
 
 def add(store: Store, folder: Path, number: int, **changes: object) -> None:
-    """A model and its run, `number` days old; its bytes and its run's log."""
+    """A model and its run, `number` days old; its bytes, its run's log and report."""
     model_id, at = f"m-{number}", NOW - number * DAY
     times = {"started_at": at, "heartbeat_at": at, "model_name": NAME}
     store.start_run(make_started(number, **times))
@@ -32,6 +32,7 @@ def add(store: Store, folder: Path, number: int, **changes: object) -> None:
     path.write_bytes(model_id.encode())
     ref = store.put("ml-models", f"{NAME}/{model_id}/model.skops", path)
     store.put("model-artifacts", f"training-logs/{make_id(number)}.txt", path)
+    store.put("model-artifacts", f"reports/{make_id(number)}.html", path)
     values = {"model_name": NAME, "artifact": ref, "created_at": at, "run_id": make_id(number)}
     store.register(make_model(model_id, **(values | changes)))
 
@@ -57,8 +58,9 @@ def filled(place: Place, tmp_path: Path) -> Place:
     return place
 
 
-def everything(store: Store) -> tuple[list[str], list[str]]:
-    return store.names("ml-models", NAME), store.names("model-artifacts", "training-logs")
+def everything(store: Store) -> tuple[list[str], ...]:
+    files = [store.names("model-artifacts", folder) for folder in ("training-logs", "reports")]
+    return store.names("ml-models", NAME), *files
 
 
 def test_a_plan_changes_nothing_and_says_why_each_model_stays(filled: Place) -> None:
@@ -75,7 +77,11 @@ def test_a_plan_changes_nothing_and_says_why_each_model_stays(filled: Place) -> 
         "m-90": "anchor of m-65",
         "m-10": "among the newest 1",
     }
-    assert found.logs == tuple(f"training-logs/{make_id(n)}.txt" for n in (40, 50, 80))
+    assert found.logs == tuple(
+        path
+        for n in (40, 50, 80)
+        for path in (f"training-logs/{make_id(n)}.txt", f"reports/{make_id(n)}.html")
+    )
     assert found.as_json()["bytes"] == 12
 
 
@@ -87,6 +93,7 @@ def test_what_the_plan_names_is_given_up_and_nothing_else(filled: Place, tmp_pat
         assert everything(store) == (
             ["m-10", "m-55", "m-60", "m-65", "m-70", "m-90"],
             [f"{make_id(number)}.txt" for number in (10, 55, 60, 65, 70, 90)],
+            [f"{make_id(number)}.html" for number in (10, 55, 60, 65, 70, 90)],
         )
         assert len(store.list_models(model_name=NAME)) == 9
         assert len(store.promotion_events(model_name=NAME)) == 4
