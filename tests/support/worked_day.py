@@ -32,7 +32,7 @@ from tests.support.places import Place
 from tests.support.supabase import faults
 
 HOUR = timedelta(hours=1)
-EVERY, POLL = 6 * HOUR, timedelta(minutes=5)
+EVERY, POLL = 12 * HOUR, timedelta(minutes=5)
 # What becomes of a pass, in turn: each third one meets a fault, so no request meets three.
 FATES = ("well", "well", "killed", "well", "well", "store lost")
 
