@@ -20,7 +20,7 @@ def write_example(name: str, folder: Path) -> list[str]:
 
     Raises ConfigError, and writes nothing, where another file of such a name stands.
     """
-    packaged = resources.files("ml_pipeline") / "examples"
+    packaged = resources.files("ml_pipeline") / "data"
     contents = {
         folder / target: (packaged / source).read_bytes()
         for target, source in EXAMPLES[name].items()

@@ -195,7 +195,7 @@ def labels_of_texts(texts: list[tuple[str | None, str]], first: int = 1) -> list
 
 def test_fifty_texts_that_people_labelled_train_the_router(place: Place) -> None:
     place.configure("router", features=[], text_column="query")
-    with as_file(files("ml_pipeline") / "examples" / "router_prompts.csv") as path:
+    with as_file(files("ml_pipeline") / "data" / "router_prompts.csv") as path:
         prompts = read_csv(path)
     good = [(f"{text} 👍\n", label.lower()) for text, label in prompts.to_numpy()[:50]]
     place.store.add_labels(

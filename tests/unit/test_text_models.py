@@ -42,7 +42,7 @@ LETTERS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\
 
 @lru_cache
 def examples() -> pd.DataFrame:
-    with as_file(files("ml_pipeline") / "examples" / "router_prompts.csv") as path:
+    with as_file(files("ml_pipeline") / "data" / "router_prompts.csv") as path:
         return read_csv(path)
 
 
@@ -296,7 +296,7 @@ def test_texts_that_have_become_others_have_drifted(tmp_path: Path) -> None:
 
 
 def test_the_example_states_what_it_needs_and_nothing_that_is_unknown() -> None:
-    with as_file(files("ml_pipeline") / "examples" / "router.yaml") as path:
+    with as_file(files("ml_pipeline") / "data" / "router.yaml") as path:
         config = load_settings(path, environment={})
     assert config.data.inputs == ["query"]
     assert config.model_name == "router"
