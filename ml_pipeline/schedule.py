@@ -38,7 +38,9 @@ class Schedule:
         Whatever asked for it, a pass that was completed since the slot began was the slot's.
         """
         begun = self.slot(now)
-        here = [run.status for run in runs if run.started_at >= begun]
+        # A run that a wrong clock dated years ahead must not stand for all slots until then.
+        end = begun + self.every
+        here = [run.status for run in runs if begun <= run.started_at < end]
         failed = here.count(RunStatus.FAILED)
         return RunStatus.COMPLETED not in here and failed < self.attempts
 

@@ -164,7 +164,7 @@ class Worker:
     def _pass_if_due(self, store: Store) -> None:
         self._close_row_of_the_dead(store)
         now = self._clock()
-        if self._not_before is not None and now < self._not_before:
+        if self._not_before and now < self._not_before <= now + LONGEST_PAUSE_OF_PASSES:
             return
         name = self._settings.model_name
         runs = store.list_runs(model_name=name, limit=LATEST_RUNS)
@@ -224,7 +224,8 @@ class Worker:
 
     def _look_if_due(self, store: Store) -> None:
         interval = timedelta(minutes=self._settings.decay.interval_minutes)
-        if self._looked_at is not None and self._clock() - self._looked_at < interval:
+        # A clock that was set back must not end the looks until it has caught up.
+        if self._looked_at and timedelta(0) <= self._clock() - self._looked_at < interval:
             return
         # Counted from the start, so that a fault is not repeated every turn.
         self._looked_at = self._clock()

@@ -148,6 +148,15 @@ def test_a_pass_that_fails_is_tried_again_later_and_later(tmp_path: Path) -> Non
     assert (tally.passes, tally.failed_passes) == (len(begun), len(begun))
 
 
+def test_a_clock_that_is_set_back_does_not_end_the_looks(tmp_path: Path) -> None:
+    hours = Hours(now=MIDNIGHT + 20 * HOUR, until=MIDNIGHT + 21 * HOUR)
+    worker = hours.worker(tmp_path)
+    worker.work(hours)
+    hours.now, hours.until = MIDNIGHT, MIDNIGHT + HOUR
+    worker.work(hours)
+    assert [at for at, command in hours.jobs if command == "decay"][-1] == MIDNIGHT
+
+
 def test_of_two_workers_one_works_and_the_other_takes_over(tmp_path: Path) -> None:
     first, second = Hours(until=MIDNIGHT + HOUR), Hours(until=MIDNIGHT + HOUR)
     with suppress(KeyboardInterrupt):

@@ -45,6 +45,10 @@ def test_a_restart_neither_skips_nor_doubles_a_night() -> None:
     assert NIGHTLY.is_due(late, now=TWO + 80 * HOUR)
 
 
+def test_a_run_that_a_wrong_clock_dated_ahead_does_not_stand_for_this_slot() -> None:
+    assert NIGHTLY.is_due([run(TWO + 30 * 24 * HOUR)], now=TWO + HOUR)
+
+
 def test_a_failed_night_is_tried_again_but_not_for_ever() -> None:
     failed = [run(TWO + minute * timedelta(minutes=1), RunStatus.FAILED) for minute in range(5)]
     assert NIGHTLY.is_due(failed[:4], now=TWO + HOUR)
