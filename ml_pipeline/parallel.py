@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ml_pipeline.errors import ConfigError
 
@@ -17,7 +17,7 @@ PATIENCE_S = 10
 WORTH_A_PROCESS_S = 3.0
 # How long a worker whose parent was killed may stay.
 IDLE_S = 30
-_ON_CLUSTER: ContextVar[bool] = ContextVar("on_cluster", default=False)
+_CLIENT: ContextVar[Any] = ContextVar("dask_client", default=None)
 
 
 @contextmanager
@@ -30,8 +30,6 @@ def on_cluster(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    import joblib
-
     try:
         from distributed import Client
     except ImportError as error:
@@ -53,25 +51,24 @@ def on_cluster(address: str | None) -> Iterator[None]:
             client.wait_for_workers(1, timeout=PATIENCE_S)
         except TimeoutError as error:
             raise ConfigError(f"The cluster at {address} has no worker.") from error
-        token = _ON_CLUSTER.set(True)
+        token = _CLIENT.set(client)
         try:
-            with joblib.parallel_config(backend="dask", client=client):
-                yield
+            yield
         finally:
-            _ON_CLUSTER.reset(token)
+            _CLIENT.reset(token)
 
 
 def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
     """Yield `work(piece)` in the order of the pieces; an error in one is raised here.
 
     The first is worked on in this process, and the others as well when it was quick: to start
-    processes takes seconds. Linear algebra has one thread for each piece: with several, the last
-    bits of a sum depend on how many there are, and so on where it runs.
+    processes takes seconds. Each piece has one thread and starts no workers of its own: with
+    several, the last bits of a sum depend on how many there are, and so on where it runs.
     """
     import joblib
 
-    rest, jobs = list(pieces), -1
-    if not _ON_CLUSTER.get():
+    rest, jobs, client = list(pieces), -1, _CLIENT.get()
+    if client is None:
         while rest:
             began = time.monotonic()
             yield _alone(work, rest.pop(0))
@@ -81,13 +78,16 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator
     if jobs == 1 or not rest:
         yield from (_alone(work, piece) for piece in rest)
         return
-    here = {} if _ON_CLUSTER.get() else {"backend": "loky", "idle_worker_timeout": IDLE_S}
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", **here)
+    where = {"idle_worker_timeout": IDLE_S} if client is None else {"client": client}
+    backend = "loky" if client is None else "dask"
+    with joblib.parallel_config(backend=backend, **where):
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
     yield from parallel(joblib.delayed(_alone)(work, piece) for piece in rest)
 
 
 def _alone(work: Callable[[Piece], Result], piece: Piece) -> Result:
+    import joblib
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
+    with threadpool_limits(1), joblib.parallel_config(backend="sequential"):
         return work(piece)

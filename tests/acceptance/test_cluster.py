@@ -13,10 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.shell import PATIENCE, environment, ml_pipeline
+from tests.support.shell import PATIENCE, environment, ml_pipeline, python
 from tests.support.streams import FEATURES, draw
 
 BACKTEST = ("backtest", "--csv", "history.csv", "--target", "y", "--night", "night")
+WORKED = (
+    "from distributed import Client; import sys; client = Client(sys.argv[1]);"
+    "counts = client.run(lambda dask_worker: dask_worker.state.transition_counter);"
+    "print(sorted(counts.values()))"
+)
 CONFIG = {"data": {"features": FEATURES, "target": "y", "classes": ["A", "D", "H"]}}
 
 
@@ -81,6 +86,9 @@ def test_a_replay_and_a_cross_validation_are_the_same_on_a_cluster_to_the_last_b
     assert alone.json["cross_validation"] == spread.json["cross_validation"]
     assert alone.json["cross_validation"]["folds"] == 5
     assert alone.json["metrics"] == spread.json["metrics"]
+    worked = json.loads(python("-c", WORKED, cluster, cwd=history).stdout)
+    assert len(worked) == 2
+    assert min(worked) > 0, "a worker was given nothing"
 
 
 def test_a_cluster_that_is_not_there_is_named_and_nothing_is_written(history: Path) -> None:
