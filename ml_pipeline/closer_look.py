@@ -108,7 +108,8 @@ def _drift(settings: Settings, before: pd.DataFrame, recent: pd.DataFrame) -> li
         names = [f"{column} {name}" for name in texts.STATISTICS]
         pairs = zip(names, _counted(said).T, _counted(_said(recent, column)).T, strict=True)
         moved += [numeric_drift(*pair) for pair in pairs]
-    mix = label_drift(PREDICTIONS, before["prediction"].tolist(), recent["prediction"].tolist())
+    usual = before["prediction"].tolist() if len(before) >= MIN_DRIFT_ROWS else []
+    mix = label_drift(PREDICTIONS, usual, recent["prediction"].tolist())
     return [drift for drift in (*moved, mix) if drift is not None]
 
 

@@ -383,6 +383,24 @@ def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalSt
     assert store.list_requests(model_name=MODEL_NAME) == []
 
 
+def test_a_handful_of_earlier_predictions_is_no_mix_to_compare_with(tmp_path: Path) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    with_champion(store)
+    settings = Settings().changed({"model_name": MODEL_NAME})
+
+    def columns(days_ago: int, first: int) -> list[str]:
+        events = outcomes(NOW - timedelta(days=days_ago), 4, 0.75, first=first)
+        for event in events:
+            event["prediction"] = "H" if days_ago else "A"
+        store.append_events(frame_of(events[:4] if first == 1 else events))
+        found = closer_look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(first)))
+        return [drift["column"] for drift in found["drift"]]
+
+    assert columns(10, 1) == []
+    assert "prediction" not in columns(0, 1000)
+    assert "prediction" in columns(12, 2000)
+
+
 def clusters(store: Store) -> DecayAlert:
     """The one alert of its cause; the made-up inputs have drifted as well."""
     alerts = store.list_alerts(model_name=MODEL_NAME)
