@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.charts import Chart, Series, draw
 from ml_pipeline.config import Settings
+from ml_pipeline.evaluation import mean_bounds
 from ml_pipeline.report_view import day_text, percent_text
 
 FILE: Final = "comparison.html"
@@ -131,11 +131,7 @@ def advise(courses: Sequence[Course], settings: Settings) -> Advice:
 def _gain(worse: Course, better: Course) -> tuple[float, float, float]:
     """Nats a row that `better` gains over `worse`: mean, lower and upper bound."""
     gains = worse.losses - better.losses
-    quantile = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-    spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
-    half = quantile * spread / float(np.sqrt(len(gains)))
-    mean = float(gains.mean())
-    return mean, mean - half, mean + half
+    return float(gains.mean()), *mean_bounds(gains, LEVEL)
 
 
 def _compared(course: Course, base: Course) -> str:

@@ -40,7 +40,7 @@ def calibrate(
         "coverage": float(answered.mean()) if len(correct) else None,
         "abstention_rate": float(1 - answered.mean()) if len(correct) else None,
         "accuracy": float(correct[answered].mean()) if answered.any() else None,
-        "reliability": _reliability(correct, confidences),
+        "reliability": reliability(correct, confidences),
     }
 
 
@@ -56,10 +56,10 @@ def _lowest(correct: NDArray[np.bool_], confidences: NDArray[np.float64], target
     return float(sorted_confidences[reached[-1]]) if len(reached) else 1.0
 
 
-def _reliability(
+def reliability(
     correct: NDArray[np.bool_], confidences: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """Per tenth of confidence: how many rows, how sure, and how often right."""
+    """Per tenth of confidence with rows in it: how many, how sure, and how often right."""
     place = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     return [
         {

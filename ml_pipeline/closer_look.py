@@ -101,12 +101,13 @@ def _drift(settings: Settings, before: pd.DataFrame, recent: pd.DataFrame) -> li
     if training is None or len(recent) < MIN_DRIFT_ROWS:
         return []
     numbers, said = parted(training.features)
-    names, columns = list(settings.data.features), _features(recent, settings.data.features)
+    names, column = list(settings.data.features), settings.data.text_column
+    logged = _columns(recent, [*names, *([column] if column else [])])
+    columns = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     moved = [numeric_drift(*pair) for pair in zip(names, numbers.T, columns.T, strict=True)]
-    if said is not None and settings.data.text_column is not None:
-        column = settings.data.text_column
+    if said is not None and column is not None:
         names = [f"{column} {name}" for name in texts.STATISTICS]
-        pairs = zip(names, _counted(said).T, _counted(_said(recent, column)).T, strict=True)
+        pairs = zip(names, _counted(said).T, _counted(logged[column].tolist()).T, strict=True)
         moved += [numeric_drift(*pair) for pair in pairs]
     usual = before["prediction"].tolist() if len(before) >= MIN_DRIFT_ROWS else []
     mix = label_drift(PREDICTIONS, usual, recent["prediction"].tolist())
@@ -121,22 +122,12 @@ def _training(settings: Settings) -> Dataset | None:
         return None
 
 
-def _features(events: pd.DataFrame, names: Sequence[str]) -> Floats:
-    """The features of events as numbers, NaN where there is none."""
+def _columns(events: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """What events say of those names, in columns of their own or in their features' JSON."""
     if set(names) <= set(events.columns):
-        return events[list(names)].to_numpy(dtype=float)
+        return events[list(names)]
     rows = [json.loads(text) if isinstance(text, str) else {} for text in events["features"]]
-    values = pd.DataFrame(rows, index=events.index).reindex(columns=list(names))
-    numbers: Floats = values.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    return numbers
-
-
-def _said(events: pd.DataFrame, column: str) -> list[Any]:
-    """The texts of events, from a column of their own or from the features."""
-    if column in events.columns:
-        return events[column].tolist()
-    rows = [json.loads(text) if isinstance(text, str) else {} for text in events["features"]]
-    return [row.get(column) for row in rows]
+    return pd.DataFrame(rows, index=events.index).reindex(columns=list(names))
 
 
 def _counted(said: Sequence[Any]) -> Floats:

@@ -129,6 +129,15 @@ def wilson_interval(successes: int, n: int, confidence: float) -> Interval:
     return Interval(low=low, high=high)
 
 
+def mean_bounds(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Two-sided normal interval of a mean: `mean ± z · s / √n`; one value bounds nothing."""
+    mean, half = float(values.mean()), 0.0
+    if len(values) > 1:
+        z = NormalDist().inv_cdf(0.5 + confidence / 2)
+        half = z * float(values.std(ddof=1)) / len(values) ** 0.5
+    return mean - half, mean + half
+
+
 def expected_calibration_error(
     confidences: NDArray[Any], correct: NDArray[Any], *, bins: int = CALIBRATION_BINS
 ) -> float:

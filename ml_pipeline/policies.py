@@ -143,7 +143,6 @@ class Challengers(Adaptive):
     history: list[tuple[Floats, NDArray[np.str_]]] = field(default_factory=list)
     shadows: list[Shadow] = field(default_factory=list)
     since_refit: int = 0
-    bases: int = 0
 
     def predict(self, rows: Rows) -> Floats:
         """What the promoted state says."""
@@ -182,7 +181,6 @@ class Challengers(Adaptive):
             self.model, self.state = shadow.model, shadow.state
             self.served, self.served_id = shadow.state.memory, shadow.name
             self.promotions += 1
-            self.bases += 1
         return False
 
     def _refit(self, night: int) -> None:

@@ -58,7 +58,6 @@ class PredictionEngine:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folder = quick_settings.local_dir(local_dir)
-        self._config_file = config_file
         self.settings = quick_settings.quick_settings(config_file, self._folder)
         self._model_id = model_id
         self._log = log

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 
 from ml_pipeline.charts import Chart, Mark, Series, draw
-from ml_pipeline.domain import PromotionEvent, PromotionKind, RetrainingRun, RunStatus
+from ml_pipeline.domain import PromotionEvent, PromotionKind, RetrainingRun
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece", "rps")
 SMALLER_IS_BETTER: Final = {"log_loss", "brier", "ece", "rps"}
@@ -287,13 +287,3 @@ def day_text(value: float) -> str:
 def percent_text(value: float) -> str:
     """A share in per cent, short enough for an axis."""
     return f"{100 * value:.3g} %"
-
-
-def is_over(run: RetrainingRun) -> bool:
-    """Whether the run has ended."""
-    return run.status in {RunStatus.COMPLETED, RunStatus.FAILED}
-
-
-def moment_text(moment: datetime) -> str:
-    """A time for people, in UTC."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml_pipeline.calibration import reliability
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import LoadedLog
 from ml_pipeline.domain import UNCERTAIN, EvaluationReport, RetrainingRun
-from ml_pipeline.evaluation import row_losses, wilson_interval
+from ml_pipeline.evaluation import mean_bounds, row_losses, wilson_interval
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.judging import Verdict
 from ml_pipeline.sequences import runs_test
@@ -29,7 +29,6 @@ from ml_pipeline.sequences import runs_test
 SHOWN: Final = 20
 SHOWN_CELLS: Final = 30
 NIGHTS_KEPT: Final = 120
-BINS: Final = 10
 ROWS_READ: Final = 100_000
 RESAMPLES: Final = 400
 CLASSES_RESAMPLED: Final = 20
@@ -63,9 +62,10 @@ def review(run: RetrainingRun, material: Material) -> dict[str, Any]:
     """Everything that the run's report shows and its row does not say yet."""
     found: dict[str, Any] = {"config_changes": _config_changes(run, material.earlier)}
     if material.loaded is not None:
-        found["errors"] = _errors(material.loaded, material.settings)
+        labelled = _labelled(material.loaded, material.settings)
+        found["errors"] = _errors(material.loaded, labelled, material.settings)
         found["rejected"] = _rejected(material.loaded.report.rejects_path)
-        found |= _in_order(material.loaded, material.settings, material.model_ids)
+        found["runs_test"] = _in_order(labelled, material.settings.data.target, material.model_ids)
     if material.judged is not None:
         found |= _duel(material.judged)
         found |= _nights(material.judged.line)
@@ -95,23 +95,13 @@ def _model(evidence: Evidence, said: Floats, report: EvaluationReport) -> dict[s
         "rows": report.rows,
         "metrics": report.summary(),
         "intervals": _resampled(report)
-        | {"accuracy": [accuracy.low, accuracy.high], "log_loss": _of_mean(losses)},
+        | {"accuracy": [accuracy.low, accuracy.high], "log_loss": list(mean_bounds(losses, LEVEL))},
         "confusion": [list(row) for row in report.confusion]
         if len(report.labels) <= SHOWN_CELLS
         else None,
         "per_class": {label: dict(scores) for label, scores in report.per_class.items()},
-        "reliability": _reliability(said.max(axis=1), hits),
+        "reliability": reliability(hits, said.max(axis=1)),
     }
-
-
-def _of_mean(values: Floats) -> list[float]:
-    """The normal interval of a mean."""
-    half = 0.0
-    if len(values) > 1:
-        quantile = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-        half = quantile * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
-    mean = float(values.mean())
-    return [mean - half, mean + half]
 
 
 def _resampled(report: EvaluationReport) -> dict[str, list[float]]:
@@ -155,29 +145,24 @@ def _gain(evidence: Evidence) -> dict[str, Any]:
     ]
     hits = right[1] - right[0]
     return {
-        "log_loss": {"mean": float(losses.mean()), "interval": _of_mean(losses)},
-        "accuracy": {"mean": float(hits.mean()), "interval": _of_mean(hits)},
+        "log_loss": {"mean": float(losses.mean()), "interval": list(mean_bounds(losses, LEVEL))},
+        "accuracy": {"mean": float(hits.mean()), "interval": list(mean_bounds(hits, LEVEL))},
     }
-
-
-def _reliability(confidence: Floats, hits: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Said and true share of right answers by tenths of confidence; empty tenths are left out."""
-    places = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return [
-        {
-            "rows": int((places == place).sum()),
-            "confidence": float(confidence[places == place].mean()),
-            "accuracy": float(hits[places == place].mean()),
-        }
-        for place in range(BINS)
-        if (places == place).any()
-    ]
 
 
 # ---------------------------------------------------------------------------------- errors
 
 
-def _errors(loaded: LoadedLog, settings: Settings) -> dict[str, Any]:
+def _labelled(loaded: LoadedLog, settings: Settings) -> pd.DataFrame:
+    """The first labelled rows, as text."""
+    columns = ["event_id", "known_at", "model_id", "prediction", "is_error", settings.data.target]
+    return pd.read_csv(
+        loaded.labelled_path, usecols=[*columns, *loaded.features], dtype=str,
+        keep_default_na=False, nrows=ROWS_READ,
+    )  # fmt: skip
+
+
+def _errors(loaded: LoadedLog, labelled: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     frame = loaded.errors
     target = settings.data.target
     pairs = Counter(zip(frame["prediction"].tolist(), frame[target].tolist(), strict=True))
@@ -189,7 +174,7 @@ def _errors(loaded: LoadedLog, settings: Settings) -> dict[str, Any]:
             for (said, was), rows in pairs.most_common(SHOWN)
         ],
         "by_confidence": _by_confidence(frame, settings.run.confidence_threshold),
-        "by_segment": _by_segment(loaded),
+        "by_segment": _by_segment(labelled, loaded.features),
         "most_confident": [_error(row, loaded, settings) for row in top.to_dict("records")],
     }
 
@@ -218,15 +203,11 @@ def _by_confidence(frame: pd.DataFrame, threshold: float) -> list[dict[str, floa
     ]
 
 
-def _by_segment(loaded: LoadedLog) -> list[dict[str, Any]]:
+def _by_segment(frame: pd.DataFrame, features: Sequence[str]) -> list[dict[str, Any]]:
     """Thirds of each feature in which confident errors are most frequent among labelled rows."""
-    columns = [*loaded.features, "is_error"]
-    frame = pd.read_csv(
-        loaded.labelled_path, usecols=columns, nrows=ROWS_READ, dtype={"is_error": str}
-    )
     wrong = (frame["is_error"] == "true").to_numpy()
     found: list[dict[str, Any]] = []
-    for name in loaded.features:
+    for name in features:
         values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
         known = values[np.isfinite(values)]
         if len(np.unique(known)) < 3:  # noqa: PLR2004 - thirds need three values
@@ -260,20 +241,13 @@ def _rejected(path: str | None) -> list[dict[str, str]]:
     return [{name: str(value)[:TEXT_KEPT] for name, value in row.items() if name} for row in rows]
 
 
-def _in_order(
-    loaded: LoadedLog, settings: Settings, model_ids: Sequence[str] | None
-) -> dict[str, Any]:
+def _in_order(frame: pd.DataFrame, target: str, model_ids: Sequence[str] | None) -> dict[str, Any]:
     """Whether the errors of the serving line are scattered or clustered, in the order of time."""
-    target = settings.data.target
-    columns = ["event_id", "known_at", "model_id", "prediction", target]
-    frame = pd.read_csv(
-        loaded.labelled_path, usecols=columns, dtype=str, keep_default_na=False, nrows=ROWS_READ
-    )
     if model_ids is not None:
         frame = frame[frame["model_id"].isin(list(model_ids))]
     frame = frame[~frame["prediction"].isin(["", UNCERTAIN])]
     frame = frame.sort_values(["known_at", "event_id"], kind="stable")
-    return {"runs_test": runs_test((frame["prediction"] == frame[target]).tolist()).as_json()}
+    return runs_test((frame["prediction"] == frame[target]).tolist()).as_json()
 
 
 # ---------------------------------------------------------------------------------- nights

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from ml_pipeline.leased_store import LeasedStore
 from ml_pipeline.store import Store
 
 log = logging.getLogger("model_retrainer")
@@ -43,14 +44,19 @@ class Watcher:
         clock: Callable[[], datetime],
         rhythm: Rhythm,
     ) -> None:
-        self.name = name
         self.holder = holder
-        self._open_store = open_store
+        self._leased = LeasedStore(
+            name=name,
+            holder=holder,
+            open_store=open_store,
+            clock=clock,
+            log=log,
+            busy="watching",
+            aside="another one watches",
+        )
         self._look = look
         self._clock = clock
         self._rhythm = rhythm
-        self._store: Store | None = None
-        self._holds: bool | None = None
         self._latest: datetime | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -62,48 +68,20 @@ class Watcher:
             except Exception:
                 # A watchdog that dies of one fault watches nothing any more.
                 log.exception("The look failed; the next one is in %.0f s", wait)
-                self._let_go()
+                self._leased.let_go()
             stop.wait(wait)
-        self._give_back()
+        self._leased.give_back()
 
     def _turn(self) -> None:
-        store = self._store = self._store or self._open_store()
-        held = self._take(store, self._rhythm.lease)
-        if held != self._holds:
-            log.info("%s: %s", self.holder, "watching" if held else "another one watches")
-        self._holds = held
-        if not held or not self._is_due():
+        if not self._leased.take(self._rhythm.lease) or not self._is_due():
             return
-        self._take(store, self._rhythm.longest_look)
+        self._leased.take(self._rhythm.longest_look)
         try:
             # Counted from the start, so that a fault is not repeated every tick.
             self._latest = self._clock()
-            self._look(store)
+            self._look(self._leased.open())
         finally:
-            self._take(store, self._rhythm.lease)
-
-    def _take(self, store: Store, length: timedelta) -> bool:
-        now = self._clock()
-        return store.take_lease(self.name, holder=self.holder, now=now, until=now + length)
+            self._leased.take(self._rhythm.lease)
 
     def _is_due(self) -> bool:
         return self._latest is None or self._clock() - self._latest >= self._rhythm.interval
-
-    def _let_go(self) -> None:
-        """Forget the connection, so that the next turn makes a new one."""
-        store, self._store = self._store, None
-        if store is not None:
-            try:
-                store.close()
-            except Exception:
-                log.exception("The store could not be closed")
-
-    def _give_back(self) -> None:
-        try:
-            if self._holds:
-                # A look that failed let go of the store: one does when the process ends under it.
-                store = self._store = self._store or self._open_store()
-                store.drop_lease(self.name, holder=self.holder)
-        except Exception:
-            log.exception("The lease could not be given back; it runs out by itself")
-        self._let_go()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from ml_pipeline.child_jobs import Children, Done
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import RequestStatus, RetrainingRequest, RetrainingRun, RunStatus
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
+from ml_pipeline.leased_store import LeasedStore
 from ml_pipeline.runs import close_dead, place_of
 from ml_pipeline.schedule import Schedule, backoff, duration, holder_of, time_of_day
 from ml_pipeline.store import Store
@@ -102,12 +104,17 @@ class Worker:
         self.tally = Tally()
         self._settings = settings
         self._duties = duties
-        self._holder = holder
-        self._open_store = open_store
+        self._leased = LeasedStore(
+            name=f"worker:{settings.model_name}",
+            holder=holder,
+            open_store=open_store,
+            clock=clock,
+            log=log,
+            busy="at work",
+            aside="another worker is at work",
+        )
         self._perform = perform
         self._clock = clock
-        self._store: Store | None = None
-        self._holds: bool | None = None
         self._faults = 0
         self._failed_in_a_row = 0
         self._not_before: datetime | None = None
@@ -119,7 +126,7 @@ class Worker:
         """Go on until `stop` is set, then give the lease back."""
         while not stop.is_set():
             stop.wait(self._turn(stop).total_seconds())
-        self._give_back()
+        self._leased.give_back()
         return self.tally
 
     def _turn(self, stop: Stopping) -> timedelta:
@@ -127,7 +134,7 @@ class Worker:
         try:
             self._do_what_is_due(stop)
         except Exception as error:
-            self._let_go()
+            self._leased.let_go()
             self._faults += 1
             pause = backoff(self._faults, first=self._duties.poll, longest=LONGEST_PAUSE)
             if isinstance(error, StoreUnavailable):
@@ -143,21 +150,13 @@ class Worker:
         return self._duties.poll
 
     def _do_what_is_due(self, stop: Stopping) -> None:
-        store = self._store = self._store or self._open_store()
-        held = self._take_lease(store)
-        if held != self._holds:
-            log.info("%s: %s", self._holder, "at work" if held else "another worker is at work")
-        self._holds = held
-        if not held:
+        if not self._leased.take(self._duties.lease):
             return
-        duties: tuple[Callable[[Store], None], ...] = (
-            self._pass_if_due,
-            self._look_if_due,
-            self._clean_if_due,
-        )
+        store = self._leased.open()
+        duties = (partial(self._pass_if_due, store), self._look_if_due, self._clean_if_due)
         for duty in duties:
             if not stop.is_set():
-                duty(store)
+                duty()
 
     # ------------------------------------------------------------------------------- passes
 
@@ -192,7 +191,7 @@ class Worker:
 
     def _make_pass(self, store: Store) -> None:
         training = timedelta(seconds=self._settings.training.time_limit_s)
-        done = self._do(store, ["run"], limit=TRAININGS_OF_A_PASS * training + SPARE)
+        done = self._do(["run"], limit=TRAININGS_OF_A_PASS * training + SPARE)
         self.tally.passes += 1
         if done.code == 0:
             self._failed_in_a_row, self._not_before = 0, None
@@ -222,63 +221,36 @@ class Worker:
 
     # ---------------------------------------------------------------------------- the others
 
-    def _look_if_due(self, store: Store) -> None:
+    def _look_if_due(self) -> None:
         interval = timedelta(minutes=self._settings.decay.interval_minutes)
         # A clock that was set back must not end the looks until it has caught up.
         if self._looked_at and timedelta(0) <= self._clock() - self._looked_at < interval:
             return
         # Counted from the start, so that a fault is not repeated every turn.
         self._looked_at = self._clock()
-        self._do(store, ["decay"], limit=SPARE)
+        self._do(["decay"], limit=SPARE)
         self.tally.looks += 1
 
-    def _clean_if_due(self, store: Store) -> None:
+    def _clean_if_due(self) -> None:
         slot = self._duties.schedule.slot(self._clock())
         if self._duties.keep is None or self._cleaned == slot:
             return
         self._cleaned = slot
         keep = str(self._duties.keep)
-        self._do(store, ["models", "prune", "--keep", keep, "--apply"], limit=SPARE)
+        self._do(["models", "prune", "--keep", keep, "--apply"], limit=SPARE)
         self.tally.clean_ups += 1
 
-    def _do(self, store: Store, arguments: Sequence[str], *, limit: timedelta) -> Done:
+    def _do(self, arguments: Sequence[str], *, limit: timedelta) -> Done:
         def beat() -> None:
             # The database lets one run at a time hold the model, whoever holds the lease.
             with suppress(PipelineError):
-                self._take_lease(store)
+                self._leased.take(self._duties.lease)
 
         done = self._perform(arguments, limit=limit, beat=beat)
         commands.print_json({"command": " ".join(arguments), "code": done.code, **done.result})
         if done.code != 0:
             log.warning("`%s` ended with code %d", " ".join(arguments), done.code)
         return done
-
-    # --------------------------------------------------------------------------------- lease
-
-    @property
-    def _lease(self) -> str:
-        return f"worker:{self._settings.model_name}"
-
-    def _take_lease(self, store: Store) -> bool:
-        now = self._clock()
-        until = now + self._duties.lease
-        return store.take_lease(self._lease, holder=self._holder, now=now, until=until)
-
-    def _let_go(self) -> None:
-        """Forget the connection, so that the next turn makes a new one."""
-        store, self._store = self._store, None
-        if store is not None:
-            with suppress(PipelineError, OSError):
-                store.close()
-
-    def _give_back(self) -> None:
-        try:
-            if self._holds:
-                store = self._store = self._store or self._open_store()
-                store.drop_lease(self._lease, holder=self._holder)
-        except PipelineError as error:
-            log.warning("The lease could not be given back and runs out by itself: %s", error)
-        self._let_go()
 
 
 def _is_abandoned(store: Store, request: RetrainingRequest, now: datetime) -> bool:

@@ -22,7 +22,7 @@ import pytest
 
 from ml_pipeline import child_jobs
 from ml_pipeline.child_jobs import Children, Done
-from ml_pipeline.domain import Priority, RequestStatus, RetrainingRequest, RunStatus, Source
+from ml_pipeline.domain import RequestStatus, RunStatus, Source
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.schedule import Schedule
 from ml_pipeline.store import Store
@@ -30,6 +30,7 @@ from ml_pipeline.worker import Duties, Worker
 from tests.acceptance.test_signals import PATIENCE, WISH, prepare, until
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.factories import make_request
 from tests.support.places import EMBEDDED, Place
 from tests.support.shell import environment
 from tests.support.worked_day import EVERY, HOUR, POLL, Day
@@ -186,15 +187,7 @@ def test_a_request_that_a_dead_run_left_is_served_and_one_that_is_worked_on_is_l
 ) -> None:
     store = LocalStore.open(tmp_path)
     asked = league.event_id("left")
-    store.submit(
-        RetrainingRequest(
-            request_id=asked,
-            model_name="default",
-            priority=Priority.NORMAL,
-            status=RequestStatus.PENDING,
-            created_at=MIDNIGHT,
-        )
-    )
+    store.submit(make_request(request_id=asked, model_name="default", created_at=MIDNIGHT))
     store.claim(model_name="default", run_id=WISH, now=MIDNIGHT, lease=2 * HOUR)
     hours = Hours(until=MIDNIGHT + 3 * HOUR)
     never = Schedule(every=24 * HOUR, attempts=0)

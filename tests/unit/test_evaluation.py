@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -27,6 +28,7 @@ from ml_pipeline.evaluation import (
     Interval,
     evaluate,
     expected_calibration_error,
+    mean_bounds,
     row_losses,
     wilson_interval,
 )
@@ -334,3 +336,10 @@ def test_an_interval_does_not_end_before_it_starts() -> None:
 def test_scoring_does_not_need_scikit_learn() -> None:
     program = "import sys, ml_pipeline.evaluation; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_bounds_of_a_mean_are_the_normal_ones_and_one_value_bounds_nothing() -> None:
+    values = np.random.default_rng(1).normal(2, 3, 500)
+    expected = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert mean_bounds(values, 0.95) == pytest.approx(expected)
+    assert mean_bounds(np.array([4.0]), 0.95) == (4.0, 4.0)
