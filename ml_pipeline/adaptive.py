@@ -4,13 +4,14 @@ Each head is a softmax regression on the base's log probabilities and the standa
 Learning one night is one penalised maximum-likelihood step around the head's last weights; the
 penalty is the discounted curvature of all earlier nights, so no old rows are needed (online
 Laplace approximation: Ritter, Botev, Barber 2018; discounting as in West & Harrison's dynamic
-models). Base and heads vote with exponential weights and a fixed share (Herbster & Warmuth 1998).
+models). Base, heads and experts vote with exponential weights and a fixed share (Herbster &
+Warmuth 1998).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -64,28 +65,47 @@ class Rates:
 class Lesson:
     """One night to learn: n rows that were scored first.
 
-    `inputs` (n, p) are what the heads see, `actual` (n,) codes, `weights` (n,), `experts`
-    (H+1, n, K) the probabilities of base and heads before learning.
+    `inputs` (n, p) are what the heads see, `actual` (n,) codes, `weights` (n,), `opinions`
+    (V, n, K) the probabilities of everything that votes, before learning.
     """
 
     inputs: Floats
     actual: Codes
     weights: Floats
-    experts: Floats
+    opinions: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expert:
+    """A further voter: a classifier of its own, fitted on the rows up to `night`.
+
+    `columns` are the places of its classes among the model's.
+    """
+
+    name: str
+    model: Any
+    columns: Codes
+    night: int
+
+    def proba(self, X: Any, n_classes: int) -> Floats:  # noqa: ANN401, N803
+        """Probabilities (n, K) in the order of the model's classes."""
+        return in_order(self.model.predict_proba(X), self.columns, n_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """What the heads know: H heads of p features and K classes.
+    """What has been learned: H heads of p features and K classes, and the experts, if any.
 
-    `heads` (H, p, K), `precisions` (H, Kp, Kp) or None before the first night, `vote` (H+1,) with
-    the base first, `last_night` the number of the night learned last.
+    `heads` (H, p, K), `precisions` (H, Kp, Kp) or None before the first night, `vote` (V,) with
+    the base first, then the heads, then the experts; `last_night` the number of the night learned
+    last.
     """
 
     heads: Floats
     precisions: Floats | None
     vote: Floats
     last_night: int | None
+    experts: tuple[Expert, ...] = ()
 
     @classmethod
     def fresh(cls, n_features: int, n_classes: int, rates: Rates) -> Memory:
@@ -102,13 +122,30 @@ class Memory:
             last_night=None,
         )
 
-    def experts(self, base: Floats, inputs: Floats) -> Floats:
-        """Probabilities (H+1, n, K) of the base and of each head."""
-        return np.concatenate([base[None], softmax(inputs @ self.heads)])
+    def opinions(self, X: Any, base: Floats, inputs: Floats) -> Floats:  # noqa: ANN401, N803
+        """Probabilities (V, n, K) of the base, of each head and of each expert."""
+        experts = [expert.proba(X, base.shape[1])[None] for expert in self.experts]
+        return np.concatenate([base[None], softmax(inputs @ self.heads), *experts])
 
-    def vote_on(self, experts: Floats) -> Floats:
+    def vote_on(self, opinions: Floats) -> Floats:
         """The voted probabilities (n, K)."""
-        return np.asarray(np.tensordot(self.vote, experts, axes=1), dtype=np.float64)
+        return np.asarray(np.tensordot(self.vote, opinions, axes=1), dtype=np.float64)
+
+    def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> Memory:
+        """These experts in place of the present ones.
+
+        One of a name that has voted before keeps its vote; `weight`, in (0, 1), is shared by the
+        new ones. The votes of those that are gone are dealt out to the others as they stand.
+        """
+        first = 1 + len(self.heads)
+        votes = {e.name: v for e, v in zip(self.experts, self.vote[first:], strict=True)}
+        is_new = np.asarray([*([False] * first), *(e.name not in votes for e in experts)])
+        vote = np.asarray([*self.vote[:first], *(votes.get(e.name, 0.0) for e in experts)])
+        vote /= vote.sum()
+        if is_new.any():
+            vote *= 1 - weight
+            vote[is_new] = weight / is_new.sum()
+        return replace(self, vote=vote, experts=experts)
 
     def learn(self, lesson: Lesson, night: int, rates: Rates) -> Memory:
         """The memory after one night."""
@@ -127,10 +164,11 @@ class Memory:
             precisions=curvatures,
             vote=self._next_vote(lesson, rates),
             last_night=night,
+            experts=self.experts,
         )
 
     def _next_vote(self, lesson: Lesson, rates: Rates) -> Floats:
-        chosen = lesson.experts[:, np.arange(len(lesson.actual)), lesson.actual]
+        chosen = lesson.opinions[:, np.arange(len(lesson.actual)), lesson.actual]
         losses = -np.log(np.maximum(chosen, 1e-15)) @ lesson.weights
         scores = np.log(self.vote) - rates.vote_rate * losses
         vote = np.exp(scores - scores.max())
@@ -142,7 +180,7 @@ def _first_precisions(lesson: Lesson, rates: Rates) -> Floats:
     """How firmly each head starts at the base, (H, Kp, Kp)."""
     expected = rates.rows_per_night or float(len(lesson.actual))
     scale = rates.prior_rows * expected / (1 - rates.decays)
-    parameters = lesson.inputs.shape[1] * lesson.experts.shape[2]
+    parameters = lesson.inputs.shape[1] * lesson.opinions.shape[2]
     return np.asarray(scale[:, None, None] * np.eye(parameters))
 
 
@@ -245,6 +283,8 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # Models that were saved before there were texts have none.
     reads_text_ = False
     text_column_: str | None = None
+    # And those that were saved before there were experts none of these.
+    experts_: Sequence[Mapping[str, Any]] = ()
 
     def __init__(self, base: Any = None, rates: Mapping[str, Any] | None = None) -> None:  # noqa: ANN401
         self.base = base
@@ -310,14 +350,20 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             precisions=self.precisions_,
             vote=self.vote_,
             last_night=self.last_night_,
+            experts=tuple(Expert(**expert) for expert in self.experts_),
         )
 
     def set_memory(self, memory: Memory) -> Self:
-        """Serve these heads."""
+        """Serve these heads and experts."""
         self.heads_ = memory.heads
         self.precisions_ = memory.precisions
         self.vote_ = memory.vote
         self.last_night_ = memory.last_night
+        # Plain parts, which an artifact may hold.
+        self.experts_ = [
+            {"name": e.name, "model": e.model, "columns": e.columns, "night": e.night}
+            for e in memory.experts
+        ]
         return self
 
     def base_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
@@ -325,15 +371,7 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "base_")
         if not len(np.asarray(X)):
             return np.empty((0, len(self.classes_)))
-        known = np.asarray(self.base_.predict_proba(X), dtype=np.float64)
-        if len(self.base_columns_) == len(self.classes_):
-            ordered = np.empty_like(known)
-            ordered[:, self.base_columns_] = known
-            return ordered
-        # A class the base has never seen is improbable, not impossible: the heads may learn it.
-        wide = np.full((len(known), len(self.classes_)), MIN_PROBABILITY)
-        wide[:, self.base_columns_] = known
-        return np.asarray(wide / wide.sum(axis=1, keepdims=True), dtype=np.float64)
+        return in_order(self.base_.predict_proba(X), self.base_columns_, len(self.classes_))
 
     def head_inputs(self, X: ArrayLike, base: Floats) -> Floats:  # noqa: N803
         """What the heads see of the rows: (n, p)."""
@@ -351,7 +389,9 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities (n, K) in the order of `classes_`."""
         base = self.base_proba(X)
         memory = self.memory()
-        return memory.vote_on(memory.experts(base, self.head_inputs(X, base)))
+        if not len(base):
+            return base
+        return memory.vote_on(memory.opinions(X, base, self.head_inputs(X, base)))
 
     def predict(self, X: ArrayLike) -> NDArray[np.str_]:  # noqa: N803
         """The most probable label of each row."""
@@ -367,10 +407,24 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             inputs=inputs,
             actual=actual,
             weights=np.ones(len(actual)),
-            experts=memory.experts(base, inputs),
+            opinions=memory.opinions(X, base, inputs),
         )
         night = 1 if memory.last_night is None else memory.last_night + 1
         return self.set_memory(memory.learn(lesson, night, self.rates_()))
+
+
+def in_order(known: Any, columns: Codes, n_classes: int) -> Floats:  # noqa: ANN401
+    """A classifier's probabilities (n, k) in the order of the K >= k classes of a model.
+
+    A class that the classifier has never seen is improbable, not impossible: the heads may learn
+    it.
+    """
+    shares = np.asarray(known, dtype=np.float64)
+    wide = np.full((len(shares), n_classes), MIN_PROBABILITY)
+    wide[:, columns] = shares
+    if len(columns) == n_classes:
+        return wide
+    return np.asarray(wide / wide.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:

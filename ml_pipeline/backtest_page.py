@@ -23,12 +23,13 @@ LEVEL: Final = 0.95
 OFTEN: Final = 0.9
 # A policy that ends so many times further away than the nearest one hides the others.
 FLATTENS: Final = 10.0
-STYLES: Final = {"adaptive": 0, "challengers": 4, "refit": 3, "frozen": 2, "seed": 1}
+STYLES: Final = {"adaptive": 0, "challengers": 4, "refit": 3, "frozen": 2, "seed": 1, "experts": 5}
 STRATEGIES: Final = {
     "adaptive": "training.strategy: adaptive",
     "refit": "training.strategy: refit",
     "seed": "training.strategy: errors_only",
     "challengers": "training.strategy: adaptive with training.refit_every_days: 30",
+    "experts": "training.strategy: adaptive with training.experts",
 }
 
 Floats = NDArray[np.float64]

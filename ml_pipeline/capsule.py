@@ -53,13 +53,18 @@ def ingredients(
     champion: ModelVersion | None,
     learn_from: datetime | None,
     days: dict[str, list[Any]],
+    known: dict[str, list[Any]] | None,
 ) -> dict[str, Any]:
-    """What the challenger was made of; `days` as `days_of` says them."""
+    """What the challenger was made of; `days` and `known` as `days_of` says them.
+
+    `known` are all labelled rows, where the experts were due.
+    """
     return {
         "head": _named(head),
         "champion": _named(champion),
         "learn_from": None if learn_from is None else learn_from.isoformat(),
         "days": days,
+        "known": known,
     }
 
 

@@ -117,6 +117,19 @@ class AdaptiveSettings(Section):
         return self
 
 
+class ExpertSettings(Section):
+    """A further voter beside the base and its heads, fitted anew every so often."""
+
+    algorithm: Algorithm = "HistGradientBoosting"
+    half_life_days: Positive | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        fading = "" if self.half_life_days is None else f", half-life {self.half_life_days:g} days"
+        return self.algorithm + fading
+
+
 class TrainingSettings(Section):
     """How a challenger is trained."""
 
@@ -136,7 +149,28 @@ class TrainingSettings(Section):
         default_factory=lambda: list(DEFAULT_ENSEMBLE)
     )
     ensemble_weights: list[Positive] | None = None
+    experts: list[ExpertSettings] = Field(default_factory=list)
+    experts_every_days: Whole = 30
     adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
+
+    def experts_due(self, fitted: Mapping[str, int], night: int) -> bool:
+        """Whether experts are to be fitted once `night` is over.
+
+        `fitted` are the nights of the present ones by name. They are also due when one is missing
+        or the config does not name one any more. Nights are proleptic ordinals of UTC days.
+        """
+        if {expert.name for expert in self.experts} != set(fitted):
+            return True
+        return bool(fitted) and night - min(fitted.values()) >= self.experts_every_days
+
+    @model_validator(mode="after")
+    def _experts_differ(self) -> TrainingSettings:
+        names = [expert.name for expert in self.experts]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            message = f"experts holds {'; '.join(twice)} twice"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _weights_fit(self) -> TrainingSettings:
@@ -244,12 +278,13 @@ class Settings(Section):
         if self.data.text_column is None:
             return self
         training = self.training
-        members = training.ensemble if training.algorithm == "Ensemble" else [training.algorithm]
+        chosen = [training.algorithm, *(expert.algorithm for expert in training.experts)]
+        members = [*chosen, *(training.ensemble if "Ensemble" in chosen else [])]
         if "HistGradientBoosting" in members:
             message = (
                 "the text of data.text_column cannot be read by HistGradientBoosting: "
                 "choose LogisticRegression, SGDClassifier, DecisionTree or RandomForest, "
-                "or set training.ensemble to some of them"
+                "or set training.ensemble and training.experts to some of them"
             )
             raise ValueError(message)
         if training.strategy == "sgd":

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ml_pipeline import config, log_fold, log_scan
 from ml_pipeline.config import DEFAULT_LOOKBACK_DAYS, ERROR_CONFIDENCE_THRESHOLD, Settings
-from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow
+from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow, ModelVersion
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.log_fold import Counts
 from ml_pipeline.log_rules import LogRequest, quote
@@ -29,9 +29,11 @@ __all__ = [
     "LoadReport",
     "LoadedLog",
     "LogRequest",
+    "load_known",
     "load_log",
     "prepare_retraining_data",
     "read_labelled",
+    "rows_for_experts",
     "serving_models",
 ]
 
@@ -161,6 +163,25 @@ def read_labelled(store: Store, settings: Settings, folder: Path, *, now: dateti
     request = LogRequest(now=now, window=window, learn_from=None, model_ids=None)
     loaded = load_log(store, settings, request, folder)
     return _read_csv(loaded.labelled_path, loaded.features)
+
+
+def load_known(store: Store, settings: Settings, folder: Path, *, now: datetime) -> Path:
+    """Every labelled row known until `now`, as a CSV in the order of learning."""
+    window = LookbackWindow.ending(now, days=settings.run.lookback_days)
+    request = LogRequest(now=now, window=window, learn_from=None, model_ids=None)
+    return load_log(store, settings, request, folder).labelled_path
+
+
+def rows_for_experts(
+    store: Store, settings: Settings, head: ModelVersion | None, folder: Path, *, now: datetime
+) -> Path | None:
+    """Every labelled row when a run at `now` has to fit the experts of `head`'s line; else None."""
+    if head is None or settings.training.strategy != "adaptive":
+        return None
+    yesterday = now.astimezone(UTC).date().toordinal() - 1
+    if not settings.training.experts_due(head.lineage.get("experts") or {}, yesterday):
+        return None
+    return load_known(store, settings, folder / "known", now=now)
 
 
 def serving_models(store: Store, settings: Settings) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ the ledger on which the gate decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline import features
-from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, Lesson, Memory
+from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Expert, Floats, Lesson, Memory
 from ml_pipeline.config import AdaptiveSettings
+from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import row_losses
 from ml_pipeline.promotion import ChampionRecord, LineRecord, PairedGain
 
@@ -113,8 +114,8 @@ class LineState:
 
     `night` is the last day taken in (proleptic ordinal), None before the first; `waiting` are rows
     of days too small to learn alone, `held` a quarantined night; `ledger` (nights, columns) has
-    LEDGER_COLUMNS, `champions` names who served on each of its nights, and `votes` (nights, H+1)
-    is the vote after it, NaN for nights of which it was not kept.
+    LEDGER_COLUMNS, `champions` names who served on each of its nights, and `votes` (nights, V)
+    is the vote after it, NaN for nights of which it was not kept, 0 for who did not vote yet.
     """
 
     memory: Memory
@@ -140,6 +141,26 @@ class LineState:
             ledger=np.empty((0, len(LEDGER_COLUMNS))),
             votes=np.empty((0, len(memory.vote))),
         )
+
+    @classmethod
+    def of(cls, model: AdaptiveClassifier) -> LineState:
+        """Where the line of a model stands. Raises DataError when it carries none."""
+        if model.line_ is None:
+            raise DataError("The model to fine-tune carries no live line.")
+        state = cls.from_dict(model.line_)
+        return replace(state, memory=replace(state.memory, experts=model.memory().experts))
+
+    def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> LineState:
+        """The same line with these experts; see `Memory.with_experts`."""
+        memory = self.memory.with_experts(experts, weight=weight)
+        first = 1 + len(memory.heads)
+        places = {e.name: first + place for place, e in enumerate(self.memory.experts)}
+        votes = np.zeros((len(self.votes), len(memory.vote)))
+        votes[:, :first] = self.votes[:, :first]
+        for place, expert in enumerate(experts):
+            if expert.name in places:
+                votes[:, first + place] = self.votes[:, places[expert.name]]
+        return replace(self, memory=memory, votes=votes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain arrays and values, for the artifact."""
@@ -213,7 +234,7 @@ class Rival:
         """Its probabilities (n, K); `inputs` are what the heads of the line's base see."""
         if self.model is not None:
             return self.model.predict_proba(rows.features)
-        return self.memory.vote_on(self.memory.experts(rows.base, inputs))
+        return self.memory.vote_on(self.memory.opinions(rows.features, rows.base, inputs))
 
     def unseen(self, night: int, rows: Rows) -> NDArray[np.bool_]:
         """Which of a night's rows the champion has not learned."""
@@ -238,23 +259,27 @@ class NightScores:
     quarantined: bool
 
 
-def replay(
+def replay(  # noqa: PLR0913 - a line, its days, its rival and rules
     model: AdaptiveClassifier,
     state: LineState,
     days: Iterable[tuple[int, Rows]],
     rival: Rival,
     adaptive: AdaptiveSettings,
+    *,
+    after_day: Callable[[LineState], LineState] = lambda state: state,
 ) -> Iterator[tuple[LineState, NightScores | None]]:
     """Take in each day in order; yield the state after it and the scores of a learned night.
 
-    `days` are (ordinal, rows in the order of their event ids); the ordinals rise. Raises
-    ValueError when a day comes that was taken in already.
+    `days` are (ordinal, rows in the order of their event ids); the ordinals rise. `after_day` has
+    the last word on the state after each. Raises ValueError when a day comes that was taken in
+    already.
     """
     for night, rows in days:
         state = take_day(state, night, rows)
         scores = None
         if len(state.waiting) >= adaptive.min_night_rows:
             state, scores = take_night(model, state, night, rival, quarantine=adaptive.quarantine)
+        state = after_day(state)
         yield state, scores
 
 
@@ -281,8 +306,8 @@ def take_night(
     rows = state.waiting
     anchor = rows.base
     inputs = model.head_inputs(rows.features, anchor)
-    experts = state.memory.experts(anchor, inputs)
-    live = state.memory.vote_on(experts)
+    opinions = state.memory.opinions(rows.features, anchor, inputs)
+    live = state.memory.vote_on(opinions)
     strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live)
     scores = NightScores(
         night=night,
@@ -294,7 +319,7 @@ def take_night(
         quarantined=strange,
     )
     nothing = Rows.none(model)
-    memory = state.memory if strange else _learned(model, state, night, inputs, experts)
+    memory = state.memory if strange else _learned(model, state, night, inputs, opinions)
     after = replace(
         state,
         memory=memory,
@@ -308,14 +333,14 @@ def take_night(
 
 
 def _learned(
-    model: AdaptiveClassifier, state: LineState, night: int, inputs: Floats, experts: Floats
+    model: AdaptiveClassifier, state: LineState, night: int, inputs: Floats, opinions: Floats
 ) -> Memory:
     rows = state.waiting
     if len(state.held):
         rows = state.held.followed_by(rows)
         inputs = model.head_inputs(rows.features, rows.base)
-        experts = state.memory.experts(rows.base, inputs)
-    lesson = Lesson(inputs=inputs, actual=rows.actual, weights=rows.weights, experts=experts)
+        opinions = state.memory.opinions(rows.features, rows.base, inputs)
+    lesson = Lesson(inputs=inputs, actual=rows.actual, weights=rows.weights, opinions=opinions)
     return state.memory.learn(lesson, night, model.rates_())
 
 

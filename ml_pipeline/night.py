@@ -11,7 +11,13 @@ from typing import Any
 
 from ml_pipeline import capsule, judging, model_registry
 from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log, serving_models
+from ml_pipeline.data_loader import (
+    LoadedLog,
+    LogRequest,
+    load_log,
+    rows_for_experts,
+    serving_models,
+)
 from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.registering import Registrar, Standing, standing_of
@@ -93,6 +99,7 @@ class Attempt:
     stage: str = "starting"
     on_stage: Callable[[], None] = lambda: None
     loaded: LoadedLog | None = None
+    known: Path | None = None
     standing: Standing | None = None
     judged: Judged | None = None
     serving: tuple[str, ...] | None = None
@@ -110,6 +117,9 @@ class Attempt:
             return skip
         self._enter("training")
         model_id = self._model_id()
+        self.known = rows_for_experts(
+            self.store, self.settings, standing.head, self.folder, now=self.run.started_at
+        )
         answer = self._train(standing, loaded, model_id)
         self._enter("judging")
         evidence = Evidence.load(answer.evidence_path)
@@ -158,6 +168,7 @@ class Attempt:
             champion=standing.champion,
             learn_from=_day_after(standing.settled_night),
             days=capsule.days_of(loaded.labelled_path, self.settings),
+            known=None if self.known is None else capsule.days_of(self.known, self.settings),
         )
 
     def known_fields(self) -> dict[str, Any]:
@@ -293,6 +304,7 @@ class Attempt:
             today=self.run.started_at.astimezone(UTC).date().isoformat(),
             head=self._fetch(standing.head),
             champion=self._fetch(standing.champion),
+            known=self.known,
         )
         return run_trainer(job, heartbeat=self._beat)
 

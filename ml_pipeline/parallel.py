@@ -18,6 +18,7 @@ WORTH_A_PROCESS_S = 3.0
 # How long a worker whose parent was killed may stay.
 IDLE_S = 30
 _CLIENT: ContextVar[Any] = ContextVar("dask_client", default=None)
+_IN_A_PIECE: ContextVar[bool] = ContextVar("in_a_piece", default=False)
 
 
 @contextmanager
@@ -62,13 +63,16 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator
     """Yield `work(piece)` in the order of the pieces; an error in one is raised here.
 
     The first is worked on in this process, and the others as well when it was quick: to start
-    processes takes seconds. Each piece has one thread and starts no workers of its own: with
-    several, the last bits of a sum depend on how many there are, and so on where it runs.
+    processes takes seconds. A piece that spreads work of its own does that in its process. Each
+    has one thread and starts no workers of its own: with several, the last bits of a sum depend
+    on how many there are, and so on where it runs.
     """
     import joblib
 
     rest, jobs, client = list(pieces), -1, _CLIENT.get()
-    if client is None:
+    if _IN_A_PIECE.get():
+        jobs = 1
+    elif client is None:
         while rest:
             began = time.monotonic()
             yield _alone(work, rest.pop(0))
@@ -89,5 +93,9 @@ def _alone(work: Callable[[Piece], Result], piece: Piece) -> Result:
     import joblib
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), joblib.parallel_config(backend="sequential"):
-        return work(piece)
+    token = _IN_A_PIECE.set(True)
+    try:
+        with threadpool_limits(1), joblib.parallel_config(backend="sequential"):
+            return work(piece)
+    finally:
+        _IN_A_PIECE.reset(token)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
 from ml_pipeline.adaptive import AdaptiveClassifier, Floats, Memory, encode
-from ml_pipeline.config import Settings
+from ml_pipeline.config import ExpertSettings, Settings
 from ml_pipeline.domain import Outcome
+from ml_pipeline.experts import KnownRows, fit_experts, refreshed
 from ml_pipeline.features import Inputs
 from ml_pipeline.live_line import (
     LineState,
@@ -32,7 +33,9 @@ from ml_pipeline.strategies import new_model
 REFIT_EVERY = 30
 POLICIES = ("frozen", "seed", "refit", "adaptive")
 # Beside them, on request: they fit bases again and again.
-SLOW_POLICIES = ("challengers",)
+SLOW_POLICIES = ("challengers", "experts")
+# What `experts` adds when the config names none.
+USUAL_EXPERTS = (ExpertSettings(), ExpertSettings(half_life_days=60))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +58,16 @@ class History:
             actual=encode(self.labels[self.initial :], model.classes_),
             weights=np.ones(count),
             event_ids=tuple(f"{number:09d}" for number in range(count)),
+        )
+
+    def known(self, model: AdaptiveClassifier) -> KnownRows:
+        """Every row, the initial ones included."""
+        return KnownRows(
+            nights=self.nights,
+            features=self.features,
+            actual=encode(self.labels, model.classes_),
+            weights=np.ones(len(self.labels)),
+            classes=model.classes_,
         )
 
 
@@ -94,13 +107,14 @@ class Adaptive:
     settings: Settings
     state: LineState
     served: Memory
+    known: KnownRows
     served_id: str = "anchor"
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
         """What the promoted state says."""
         inputs = self.model.head_inputs(rows.features, rows.base)
-        return self.served.vote_on(self.served.experts(rows.base, inputs))
+        return self.served.vote_on(self.served.opinions(rows.features, rows.base, inputs))
 
     def learn(self, night: int, rows: Rows) -> None:
         """Score, learn, judge; then serve what the gate says."""
@@ -112,6 +126,7 @@ class Adaptive:
             rival,
             quarantine=self.settings.training.adaptive.quarantine,
         )
+        self.state = refreshed(self.state, self.known, self.settings.training)
         record = line_record(
             self.state.ledger,
             self.state.champions,
@@ -282,6 +297,26 @@ def build_policy(
     if name == "challengers":
         start = (history.features[: history.initial], history.labels[: history.initial])
         return Challengers(
-            model=model, settings=settings, state=fresh, served=fresh.memory, history=[start]
+            model=model,
+            settings=settings.changed({"training.experts": []}),
+            state=fresh,
+            served=fresh.memory,
+            known=history.known(model),
+            history=[start],
         )
-    return Adaptive(model=model, settings=settings, state=fresh, served=fresh.memory)
+    experts = settings.training.experts or list(USUAL_EXPERTS) if name == "experts" else []
+    return _line(model, history, settings.changed({"training.experts": experts}))
+
+
+def _line(model: AdaptiveClassifier, history: History, settings: Settings) -> Adaptive:
+    """The loop from its first night on, with the experts that the settings name."""
+    known, last = history.known(model), int(history.nights[history.initial - 1])
+    state = LineState.fresh(model)
+    if settings.training.experts:
+        experts = fit_experts(known.first(history.initial), last, settings.training)
+        weight = settings.training.adaptive.initial_head_weight
+        state = state.with_experts(experts, weight=weight)
+    return Adaptive(
+        model=model, settings=settings, state=state, served=LineState.fresh(model).memory,
+        known=known,
+    )  # fmt: skip

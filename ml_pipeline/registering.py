@@ -118,7 +118,7 @@ class Registration:
     def _lineage(self) -> dict[str, Any]:
         """The line's marks, how many rows the log held of its settled days, the scoring file."""
         result = self.answer.result
-        marks = ("settled_night", "first_night", "open_event_ids")
+        marks = ("settled_night", "first_night", "open_event_ids", "experts")
         lineage = {name: result.get(name) for name in marks}
         head = self.standing.head if self._is_line() else None
         lineage["learned_until"] = (

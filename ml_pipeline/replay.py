@@ -16,7 +16,7 @@ import pydantic
 
 from ml_pipeline import artifacts, capsule, commands, config, judging, model_registry, training
 from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
+from ml_pipeline.data_loader import LoadedLog, LogRequest, load_known, load_log
 from ml_pipeline.domain import LookbackWindow, ModelVersion, RetrainingRun
 from ml_pipeline.errors import ConfigError, NotFound
 from ml_pipeline.evidence import Evidence
@@ -55,7 +55,7 @@ class Replay:
         """Compare parents, rows, evidence and probabilities, in this order. Raises Differs."""
         head, champion = self._parent("head"), self._parent("champion")
         loaded = self._rows(champion)
-        answer = self._train(loaded, head, champion)
+        answer = self._train(loaded, self._known(), head, champion)
         self._same("training rows", self.run.training_digest, answer.result["training_digest"])
         evidence = Evidence.load(answer.evidence_path)
         self._same("evidence", self.run.holdout_digest, judging.digest_of(evidence))
@@ -85,17 +85,29 @@ class Replay:
             model_ids=None if champion is None else self._line_then(champion.version),
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
-        then = self.sealed["days"]
-        found = capsule.days_of(loaded.labelled_path, self.settings)
+        self._same_days("training rows", self.sealed["days"], loaded.labelled_path)
+        return loaded
+
+    def _known(self) -> Path | None:
+        """The rows that experts were fitted on, if any were."""
+        then = self.sealed.get("known")
+        if then is None:
+            return None
+        folder = self.folder / "known"
+        path = load_known(self.store, self.settings, folder, now=self.run.started_at)
+        self._same_days("rows for experts", then, path)
+        return path
+
+    def _same_days(self, where: str, then: Mapping[str, Any], rows_path: Path) -> None:
+        found = capsule.days_of(rows_path, self.settings)
         for day in sorted({*then, *found}):
             (rows, digest), (rows_now, digest_now) = (
                 days.get(day, (0, "")) for days in (then, found)
             )
             if rows != rows_now:
-                raise Differs("training rows", f"{day} had {rows} rows and has {rows_now}.")
+                raise Differs(where, f"{day} had {rows} rows and has {rows_now}.")
             if digest != digest_now:
-                raise Differs("training rows", f"The {rows} rows of {day} are not the same rows.")
-        return loaded
+                raise Differs(where, f"The {rows} rows of {day} are not the same rows.")
 
     def _line_then(self, champion: ModelVersion) -> tuple[str, ...]:
         """Whose errors counted: the models of the line that were there when the run started."""
@@ -104,7 +116,11 @@ class Replay:
         return tuple(sorted({champion.model_id, *there}))
 
     def _train(
-        self, loaded: LoadedLog, head: ModelFile | None, champion: ModelFile | None
+        self,
+        loaded: LoadedLog,
+        known: Path | None,
+        head: ModelFile | None,
+        champion: ModelFile | None,
     ) -> TrainerAnswer:
         job = TrainingJob(
             dataset=loaded.labelled_path,
@@ -114,6 +130,7 @@ class Replay:
             today=self.run.started_at.astimezone(UTC).date().isoformat(),
             head=head,
             champion=champion,
+            known=known,
         )
         return run_trainer(job, heartbeat=lambda: None)
 

@@ -17,6 +17,7 @@ from operator import mul
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
 
 FORMAT = "ml_pipeline scoring 1"
+FORMAT_WITH_EXPERTS = "ml_pipeline scoring 2"
 MIN_PROBABILITY = 1e-3
 MAX_STANDARDISED = 8.0
 
@@ -55,6 +56,10 @@ class Scorer:
             [[float(weight) for weight in column] for column in zip(*_listed(head), strict=True)]
             for head in _listed(header["heads"])
         ]
+        self._experts = [
+            _ordered(reader.score(_mapped(expert)), columns, self.classes)
+            for expert, columns in _listed(header.get("experts", []))
+        ]
         self._weights = [float(weight) for weight in _listed(header["vote"])]
         self._sees_features = bool(header["sees_features"])
 
@@ -73,9 +78,12 @@ class Scorer:
         try:
             base = self._base(row)
             inputs = self._head_inputs(values, base)
+            opinions = [
+                softmax([sum(map(mul, column, inputs)) for column in head]) for head in self._heads
+            ]
+            opinions += [expert(row) for expert in self._experts]
             voted = [self._weights[0] * share for share in base]
-            for weight, head in zip(self._weights[1:], self._heads, strict=True):
-                shares = softmax([sum(map(mul, column, inputs)) for column in head])
+            for weight, shares in zip(self._weights[1:], opinions, strict=True):
                 voted = [said + weight * share for said, share in zip(voted, shares, strict=True)]
         except (OverflowError, ValueError) as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
@@ -161,7 +169,7 @@ def parse(content: bytes) -> Scorer:
     line, _, _ = content.partition(b"\n")
     try:
         header = json.loads(line)
-        if header["format"] != FORMAT or sys.byteorder != "little":
+        if header["format"] not in {FORMAT, FORMAT_WITH_EXPERTS} or sys.byteorder != "little":
             raise ArtifactIncompatible(
                 f"This version does not read scoring files of the format {header['format']!r}.",
                 hint="Update the package, or train and register the model again.",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.scoring import FORMAT
+from ml_pipeline.scoring import FORMAT, FORMAT_WITH_EXPERTS
 
 _ALIGNED = 8
 # Coefficients over which they stand in the flat part: as text they take long to read.
@@ -53,6 +53,11 @@ def scoring_bytes(model: AdaptiveClassifier) -> bytes:
         "vote": memory.vote.tolist(),
         "sees_features": model.heads_.shape[1] != len(model.classes_) + 1,
     }
+    if memory.experts:
+        header |= {"format": FORMAT_WITH_EXPERTS, "experts": [
+            [_classifier(expert.model, arrays), expert.columns.tolist()]
+            for expert in memory.experts
+        ]}  # fmt: skip
     line = json.dumps(header, allow_nan=False, ensure_ascii=False).encode()
     padding = -(len(line) + 1) % _ALIGNED
     return line + b" " * padding + b"\n" + arrays.content()

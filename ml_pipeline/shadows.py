@@ -137,6 +137,7 @@ def _take_on(night: ShadowNight, shadow: ModelVersion) -> dict[str, Any]:
         f"shadow-{night.started_at:%Y%m%d-%H%M%S}-{night.new_id()[:8]}",
         {"other_base": "true"},
         head=shadow,
+        known=_rows_for_experts(night, shadow, folder),
     )
     ledger = np.asarray(answer.result["line"]["ledger"], dtype=np.float64)
     record = champion_record(
@@ -162,15 +163,21 @@ def _take_on(night: ShadowNight, shadow: ModelVersion) -> dict[str, Any]:
 
 def _rows_since(night: ShadowNight, settled: int | None, folder: Path) -> Path:
     """The labelled rows of the days after `settled`, as a CSV in the order of learning."""
+    if settled is None:
+        return data_loader.load_known(night.store, night.settings, folder, now=night.started_at)
     request = LogRequest(
         now=night.started_at,
         window=LookbackWindow.ending(night.started_at, days=night.settings.run.lookback_days),
-        learn_from=None
-        if settled is None
-        else day_start(date.fromordinal(settled) + timedelta(days=1)),
+        learn_from=day_start(date.fromordinal(settled) + timedelta(days=1)),
         model_ids=None,
     )
     return data_loader.load_log(night.store, night.settings, request, folder).labelled_path
+
+
+def _rows_for_experts(night: ShadowNight, shadow: ModelVersion, folder: Path) -> Path | None:
+    # A shadow's line is an adaptive one, whatever strategy made its base.
+    settings = night.settings.changed({"training.strategy": "adaptive"})
+    return data_loader.rows_for_experts(night.store, settings, shadow, folder, now=night.started_at)
 
 
 def _train(  # noqa: PLR0913 - a job has that many parts
@@ -181,6 +188,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
     extra: Mapping[str, str],
     *,
     head: ModelVersion,
+    known: Path | None = None,
 ) -> TrainerAnswer:
     strategy = "refit" if "new_base" in extra else "adaptive"
     job = TrainingJob(
@@ -191,6 +199,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
         today=night.today.isoformat(),
         head=_fetched(night, head, folder),
         champion=_fetched(night, night.served, folder),
+        known=known,
         extra=extra,
     )
     return run_trainer(job, heartbeat=night.beat)

@@ -6,8 +6,10 @@ champion has learned.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from ml_pipeline.datasets import Dataset, Split, class_order, split, without_sha
 from ml_pipeline.domain import UNCERTAIN
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
+from ml_pipeline.experts import KnownRows, refreshed
 from ml_pipeline.features import Inputs
 from ml_pipeline.live_line import (
     LineState,
@@ -31,6 +34,8 @@ from ml_pipeline.live_line import (
     replay,
     take_night,
 )
+
+log = logging.getLogger("train_model")
 
 OPEN_EVENTS = "open_event_ids"
 
@@ -136,19 +141,19 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
     settings: Settings,
     *,
     other_base: bool = False,
+    known: Dataset | None = None,
 ) -> Challenger:
     """Take the line on from `head` over every day it has not seen, up to and with `today`.
 
-    `other_base`: the champion stands on another base than the line.
+    `other_base`: the champion stands on another base than the line. `known` is every labelled
+    row, for the experts; without it they are fitted on `data`.
 
     Days before today are settled. Today's rows, and those of days too small to learn alone, are
     learned for serving only: the next run takes them up again from the settled state, so the
     state never depends on when the runs were.
     """
     adaptive = settings.training.adaptive
-    if head.line_ is None:
-        raise DataError("The model to fine-tune carries no live line.")
-    state = LineState.from_dict(head.line_)
+    state = LineState.of(head)
     nights, rows = nightly_rows(data, head, adaptive)
     days = [
         (night, day)
@@ -162,9 +167,16 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
         learned=champion.learned_event_ids(),
         settled_night=champion.settled_night(),
     )
+    lessons = (nights, rows) if known is None else nightly_rows(known, head, adaptive)
+    over = partial(
+        _after_day,
+        today=today.toordinal(),
+        known=_known_rows(*lessons, head),
+        training=settings.training,
+    )
     scored: list[NightScores] = []
     settled = state
-    for after, scores in replay(head, state, days, rival, adaptive):
+    for after, scores in replay(head, state, days, rival, adaptive, after_day=over):
         state = after
         scored += [scores] if scores else []
         if state.night is not None and state.night < today.toordinal():
@@ -184,6 +196,28 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
         rows_learned=sum(len(day) for _, day in days),
         training_digest="sha256:" + (served.rows_digest or "0" * 64),
         line=served,
+    )
+
+
+def _after_day(
+    state: LineState, *, today: int, known: KnownRows, training: TrainingSettings
+) -> LineState:
+    """New experts once a day is settled, if they are due."""
+    if state.night is None or state.night >= today:
+        return state
+    after = refreshed(state, known, training)
+    if after is not state:
+        log.info("New experts from the rows up to %s", date.fromordinal(state.night))
+    return after
+
+
+def _known_rows(nights: NDArray[np.int64], rows: Rows, model: AdaptiveClassifier) -> KnownRows:
+    return KnownRows(
+        nights=nights,
+        features=rows.features,
+        actual=rows.actual,
+        weights=rows.weights,
+        classes=model.classes_,
     )
 
 
@@ -292,8 +326,7 @@ def base_in_shadow(
     base = algorithms.fit(training.algorithm, learned.features, learned.labels, training)
     classes = [str(label) for label in champion.classes_]
     model = new_model(base, learned.features, classes, settings, learned_until=_last_night(learned))
-    if carry_heads:
-        _carry_heads(champion, model)
+    _carry(champion, model, heads=carry_heads)
     return Challenger(
         model=model,
         evidence=_evidence(model, data.take(np.empty(0, dtype=np.int64)), None),
@@ -302,13 +335,17 @@ def base_in_shadow(
     )
 
 
-def _carry_heads(champion: AdaptiveClassifier, model: AdaptiveClassifier) -> None:
-    if champion.heads_.shape != model.heads_.shape:
+def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bool) -> None:
+    """Give a new base the champion's experts, and its heads as well if so wished."""
+    memory, line = champion.memory(), LineState.of(model)
+    if not heads:
+        weight = model.rates_().initial_head_weight
+        memory = line.memory.with_experts(memory.experts, weight=weight)
+    elif champion.heads_.shape != model.heads_.shape:
         raise DataError("The champion's heads do not fit the new base.")
-    memory = champion.memory()
     model.set_memory(memory)
-    line = LineState.from_dict(model.line_ or {})
-    model.line_ = replace(line, memory=memory).as_dict() | {OPEN_EVENTS: []}
+    line = replace(line, memory=memory, votes=np.empty((0, len(memory.vote))))
+    model.line_ = line.as_dict() | {OPEN_EVENTS: []}
 
 
 def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Dataset) -> Challenger:

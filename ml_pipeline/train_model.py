@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="the serving model stands on another base than the model to fine-tune",
     )
+    run.add_argument("--known", help="every labelled row, when experts are due")
     run.add_argument("--new_base", choices=["fresh", "carried"], help="a base for the shadow")
     run.add_argument("--today", help="UTC day up to which rows are learned (default: today)")
 

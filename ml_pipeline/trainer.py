@@ -35,7 +35,8 @@ class ModelFile:
 class TrainingJob:
     """What the trainer is asked: rows to learn, and the models they are learned on top of.
 
-    Without a `head` a base is trained from scratch. `extra` are flags beside the usual ones.
+    Without a `head` a base is trained from scratch. `known` are all labelled rows when experts
+    are due. `extra` are flags beside the usual ones.
     """
 
     dataset: Path
@@ -45,6 +46,7 @@ class TrainingJob:
     today: str
     head: ModelFile | None = None
     champion: ModelFile | None = None
+    known: Path | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -105,6 +107,8 @@ def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[
             "champion_digest": job.champion.version.artifact.digest,
             "champion_id": job.champion.version.model_id,
         }
+    if job.known is not None:
+        arguments["known"] = job.known.resolve()
     arguments |= job.extra
     flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
     environment = child_environment()

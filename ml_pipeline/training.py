@@ -233,7 +233,10 @@ def _fine_tune(
     if strategy == "adaptive":
         if data.times is None or "event_id" not in data.frame.columns:
             return strategies.fine_tune_rows(head, data, settings)
-        return strategies.adapt(head, champion, data, today, settings, other_base=args.other_base)
+        known = read_rows(args.known, settings) if args.known else None
+        return strategies.adapt(
+            head, champion, data, today, settings, other_base=args.other_base, known=known
+        )
     if strategy == "refit":
         return strategies.refit(data, champion, settings, algorithm=settings.training.algorithm)
     if strategy == "errors_only":
@@ -285,6 +288,7 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
                 for vote in challenger.line.votes.tolist()
             ],
             "half_lives": list(challenger.model.rates_().half_lives),
+            "experts": [expert.name for expert in challenger.line.memory.experts],
         }
     if challenger.prior is not None:
         result["prior"] = challenger.prior.tolist()
@@ -292,6 +296,8 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
     result["settled_night"] = settled.get("night")
     result["first_night"] = settled.get("first_night")
     result["open_event_ids"] = list(settled.get("open_event_ids", ()))
+    experts = challenger.model.memory().experts
+    result["experts"] = {expert.name: expert.night for expert in experts}
     return result
 
 

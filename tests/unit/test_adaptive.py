@@ -39,14 +39,14 @@ Floats = NDArray[np.float64]
 LONG = Rates(epochs=60)
 
 
-def _lesson(seed: int = 3, *, rows: int = 40, experts: int = 5) -> Lesson:
-    """Rows of five inputs and three classes, and what `experts` said of them."""
+def _lesson(seed: int = 3, *, rows: int = 40, voters: int = 5) -> Lesson:
+    """Rows of five inputs and three classes, and what `voters` said of them."""
     rng = np.random.default_rng(seed)
     return Lesson(
         inputs=np.hstack([rng.normal(size=(rows, 4)), np.ones((rows, 1))]),
         actual=rng.integers(0, 3, rows),
         weights=rng.uniform(0.5, 2.0, rows),
-        experts=rng.dirichlet(np.ones(3), size=(experts, rows)),
+        opinions=rng.dirichlet(np.ones(3), size=(voters, rows)),
     )
 
 
@@ -152,13 +152,13 @@ def test_a_row_of_weight_two_counts_as_two_rows() -> None:
         inputs=np.vstack([lesson.inputs, lesson.inputs]),
         actual=np.concatenate([lesson.actual, lesson.actual]),
         weights=np.concatenate([lesson.weights, lesson.weights]),
-        experts=np.concatenate([lesson.experts, lesson.experts], axis=1),
+        opinions=np.concatenate([lesson.opinions, lesson.opinions], axis=1),
     )
     heavy = Lesson(
         inputs=lesson.inputs,
         actual=lesson.actual,
         weights=2 * lesson.weights,
-        experts=lesson.experts,
+        opinions=lesson.opinions,
     )
     one, two = (fit_head(start, precision, each, LONG) for each in (twice, heavy))
     assert one[0] == pytest.approx(two[0], abs=1e-10)
@@ -183,7 +183,7 @@ def test_half_lives_that_are_not_positive_are_refused(half_lives: tuple[float, .
 
 
 def test_the_first_precision_weighs_the_base_as_the_formula_says() -> None:
-    rates, lesson = Rates(half_lives=(5.0,), rows_per_night=100.0), _lesson(experts=2)
+    rates, lesson = Rates(half_lives=(5.0,), rows_per_night=100.0), _lesson(voters=2)
     memory = Memory.fresh(5, 3, rates)
     expected = 0.02 * 100 / (1 - 0.5 ** (1 / 5)) * np.eye(15)
     head, curvature = fit_head(memory.heads[0], rates.decays[0] * expected, lesson, rates)
@@ -204,7 +204,7 @@ def test_without_a_setting_the_first_night_tells_how_many_rows_a_night_has() -> 
 @pytest.mark.parametrize(("night", "passed"), [(2, 1), (11, 10), (1, 1)])
 def test_nights_without_rows_are_forgotten_as_well(night: int, passed: int) -> None:
     rates = Rates(half_lives=(5.0,))
-    first, second = _lesson(1, experts=2), _lesson(2, experts=2)
+    first, second = _lesson(1, voters=2), _lesson(2, voters=2)
     before = Memory.fresh(5, 3, rates).learn(first, 1, rates)
     after = before.learn(second, night, rates)
     assert before.precisions is not None
@@ -219,7 +219,7 @@ def test_nights_without_rows_are_forgotten_as_well(night: int, passed: int) -> N
 def test_the_vote_is_exponential_in_the_losses_with_a_fixed_share() -> None:
     rates, lesson = Rates(vote_rate=0.3, vote_share=0.05), _lesson()
     memory = Memory.fresh(5, 3, rates)
-    chosen = lesson.experts[:, np.arange(40), lesson.actual]
+    chosen = lesson.opinions[:, np.arange(40), lesson.actual]
     expected = memory.vote * np.exp(0.3 * (np.log(chosen) @ lesson.weights))
     expected = 0.95 * expected / expected.sum() + 0.05 / 5
     assert memory.learn(lesson, 1, rates).vote == pytest.approx(expected)
@@ -239,10 +239,10 @@ def test_votes_sum_to_one_and_nobody_falls_under_the_share(
     rates = Rates(vote_share=max(share, 1e-3), vote_rate=rate)
     memory = Memory.fresh(5, 3, rates)
     for night in (1, 2, 3):
-        experts = rng.dirichlet(np.full(3, sharpness), size=(5, 20))
+        opinions = rng.dirichlet(np.full(3, sharpness), size=(5, 20))
         plain = _lesson(int(rng.integers(1000)), rows=20)
         lesson = Lesson(
-            inputs=plain.inputs, actual=plain.actual, weights=plain.weights, experts=experts
+            inputs=plain.inputs, actual=plain.actual, weights=plain.weights, opinions=opinions
         )
         memory = memory.learn(lesson, night, rates)
         assert memory.vote.sum() == pytest.approx(1.0, abs=1e-12)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ml_pipeline import backtest
 from ml_pipeline.backtest import Replay, grouped
 from ml_pipeline.config import Settings
+from ml_pipeline.experts import KnownRows
 from ml_pipeline.live_line import LEDGER_COLUMNS, LineState, Rows
 from ml_pipeline.policies import POLICIES, SLOW_POLICIES, Adaptive, History
 from tests.support import streams
@@ -186,6 +187,13 @@ def _after_one_night(gain_per_row: float) -> Adaptive:
         settings=streams.SETTINGS,
         state=replace(fresh, ledger=ledger, champions=("x",) * 3, night=3),
         served=streams.model().partial_fit(*draw(1, 200, turn=1.0)).memory(),
+        known=KnownRows(
+            nights=np.empty(0, dtype=np.int64),
+            features=np.empty((0, 3)),
+            actual=np.empty(0, dtype=np.int64),
+            weights=np.empty(0),
+            classes=anchor.classes_,
+        ),
         served_id="night 3",
     )
     features, labels = draw(2, 30)
@@ -378,7 +386,7 @@ def test_figures_and_nights_are_written_where_they_are_wanted(
         (["--night", "night", "--policies", "frozen,magic"], "unknown magic"),
         (
             ["--night", "night", "--policies", ""],
-            "Known are frozen, seed, refit, adaptive, challengers.",
+            "Known are frozen, seed, refit, adaptive, challengers, experts.",
         ),
         (["--night", "night", "--base", "Oracle"], "training.algorithm = 'Oracle' (flag"),
         (["--night", "night", "--drop", "form,strength,rest,at"], "a model needs an input"),

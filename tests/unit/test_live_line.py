@@ -407,7 +407,7 @@ def test_a_night_of_flipped_labels_is_held_one_night_and_learned_with_the_next()
         inputs=inputs,
         actual=both.actual,
         weights=both.weights,
-        experts=before.memory.experts(base, inputs),
+        opinions=before.memory.opinions(both.features, base, inputs),
     )
     expected = before.memory.learn(lesson, scores.night, model.rates_())
     assert after.memory.heads == pytest.approx(expected.heads, abs=1e-12)
