@@ -91,15 +91,21 @@ def read_csv(path: Path) -> pd.DataFrame:
     return frame
 
 
-def from_frame(frame: pd.DataFrame, settings: DataSettings, *, source: str) -> Dataset:
-    """Check a frame of texts and turn it into a Dataset."""
+def from_frame(
+    frame: pd.DataFrame, settings: DataSettings, *, source: str, whole: bool = True
+) -> Dataset:
+    """Check a frame of texts and turn it into a Dataset.
+
+    Only of a `whole` file it can be said that a feature has no value at all.
+    """
     if settings.target not in frame.columns:
         raise DataError(
             f"{source} has no column {settings.target!r} (data.target).",
             hint=f"It has: {', '.join(map(str, frame.columns[:20]))}.",
         )
     features = read_rows(frame, settings.features, settings.text_column)
-    check_usable(parted(features)[0], settings.features)
+    if whole:
+        check_usable(parted(features)[0], settings.features)
     return Dataset(
         features=features,
         labels=_labels(frame[settings.target], settings, source),

@@ -7,6 +7,7 @@ champion has learned.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
-from ml_pipeline.adaptive import AdaptiveClassifier, Floats, encode
+from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, encode
 from ml_pipeline.config import AdaptiveSettings, Settings, TrainingSettings
 from ml_pipeline.datasets import Dataset, Split, class_order, split, without_shared_groups
 from ml_pipeline.domain import UNCERTAIN
@@ -136,7 +137,7 @@ def nightly_rows(
 def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
     head: AdaptiveClassifier,
     champion: Serving,
-    data: Dataset,
+    parts: Iterable[Dataset],
     today: date,
     settings: Settings,
     *,
@@ -145,21 +146,25 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
 ) -> Challenger:
     """Take the line on from `head` over every day it has not seen, up to and with `today`.
 
-    `other_base`: the champion stands on another base than the line. `known` is every labelled
-    row, for the experts; without it they are fitted on `data`.
+    `parts` are whole days in their order; one at a time is held in memory. `other_base`: the
+    champion stands on another base than the line. `known` is every labelled row, for the experts;
+    without it there are no new ones.
 
     Days before today are settled. Today's rows, and those of days too small to learn alone, are
     learned for serving only: the next run takes them up again from the settled state, so the
     state never depends on when the runs were.
     """
     adaptive = settings.training.adaptive
-    state = LineState.of(head)
-    nights, rows = nightly_rows(data, head, adaptive)
-    days = [
-        (night, day)
-        for night, day in by_day(nights, rows)
-        if (state.night is None or night > state.night) and night <= today.toordinal()
-    ]
+    start = LineState.of(head)
+    last, todays = today.toordinal(), list[str]()
+
+    def days() -> Iterator[tuple[int, Rows]]:
+        for part in parts:
+            for night, rows in by_day(*nightly_rows(part, head, adaptive)):
+                if (start.night is None or night > start.night) and night <= last:
+                    todays.extend(rows.event_ids if night == last else ())
+                    yield night, rows
+
     rival = Rival(
         model_id=champion.model_id,
         memory=champion.model.memory(),
@@ -167,33 +172,25 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
         learned=champion.learned_event_ids(),
         settled_night=champion.settled_night(),
     )
-    lessons = (nights, rows) if known is None else nightly_rows(known, head, adaptive)
     over = partial(
-        _after_day,
-        today=today.toordinal(),
-        known=_known_rows(*lessons, head),
-        training=settings.training,
+        _after_day, today=last, known=_known_rows(known, head, adaptive), training=settings.training
     )
-    scored: list[NightScores] = []
-    settled = state
-    for after, scores in replay(head, state, days, rival, adaptive, after_day=over):
+    said: list[_Said] = []
+    state = settled = start
+    for after, scores in replay(head, state, days(), rival, adaptive, after_day=over):
         state = after
-        scored += [scores] if scores else []
-        if state.night is not None and state.night < today.toordinal():
+        said += [_Said.of(scores)] if scores else []
+        if state.night is not None and state.night < last:
             settled = state
-    unsettled = [*settled.waiting.event_ids]
-    unsettled += [i for night, day in days if night == today.toordinal() for i in day.event_ids]
     served = state
     if len(state.waiting):
-        served, scores = take_night(
-            head, state, state.night or today.toordinal(), rival, quarantine=False
-        )
-        scored.append(scores)
-    model = _serving(head, settled, served, unsettled)
+        served, scores = take_night(head, state, state.night or last, rival, quarantine=False)
+        said.append(_Said.of(scores))
+    model = _serving(head, settled, served, [*settled.waiting.event_ids, *todays])
     return Challenger(
         model=model,
-        evidence=_line_evidence(model, scored),
-        rows_learned=sum(len(day) for _, day in days),
+        evidence=_line_evidence(model, said),
+        rows_learned=served.rows_seen - start.rows_seen,
         training_digest="sha256:" + (served.rows_digest or "0" * 64),
         line=served,
     )
@@ -211,7 +208,12 @@ def _after_day(
     return after
 
 
-def _known_rows(nights: NDArray[np.int64], rows: Rows, model: AdaptiveClassifier) -> KnownRows:
+def _known_rows(
+    known: Dataset | None, model: AdaptiveClassifier, adaptive: AdaptiveSettings
+) -> KnownRows:
+    nights, rows = np.empty(0, dtype=np.int64), Rows.none(model)
+    if known is not None:
+        nights, rows = nightly_rows(known, model, adaptive)
     return KnownRows(
         nights=nights,
         features=rows.features,
@@ -231,24 +233,46 @@ def _serving(
     return model
 
 
-def _line_evidence(model: AdaptiveClassifier, scored: list[NightScores]) -> Evidence:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Said:
+    """What of a night's scores the evidence needs; the rows themselves may be many."""
+
+    night: int
+    event_ids: tuple[str, ...]
+    actual: Codes
+    live: Floats
+    champion: Floats
+    unseen: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, scores: NightScores) -> _Said:
+        return cls(
+            night=scores.night,
+            event_ids=scores.rows.event_ids,
+            actual=scores.rows.actual,
+            live=scores.live,
+            champion=scores.champion,
+            unseen=scores.unseen,
+        )
+
+
+def _line_evidence(model: AdaptiveClassifier, scored: list[_Said]) -> Evidence:
     """The rows that the champion has not learned, or all of them without it if there are none."""
     parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
     is_duel = any(len(rows) for _, rows in parts)
     if not is_duel:
-        parts = [(s, np.arange(len(s.rows))) for s in scored]
+        parts = [(s, np.arange(len(s.actual))) for s in scored]
 
     def stacked(name: str) -> Floats:
         arrays = [getattr(s, name)[rows] for s, rows in parts]
         return np.vstack(arrays) if arrays else np.empty((0, len(model.classes_)))
 
+    none = [np.empty(0, dtype=np.int64)]
     return Evidence(
         labels=tuple(str(label) for label in model.classes_),
-        event_ids=tuple(s.rows.event_ids[row] for s, rows in parts for row in rows),
-        nights=np.asarray([s.night for s, rows in parts for _ in rows], dtype=np.int64),
-        actual=np.asarray(
-            [s.rows.actual[row] for s, rows in parts for row in rows], dtype=np.int64
-        ),
+        event_ids=tuple(s.event_ids[row] for s, rows in parts for row in rows),
+        nights=np.concatenate(none + [np.full(len(rows), s.night) for s, rows in parts]),
+        actual=np.concatenate(none + [s.actual[rows] for s, rows in parts]),
         challenger=stacked("live"),
         champion=stacked("champion") if is_duel else None,
     )

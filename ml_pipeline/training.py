@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -50,10 +50,13 @@ def train(
     """The whole command but for printing; returns what `train` prints."""
     from ml_pipeline.strategies import Challenger
 
-    if given is None:
-        data = read_rows(args.dataset or settings.data.training_dataset, settings)
+    dataset = args.dataset or settings.data.training_dataset
+    file = _labelled_file(dataset, args, settings) if given is None else None
+    if file is not None:
+        data, count = file.last, file.rows
     else:
-        data = given.data
+        data = read_rows(dataset, settings) if given is None else given.data
+        count = len(data)
     base: dict[str, Any] | None = None
     strategy = settings.training.strategy if args.fine_tune else "from_scratch"
     algorithm = settings.training.algorithm
@@ -69,7 +72,8 @@ def train(
         )
     else:
         head, base = _model_to_tune(args, settings, data)
-        challenger = _fine_tune(args, settings, data, head, now)
+        parts = [data] if file is None else file.parts()
+        challenger = _fine_tune(args, settings, data, parts, head, now)
     model_id = args.model_id or f"{algorithm.lower()}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}"
     folder = Path(args.output_dir) / safe_name(model_id)
     _write_sample(folder, challenger.model, data.features)
@@ -79,7 +83,7 @@ def train(
         "algorithm": algorithm if strategy in {"from_scratch", "refit"} else _kind(challenger),
         "fine_tune": bool(args.fine_tune),
         "strategy": strategy,
-        "dataset_size": len(data),
+        "dataset_size": count,
         "timestamp": now.isoformat(),
         "ignored": _ignored(args, strategy),
         "base": base,
@@ -210,10 +214,22 @@ def _text_words(column: str | None) -> str:
     return "no text" if column is None else f"the text column {column}"
 
 
-def _fine_tune(
+def _labelled_file(dataset: str, args: argparse.Namespace, settings: Settings) -> Any:  # noqa: ANN401
+    """The rows day by day where that is all that is asked for; None where they must be at hand."""
+    from ml_pipeline import datasets
+    from ml_pipeline.labelled_file import LabelledFile
+
+    is_nightly = args.fine_tune and settings.training.strategy == "adaptive" and not args.new_base
+    if not is_nightly or dataset == datasets.BUILTIN:
+        return None
+    return LabelledFile.opened(Path(dataset), settings.data)
+
+
+def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and rules
     args: argparse.Namespace,
     settings: Settings,
     data: Any,  # noqa: ANN401
+    parts: Iterable[Any],
     head: Any,  # noqa: ANN401
     now: datetime,
 ) -> Any:  # noqa: ANN401
@@ -233,9 +249,11 @@ def _fine_tune(
     if strategy == "adaptive":
         if data.times is None or "event_id" not in data.frame.columns:
             return strategies.fine_tune_rows(head, data, settings)
-        known = read_rows(args.known, settings) if args.known else None
+        # Experts are fitted on all rows at once, and those have to fit into memory.
+        source = args.known or (args.dataset if settings.training.experts else None)
+        known = read_rows(source, settings) if source else None
         return strategies.adapt(
-            head, champion, data, today, settings, other_base=args.other_base, known=known
+            head, champion, parts, today, settings, other_base=args.other_base, known=known
         )
     if strategy == "refit":
         return strategies.refit(data, champion, settings, algorithm=settings.training.algorithm)

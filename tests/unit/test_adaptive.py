@@ -460,7 +460,7 @@ def test_a_model_with_its_line_survives_its_artifact_to_the_last_bit(tmp_path: P
 
     data, today = streams.stream([40, 35, 12]), streams.moment_of(2).date()
     learned = adapt(
-        streams.model(), streams.serving(streams.model()), data, today, streams.SETTINGS
+        streams.model(), streams.serving(streams.model()), [data], today, streams.SETTINGS
     ).model
     path = tmp_path / "model.skops"
     save_model(learned, path)

@@ -53,7 +53,7 @@ class Loop:
         known = data.take(np.flatnonzero(data.times < streams.moment_of(day, 60 * hour)))
         today = DAY_ONE + timedelta(days=day)
         champion = Serving(model_id="champion", model=self.served)
-        result = adapt(self.served, champion, known, today, self.settings)
+        result = adapt(self.served, champion, [known], today, self.settings, known=known)
         self.served = result.model
         return result
 
@@ -225,7 +225,7 @@ def test_a_new_base_takes_the_experts_along_with_old_heads_or_fresh_ones() -> No
         again = adapt(
             born,
             Serving(model_id="champion", model=loop.served),
-            streams.stream([60] * 8),
+            [streams.stream([60] * 8)],
             DAY_ONE + timedelta(days=7),
             SETTINGS,
             other_base=True,

@@ -53,7 +53,7 @@ class Loop:
         known = data.times < streams.moment_of(day, 60 * hour)
         today = DAY_ONE + timedelta(days=day)
         champion = Serving(model_id=f"model {self.runs}", model=self.served)
-        result = adapt(self.served, champion, data.take(np.flatnonzero(known)), today, SETTINGS)
+        result = adapt(self.served, champion, [data.take(np.flatnonzero(known))], today, SETTINGS)
         self.served, self.runs = result.model, self.runs + 1
         return result
 
@@ -186,14 +186,14 @@ def test_a_later_run_without_new_rows_serves_the_same_probabilities() -> None:
 def test_rows_after_today_are_left_for_later() -> None:
     data = streams.stream([40, 40, 40])
     early = Loop().run(data, 0)
-    today = adapt(streams.model(), serving(streams.model()), data, DAY_ONE, SETTINGS)
+    today = adapt(streams.model(), serving(streams.model()), [data], DAY_ONE, SETTINGS)
     _assert_same(today, early)
 
 
 def test_the_model_that_goes_in_is_left_as_it_was() -> None:
     head = streams.model()
     before = head.predict_proba(PROBES)
-    adapt(head, serving(head), streams.stream([40]), DAY_ONE, SETTINGS)
+    adapt(head, serving(head), [streams.stream([40])], DAY_ONE, SETTINGS)
     assert np.array_equal(head.predict_proba(PROBES), before)
     assert head.line_ is not None
     assert head.line_["rows_seen"] == 0
@@ -215,7 +215,7 @@ def test_every_id_label_feature_and_day_is_in_the_digest() -> None:
 def test_a_model_without_a_line_cannot_go_on() -> None:
     bare = AdaptiveClassifier().adopt(streams.base(), draw(7, 300)[0], streams.CLASSES)
     with pytest.raises(DataError, match="carries no live line"):
-        adapt(bare, serving(bare), streams.stream([40]), DAY_ONE, SETTINGS)
+        adapt(bare, serving(bare), [streams.stream([40])], DAY_ONE, SETTINGS)
 
 
 def test_rows_without_ids_or_times_have_no_nights() -> None:
@@ -225,14 +225,14 @@ def test_rows_without_ids_or_times_have_no_nights() -> None:
         streams.dataset(features, labels, moments=[streams.moment_of(0)] * 40),
     ):
         with pytest.raises(DataError, match="nights cannot be told apart"):
-            adapt(streams.model(), serving(streams.model()), data, DAY_ONE, SETTINGS)
+            adapt(streams.model(), serving(streams.model()), [data], DAY_ONE, SETTINGS)
 
 
 def test_a_label_that_the_model_does_not_know_stops_the_night() -> None:
     data = streams.stream([40])
     data.labels[3] = "V"
     with pytest.raises(DataError, match="does not know: V"):
-        adapt(streams.model(), serving(streams.model()), data, DAY_ONE, SETTINGS)
+        adapt(streams.model(), serving(streams.model()), [data], DAY_ONE, SETTINGS)
 
 
 # --------------------------------------------------------------------------- day after day

@@ -175,14 +175,14 @@ def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> N
     base = strategies.train_base(first, config, algorithm="LogisticRegression").model
     champion = strategies.Serving(model_id="m", model=base)
 
-    line = strategies.adapt(base, champion, rest, today, config)
+    line = strategies.adapt(base, champion, [rest], today, config)
     assert (line.rows_learned, len(line.evidence)) == (count - 90, count - 90)
     refit = strategies.refit(rest, champion, config, algorithm="RandomForest")
     literal = strategies.errors_only(rest, champion, config)
     assert len(refit.evidence) == len(literal.evidence) == 31
     shadow = strategies.base_in_shadow(log, base, date(2026, 3, 5), config, carry_heads=True)
     assert shadow.rows_learned == 180
-    night = strategies.adapt(shadow.model, champion, rest, today, config, other_base=True)
+    night = strategies.adapt(shadow.model, champion, [rest], today, config, other_base=True)
     assert night.evidence.champion is not None
 
 

@@ -1,0 +1,152 @@
+"""A file of labelled rows, read whole days at a time: it may be larger than memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, Self
+
+import pandas as pd
+
+from ml_pipeline.data_settings import DataSettings
+from ml_pipeline.datasets import Dataset, from_frame
+from ml_pipeline.errors import DataError
+from ml_pipeline.log_rules import quote
+
+if TYPE_CHECKING:
+    import duckdb
+
+# A part is at least so many rows, and whole days.
+PART_ROWS: Final = 50_000
+LAST_ROWS: Final = 10_000
+# A CSV from here on is read in parts.
+BIG_BYTES: Final = 32 * 1024**2
+MEMORY_MB: Final = 512
+_TIME, _ID = "known_at", "event_id"
+_VECTORS: Final = 5  # of 2,048 rows, fetched at once
+PARQUET: Final = (".parquet", ".pq")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelledFile:
+    """A CSV (also gzip) or Parquet file with `event_id` and `known_at`, as a run writes it.
+
+    `rows` counts its events; `last` are the last ones in the order of learning, at most
+    LAST_ROWS of them.
+    """
+
+    path: Path
+    settings: DataSettings
+    rows: int
+    last: Dataset
+
+    @classmethod
+    def opened(cls, path: Path, settings: DataSettings) -> Self | None:
+        """The file, or None for one that does not say which event it was and when it was known.
+
+        Also for a small CSV, which is read faster as a whole. Raises DataError for a file that
+        cannot be read or a time that is none.
+        """
+        is_small = path.suffix not in PARQUET and path.exists() and path.stat().st_size < BIG_BYTES
+        if is_small or not {_TIME, _ID} <= _header(path):
+            return None
+        return cls.read(path, settings)
+
+    @classmethod
+    def read(cls, path: Path, settings: DataSettings) -> Self:
+        """The file, whatever its size."""
+        timed = settings.model_copy(update={"time_column": _TIME, "group_column": "match_id"})
+        with _dated(path) as database:
+            counted = database.execute("SELECT count(DISTINCT event_id) FROM dated").fetchone()
+            query = f"{_IN_ORDER} DESC, event_id DESC LIMIT {LAST_ROWS}"
+            frame = database.execute(query).df().iloc[::-1].reset_index(drop=True)
+        if frame.empty:
+            raise DataError(f"{path} has a header and no rows.")
+        last = from_frame(frame.drop(columns="day"), timed, source=str(path), whole=False)
+        return cls(path=path, settings=timed, rows=counted[0] if counted else 0, last=last)
+
+    def parts(self, least: int = PART_ROWS) -> Iterator[Dataset]:
+        """The rows in the order of learning: whole UTC days, `least` rows or more at a time."""
+        if len(self.last) == self.rows:
+            yield self.last
+            return
+        waiting: list[pd.DataFrame] = []
+        with _dated(self.path) as database:
+            database.execute(f"{_IN_ORDER}, event_id")
+            while len(chunk := database.fetch_df_chunk(_VECTORS)):
+                waiting.append(chunk)
+                if sum(map(len, waiting)) < least:
+                    continue
+                frame = pd.concat(waiting, ignore_index=True)
+                is_open = frame["day"] == frame["day"].iloc[-1]
+                waiting = [frame[is_open]]
+                if not is_open.all():
+                    yield self._part(frame[~is_open])
+            yield self._part(pd.concat(waiting, ignore_index=True))
+
+    def _part(self, frame: pd.DataFrame) -> Dataset:
+        rows = frame.drop(columns="day").reset_index(drop=True)
+        # One part may well lack a feature that others have.
+        return from_frame(rows, self.settings, source=str(self.path), whole=False)
+
+
+# An event that stands there twice is learned on its first day.
+_IN_ORDER: Final = """SELECT coalesce(COLUMNS(* EXCLUDE (day, place)), ''), day FROM dated
+QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY day, place) = 1 ORDER BY day"""
+
+
+def _header(path: Path) -> set[str]:
+    """The names of the columns; none for what is no CSV, about which `datasets` has its say."""
+    if path.suffix in PARQUET:
+        with _session(path) as database:
+            told = database.execute(f"DESCRIBE FROM {_source(path)}").fetchall()
+        return {name for name, *_ in told}
+    try:
+        return set(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+    except (OSError, ValueError, EOFError, zlib.error):
+        return set()
+
+
+def _source(path: Path) -> str:
+    if path.suffix in PARQUET:
+        return f"read_parquet({quote(path)})"
+    return f"read_csv({quote(path)}, all_varchar = true, header = true, delim = ',', quote = '\"')"
+
+
+@contextmanager
+def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    import duckdb
+
+    with TemporaryDirectory(prefix=".days-", dir=path.parent) as scratch:
+        database = duckdb.connect()
+        try:
+            database.execute(
+                f"SET memory_limit = '{MEMORY_MB}MB'; SET temp_directory = {quote(scratch)}; "
+                "SET TimeZone = 'UTC'; SET enable_progress_bar = false; "
+                "SET pandas_analyze_sample = 0"
+            )
+            yield database
+        except duckdb.Error as error:
+            raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        finally:
+            database.close()
+
+
+@contextmanager
+def _dated(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session in which `dated` are the rows as texts, with their place and their UTC day."""
+    with _session(path) as database:
+        day = f"epoch_us(TRY_CAST({_TIME} AS TIMESTAMPTZ)) // 86400000000"
+        database.execute(
+            f"CREATE VIEW dated AS SELECT *, row_number() OVER () AS place, {day} AS day "  # noqa: S608 - quoted
+            f"FROM (SELECT COLUMNS(*)::VARCHAR FROM {_source(path)})"
+        )
+        query = f"SELECT place, {_TIME} FROM dated WHERE day IS NULL LIMIT 1"  # noqa: S608
+        bad = database.execute(query).fetchone()
+        if bad is not None:
+            raise DataError(f"{path}: {_TIME} is not an ISO 8601 time: {bad[1]!r} (row {bad[0]}).")
+        yield database
