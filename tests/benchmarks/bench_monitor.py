@@ -1,8 +1,9 @@
 """The monitoring page under the load of many viewers, and what that costs a run beside it.
 
 `python -m tests.benchmarks.bench_monitor`: the page is served by the command in its own process;
-each of 50 clients loads it every second (thirty times as often as a browser does). The run is a
-whole pass over a store of its own kind, in its own process, alternately with and without viewers.
+each of 50 clients loads it every second (thirty times as often as a browser does), from a process
+of the lowest priority, since viewers sit at machines of their own. The run is a whole pass over a
+store of its own kind, in its own process, with and without viewers, in changing order.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -17,6 +19,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,7 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--watch", type=int, metavar="PORT", help="be the viewers of that page")
     args = parser.parse_args()
+    if args.watch:
+        os.nice(19)
+        viewers = Viewers(args.watch, args.clients)
+        sys.stdin.read()
+        print(json.dumps(viewers.end()))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         fill_with_many(folder / "many")
@@ -54,10 +65,13 @@ def _measure(folder: Path, port: int, clients: int, pairs: int) -> dict[str, obj
     _night(folder, "warm")
     alone, beside, waits = [], [], []
     for pair in range(pairs):
-        alone.append(_night(folder, f"alone {pair}"))
-        viewers = Viewers(port, clients)
-        beside.append(_night(folder, f"beside {pair}"))
-        waits += viewers.end()
+        if pair % 2:
+            alone.append(_night(folder, f"alone {pair}"))
+        with watched(port, clients) as told:
+            beside.append(_night(folder, f"beside {pair}"))
+        waits += told
+        if not pair % 2:
+            alone.append(_night(folder, f"alone {pair}"))
     waits.sort()
     ratios = [b / a for a, b in zip(alone, beside, strict=True)]
     return {
@@ -68,6 +82,21 @@ def _measure(folder: Path, port: int, clients: int, pairs: int) -> dict[str, obj
         "run_ratio": round(statistics.median(ratios), 3),
         "run_ratios": [round(ratio, 3) for ratio in ratios],
     }
+
+
+@contextmanager
+def watched(port: int, clients: int) -> Iterator[list[float]]:
+    """Viewers in a process of their own; afterwards the seconds that each answer took."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.bench_monitor",
+         "--watch", str(port), "--clients", str(clients)],
+        cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    waits = list[float]()
+    time.sleep(1.0)
+    yield waits
+    told, _ = process.communicate()
+    waits += json.loads(told)
 
 
 class Viewers:
