@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 from pydantic import SecretStr
 
 from ml_pipeline.config import load_store_settings
@@ -30,7 +31,8 @@ from ml_pipeline.wiring import open_store
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
-from tests.support.places import EMBEDDED, Place
+from tests.support.places import EMBEDDED, SUPABASE, Place
+from tests.support.supabase.bench import Bench
 
 NIGHTS = league.nights_before(NOW, 3)
 ROWS = league.play(99, 50).features
@@ -120,6 +122,63 @@ def test_a_disk_that_fills_up_during_a_run_is_no_success_and_the_next_run_repair
     assert_repaired(place, tmp_path / "w", NOW + timedelta(hours=2))
 
 
+_FULL = """
+create or replace function no_room() returns trigger language plpgsql as $$
+begin raise 'could not extend file: No space left on device' using errcode = '53100'; end $$;
+"""
+
+
+@contextmanager
+def without_room(bench: Bench) -> Iterator[None]:
+    """The database's own disk is full: it answers every write as PostgreSQL does then."""
+    with psycopg.connect(bench.dsn, autocommit=True) as database:
+        database.execute(_FULL)
+        tables = [
+            name
+            for (name,) in database.execute(
+                "select tablename from pg_tables where schemaname = 'public'"
+            )
+        ]
+        for name in tables:
+            database.execute(
+                sql.SQL(
+                    "create trigger no_room before insert or update or delete on {} "
+                    "for each statement execute function no_room()"
+                ).format(sql.Identifier(name))
+            )
+        try:
+            yield
+        finally:
+            for name in tables:
+                database.execute(sql.SQL("drop trigger no_room on {}").format(sql.Identifier(name)))
+
+
+@pytest.mark.usefixtures("our_schema")
+@pytest.mark.parametrize("step", ["start_run", "register", "promote", "finish_run"])
+def test_a_database_without_room_is_no_success_and_the_next_run_repairs(
+    bench: Bench, first_model: FirstModel, tmp_path: Path, step: str
+) -> None:
+    place = Place(
+        kind=SUPABASE,
+        variables={"SUPABASE_URL": bench.url, "SUPABASE_SERVICE_KEY": bench.service_key},
+        bench=bench,
+    )
+    place.fill(first_model, NIGHTS)
+    full = without_room(bench)
+
+    def fill_up(name: str, _number: int) -> None:
+        if name == step:
+            full.__enter__()
+
+    with impatient(place) as store:
+        try:
+            with pytest.raises(StoreUnavailable, match="No space left on device"):
+                run_pass(crashing.through(store, fill_up), crashing.order(tmp_path / "w"))
+        finally:
+            full.__exit__(None, None, None)
+    assert_repaired(place, tmp_path / "w", NOW + timedelta(hours=2))
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """A folder that every user may enter."""
@@ -184,8 +243,17 @@ def locked(place: Place) -> Iterator[None]:
         other_local.close()
 
 
-def impatient(place: Place) -> Store:
+@contextmanager
+def impatient(place: Place) -> Iterator[Store]:
     """A handle that waits for a fraction of a second."""
+    store = _impatient(place)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _impatient(place: Place) -> Store:
     if place.bench is None:
         folder = Path(place.variables["ML_PIPELINE_LOCAL"])
         return LocalStore.open(folder, patience=timedelta(milliseconds=200))
@@ -200,18 +268,17 @@ def test_a_database_that_is_locked_for_longer_than_the_time_out_is_said_and_made
     place: Place, first_model: FirstModel, tmp_path: Path, step: str
 ) -> None:
     place.fill(first_model, NIGHTS)
-    store = impatient(place)
     lock = locked(place)
 
     def close_the_door(name: str, _number: int) -> None:
         if name == step:
             lock.__enter__()
 
-    try:
-        with pytest.raises(StoreUnavailable) as told:
-            run_pass(crashing.through(store, close_the_door), crashing.order(tmp_path / "w"))
-    finally:
-        lock.__exit__(None, None, None)
-        store.close()
+    with impatient(place) as store:
+        try:
+            with pytest.raises(StoreUnavailable) as told:
+                run_pass(crashing.through(store, close_the_door), crashing.order(tmp_path / "w"))
+        finally:
+            lock.__exit__(None, None, None)
     assert "try again" in str(told.value).lower() or "answer" in str(told.value)
     assert_repaired(place, tmp_path / "w", NOW + timedelta(hours=2))
