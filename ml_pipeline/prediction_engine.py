@@ -314,7 +314,7 @@ def run(args: argparse.Namespace) -> int:
             result = engine.get_model_info() | {"status": "completed"}
         else:
             text = _piped() if args.text == "-" else args.text
-            result = engine.predict(_given(args.predict), args.match_id, text=text)
+            result = engine.predict(_given(args.predict, engine), args.match_id, text=text)
     commands.print_json(result)
     return 0
 
@@ -324,11 +324,25 @@ def _piped() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
-def _given(tokens: Sequence[str] | None) -> Sequence[str] | dict[str, str] | None:
-    """Numbers in order, or `name=value` pairs."""
+def _given(
+    tokens: Sequence[str] | None, engine: PredictionEngine
+) -> Sequence[str] | dict[str, str] | None:
+    """Numbers in order, or `name=value` pairs.
+
+    Raises InputError for a name that the model does not know or that stands there twice.
+    """
     named = [token.partition("=") for token in tokens or ()]
     if not named or not all(equals for _, equals, _ in named):
         return tokens
+    scorer, names = engine.scorer(), [name for name, _, _ in named]
+    known = [*scorer.features, *([scorer.text_column] if scorer.text_column else []), "match_id"]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(
+            f"The model has no feature {', '.join(unknown)}.", hint=f"It takes {', '.join(known)}."
+        )
+    if len(set(names)) < len(names):
+        raise InputError(f"A name stands there twice: {', '.join(names)}.")
     return {name: value for name, _, value in named}
 
 

@@ -24,6 +24,7 @@ from tests.support.shell import ROOT, Finished, python
 from tests.support.warm import ml_pipeline
 
 HEAVY = ("numpy", "pandas", "sklearn", "scipy", "supabase", "duckdb", "pydantic", "yaml")
+PAIRS = [f"{name}={value}" for name, value in zip(FEATURES, ROW, strict=True)]
 KEYS = {
     "event_id", "match_id", "prediction", "confidence", "probabilities", "model_id", "timestamp",
     "status",
@@ -157,6 +158,8 @@ def test_info_and_an_unknown_model(folder: Path) -> None:
             ["--predict", "home_team_form=1", "away_team_form=2"],
             "Features are missing: home_team_s",
         ),
+        (["--predict", "form=1", *PAIRS], "The model has no feature form."),
+        (["--predict", PAIRS[0], *PAIRS], "A name stands there twice: home_team_form, "),
         (["--text", "how?"], "The model reads no text"),
         ([], "Give one of --predict"),
         (["--predict", *ROW, "--match-id", "a\nb"], "control character"),
@@ -172,8 +175,7 @@ def test_input_that_cannot_be_used_is_named_and_logs_nothing(
 
 
 def test_features_may_come_by_name_in_any_order(folder: Path) -> None:
-    pairs = [f"{name}={value}" for name, value in zip(FEATURES, ROW, strict=True)]
-    by_name = predict(folder, "--predict", *reversed(pairs), "--no-log").json
+    by_name = predict(folder, "--predict", *reversed(PAIRS), "--no-log").json
     by_place = predict(folder, "--predict", *ROW, "--no-log").json
     assert by_name["probabilities"] == by_place["probabilities"]
 
