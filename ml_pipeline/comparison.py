@@ -12,12 +12,12 @@ import numpy as np
 
 from ml_pipeline import data_loader, datasets, model_registry, strategies
 from ml_pipeline.adaptive import encode
+from ml_pipeline.challenger import Serving
 from ml_pipeline.config import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import evaluate, row_losses
 from ml_pipeline.promotion import PairedGain
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Serving
 from ml_pipeline.training import check_fits
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ml_pipeline import config, ground_truth, judging, model_registry
 from ml_pipeline.adaptive import Floats
+from ml_pipeline.challenger import Serving
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.domain import ModelVersion, Outcome
@@ -26,7 +27,6 @@ from ml_pipeline.evaluation import evaluate
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.registering import Registrar, Standing, standing_of
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import Serving
 from ml_pipeline.trainer import TrainerAnswer
 from ml_pipeline.training import SAMPLE_FILE, Given, check_fits, read_rows, train
 from ml_pipeline.wiring import open_store

@@ -48,7 +48,7 @@ def train(
     given: Given | None = None,
 ) -> dict[str, Any]:
     """The whole command but for printing; returns what `train` prints."""
-    from ml_pipeline.strategies import Challenger
+    from ml_pipeline.challenger import Challenger
 
     dataset = args.dataset or settings.data.training_dataset
     file = _labelled_file(dataset, args, settings) if given is None else None
@@ -171,7 +171,7 @@ def load_any(path: Path, digest: str | None, settings: Settings, data: Any) -> A
     """
     from ml_pipeline import artifacts
     from ml_pipeline.adaptive import AdaptiveClassifier
-    from ml_pipeline.strategies import new_model
+    from ml_pipeline.challenger import new_model
 
     if path.suffix in artifacts.PICKLE_SUFFIXES:
         model = artifacts.load_local_pickle(path)
@@ -234,12 +234,14 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
     now: datetime,
 ) -> Any:  # noqa: ANN401
     from ml_pipeline import strategies
+    from ml_pipeline.challenger import Serving
     from ml_pipeline.datasets import read_dataset
+    from ml_pipeline.line_training import adapt
 
     champion_model = head
     if args.champion_path:
         champion_model = load_any(Path(args.champion_path), args.champion_digest, settings, data)
-    champion = strategies.Serving(model_id=args.champion_id or "", model=champion_model)
+    champion = Serving(model_id=args.champion_id or "", model=champion_model)
     strategy = settings.training.strategy
     today = date.fromisoformat(args.today) if args.today else now.date()
     if args.new_base:
@@ -252,7 +254,7 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
         # Experts are fitted on all rows at once, and those have to fit into memory.
         source = args.known or (args.dataset if settings.training.experts else None)
         known = read_rows(source, settings) if source else None
-        return strategies.adapt(
+        return adapt(
             head, champion, parts, today, settings, other_base=args.other_base, known=known
         )
     if strategy == "refit":

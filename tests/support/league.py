@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline import algorithms, artifacts
 from ml_pipeline.adaptive import softmax
+from ml_pipeline.challenger import new_model
 from ml_pipeline.config import Settings, load_settings
 from ml_pipeline.data_settings import DEFAULT_FEATURES
 from ml_pipeline.domain import (
@@ -33,7 +34,6 @@ from ml_pipeline.domain import (
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.model_registry import MODEL_BUCKET, artifact_path
 from ml_pipeline.store import Store
-from ml_pipeline.strategies import new_model
 
 CLASSES = ["H", "D", "A"]
 TRUTH = np.array(

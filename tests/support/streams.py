@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
 from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.challenger import Serving, new_model
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset
-from ml_pipeline.strategies import Serving, new_model
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]

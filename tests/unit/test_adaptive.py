@@ -456,7 +456,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - an entry of the line
 
 
 def test_a_model_with_its_line_survives_its_artifact_to_the_last_bit(tmp_path: Path) -> None:
-    from ml_pipeline.strategies import adapt
+    from ml_pipeline.line_training import adapt
 
     data, today = streams.stream([40, 35, 12]), streams.moment_of(2).date()
     learned = adapt(

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from ml_pipeline import artifacts, backtest, scoring
 from ml_pipeline.adaptive import AdaptiveClassifier, Expert, Memory, Rates
+from ml_pipeline.challenger import Challenger, Serving
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.experts import KnownRows, fit_experts, refreshed
+from ml_pipeline.line_training import adapt
 from ml_pipeline.live_line import LineState
 from ml_pipeline.policies import History
 from ml_pipeline.scoring_file import scoring_bytes
-from ml_pipeline.strategies import Challenger, Serving, adapt, base_in_shadow
+from ml_pipeline.strategies import base_in_shadow
 from tests.support import streams
 from tests.support.streams import CLASSES, DAY_ONE, draw
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from ml_pipeline import training
+from ml_pipeline.challenger import Serving
 from ml_pipeline.config import load_settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.labelled_file import LabelledFile
-from ml_pipeline.strategies import Serving, adapt
+from ml_pipeline.line_training import adapt
 from tests.support import streams
 from tests.support.streams import DAY_ONE, FEATURES
 

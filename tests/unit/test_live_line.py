@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ml_pipeline.adaptive import AdaptiveClassifier, Lesson
+from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving
 from ml_pipeline.config import AdaptiveSettings
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
+from ml_pipeline.line_training import adapt, nightly_rows
 from ml_pipeline.live_line import (
     LEDGER_COLUMNS,
     LineState,
@@ -29,7 +31,6 @@ from ml_pipeline.live_line import (
     replay,
     take_day,
 )
-from ml_pipeline.strategies import OPEN_EVENTS, Challenger, Serving, adapt, nightly_rows
 from tests.support import streams
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from ml_pipeline import strategies
 from ml_pipeline.adaptive import AdaptiveClassifier
 from ml_pipeline.algorithms import fit, fit_seed_literal, fit_sgd
+from ml_pipeline.challenger import Challenger, new_model
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.errors import DataError
+from ml_pipeline.line_training import adapt
 from tests.support import streams
 from tests.support.streams import (
     CLASSES,
@@ -167,7 +169,7 @@ def test_defect_16_a_refit_and_the_champion_are_judged_on_the_same_rows() -> Non
 def test_rows_of_open_days_that_the_champion_has_learned_do_not_judge_it() -> None:
     data, today = _traffic(days=1), DAY_ONE
     learned = data.take(np.arange(25))
-    served = strategies.adapt(model(), serving(model()), [learned], today, SETTINGS).model
+    served = adapt(model(), serving(model()), [learned], today, SETTINGS).model
     assert len(serving(served).learned_event_ids()) == 25
     challenger = strategies.errors_only(
         replace(data, frame=data.frame.assign(is_error=True)), serving(served), SETTINGS
@@ -184,7 +186,7 @@ def test_a_champion_with_settled_days_is_judged_on_later_days_only(strategy: str
     data.frame["is_error"] = True
     seen = data.take(np.flatnonzero(data.times < streams.moment_of(7)))
     today = DAY_ONE + timedelta(days=7)
-    champion = serving(strategies.adapt(model(), serving(model()), [seen], today, SETTINGS).model)
+    champion = serving(adapt(model(), serving(model()), [seen], today, SETTINGS).model)
     assert champion.settled_night() == DAY_ONE.toordinal() + 6
     challenger = {
         "refit": lambda: strategies.refit(data, champion, SETTINGS, algorithm="LogisticRegression"),
@@ -196,7 +198,7 @@ def test_a_champion_with_settled_days_is_judged_on_later_days_only(strategy: str
 
 def test_there_is_nothing_to_judge_on_when_the_champion_has_learned_everything() -> None:
     data = _traffic(days=1)
-    served = strategies.adapt(model(), serving(model()), [data], DAY_ONE, SETTINGS).model
+    served = adapt(model(), serving(model()), [data], DAY_ONE, SETTINGS).model
     with pytest.raises(DataError, match="none is left to judge on"):
         strategies.sgd(data, serving(served), SETTINGS, data)
 
@@ -204,7 +206,7 @@ def test_there_is_nothing_to_judge_on_when_the_champion_has_learned_everything()
 # --------------------------------------------------------------------------------------- sgd
 
 
-def _sgd(data: Dataset, **changes: Any) -> strategies.Challenger:  # noqa: ANN401 - settings
+def _sgd(data: Dataset, **changes: Any) -> Challenger:  # noqa: ANN401 - settings
     settings = SETTINGS.changed({f"training.{name}": value for name, value in changes.items()})
     old = dataset(*draw(7, 300))
     return strategies.sgd(data, serving(model()), settings, old)
@@ -242,7 +244,7 @@ def test_descent_learns_all_new_rows_and_some_old_ones() -> None:
 
 
 def test_descent_refuses_a_tree() -> None:
-    tree = strategies.new_model(streams.base("DecisionTree"), draw(7, 300)[0], CLASSES, SETTINGS)
+    tree = new_model(streams.base("DecisionTree"), draw(7, 300)[0], CLASSES, SETTINGS)
     with pytest.raises(DataError, match="needs a linear base, not DecisionTreeClassifier"):
         strategies.sgd(_traffic(), serving(tree), SETTINGS, dataset(*draw(7, 300)))
 
@@ -281,7 +283,7 @@ def test_defect_5_learning_every_row_beats_learning_the_errors_alone(turn: float
     """Defect 5: on held-out traffic the errors alone make a good model a bad one."""
     data, (rows, truth) = _traffic(turn=turn), draw(500, 2000, turn=turn)
     champion = model()
-    adaptive = strategies.adapt(champion, serving(champion), [data], LAST, SETTINGS).model
+    adaptive = adapt(champion, serving(champion), [data], LAST, SETTINGS).model
     errors = strategies.errors_only(data, serving(champion), SETTINGS).model
     frozen = accuracy(champion.predict_proba(rows), truth)
     learned = accuracy(adaptive.predict_proba(rows), truth)
@@ -292,7 +294,7 @@ def test_defect_5_learning_every_row_beats_learning_the_errors_alone(turn: float
 
 def test_learning_every_row_repairs_a_champion_that_the_world_has_left_behind() -> None:
     data, (rows, truth) = _traffic(turn=1.2), draw(500, 2000, turn=1.2)
-    adaptive = strategies.adapt(model(), serving(model()), [data], LAST, SETTINGS).model
+    adaptive = adapt(model(), serving(model()), [data], LAST, SETTINGS).model
     gained = accuracy(adaptive.predict_proba(rows), truth)
     assert gained > accuracy(model().predict_proba(rows), truth) + 0.1
 
@@ -314,9 +316,7 @@ def test_labels_that_come_mainly_for_errors_are_weighed_back() -> None:
     chosen, last = traffic.take(kept), DAY_ONE + timedelta(days=59)
     losses = {
         name: loss(
-            strategies.adapt(model(), serving(model()), [chosen], last, used).model.predict_proba(
-                rows
-            ),
+            adapt(model(), serving(model()), [chosen], last, used).model.predict_proba(rows),
             truth,
         )
         for name, used in {"weighed": settings, "as they come": SETTINGS}.items()

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from ml_pipeline import algorithms, artifacts, closer_look, scoring, strategies, texts
 from ml_pipeline.adaptive import AdaptiveClassifier
 from ml_pipeline.artifact_scoring import ArtifactScorer, Many
+from ml_pipeline.challenger import Serving, new_model
 from ml_pipeline.config import Settings, load_settings
 from ml_pipeline.datasets import Dataset, from_frame, read_csv
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.features import content, joined, parted, read_rows
+from ml_pipeline.line_training import adapt, nightly_rows
 from ml_pipeline.live_line import LineState, take_day
 from ml_pipeline.sample import Sample
 from ml_pipeline.scoring_file import scoring_bytes
@@ -61,7 +63,7 @@ def example(algorithm: str, *, with_numbers: bool = False) -> AdaptiveClassifier
     config = MIXED if with_numbers else MIXED.changed({"data.features": []})
     data = rows_of(config)
     base = algorithms.fit(algorithm, data.features, data.labels, config.training)
-    model = strategies.new_model(base, data.features, ["EASY", "MEDIUM", "HARD"], config)
+    model = new_model(base, data.features, ["EASY", "MEDIUM", "HARD"], config)
     return model.partial_fit(data.features[:60], data.labels[:60])
 
 
@@ -173,16 +175,16 @@ def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> N
                   times=pd.Series(pd.Timestamp("2026-03-01", tz="UTC") + days))  # fmt: skip
     first, rest, today = log.take(np.arange(90)), log.take(np.arange(90, count)), date(2026, 3, 6)
     base = strategies.train_base(first, config, algorithm="LogisticRegression").model
-    champion = strategies.Serving(model_id="m", model=base)
+    champion = Serving(model_id="m", model=base)
 
-    line = strategies.adapt(base, champion, [rest], today, config)
+    line = adapt(base, champion, [rest], today, config)
     assert (line.rows_learned, len(line.evidence)) == (count - 90, count - 90)
     refit = strategies.refit(rest, champion, config, algorithm="RandomForest")
     literal = strategies.errors_only(rest, champion, config)
     assert len(refit.evidence) == len(literal.evidence) == 31
     shadow = strategies.base_in_shadow(log, base, date(2026, 3, 5), config, carry_heads=True)
     assert shadow.rows_learned == 180
-    night = strategies.adapt(shadow.model, champion, [rest], today, config, other_base=True)
+    night = adapt(shadow.model, champion, [rest], today, config, other_base=True)
     assert night.evidence.champion is not None
 
 
@@ -194,7 +196,7 @@ def test_rows_that_wait_keep_their_texts_in_the_artifact(tmp_path: Path) -> None
     times = pd.Series(pd.to_datetime(["2026-03-01"] * len(data), utc=True))
     dated = Dataset(features=data.features, labels=data.labels, times=times, groups=None,
                     frame=frame, source="")  # fmt: skip
-    _, rows = strategies.nightly_rows(dated.take(np.arange(5)), model, config)
+    _, rows = nightly_rows(dated.take(np.arange(5)), model, config)
     state = take_day(LineState.fresh(model), 1, rows)
     model.line_ = state.as_dict()
     path = tmp_path / "model.skops"
