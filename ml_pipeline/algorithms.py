@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.config import TrainingSettings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import evaluate
 from ml_pipeline.features import Inputs, has_text, preprocessing
 from ml_pipeline.parallel import spread
+from ml_pipeline.training_settings import TrainingSettings
 
 SEED_LITERAL_C = 0.001
 

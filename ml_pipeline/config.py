@@ -29,16 +29,17 @@ from ml_pipeline.data_settings import (
     Whole,
 )
 from ml_pipeline.errors import ConfigError
+from ml_pipeline.training_settings import TrainingSettings
 
 DEFAULT_LOOKBACK_DAYS = 7
 MIN_ERROR_SAMPLES_FOR_RETRAINING = 10
 ERROR_CONFIDENCE_THRESHOLD = 0.7
-DEFAULT_FINE_TUNE_EPOCHS = 5
-DEFAULT_LEARNING_RATE = 0.001
-TEST_SIZE = 0.2
-RANDOM_STATE = 42
-CV_FOLDS = 5
-MIN_TRAINING_SAMPLES = 50
+DEFAULT_FINE_TUNE_EPOCHS = defaults.FINE_TUNE_EPOCHS
+DEFAULT_LEARNING_RATE = defaults.LEARNING_RATE
+TEST_SIZE = defaults.TEST_SIZE
+RANDOM_STATE = defaults.RANDOM_STATE
+CV_FOLDS = defaults.CV_FOLDS
+MIN_TRAINING_SAMPLES = defaults.MIN_TRAINING_SAMPLES
 CONFIDENCE_THRESHOLD = defaults.CONFIDENCE_THRESHOLD
 SEED_PROMOTION_THRESHOLD = 0.03
 MIN_EVALUATED_PREDICTIONS = 100
@@ -60,21 +61,6 @@ MONITOR_TOKEN_VARIABLE = "ML_PIPELINE_MONITOR_TOKEN"  # noqa: S105 - its name
 MIN_TOKEN_LETTERS = 16
 SETTING_PREFIX = defaults.SETTING_PREFIX
 
-Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
-Algorithm = Literal[
-    "LogisticRegression",
-    "SGDClassifier",
-    "DecisionTree",
-    "RandomForest",
-    "HistGradientBoosting",
-    "Ensemble",
-]
-DEFAULT_ENSEMBLE: tuple[Algorithm, ...] = (
-    "LogisticRegression",
-    "RandomForest",
-    "HistGradientBoosting",
-)
-
 
 class RunSettings(Section):
     """When a nightly run trains, and how it holds the store."""
@@ -90,100 +76,6 @@ class RunSettings(Section):
     open_requests_per_user: Count = 3
     open_requests_total: Count = 50
     when_busy: Literal["skip", "fail"] = "skip"
-
-
-class AdaptiveSettings(Section):
-    """Numbers of the adaptive strategy; measured, see the README."""
-
-    half_lives: Annotated[list[float], Field(min_length=1)] = Field(
-        default_factory=lambda: [5.0, 15.0, 60.0, 200.0]
-    )
-    vote_rate: Positive = 0.1
-    vote_share: Fraction = 0.02
-    initial_head_weight: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    ridge: Positive = 5.0
-    prior_rows: Positive = 0.02
-    min_night_rows: Whole = 30
-    rows_per_night: Positive | None = None
-    quarantine: bool = False
-    label_probability_wrong: Annotated[float, Field(gt=0, le=1)] = 1.0
-    label_probability_right: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _half_lives_positive(self) -> AdaptiveSettings:
-        if min(self.half_lives) <= 0:
-            message = "half_lives must all be over 0"
-            raise ValueError(message)
-        return self
-
-
-class ExpertSettings(Section):
-    """A further voter beside the base and its heads, fitted anew every so often."""
-
-    algorithm: Algorithm = "HistGradientBoosting"
-    half_life_days: Positive | None = None
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        fading = "" if self.half_life_days is None else f", half-life {self.half_life_days:g} days"
-        return self.algorithm + fading
-
-
-class TrainingSettings(Section):
-    """How a challenger is trained."""
-
-    strategy: Strategy = "adaptive"
-    algorithm: Algorithm = "LogisticRegression"
-    epochs: Whole = DEFAULT_FINE_TUNE_EPOCHS
-    learning_rate: Positive = DEFAULT_LEARNING_RATE
-    random_seed: Count = RANDOM_STATE
-    test_size: Annotated[float, Field(gt=0, lt=1)] = TEST_SIZE
-    cv_folds: Annotated[int, Field(ge=2)] = CV_FOLDS
-    min_training_samples: Whole = MIN_TRAINING_SAMPLES
-    replay_rows: Count = 1000
-    refit_every_days: Whole | None = None
-    time_limit_s: Positive = 1800.0
-    memory_limit_mb: Annotated[int, Field(ge=64)] = 8192
-    ensemble: Annotated[list[Algorithm], Field(min_length=1)] = Field(
-        default_factory=lambda: list(DEFAULT_ENSEMBLE)
-    )
-    ensemble_weights: list[Positive] | None = None
-    experts: list[ExpertSettings] = Field(default_factory=list)
-    experts_every_days: Whole = 30
-    adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
-
-    def experts_due(self, fitted: Mapping[str, int], night: int) -> bool:
-        """Whether experts are to be fitted once `night` is over.
-
-        `fitted` are the nights of the present ones by name. They are also due when one is missing
-        or the config does not name one any more. Nights are proleptic ordinals of UTC days.
-        """
-        if {expert.name for expert in self.experts} != set(fitted):
-            return True
-        return bool(fitted) and night - min(fitted.values()) >= self.experts_every_days
-
-    @model_validator(mode="after")
-    def _experts_differ(self) -> TrainingSettings:
-        names = [expert.name for expert in self.experts]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            message = f"experts holds {'; '.join(twice)} twice"
-            raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _weights_fit(self) -> TrainingSettings:
-        if len(set(self.ensemble)) != len(self.ensemble):
-            message = "an ensemble has each member once"
-            raise ValueError(message)
-        if "Ensemble" in self.ensemble:
-            message = "an ensemble cannot be a member of itself"
-            raise ValueError(message)
-        if self.ensemble_weights and len(self.ensemble_weights) != len(self.ensemble):
-            message = "ensemble_weights needs one weight for each member of ensemble"
-            raise ValueError(message)
-        return self
 
 
 class PromotionSettings(Section):

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
 from ml_pipeline.adaptive import Codes, Expert, Floats, encode
-from ml_pipeline.config import ExpertSettings, TrainingSettings
 from ml_pipeline.features import Inputs
 from ml_pipeline.live_line import LineState
 from ml_pipeline.parallel import spread
+from ml_pipeline.training_settings import ExpertSettings, TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

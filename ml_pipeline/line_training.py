@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, encode
 from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving
-from ml_pipeline.config import AdaptiveSettings, Settings, TrainingSettings
+from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.domain import UNCERTAIN
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.experts import KnownRows, refreshed
 from ml_pipeline.live_line import LineState, NightScores, Rival, Rows, by_day, replay, take_night
+from ml_pipeline.training_settings import AdaptiveSettings, TrainingSettings
 
 log = logging.getLogger("train_model")
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ml_pipeline import features
 from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Expert, Floats, Lesson, Memory
-from ml_pipeline.config import AdaptiveSettings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import row_losses
 from ml_pipeline.promotion import ChampionRecord, LineRecord, PairedGain
+from ml_pipeline.training_settings import AdaptiveSettings
 
 LEDGER_COLUMNS = (
     "night",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ml_pipeline import algorithms
 from ml_pipeline.adaptive import AdaptiveClassifier, Floats, Memory, encode
 from ml_pipeline.challenger import new_model
-from ml_pipeline.config import ExpertSettings, Settings
+from ml_pipeline.config import Settings
 from ml_pipeline.domain import Outcome
 from ml_pipeline.experts import KnownRows, fit_experts, refreshed
 from ml_pipeline.features import Inputs
@@ -29,6 +29,7 @@ from ml_pipeline.live_line import (
     take_night,
 )
 from ml_pipeline.promotion import judge_line, judge_shadow
+from ml_pipeline.training_settings import ExpertSettings
 
 REFIT_EVERY = 30
 POLICIES = ("frozen", "seed", "refit", "adaptive")

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ml_pipeline import algorithms
 from ml_pipeline.adaptive import AdaptiveClassifier, encode
 from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving, new_model
-from ml_pipeline.config import Settings, TrainingSettings
+from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset, Split, class_order, split, without_shared_groups
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.live_line import LineState
+from ml_pipeline.training_settings import TrainingSettings
 
 
 def fine_tune_rows(head: AdaptiveClassifier, data: Dataset, settings: Settings) -> Challenger:

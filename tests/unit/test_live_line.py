@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ml_pipeline.adaptive import AdaptiveClassifier, Lesson
 from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving
-from ml_pipeline.config import AdaptiveSettings
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
@@ -31,6 +30,7 @@ from ml_pipeline.live_line import (
     replay,
     take_day,
 )
+from ml_pipeline.training_settings import AdaptiveSettings
 from tests.support import streams
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
 

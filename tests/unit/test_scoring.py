@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits
 
 from ml_pipeline import algorithms, scoring
 from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.config import Settings, TrainingSettings
+from ml_pipeline.config import Settings
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
 from ml_pipeline.scoring_file import scoring_bytes, write_scoring
+from ml_pipeline.training_settings import TrainingSettings
 
 ALGORITHMS = (
     "LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest",
