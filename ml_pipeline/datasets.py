@@ -20,6 +20,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 
 BUILTIN = "builtin"
+PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +72,13 @@ def read_dataset(dataset: str | Path, settings: DataSettings) -> Dataset:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read every cell as text; raise DataError for a file that is missing, empty or broken."""
+    """Read every cell as text; raise DataError for a file that is missing, empty or broken.
+
+    A Parquet file does as well as a CSV.
+    """
     hint = "Give a CSV with a header line."
+    if path.suffix in PARQUET and path.exists():
+        return _read_parquet(path)
     try:
         frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except FileNotFoundError:
@@ -88,6 +94,21 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} has rows with more cells than its header has names.")
     if frame.empty:
         raise DataError(f"{path} has a header and no rows.")
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import duckdb
+
+    try:
+        with duckdb.connect() as database:
+            database.execute("SET TimeZone = 'UTC'")
+            rows = database.read_parquet(str(path))
+            frame: pd.DataFrame = rows.project("coalesce(COLUMNS(*)::VARCHAR, '')").df()
+    except duckdb.Error as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if frame.empty:
+        raise DataError(f"{path} holds no rows.")
     return frame
 
 

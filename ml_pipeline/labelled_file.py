@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 
 from ml_pipeline.data_settings import DataSettings
-from ml_pipeline.datasets import Dataset, from_frame
+from ml_pipeline.datasets import PARQUET, Dataset, from_frame
 from ml_pipeline.errors import DataError
 from ml_pipeline.log_rules import quote
 
@@ -28,7 +28,6 @@ BIG_BYTES: Final = 32 * 1024**2
 MEMORY_MB: Final = 512
 _TIME, _ID = "known_at", "event_id"
 _VECTORS: Final = 5  # of 2,048 rows, fetched at once
-PARQUET: Final = (".parquet", ".pq")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

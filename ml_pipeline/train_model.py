@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `train`."""
     commands.add_common(parser)
     add = parser.add_argument
-    add("--dataset", help="training CSV (default: data.training_dataset of the config)")
+    add("--dataset", help="training CSV or Parquet (default: data.training_dataset of the config)")
     add("--output_dir", default="./models", help="folder for the model (default: %(default)s)")
     add(
         "--fine_tune",

@@ -6,6 +6,7 @@ import gzip
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -307,3 +308,18 @@ def test_the_class_set_is_the_configured_one_or_what_was_found() -> None:
 def test_an_empty_dataset_has_no_rows() -> None:
     data: Dataset = streams.dataset(np.empty((0, 3)), [])
     assert len(data) == 0
+
+
+def test_a_parquet_file_is_read_as_the_csv_that_it_was_made_of(tmp_path: Path) -> None:
+    csv, parquet = _file(tmp_path, GOOD), tmp_path / "rows.parquet"
+    duckdb.sql(f"COPY (FROM read_csv('{csv}')) TO '{parquet}'")
+    one, other = (read_dataset(path, SETTINGS) for path in (csv, parquet))
+    assert np.array_equal(one.features, other.features, equal_nan=True)
+    assert one.labels.tolist() == other.labels.tolist()
+    assert one.times is not None
+    assert other.times is not None
+    assert one.times.tolist() == other.times.tolist()
+    assert "cannot be read" in _refusal(tmp_path, b"PAR1 and nothing more", "broken.parquet")
+    duckdb.sql(f"COPY (FROM read_csv('{csv}') LIMIT 0) TO '{parquet}'")
+    with pytest.raises(DataError, match="holds no rows"):
+        read_dataset(parquet, SETTINGS)
