@@ -54,21 +54,24 @@ def main() -> None:
         assert served.stdout is not None
         port = int(json.loads(served.stdout.readline())["url"].rsplit(":", 1)[1].strip("/"))
         try:
-            print(json.dumps(_measure(folder, port, args.clients, args.pairs)))
+            print(json.dumps(_measure(folder, (port, served.pid), args.clients, args.pairs)))
         finally:
             served.terminate()
             served.wait(10)
             served.stdout.close()
 
 
-def _measure(folder: Path, port: int, clients: int, pairs: int) -> dict[str, object]:
+def _measure(folder: Path, page: tuple[int, int], clients: int, pairs: int) -> dict[str, object]:
+    port, pid = page
     _night(folder, "warm")
-    alone, beside, waits = [], [], []
+    alone, beside, waits, busy = [], [], [], 0.0
     for pair in range(pairs):
         if pair % 2:
             alone.append(_night(folder, f"alone {pair}"))
         with watched(port, clients) as told:
+            before = _processor_s(pid)
             beside.append(_night(folder, f"beside {pair}"))
+            busy += _processor_s(pid) - before
         waits += told
         if not pair % 2:
             alone.append(_night(folder, f"alone {pair}"))
@@ -79,9 +82,17 @@ def _measure(folder: Path, port: int, clients: int, pairs: int) -> dict[str, obj
         "p50_ms": round(1000 * waits[len(waits) // 2], 1),
         "p95_ms": round(1000 * waits[int(0.95 * len(waits))], 1),
         "run_s": round(statistics.median(alone), 2),
+        # What the page takes from a run at the very most: of all processors, in the same time.
+        "page_share": round(busy / sum(beside) / (os.cpu_count() or 1), 4),
         "run_ratio": round(statistics.median(ratios), 3),
         "run_ratios": [round(ratio, 3) for ratio in ratios],
     }
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
