@@ -251,9 +251,10 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
     if strategy == "adaptive":
         if data.times is None or "event_id" not in data.frame.columns:
             return strategies.fine_tune_rows(head, data, settings)
-        # Experts are fitted on all rows at once, and those have to fit into memory.
-        source = args.known or (args.dataset if settings.training.experts else None)
-        known = read_rows(source, settings) if source else None
+        # Experts are fitted on rows at hand: a file that comes day by day brings none.
+        known = data if isinstance(parts, list) else None
+        if args.known:
+            known = read_rows(args.known, settings)
         return adapt(
             head, champion, parts, today, settings, other_base=args.other_base, known=known
         )
