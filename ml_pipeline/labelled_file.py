@@ -120,7 +120,7 @@ def _source(path: Path) -> str:
 def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     import duckdb
 
-    with TemporaryDirectory(prefix=".days-", dir=path.parent) as scratch:
+    with TemporaryDirectory() as scratch:
         database = duckdb.connect()
         try:
             database.execute(

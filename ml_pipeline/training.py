@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -72,8 +72,7 @@ def train(
         )
     else:
         head, base = _model_to_tune(args, settings, data)
-        parts = [data] if file is None else file.parts()
-        challenger = _fine_tune(args, settings, data, parts, head, now)
+        challenger = _fine_tune(args, settings, data, file, head, now)
     model_id = args.model_id or f"{algorithm.lower()}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}"
     folder = Path(args.output_dir) / safe_name(model_id)
     _write_sample(folder, challenger.model, data.features)
@@ -229,7 +228,7 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
     args: argparse.Namespace,
     settings: Settings,
     data: Any,  # noqa: ANN401
-    parts: Iterable[Any],
+    file: Any,  # noqa: ANN401 - a LabelledFile, or None
     head: Any,  # noqa: ANN401
     now: datetime,
 ) -> Any:  # noqa: ANN401
@@ -252,9 +251,10 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
         if data.times is None or "event_id" not in data.frame.columns:
             return strategies.fine_tune_rows(head, data, settings)
         # Experts are fitted on rows at hand: a file that comes day by day brings none.
-        known = data if isinstance(parts, list) else None
+        known = data if settings.training.experts and file is None else None
         if args.known:
             known = read_rows(args.known, settings)
+        parts = [data] if file is None else file.parts()
         return adapt(
             head, champion, parts, today, settings, other_base=args.other_base, known=known
         )

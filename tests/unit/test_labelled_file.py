@@ -149,4 +149,3 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, line: str, complaint:
         LabelledFile.read(path, SETTINGS.data)
     assert complaint in str(caught.value)
     assert str(path) in str(caught.value)
-    assert not list(tmp_path.glob(".days-*"))
