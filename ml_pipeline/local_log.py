@@ -1,33 +1,31 @@
-"""The evaluation log of the embedded store: frames to rows and back."""
+"""The evaluation log of the embedded store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import pandas as pd
-from pandas.api.types import infer_dtype
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.local_database import Database
+from ml_pipeline.local_database import Connection, Database
 from ml_pipeline.local_events import (
     KNOWN_EVENTS,
     SET_OUTCOME,
-    WRITTEN_EVENT_COLUMNS,
     insert_rows,
     refuse_other_content,
     some,
 )
 from ml_pipeline.local_tables import time_text
+from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EVENT_CHUNK: Final = 50_000
-_EVENT_TIMES = ("timestamp", "evaluated_at")
-_EVENT_NUMBERS = ("confidence", "accuracy")
 _EVENTS = ", ".join(EVENT_COLUMNS)
 _IN_WINDOW = "model_name = :model_name AND known_at >= :start AND known_at < :end"
 # The conditions of the partial indexes stand here word for word, else SQLite does not use them.
@@ -47,18 +45,30 @@ ERROR_SAMPLES = (
     "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models))) "
     f"{_IN_ORDER}"
 )
-EXPORTED_AT_ONCE: Final = 10_000
-# One call of `printf` a row, and one text for thousands of rows: a value that becomes an object of
-# Python costs more than all that is done with it. `%w` doubles quotation marks, and `quote` writes
-# as many digits as a number needs.
-_UNQUOTED = {"timestamp", "evaluated_at", "accuracy", "status", "confidence"}
-_LINE = "printf('{}\n', {})".format(
-    ",".join("%s" if name in _UNQUOTED else '"%w"' for name in EVENT_COLUMNS),
-    ", ".join(name if name in _UNQUOTED else f"coalesce({name}, '')" for name in EVENT_COLUMNS),
-).replace(" confidence,", " nullif(quote(confidence), 'NULL'),")
-_EXPORT = (
-    f"SELECT group_concat({_LINE}, '') FROM evaluation_log "  # noqa: S608 - constants
-    "WHERE model_name = :model_name AND rowid >= :first AND rowid < :last"
+EXPORTED_AT_ONCE: Final = 2000
+EXPORTED_TO_A_FILE: Final = 100 * EXPORTED_AT_ONCE
+# One call of `printf` a row, and one value for thousands of rows: a value that becomes an object of
+# Python costs more than all that is done with it. 17 digits say a number exactly.
+_DIGITS = "%!.17g"
+_PLAIN = "printf('{}\n', {})".format(
+    EXPORT_DELIMITER.join(_DIGITS if name == "confidence" else "%s" for name in EVENT_COLUMNS),
+    _EVENTS,
+)
+_SURE = f"CASE WHEN confidence IS NOT NULL THEN printf('{_DIGITS}', confidence) END"
+_QUOTED = "printf('{}\n', {})".format(
+    EXPORT_DELIMITER.join([f"{EXPORT_QUOTE}%s{EXPORT_QUOTE}"] * len(EVENT_COLUMNS)),
+    ", ".join(
+        _SURE
+        if name == "confidence"
+        else f"replace({name}, '{EXPORT_QUOTE}', '{EXPORT_QUOTE * 2}')"
+        for name in EVENT_COLUMNS
+    ),
+)
+_EXPORT, _EXPORT_QUOTED = (
+    f"SELECT CAST(group_concat({line}, '') AS BLOB), count(*), count(confidence) "  # noqa: S608
+    "FROM evaluation_log "
+    "WHERE model_name = :model_name AND rowid >= :first AND rowid < :first + :most"
+    for line in (_PLAIN, _QUOTED)
 )
 _LABELLED_PER_DAY = (
     "SELECT substr(known_at, 1, 10) AS day, count(*) AS events FROM evaluation_log "  # noqa: S608
@@ -66,79 +76,33 @@ _LABELLED_PER_DAY = (
 )
 
 
-def _texts(column: pd.Series[Any]) -> list[str | None]:
-    missing = column.isna()
-    kind = "empty" if missing.all() else infer_dtype(column, skipna=True)
-    if kind not in {"string", "empty"}:
-        message = f"Events cannot be stored: {column.name} holds {kind} values, not text."
-        raise StoreRefused(message)
-    texts = column.astype(object).to_numpy(copy=True)
-    texts[missing.to_numpy()] = None
-    return list(texts)
-
-
-def _numbers(column: pd.Series[Any]) -> list[float | None]:
-    try:
-        numbers = column.astype("float64").tolist()
-    except (TypeError, ValueError) as error:
-        message = f"Events cannot be stored: {column.name} is not a number everywhere ({error})."
-        raise StoreRefused(message) from error
-    return [None if number != number else number for number in numbers]  # noqa: PLR0124 - NaN
-
-
-def _time_texts(column: pd.Series[Any]) -> list[str | None]:
-    if not isinstance(column.dtype, pd.DatetimeTZDtype):
-        for moment in column[column.notna()]:
-            if not isinstance(moment, datetime) or moment.tzinfo is None:
-                message = f"Events cannot be stored: {column.name} {moment!r} carries no time zone."
-                raise StoreRefused(message)
-        column = pd.to_datetime(column, utc=True)
-    plain = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
-    texts = np.datetime_as_string(plain, unit="us").tolist()
-    return [None if text == "NaT" else f"{text}+00:00" for text in texts]
-
-
-def _written(frame: pd.DataFrame, name: str) -> Sequence[object]:
-    if name not in frame.columns:
-        return ["prediction" if name == "event_type" else None] * len(frame)
-    if name in _EVENT_TIMES:
-        return _time_texts(frame[name])
-    if name in _EVENT_NUMBERS:
-        return _numbers(frame[name])
-    return _texts(frame[name])
-
-
-def event_rows(frame: pd.DataFrame, size: int) -> Iterator[list[dict[str, Any]]]:
-    """The rows to write, `size` at a time. Without an outcome there is no `evaluated_at`."""
-    for start in range(0, len(frame), size):
-        part = frame.iloc[start : start + size]
-        columns = [_written(part, name) for name in WRITTEN_EVENT_COLUMNS]
-        rows = [
-            dict(zip(WRITTEN_EVENT_COLUMNS, values, strict=True))
-            for values in zip(*columns, strict=True)
+def _export(db: Connection, path: Path, rowids: range, model_name: str) -> None:
+    """Write those events; while lines are looked at and written, the next are queried."""
+    with path.open("wb") as file, ThreadPoolExecutor(max_workers=1) as writer:
+        parts = [
+            {"model_name": model_name, "first": first, "most": rowids.step} for first in rowids
         ]
-        for row in rows:
-            if row["actual_result"] is None:
-                row["evaluated_at"] = None
-        yield rows
+        written = [
+            writer.submit(_write_plain, file, *db.execute(_EXPORT, part).fetchone())
+            for part in parts
+        ]
+        for part, done in zip(parts, written, strict=True):
+            if not done.result():
+                file.write(db.execute(_EXPORT_QUOTED, part).fetchone()[0])
 
 
-def _event_frame(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
-    """Rows that begin with `EVENT_COLUMNS` as a frame."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(EVENT_COLUMNS)
-    return pd.DataFrame(
-        {name: _read(name, columns[place]) for place, name in enumerate(EVENT_COLUMNS)}
+def _write_plain(file: BinaryIO, lines: bytes | None, rows: int, numbers: int) -> bool:
+    """Write the lines unless a cell holds what ends a cell or a line, or a number is missing."""
+    if lines is None:
+        return True
+    is_plain = (
+        rows == numbers == lines.count(b"\n")
+        and lines.count(EXPORT_DELIMITER.encode()) == rows * (len(EVENT_COLUMNS) - 1)
+        and not any(mark in lines for mark in (b"\r", EXPORT_QUOTE.encode()))
     )
-
-
-def _read(name: str, values: Sequence[Any]) -> pd.Series[Any]:
-    if name in _EVENT_NUMBERS:
-        return pd.Series(values, dtype="float64")
-    if name in _EVENT_TIMES:
-        # numpy reads ISO 8601 several times faster than pandas, but refuses a zone.
-        plain = np.array([None if text is None else text[:26] for text in values], "datetime64[us]")
-        return pd.Series(plain).dt.tz_localize("UTC")
-    return pd.Series(values, dtype=object)
+    if is_plain:
+        file.write(lines)
+    return is_plain
 
 
 def events_query(*, labelled_only: bool) -> str:
@@ -170,6 +134,8 @@ class LocalLog:
 
     def append_events(self, events: pd.DataFrame) -> int:
         """Add events; return how many were new."""
+        from ml_pipeline.event_frames import event_rows
+
         return self._append(event_rows(events, EVENT_CHUNK))
 
     def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -215,24 +181,27 @@ class LocalLog:
 
         A statement reads one state of the database, so writers meanwhile change nothing.
         """
+        from ml_pipeline.event_frames import event_frame
+
         with self._database.reading() as db:
             cursor = db.execute(
                 events_query(labelled_only=labelled_only), _within(window, model_name)
             )
             rows = cursor.fetchmany(EVENT_CHUNK)
-            yield _event_frame(rows)
+            yield event_frame(rows)
             while rows := cursor.fetchmany(EVENT_CHUNK):
-                yield _event_frame(rows)
+                yield event_frame(rows)
 
-    def export_events(self, path: Path, *, model_name: str) -> None:
-        """Write every event as a line of CSV, see the store's contract."""
-        with self._database.reading() as db, path.open("w", encoding="utf-8", newline="") as file:
+    def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
+        """Write every event as a line of text, see the store's contract."""
+        with self._database.reading() as db:
             db.execute("BEGIN")  # one state for all statements
-            bounds = "SELECT min(rowid), max(rowid) FROM evaluation_log"
-            first, last = db.execute(bounds).fetchone()
-            for start in range(first, last + 1, EXPORTED_AT_ONCE) if first is not None else ():
-                part = {"model_name": model_name, "first": start, "last": start + EXPORTED_AT_ONCE}
-                file.write(db.execute(_EXPORT, part).fetchone()[0] or "")
+            first, last = db.execute("SELECT min(rowid), max(rowid) FROM evaluation_log").fetchone()
+            for start in () if first is None else range(first, last + 1, EXPORTED_TO_A_FILE):
+                path = folder / f"{start}.events"
+                rowids = range(start, start + EXPORTED_TO_A_FILE, EXPORTED_AT_ONCE)
+                _export(db, path, rowids, model_name)
+                yield path
 
     def read_error_samples(
         self,
@@ -243,13 +212,15 @@ class LocalLog:
         model_ids: Sequence[str] | None,
     ) -> pd.DataFrame:
         """Labelled events that are wrong with confidence strictly over the threshold."""
+        from ml_pipeline.event_frames import event_frame
+
         values = {
             **_within(window, model_name),
             "threshold": float(confidence_threshold),
             "models": None if model_ids is None else json.dumps(list(model_ids)),
         }
         with self._database.reading() as db:
-            return _event_frame(db.execute(ERROR_SAMPLES, values).fetchall())
+            return event_frame(db.execute(ERROR_SAMPLES, values).fetchall())
 
     def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
         """Labelled events per UTC day of the time they became known."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.domain import TRUTH_COLUMNS
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.local_database import Connection, Database
 from ml_pipeline.local_tables import json_text, time_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRUTH_CHUNK: Final = 10_000
 _INSERT = (
@@ -101,6 +102,8 @@ def _check_columns(db: Connection, table: str, key: str) -> None:
 
 def truth_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as a frame of texts; None where nothing stands."""
+    import pandas as pd
+
     return pd.DataFrame(
         {name: pd.Series([_cell(row[name]) for row in rows], dtype=object) for name in rows[0]}
     )

@@ -1,18 +1,13 @@
-"""Compare the CSV log with the store's table, event by event, in one join.
-
-Both sides become one small row an event: a digest of what was predicted, and the outcome. Only
-events whose digests differ are looked at field by field.
-"""
-
-# ruff: noqa: S608 - statements are made of constants; paths are quoted
+"""Compare the CSV log with the store's table event by event, report, and repair what is missing."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import islice, product
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,58 +15,27 @@ from typing import Any
 
 import duckdb
 
-from ml_pipeline.domain import EVENT_COLUMNS, parse_utc
-from ml_pipeline.errors import DataError, StoreRefused
+from ml_pipeline import log_sides
+from ml_pipeline.domain import parse_utc
+from ml_pipeline.errors import StoreRefused
 from ml_pipeline.evaluation_logger import EvaluationLogger
-from ml_pipeline.event_csv import row_of
+from ml_pipeline.event_csv import fold
 from ml_pipeline.event_row import Row, utc_text
-from ml_pipeline.log_rules import quote
+from ml_pipeline.log_sides import CSV, TABLE
 from ml_pipeline.store import EvaluationLog
 
 SHOWN = 100
 SENT_AT_ONCE = 1000
-MEMORY_MB = 200
 FACTS = (
     "timestamp", "model_name", "model_id", "match_id", "prediction", "confidence", "features",
     "metadata",
 )  # fmt: skip
-COMPARED = (*FACTS, "actual_result", "evaluated_at")
-
-
-def _name(column: str) -> str:
-    return f'"{column}"'
-
-
-_NAMES = ", ".join(map(_name, EVENT_COLUMNS))
-_KEY = "coalesce(TRY_CAST(event_id AS UUID), md5(event_id)::UUID)"
-# Times as microseconds and confidences as numbers: both sides may write the same one differently.
-_EVENT = f"""{_KEY} AS key, model_id, actual_result AS actual,
-    hash(epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)), model_name, model_id, match_id, prediction,
-        TRY_CAST(confidence AS DOUBLE), features, metadata) AS said,
-    epoch_us(TRY_CAST(evaluated_at AS TIMESTAMPTZ)) AS known, prediction = actual_result AS correct,
-    prediction = 'UNCERTAIN' AS uncertain"""
-_CSV_SIDE = f"""CREATE TABLE csv_side AS
-SELECT key, min(said) AS said, max(said) AS also_said, any_value(model_id) AS model_id,
-    min(actual) AS actual, max(actual) AS also_actual, min(known) AS known,
-    bool_or(correct) AS correct, bool_or(uncertain) AS uncertain,
-    count(*) > count(actual) + 1 OR count(actual) > 1 AS is_double
-FROM (SELECT {_EVENT} FROM csv_lines WHERE event_id IS NOT NULL) GROUP BY key"""
-_JOIN = f"""CREATE TABLE both_sides AS
-SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
-    coalesce(t.model_id, c.model_id) AS model_id, coalesce(is_double, false) AS is_double,
-    t.actual IS NULL AND c.actual IS NOT NULL AND t.key IS NOT NULL AS outcome_not_in_table,
-    c.actual IS NULL AND t.actual IS NOT NULL AND c.key IS NOT NULL AS outcome_not_in_csv,
-    c.actual IS NULL AND t.actual IS NULL AS is_pending,
-    coalesce(t.correct, c.correct) AS correct,
-    coalesce(t.uncertain, c.uncertain, false) AS uncertain,
-    coalesce(c.said <> t.said, false) OR coalesce(c.actual <> t.actual, false)
-        OR coalesce(c.known <> t.known, false) OR coalesce(c.said <> c.also_said, false)
-        OR coalesce(c.actual <> c.also_actual, false) AS differs
-FROM csv_side c FULL OUTER JOIN (SELECT {_EVENT} FROM table_lines) t USING (key)"""
-_COUNTED = (
-    "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table", "is_double",
-    "is_pending", "differs",
-)  # fmt: skip
+COMPARED = sorted((*FACTS, "actual_result", "evaluated_at"))
+# Where an event of that kind can be read.
+_MISSING = {
+    "not_in_csv": TABLE, "not_in_table": CSV, "outcome_not_in_csv": TABLE,
+    "outcome_not_in_table": CSV,
+}  # fmt: skip
 
 
 def reconcile(
@@ -81,8 +45,8 @@ def reconcile(
 
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
     """
-    with TemporaryDirectory(prefix="ml_pipeline_") as folder, _database(Path(folder)) as db:
-        _load(db, logger, store, Path(folder) / "table.csv")
+    with TemporaryDirectory(prefix="ml_pipeline_") as folder, log_sides.open_sides(folder) as db:
+        _load(db, logger, store, Path(folder))
         report = _report(db, logger, store)
         if repair and store is not None:
             report["repaired"] = {
@@ -92,56 +56,21 @@ def reconcile(
     return report
 
 
-@contextmanager
-def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as db:
-        db.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
-        db.execute(f"SET temp_directory = {quote(str(folder))}")
-        db.execute("SET TimeZone = 'UTC'")
-        db.execute("SET preserve_insertion_order = false")
-        yield db
-
-
 def _load(
     db: duckdb.DuckDBPyConnection,
     logger: EvaluationLogger,
     store: EvaluationLog | None,
-    table: Path,
+    folder: Path,
 ) -> None:
-    table.touch()
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        # SQLite writes the one side while DuckDB reads the other.
-        exported = aside.submit(_export, store, table, logger.model_name)
-        _see_lines(
-            db,
-            "csv_lines",
-            Path(logger.csv.path),
-            "header = true, ignore_errors = true, store_rejects = true",
-        )
-        try:
-            db.execute(_CSV_SIDE)
-        except duckdb.Error as error:
-            raise DataError(f"{logger.csv.path} cannot be read: {error}.") from error
-        exported.result()
-    _see_lines(db, "table_lines", table, "header = false")
-    db.execute(_JOIN)
-
-
-def _export(store: EvaluationLog | None, path: Path, model_name: str) -> None:
-    if store is not None:
-        store.export_events(path, model_name=model_name)
-
-
-def _see_lines(db: duckdb.DuckDBPyConnection, name: str, path: Path, options: str) -> None:
-    columns = ", ".join(f"{quote(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
-    source = (
-        f"read_csv({quote(str(path))}, columns = {{{columns}}}, auto_detect = false, delim = ',', "
-        f"quote = '\"', escape = '\"', {options})"
-    )
-    if not path.exists() or not path.stat().st_size:
-        nothing = ", ".join(f"NULL::VARCHAR AS {_name(column)}" for column in EVENT_COLUMNS)
-        source = f"(SELECT {nothing} LIMIT 0)"
-    db.execute(f"CREATE VIEW {name} AS SELECT {_NAMES} FROM {source}")
+    name = logger.model_name
+    parts = () if store is None else store.export_events(folder, model_name=name)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        # DuckDB reads what is there while the store writes the next part.
+        reading = [reader.submit(log_sides.read_csv, db, Path(logger.csv.path), name)]
+        reading += [reader.submit(log_sides.read_export, db, part) for part in parts]
+        for read in reading:
+            read.result()
+    log_sides.join(db)
 
 
 # -------------------------------------------------------------------------------- reporting
@@ -150,82 +79,85 @@ def _see_lines(db: duckdb.DuckDBPyConnection, name: str, path: Path, options: st
 def _report(
     db: duckdb.DuckDBPyConnection, logger: EvaluationLogger, store: EvaluationLog | None
 ) -> dict[str, Any]:
-    sums = ", ".join(f"count(*) FILTER ({name})" for name in _COUNTED)
-    counts = dict(zip(_COUNTED, _row(db, f"SELECT {sums} FROM both_sides"), strict=True))
+    counts = log_sides.counts(db)
     if store is None:
         counts["not_in_table"] = counts["outcome_not_in_table"] = 0
-    differences = _differences(db)
-    fields: dict[str, int] = {}
-    for difference in differences:
-        fields[difference["field"]] = fields.get(difference["field"], 0) + 1
-    missing = ("not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table")
-    bad = _row(db, "SELECT count(DISTINCT line) FROM reject_errors")[0] if logger.csv.size() else 0
-    in_table = _row(db, "SELECT count(*) FROM both_sides WHERE NOT not_in_table")[0]
+    bad = log_sides.bad_lines(db)
+    differences = _differences(db) if counts["looks_different"] else Differences()
     return {
         "status": "completed",
-        "consistent": not (differences or bad or any(counts[name] for name in missing)),
+        "consistent": not (differences.events or bad or any(counts[name] for name in _MISSING)),
         "csv": logger.csv.path,
-        "csv_events": _row(db, "SELECT count(*) FROM csv_side")[0],
-        "table_events": None if store is None else in_table,
+        "csv_events": log_sides.count(db, "NOT not_in_csv"),
+        "table_events": None if store is None else log_sides.count(db, "NOT not_in_table"),
         "missing_in_table": counts["not_in_table"],
         "missing_in_csv": counts["not_in_csv"],
         "outcome_missing_in_table": counts["outcome_not_in_table"],
         "outcome_missing_in_csv": counts["outcome_not_in_csv"],
-        "differing": len({difference["event_id"] for difference in differences}),
-        "differing_fields": fields,
-        "differences": differences[:SHOWN],
+        "differing": differences.events,
+        "differing_fields": dict(differences.fields),
+        "differences": differences.shown,
         "duplicates": counts["is_double"],
         "bad_lines": bad,
         "pending": counts["is_pending"],
-        "models": _models(db),
-        "ids": {name: _ids(db, name) for name in missing if counts[name]},
+        "models": log_sides.models(db),
+        "ids": {
+            name: log_sides.event_ids(db, side, name, SHOWN)
+            for name, side in _MISSING.items()
+            if counts[name]
+        },
     }
 
 
-def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    row = db.execute(query).fetchone()
-    return () if row is None else row
+@dataclass(kw_only=True, slots=True)
+class Differences:
+    """What differs: how many events and fields, and the first of them."""
+
+    events: int = 0
+    fields: Counter[str] = field(default_factory=Counter)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, found: Sequence[dict[str, Any]]) -> None:
+        """The fields of one event."""
+        self.events += 1
+        self.fields.update(difference["field"] for difference in found)
+        self.shown += found[: SHOWN - len(self.shown)]
 
 
-def _models(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    rows = db.execute(
-        "SELECT coalesce(model_id, ''), count(*), count(correct), avg(correct::INT), "
-        "avg(uncertain::INT) "
-        "FROM both_sides GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    return {
-        model: {
-            "events": events,
-            "evaluated": known,
-            "accuracy": accuracy,
-            "abstention_rate": abstained,
-        }
-        for model, events, known, accuracy, abstained in rows
-    }
+def _differences(db: duckdb.DuckDBPyConnection) -> Differences:
+    """What differs, field by field, between the table and each line, or between two lines.
+
+    Events that look different only because the store spells JSON, times or numbers in its own way
+    do not; the others' ids go to the table `different`.
+    """
+    differences = Differences()
+    looked = log_sides.events(db, (TABLE, CSV), "looks_different")
+    for events in _batches(looked):
+        ids = list[str]()
+        for rows in events:
+            if found := _compared(rows):
+                differences.add(found)
+                ids.append(str(rows[0]["event_id"]))
+        log_sides.mark_different(db, ids)
+    return differences
 
 
-def _ids(db: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    query = f"SELECT key FROM both_sides WHERE {name} ORDER BY key LIMIT {SHOWN}"
-    return [str(key) for (key,) in db.execute(query).fetchall()]
+def _batches(events: Iterator[list[Row]]) -> Iterator[list[list[Row]]]:
+    while batch := list(islice(events, SENT_AT_ONCE)):
+        yield batch
 
 
-def _differences(db: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """What differs, field by field, between the table and each line, or between two lines."""
-    if not _row(db, "SELECT count(*) FROM both_sides WHERE differs")[0]:
-        return []
-    stored = {str(row["event_id"]): row for row in _lines(db, "table_lines", "differs")}
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    first: dict[str, Row] = {}
-    for row in _lines(db, "csv_lines", "differs"):
-        event_id = str(row["event_id"])
-        other = stored.get(event_id) or first.setdefault(event_id, row)
-        for name in COMPARED:
-            if _differs(name, row[name], other[name]):
-                found.setdefault(
-                    (event_id, name),
-                    {"event_id": event_id, "field": name, "csv": row[name], "table": other[name]},
-                )
-    return [found[key] for key in sorted(found)]
+def _compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    first, *others = rows
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in product(COMPARED, others):
+        if _differs(name, row[name], first[name]):
+            found.setdefault(
+                name,
+                {"event_id": row["event_id"], "field": name, "csv": row[name],
+                 "table": first[name]},
+            )  # fmt: skip
+    return list(found.values())
 
 
 def _differs(name: str, line: object, other: object) -> bool:
@@ -266,27 +198,13 @@ _SAME = {
 # -------------------------------------------------------------------------------- repairing
 
 
-def _lines(db: duckdb.DuckDBPyConnection, side: str, condition: str) -> Iterator[Row]:
-    """Lines of that side whose event is of that kind."""
-    cursor = db.cursor().execute(
-        f"SELECT {_NAMES} FROM {side} WHERE {_KEY} IN "
-        f"(SELECT key FROM both_sides WHERE {condition}) "
-        "ORDER BY event_id, actual_result NULLS FIRST"
-    )
-    while cells := cursor.fetchmany(SENT_AT_ONCE):
-        yield from filter(None, (row_of([cell or "" for cell in line]) for line in cells))
-
-
 def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
-    """Send events and outcomes that only the CSV has; return how many lines were taken."""
-    sent = 0
-    batch: list[Row] = []
-    for row in _lines(db, "csv_lines", "(not_in_table OR outcome_not_in_table) AND NOT differs"):
-        batch.append(_uniform(row))
-        if len(batch) == SENT_AT_ONCE:
-            sent += _send(store, batch)
-            batch = []
-    return sent + _send(store, batch)
+    """Send events and outcomes that only the CSV has; return how many events were taken."""
+    missing = log_sides.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
+    return sum(
+        _send(store, [_uniform(row) for rows in events for row in fold(rows).values()])
+        for events in _batches(missing)
+    )
 
 
 def _uniform(row: Row) -> Row:
@@ -315,8 +233,9 @@ def _send(store: EvaluationLog, rows: Sequence[Row]) -> int:
 def _fill_csv(db: duckdb.DuckDBPyConnection, logger: EvaluationLogger) -> int:
     """Append events and outcomes that only the table has; return how many lines."""
     appended = 0
-    rows = _lines(db, "table_lines", "(not_in_csv OR outcome_not_in_csv) AND NOT differs")
-    while batch := list(islice(rows, SENT_AT_ONCE)):
-        logger.csv.append(batch)
-        appended += len(batch)
+    missing = log_sides.events(db, (TABLE,), "not_in_csv OR outcome_not_in_csv")
+    for events in _batches(missing):
+        lines = [row for rows in events for row in rows]
+        logger.csv.append(lines)
+        appended += len(lines)
     return appended

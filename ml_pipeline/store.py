@@ -34,9 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ml_pipeline.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
 from ml_pipeline.domain import (
@@ -50,6 +48,13 @@ from ml_pipeline.domain import (
     RetrainingRequest,
     RetrainingRun,
 )
+
+if TYPE_CHECKING:
+    # A frame is only named here, and takes half a second to import.
+    import pandas as pd
+
+EXPORT_DELIMITER: Final = "\x1f"
+EXPORT_QUOTE: Final = "\x1e"
 
 
 class EvaluationLog(Protocol):
@@ -88,11 +93,13 @@ class EvaluationLog(Protocol):
         """
         ...
 
-    def export_events(self, path: Path, *, model_name: str) -> None:
-        """Write every event as a line of CSV, without a header and in no order.
+    def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
+        """Write every event as a line of text into files, and yield each file when it is whole.
 
-        The columns are `EVENT_COLUMNS`, an empty cell is a missing value, times are UTC text of one
-        width, confidences have at least 15 digits.
+        There is no header and no order. The columns are `EVENT_COLUMNS`, an empty cell is a missing
+        value, times are UTC text of one width, confidences have at least 15 digits. Cells stand
+        between `EXPORT_DELIMITER`s, and between `EXPORT_QUOTE`s (doubled inside) where they hold
+        one of both or a line break.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,9 +15,10 @@ import pandas as pd
 
 from ml_pipeline.domain import EVENT_COLUMNS, EVER, LookbackWindow
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
+from ml_pipeline.event_frames import event_rows
 from ml_pipeline.local_events import contradicts
-from ml_pipeline.local_log import event_rows
 from ml_pipeline.local_tables import time_text
+from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.supabase_transport import Project
 
 # Both are done well within the 8 seconds that a hosted project gives a statement.
@@ -87,12 +89,17 @@ class SupabaseLog:
         yield next(frames, _event_frame([]))
         yield from frames
 
-    def export_events(self, path: Path, *, model_name: str) -> None:
-        """Write every event as a line of CSV, see the store's contract."""
+    def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
+        """Write every event as a line of text, see the store's contract."""
+        path = folder / "page.events"
         with path.open("w", encoding="utf-8", newline="") as file:
             for frame in self.read_events(EVER, model_name=model_name, labelled_only=False):
                 times = {name: frame[name].dt.strftime(_WRITTEN_TIME) for name in _TIMES}
-                frame.assign(**times).to_csv(file, header=False, index=False)
+                frame.assign(**times).to_csv(
+                    file, header=False, index=False, lineterminator="\n", sep=EXPORT_DELIMITER,
+                    quotechar=EXPORT_QUOTE, quoting=csv.QUOTE_NONNUMERIC,
+                )  # fmt: skip
+        yield path
 
     def read_error_samples(
         self,

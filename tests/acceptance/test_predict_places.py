@@ -12,6 +12,7 @@ import pytest
 
 from ml_pipeline import config, model_registry
 from ml_pipeline.domain import ModelState
+from ml_pipeline.event_row import with_outcome
 from ml_pipeline.ml_logging import open_logger
 from ml_pipeline.prediction_engine import PredictionEngine
 from ml_pipeline.registering import Registration, Standing
@@ -73,3 +74,34 @@ def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
         report = logger.reconcile_logs()
     assert (report["csv_events"], report["table_events"], report["consistent"]) == (1, 1, True)
     assert report["models"]["scored-1"]["evaluated"] == 1
+
+
+def test_an_outcome_that_only_the_csv_has_is_repaired_wherever_the_features_stand(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL keeps JSON in an order and a spelling of its own; it is the same JSON."""
+    for name in [name for name in os.environ if name.startswith(("SUPABASE", "ML_PIPELINE"))]:
+        monkeypatch.delenv(name)
+    for name, value in place.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    features: dict[str, object] = {"strength": 1e-7, "form": 20.0}
+    metadata: dict[str, object] = {"why": {"b": 1, "a": []}}
+    with open_logger(config.load_settings(), config.chosen_store()) as logger:
+        ids = [
+            logger.log_prediction("m", f"{n}", "H", 1 / 3, features=features, metadata=metadata)
+            for n in range(3)
+        ]
+        late = with_outcome(logger.csv.find(ids[:1])[ids[0]], "A", datetime(2026, 3, 1, tzinfo=UTC))
+        logger.csv.append([late])
+
+        found = logger.reconcile_logs()
+        assert (found["differing"], found["ids"]) == (0, {"outcome_not_in_table": ids[:1]})
+        assert logger.reconcile_logs(repair=True)["repaired"] == {
+            "sent_to_table": 1, "appended_to_csv": 0,
+        }  # fmt: skip
+        after = logger.reconcile_logs()
+    assert (after["consistent"], after["pending"]) == (True, 2)
+    assert after["models"]["m"] == {
+        "events": 3, "evaluated": 1, "accuracy": 0.0, "abstention_rate": 0.0,
+    }  # fmt: skip

@@ -213,13 +213,16 @@ def batch_pandas(folder: Path) -> None:
 
 def reconcile(folder: Path, repeats: int, rows: int) -> dict[str, Any]:
     """The CSV log against the table, and a pandas outer merge of the same two logs."""
+    random = np.random.default_rng(0)
     with get_logger(local_dir=str(folder / "store")) as logger:
         for start in range(0, rows, 10_000):
+            size = min(rows - start, 10_000)
+            values = random.uniform(0, 10, (size, len(FEATURES))).round(3).tolist()
             logger.log_predictions(
-                {"event_id": new_event_id(), "model_id": "m", "match_id": f"match_{n}",
-                 "prediction": "H", "confidence": n % 1000 / 1000,
-                 "features": dict.fromkeys(FEATURES, n / rows)}
-                for n in range(start, min(rows, start + 10_000))
+                {"event_id": new_event_id(), "model_id": "m", "match_id": f"match_{start + n}",
+                 "prediction": "H", "confidence": sure,
+                 "features": dict(zip(FEATURES, values[n], strict=True))}
+                for n, sure in enumerate(random.uniform(0, 1, size).tolist())
             )  # fmt: skip
     return _pairs(folder, "reconcile_ours", "reconcile_pandas", repeats)
 
@@ -241,8 +244,9 @@ def reconcile_pandas(folder: Path) -> None:
         right = pd.read_sql("SELECT * FROM evaluation_log", db)
     both = left.merge(right, on="event_id", how="outer", indicator=True, suffixes=("", "_table"))
     assert (both["_merge"] == "both").all()
-    for name in ("model_id", "match_id", "prediction", "confidence", "features"):
+    for name in ("model_id", "match_id", "prediction", "features"):
         assert (both[name] == both[f"{name}_table"]).all()
+    assert np.allclose(both["confidence"], both["confidence_table"], rtol=1e-12)
 
 
 CHILDREN: dict[str, Callable[[Path], None]] = {

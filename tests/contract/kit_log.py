@@ -23,8 +23,8 @@ from ml_pipeline.errors import (
     StoreRefused,
 )
 from ml_pipeline.event_csv import row_of
-from ml_pipeline.event_row import utc_text
-from ml_pipeline.store import Store
+from ml_pipeline.event_row import Row, utc_text
+from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE, Store
 from tests.contract.kit_base import (
     AWKWARD,
     EVER,
@@ -84,12 +84,10 @@ class EvaluationLogContract(StoreFixtures):
         sure = [0.0, 0.1 + 0.2, 1 / 3, 1e-9, 1.0]
         events = [make_event(n, confidence=value) for n, value in enumerate(sure)]
         unsaid = dict.fromkeys(("confidence", "metadata", "actual_result", "evaluated_at"))
-        events.append(make_event(7, match_id=f'{AWKWARD}, "quoted"\nand broken', **unsaid))
+        marks = f'"quoted",{EXPORT_DELIMITER}{EXPORT_QUOTE}\r\nand broken\r'
+        events.append(make_event(7, match_id=f"{AWKWARD}, {marks}", **unsaid))
         store.append_events(frame_of([*events, make_event(8, model_name="another")]))
-        path = tmp_path / "events.csv"
-        store.export_events(path, model_name=MODEL_NAME)
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = {cells[1]: row_of(cells) for cells in csv.reader(file)}
+        rows = _exported(store, tmp_path, MODEL_NAME)
         assert set(rows) == {event["event_id"] for event in events}
         for event in events:
             row = rows[event["event_id"]]
@@ -109,8 +107,7 @@ class EvaluationLogContract(StoreFixtures):
         assert first is not None
         assert (first["accuracy"], first["status"]) == (0.0, "evaluated")
         assert first["evaluated_at"] == utc_text(events[0]["evaluated_at"])
-        store.export_events(path, model_name="nobody")
-        assert path.read_text(encoding="utf-8") == ""
+        assert _exported(store, tmp_path, "nobody") == {}
 
     def test_frames_have_the_declared_columns_and_types(self, store: Store) -> None:
         store.append_events(make_events(1))
@@ -448,3 +445,12 @@ class EvaluationLogContract(StoreFixtures):
     def test_what_one_handle_writes_the_other_reads(self, store: Store, other: Store) -> None:
         store.append_events(make_events(1))
         assert read_all(other)["event_id"].tolist() == [make_id(1)]
+
+
+def _exported(store: Store, folder: Path, model_name: str) -> dict[str, Row | None]:
+    rows: dict[str, Row | None] = {}
+    for path in store.export_events(folder, model_name=model_name):
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, delimiter=EXPORT_DELIMITER, quotechar=EXPORT_QUOTE)
+            rows |= {cells[1]: row_of(cells) for cells in lines}
+    return rows

@@ -289,21 +289,21 @@ def test_text_that_is_not_unicode_is_refused(folder: Path) -> None:
 APPEND = """
 import sys
 from pathlib import Path
-from ml_pipeline import local_log
+from ml_pipeline import event_frames, local_log
 from ml_pipeline.alerts import SystemEvent
 from ml_pipeline.local_store import LocalStore
 from tests.support.factories import make_events
 local_log.EVENT_CHUNK = 200
 store = LocalStore.open(Path(sys.argv[1]))
 frame = make_events(*range(20_000))
-settle = local_log.event_rows
+settle = event_frames.event_rows
 def slowly(frame, size):
     for number, rows in enumerate(settle(frame, size)):
         if number == 50:
             print("half", flush=True)
             sys.stdin.readline()
         yield rows
-local_log.event_rows = slowly
+event_frames.event_rows = slowly
 store.append_events(frame)
 """
 

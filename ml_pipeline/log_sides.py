@@ -1,0 +1,203 @@
+"""The CSV log and the store's table beside each other in DuckDB, one short row an event.
+
+A side's event is a few hashes of 64 bits: its id, what was predicted, the outcome. Among two
+million ids, two equal hashes are a chance of 1 in ten million. Lines are read again where they have
+to be seen, so memory does not grow with what the log says.
+"""
+
+# ruff: noqa: S608 - statements are made of constants; paths are quoted
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from ml_pipeline.domain import EVENT_COLUMNS
+from ml_pipeline.errors import DataError
+from ml_pipeline.event_csv import row_of
+from ml_pipeline.event_row import Row
+from ml_pipeline.log_rules import quote
+from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
+
+MEMORY_MB: Final = 200
+LINES_AT_ONCE: Final = 1000
+CSV, TABLE = "csv_lines", "table_lines"
+COUNTED: Final = (
+    "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table", "is_double",
+    "is_pending", "looks_different",
+)  # fmt: skip
+
+_NAMES: Final = ", ".join(f'"{column}"' for column in EVENT_COLUMNS)
+_KEY: Final = "hash(lower(event_id))"
+# The same time has the same text on both sides, a confidence need not. What looks different
+# without being it is found when it is looked at closely.
+_EVENT: Final = f"""{_KEY} AS key,
+    hash(timestamp, model_id, match_id, prediction, TRY_CAST(confidence AS DOUBLE), features,
+        metadata) AS said,
+    CASE WHEN actual_result IS NOT NULL THEN hash(actual_result, evaluated_at) END AS outcome"""
+_ANSWER: Final = """model_id, prediction = actual_result AS correct,
+    prediction = 'UNCERTAIN' AS uncertain"""
+_CSV_SIDE: Final = f"""CREATE TABLE csv_side AS
+SELECT key, min(said) AS said, max(said) AS also_said, min(outcome) AS outcome,
+    max(outcome) AS also_outcome, count(*) > count(outcome) + 1 OR count(outcome) > 1 AS is_double
+FROM (SELECT {_EVENT} FROM {CSV}) GROUP BY key"""
+_JOIN: Final = """CREATE TABLE both_sides AS
+SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
+    coalesce(is_double, false) AS is_double,
+    t.outcome IS NULL AND c.outcome IS NOT NULL AND t.key IS NOT NULL AS outcome_not_in_table,
+    c.outcome IS NULL AND t.outcome IS NOT NULL AND c.key IS NOT NULL AS outcome_not_in_csv,
+    c.outcome IS NULL AND t.outcome IS NULL AS is_pending,
+    coalesce(c.said <> t.said, false) OR coalesce(c.outcome <> t.outcome, false)
+        OR coalesce(c.said <> c.also_said, false)
+        OR coalesce(c.outcome <> c.also_outcome, false) AS looks_different
+FROM csv_side c FULL OUTER JOIN table_side t USING (key)"""
+# What only the CSV says is read from its lines.
+_TABLE_ANSWERS: Final = "SELECT model_id, correct, uncertain FROM table_side"
+_CSV_ANSWERS: Final = f"""WITH csv_alone AS (
+    SELECT key FROM both_sides WHERE not_in_table OR outcome_not_in_table)
+{_TABLE_ANSWERS} ANTI JOIN csv_alone USING (key)
+UNION ALL
+SELECT any_value(model_id), bool_or(correct), coalesce(bool_or(uncertain), false)
+FROM (SELECT {_KEY} AS key, {_ANSWER} FROM {CSV}) SEMI JOIN csv_alone USING (key) GROUP BY key"""
+
+
+@contextmanager
+def open_sides(folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session that spills into `folder`; its sides are empty, and so is `different` (key)."""
+    with duckdb.connect() as db:
+        db.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+        db.execute(f"SET temp_directory = {quote(folder)}")
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute("SET preserve_insertion_order = false")
+        nothing = ", ".join(f'NULL::VARCHAR AS "{column}"' for column in EVENT_COLUMNS)
+        for side in (CSV, TABLE):
+            db.execute(f"CREATE VIEW {side} AS SELECT {nothing} LIMIT 0")
+        db.execute(f"CREATE TABLE table_side AS SELECT {_EVENT}, {_ANSWER} FROM {TABLE}")
+        db.execute("CREATE TABLE different (key UBIGINT)")
+        yield db
+
+
+def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None:
+    """Make `csv_side`: an event a row, whatever the number of its lines.
+
+    Lines of another model are left out, and lines that are none are kept aside. Raises DataError
+    for a file that cannot be read.
+    """
+    if path.exists() and path.stat().st_size:
+        dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
+        lines = _lines(quote(path), f"{dialect}, ignore_errors = true, store_rejects = true")
+        db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
+            WHERE event_id IS NOT NULL AND coalesce(model_name = {quote(model_name)}, true)""")
+    try:
+        db.execute(_CSV_SIDE)
+    except duckdb.Error as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Add the events of a file that the store wrote to `table_side`."""
+    db.execute(f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(quote(path))})")
+    files = quote(path.with_name(f"*{path.suffix}"))
+    db.execute(f"CREATE OR REPLACE VIEW {TABLE} AS {_exported(files)}")
+
+
+def join(db: duckdb.DuckDBPyConnection) -> None:
+    """Make `both_sides` of `csv_side` and `table_side`."""
+    db.execute(_JOIN)
+
+
+def _exported(files: str) -> str:
+    mark = quote(EXPORT_QUOTE)
+    dialect = f"delim = {quote(EXPORT_DELIMITER)}, quote = {mark}, escape = {mark}, header = false"
+    return _lines(files, dialect)
+
+
+def _lines(files: str, dialect: str) -> str:
+    columns = ", ".join(f"{quote(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
+    return f"FROM read_csv({files}, columns = {{{columns}}}, auto_detect = false, {dialect})"
+
+
+# -------------------------------------------------------------------------------- questions
+
+
+def count(db: duckdb.DuckDBPyConnection, condition: str) -> int:
+    """How many events are of that kind."""
+    return int(_row(db, f"SELECT count(*) FILTER ({condition}) FROM both_sides")[0])
+
+
+def counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """How many events are what, by the names in `COUNTED`."""
+    sums = ", ".join(f"count(*) FILTER ({name})" for name in COUNTED)
+    return dict(zip(COUNTED, _row(db, f"SELECT {sums} FROM both_sides"), strict=True))
+
+
+def bad_lines(db: duckdb.DuckDBPyConnection) -> int:
+    """How many lines of the CSV are none."""
+    found = _row(db, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'")
+    return int(_row(db, "SELECT count(DISTINCT line) FROM reject_errors")[0]) if found[0] else 0
+
+
+def models(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Events, outcomes, accuracy and abstention rate of each model id; "" is no id."""
+    is_table_whole = count(db, "not_in_table OR outcome_not_in_table") == 0
+    rows = db.execute(
+        "SELECT coalesce(model_id, ''), count(*), count(correct), avg(correct::INT), "
+        f"avg(uncertain::INT) FROM ({_TABLE_ANSWERS if is_table_whole else _CSV_ANSWERS}) "
+        "GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    return {
+        model: {
+            "events": number, "evaluated": known, "accuracy": accuracy,
+            "abstention_rate": abstained,
+        }
+        for model, number, known, accuracy, abstained in rows
+    }  # fmt: skip
+
+
+def event_ids(db: duckdb.DuckDBPyConnection, side: str, condition: str, most: int) -> list[str]:
+    """The first ids, in order, of events of that kind."""
+    query = f"""SELECT DISTINCT event_id FROM {side}
+        WHERE {_KEY} IN (SELECT key FROM both_sides WHERE {condition}) ORDER BY 1 LIMIT {most}"""
+    return [event_id for (event_id,) in db.execute(query).fetchall()]
+
+
+def events(
+    db: duckdb.DuckDBPyConnection, sides: Sequence[str], condition: str
+) -> Iterator[list[Row]]:
+    """The lines of each event of that kind, in the order of the sides, predictions first.
+
+    Events in `different` are left out.
+    """
+    lines = " UNION ALL ".join(
+        f"SELECT {place} AS side, {_NAMES} FROM {side}" for place, side in enumerate(sides)
+    )
+    cursor = db.cursor().execute(
+        f"SELECT lower(event_id), {_NAMES} FROM ({lines}) WHERE {_KEY} IN "
+        f"(SELECT key FROM both_sides ANTI JOIN different USING (key) WHERE {condition}) "
+        "ORDER BY 1, side, actual_result NULLS FIRST"
+    )
+    for _, same in groupby(_fetched(cursor), lambda cells: cells[0]):
+        found = (row_of([cell or "" for cell in cells[1:]]) for cells in same)
+        if rows := [row for row in found if row is not None]:
+            yield rows
+
+
+def mark_different(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
+    """Put those events into `different`."""
+    db.execute("INSERT INTO different SELECT hash(lower(unnest(?::VARCHAR[])))", [list(ids)])
+
+
+def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    # Not fetchone(): reject tables appear only when the result is exhausted.
+    (row,) = db.execute(query).fetchall()
+    return tuple(row)
+
+
+def _fetched(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while lines := cursor.fetchmany(LINES_AT_ONCE):
+        yield from lines
