@@ -82,8 +82,8 @@ def judge(
 ) -> dict[str, Any]:
     """What a model says of one row, and whether it is sure enough to say it."""
     shares = scorer.probabilities(values, text)
-    best, second = _two_best(shares)
-    label, confidence = scorer.classes[best], shares[best]
+    confidence = max(shares)
+    label = scorer.classes[shares.index(confidence)]
     level = "high" if confidence >= max(HIGH_CONFIDENCE, threshold) else "medium"
     answer: dict[str, Any] = {
         "prediction": label,
@@ -93,7 +93,7 @@ def judge(
     }
     if confidence < threshold:
         answer["blocked_reason"] = f"confidence {confidence:.3f} is under {threshold:g}"
-    elif scorer.is_ensemble and confidence - shares[second] < margin:
+    elif scorer.is_ensemble and confidence - shares[second := _second_best(shares)] < margin:
         answer["blocked_reason"] = f"the two best classes differ by less than {margin:g}"
         answer["alternate_outcome"] = scorer.classes[second]
     if "blocked_reason" in answer:
@@ -106,9 +106,8 @@ def judge(
     return answer
 
 
-def _two_best(shares: Sequence[float]) -> tuple[int, int]:
-    order = sorted(range(len(shares)), key=shares.__getitem__, reverse=True)
-    return order[0], order[1]
+def _second_best(shares: Sequence[float]) -> int:
+    return sorted(range(len(shares)), key=shares.__getitem__, reverse=True)[1]
 
 
 def _breakdown(scorer: scoring.Scorer, values: Sequence[float], text: str | None) -> dict[str, Any]:

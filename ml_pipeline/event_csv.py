@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
 from ml_pipeline.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, Row
@@ -24,6 +25,7 @@ _FEW = 20
 _BLOCK = 1 << 16
 _NUMBERS = ("confidence", "accuracy")
 _WIDTH = len(EVENT_COLUMNS)
+_cells = itemgetter(*EVENT_COLUMNS)
 _STATUS = EVENT_COLUMNS.index("status")
 _EVALUATED_AT = EVENT_COLUMNS.index("evaluated_at")
 
@@ -33,9 +35,7 @@ Span = tuple[int, int]
 def lines_of(rows: Iterable[Mapping[str, object]]) -> bytes:
     """The rows as CSV lines."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [row[name] for name in EVENT_COLUMNS] for row in rows
-    )
+    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
     return text.getvalue().encode()
 
 

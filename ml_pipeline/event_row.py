@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -40,12 +41,20 @@ _json_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
 def new_event_id() -> str:
-    """A random UUID (version 4); the module `uuid` would take a tenth of a cold prediction."""
-    digits = bytearray(os.urandom(16))
-    digits[6] = digits[6] & 0x0F | 0x40
-    digits[8] = digits[8] & 0x3F | 0x80
-    text = digits.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    """A UUID of version 7 (RFC 9562, method 3): time in 60 bits, then 62 random ones.
+
+    Ids of one time stand together in an index, so a thousand new ones touch a few of its pages and
+    not a thousand. The module `uuid` would take a tenth of a cold prediction.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    chance = int.from_bytes(os.urandom(8))
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - takes less time
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        (rest << 12) // 1_000_000,
+        chance >> 50 | 0x8000,
+        chance & 0xFFFF_FFFF_FFFF,
+    )
 
 
 @lru_cache(maxsize=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.local_database import Connection
@@ -22,6 +23,7 @@ WRITTEN_EVENT_COLUMNS = (
     "actual_result",
     "evaluated_at",
 )
+_written = itemgetter(*WRITTEN_EVENT_COLUMNS)
 KNOWN_EVENTS = "SELECT * FROM evaluation_log WHERE event_id IN (SELECT value FROM json_each(:ids))"
 SET_OUTCOME = (
     "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at "
@@ -42,7 +44,7 @@ def insert_rows(db: Connection, rows: Sequence[Row]) -> tuple[int, list[str]]:
     Returns how many were new, and the ids of known events that came with other content.
     """
     before = db.total_changes
-    db.executemany(_INSERT_EVENT, [[row[name] for name in WRITTEN_EVENT_COLUMNS] for row in rows])
+    db.executemany(_INSERT_EVENT, map(_written, rows))
     new = db.total_changes - before
     return new, _settle_known(db, rows) if new < len(rows) else []
 

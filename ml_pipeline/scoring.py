@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, isfinite, log
-from operator import mul
+from operator import add, mul
 
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
 
@@ -52,15 +52,17 @@ class Scorer:
         columns = _listed(header["base_columns"])
         self.base_classes = [self.classes[column] for column in columns]
         self._base = _ordered(reader.score(base), columns, self.classes)
-        self._heads = [
+        heads = [
             [[float(weight) for weight in column] for column in zip(*_listed(head), strict=True)]
             for head in _listed(header["heads"])
         ]
-        self._experts = [
+        experts = [
             _ordered(reader.score(_mapped(expert)), columns, self.classes)
             for expert, columns in _listed(header.get("experts", []))
         ]
-        self._weights = [float(weight) for weight in _listed(header["vote"])]
+        self._base_weight, *weights = [float(weight) for weight in _listed(header["vote"])]
+        self._heads = list(zip(weights[: len(heads)], heads, strict=True))
+        self._experts = list(zip(weights[len(heads) :], experts, strict=True))
         self._sees_features = bool(header["sees_features"])
 
     @property
@@ -78,13 +80,14 @@ class Scorer:
         try:
             base = self._base(row)
             inputs = self._head_inputs(values, base)
-            opinions = [
-                softmax([sum(map(mul, column, inputs)) for column in head]) for head in self._heads
-            ]
-            opinions += [expert(row) for expert in self._experts]
-            voted = [self._weights[0] * share for share in base]
-            for weight, shares in zip(self._weights[1:], opinions, strict=True):
-                voted = [said + weight * share for said, share in zip(voted, shares, strict=True)]
+            voted = [self._base_weight * share for share in base]
+            for weight, head in self._heads:
+                scores = [sum(map(mul, column, inputs)) for column in head]
+                voted = list(map(add, voted, softmax(scores, weight)))
+            for weight, expert in self._experts:
+                voted = [
+                    said + weight * share for said, share in zip(voted, expert(row), strict=True)
+                ]
         except (OverflowError, ValueError) as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
         return voted
@@ -131,15 +134,16 @@ class Scorer:
         ]
 
     def _head_inputs(self, values: Values, base: list[float]) -> list[float]:
-        logs = [log(min(max(share, MIN_PROBABILITY), 1.0)) for share in base]
+        logs = [
+            log(share) if MIN_PROBABILITY <= share <= 1 else _clipped_log(share) for share in base
+        ]
         middle = sum(logs) / len(logs)
         inputs = [value - middle for value in logs]
         if self._sees_features:
             for value, mean, scale in zip(values, self._mean, self._scale, strict=True):
                 far = (value - mean) / scale
-                if not isfinite(far):
-                    far = 0.0
-                inputs.append(min(max(far, -MAX_STANDARDISED), MAX_STANDARDISED))
+                is_near = -MAX_STANDARDISED <= far <= MAX_STANDARDISED
+                inputs.append(far if is_near else _clipped(far))
         inputs.append(1.0)
         return inputs
 
@@ -179,12 +183,21 @@ def parse(content: bytes) -> Scorer:
         raise ArtifactCorrupt(f"A scoring file cannot be read: {error!r}.") from error
 
 
-def softmax(scores: list[float]) -> list[float]:
-    """Probabilities from scores."""
+def softmax(scores: list[float], total: float = 1.0) -> list[float]:
+    """Probabilities from scores, times `total`."""
     top = max(scores)
     powers = [exp(score - top) for score in scores]
-    total = sum(powers)
-    return [power / total for power in powers]
+    share = total / sum(powers)
+    return [power * share for power in powers]
+
+
+def _clipped_log(share: float) -> float:
+    return log(min(max(share, MIN_PROBABILITY), 1.0))
+
+
+def _clipped(far: float) -> float:
+    """Within the bounds; what is no finite number says nothing."""
+    return min(max(far, -MAX_STANDARDISED), MAX_STANDARDISED) if isfinite(far) else 0.0
 
 
 def sigmoid(score: float) -> float:
