@@ -29,7 +29,7 @@ from ml_pipeline.errors import InputError
 from ml_pipeline.event_row import UNCERTAIN, Row, prediction_row, utc_text
 from ml_pipeline.prediction_engine import LOGGED_AT_ONCE, PredictionEngine, default_output
 
-CHUNK = 100_000
+CHUNK = 50_000
 # A text may have 100,000 characters.
 CHUNK_OF_TEXTS = 5_000
 MEMORY_MB = 160
