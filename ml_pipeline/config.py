@@ -69,6 +69,7 @@ class RunSettings(Section):
     confidence_threshold: Fraction = ERROR_CONFIDENCE_THRESHOLD
     min_error_samples: Count = MIN_ERROR_SAMPLES_FOR_RETRAINING
     trigger: Literal["errors", "labels", "any"] = "errors"
+    every_hours: Positive = 24.0
     work_dir: str | None = None
     stale_after_minutes: Positive = 60.0
     request_lease_minutes: Positive = 60.0

@@ -28,8 +28,8 @@ DAYS_SHOWN: Final = 60
 MODELS_SEEN: Final = 100
 EVENTS_SHOWN: Final = 100
 ALERTS_SHOWN: Final = 10
-# A nightly schedule, and the hours by which it may be late.
-DUE_AFTER: Final = timedelta(hours=26)
+# What a scheduler may be late without a word: hosted ones are, at busy hours.
+GRACE: Final = timedelta(hours=2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,7 @@ class Overview:
 
     at: datetime
     model_name: str
+    every: timedelta
     place: Mapping[str, Any]
     champion: ModelVersion | None
     waiting: Sequence[ModelVersion]
@@ -56,11 +57,11 @@ class Overview:
     @property
     def due_at(self) -> datetime | None:
         """When the next run should have started; None before the first one."""
-        return None if self.latest is None else self.latest.started_at + DUE_AFTER
+        return None if self.latest is None else self.latest.started_at + self.every + GRACE
 
     @property
     def is_late(self) -> bool:
-        """Whether no run has started for longer than a night and some hours."""
+        """Whether no run has started for longer than the schedule and some grace."""
         return self.due_at is not None and self.at > self.due_at
 
     def as_json(self) -> dict[str, Any]:
@@ -96,6 +97,7 @@ def look(store: Store, settings: Settings, *, now: datetime) -> Overview:
     return Overview(
         at=now,
         model_name=name,
+        every=timedelta(hours=settings.run.every_hours),
         place=store.describe(),
         champion=champion,
         waiting=[model for model in models if model.state is ModelState.AWAITING],

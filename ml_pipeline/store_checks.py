@@ -26,8 +26,8 @@ from ml_pipeline.findings import Finding, fault, fine, some, warning
 from ml_pipeline.store import Store
 
 RUNS_SEEN: Final = 100
-LATE_DAYS: Final = 2
-TOO_LATE_DAYS: Final = 7
+LATE_PASSES: Final = 2
+TOO_LATE_PASSES: Final = 7
 NIGHTS: Final = 30
 SAMPLE_ROWS: Final = 1000
 WAITING_DAYS: Final = 1
@@ -132,10 +132,11 @@ def last_success(patient: Patient) -> Iterator[Finding]:
             yield fault(name, f"None of the last {len(runs)} runs did its job.", do)
         return
     age = patient.now - latest
+    every = timedelta(hours=patient.settings.run.every_hours)
     what = f"The last run that did its job ended {_day(latest)}, {_span(age)} ago."
-    if age > timedelta(days=TOO_LATE_DAYS):
+    if age > TOO_LATE_PASSES * every:
         yield fault(name, what, do)
-    elif age > timedelta(days=LATE_DAYS):
+    elif age > LATE_PASSES * every:
         yield warning(name, what, do)
     else:
         yield fine(name, what)

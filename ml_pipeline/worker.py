@@ -270,8 +270,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `worker`."""
     commands.add_common(parser)
     add = parser.add_argument
-    add("--every", type=_of(duration), default="24h", help="from one scheduled pass to the next "
-        "(default: %(default)s)")  # fmt: skip
+    add("--every", type=_of(duration), help="from one scheduled pass to the next (default: "
+        "run.every_hours, 24)")  # fmt: skip
     add("--at", type=_of(time_of_day), default="02:00", help="UTC time from which they are "
         "counted (default: %(default)s)")  # fmt: skip
     add("--poll", type=_of(duration), default="60s", help="how often requests are looked for "
@@ -308,7 +308,9 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     worker = Worker(
         settings=settings,
         duties=Duties(
-            schedule=Schedule(every=args.every, at=args.at),
+            schedule=Schedule(
+                every=args.every or timedelta(hours=settings.run.every_hours), at=args.at
+            ),
             poll=args.poll,
             keep=None if args.keep_all else args.keep,
         ),
