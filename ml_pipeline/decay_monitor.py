@@ -20,14 +20,14 @@ from typing import Any
 from uuid import uuid4
 
 from ml_pipeline import commands, config
-from ml_pipeline.alerts import AlertStatus
+from ml_pipeline.alerts import AlertStatus, alert_json
 from ml_pipeline.closer_look import closer_look
 from ml_pipeline.config import Settings, StoreSettings
 from ml_pipeline.data_loader import work_dir
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.notify import channels_for, deliver
 from ml_pipeline.store import Store
-from ml_pipeline.watchdog import Look, Watch, alert_json, decide, look
+from ml_pipeline.watchdog import Look, Watch, decide, look
 from ml_pipeline.watching import Rhythm, Watcher
 
 log = logging.getLogger("model_retrainer")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ml_pipeline.alerts import DailyAccuracy, DecayAlert
+from ml_pipeline.alerts import DailyAccuracy, DecayAlert, alert_json
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import (
     ModelState,
@@ -67,7 +67,6 @@ class Overview:
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values, without what only reports need."""
         from ml_pipeline import model_registry, request_queue
-        from ml_pipeline.watchdog import alert_json
 
         return {
             "at": self.at.isoformat(),

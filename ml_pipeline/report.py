@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,16 +16,10 @@ from ml_pipeline import commands, config
 from ml_pipeline.domain import PromotionEvent, RetrainingRun, RunStatus
 from ml_pipeline.errors import NotFound
 from ml_pipeline.report_view import view_of
-from ml_pipeline.review import Material, review
 from ml_pipeline.store import Store
 
 REPORT_BUCKET: Final = "model-artifacts"
 PROMOTIONS_SEEN: Final = 200
-
-
-def with_review(run: RetrainingRun, material: Material) -> RetrainingRun:
-    """The run with everything that its report shows."""
-    return replace(run, details={**run.details, "review": review(run, material)})
 
 
 def store_report(

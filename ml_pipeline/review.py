@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +56,11 @@ class Material:
     judged: Judged | None = None
     model_ids: Sequence[str] | None = None
     earlier: RetrainingRun | None = None
+
+
+def with_review(run: RetrainingRun, material: Material) -> RetrainingRun:
+    """The run with everything that its report shows."""
+    return replace(run, details={**run.details, "review": review(run, material)})
 
 
 def review(run: RetrainingRun, material: Material) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from ml_pipeline.errors import (
 )
 from ml_pipeline.ml_logging import RunLog
 from ml_pipeline.night import Attempt, NightResult, Skip
-from ml_pipeline.review import Material
+from ml_pipeline.review import Material, with_review
 from ml_pipeline.served_requests import ServedRequests, close_leftovers
 from ml_pipeline.stopping import Stop
 from ml_pipeline.store import Store
@@ -308,7 +308,7 @@ def _with_report(store: Store, order: Order, attempt: Attempt, run: RetrainingRu
             model_ids=attempt.serving,
             earlier=_run_before(store, run),
         )
-        run = report.with_review(run, material)
+        run = with_review(run, material)
         found = report.store_report(store, run, attempt.folder, dry_run=order.dry_run)
     except Exception as error:  # noqa: BLE001 - a run that did its job is no failure for its report
         log.warning("The run's report could not be made: %s: %s", type(error).__name__, error)

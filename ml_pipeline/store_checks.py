@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Final
 
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import (
@@ -24,6 +22,9 @@ from ml_pipeline.domain import (
 from ml_pipeline.errors import ArtifactIncompatible, PipelineError
 from ml_pipeline.findings import Finding, fault, fine, some, warning
 from ml_pipeline.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUNS_SEEN: Final = 100
 LATE_PASSES: Final = 2
@@ -230,7 +231,8 @@ def _sample_start(patient: Patient) -> datetime | None:
 def _no_rows(patient: Patient) -> Finding:
     ever = LookbackWindow(start=_FIRST, end=patient.now + timedelta(days=1))
     pages = patient.store.read_events(ever, model_name=patient.model_name, labelled_only=False)
-    if len(next(iter(pages), pd.DataFrame())) == 0:
+    first = next(iter(pages), None)
+    if first is None or first.empty:
         what = f"The evaluation log holds no events of {patient.model_name}."
         do = "Predict with `ml-pipeline predict`, or write rows into evaluation_log."
         return warning("log_rows", what, do)
@@ -294,6 +296,8 @@ def _reasons(report: object) -> Counter[str]:
 def _trigger(patient: Patient, errors: pd.DataFrame) -> Finding:
     """How often the errors would have been enough, had a run started each night at this time."""
     run = patient.settings.run
+    import pandas as pd
+
     known = pd.to_datetime(errors["known_at"], utc=True, format="ISO8601")
     fired = 0
     for night in range(NIGHTS):

@@ -22,6 +22,7 @@ from ml_pipeline.alerts import (
     DecayAlert,
     LearningCycle,
     Severity,
+    alert_json,
 )
 from ml_pipeline.config import Settings
 from ml_pipeline.data_loader import TABLE
@@ -345,26 +346,3 @@ def decide(  # noqa: PLR0913 - who, what, why and when
     )
     told(store, done, str(status), f"Alert {alert_id} is {status}: {reason}", now)
     return done
-
-
-def alert_json(alert: DecayAlert) -> dict[str, Any]:
-    """An alert as plain JSON values."""
-    return {
-        "alert_id": alert.alert_id,
-        "cause": str(alert.cause),
-        "metric": alert.metric,
-        "severity": str(alert.severity),
-        "status": str(alert.status),
-        "detected_at": alert.detected_at.isoformat(),
-        "since": alert.window_start.date().isoformat(),
-        "baseline": alert.baseline,
-        "recent": alert.recent,
-        "rows": alert.recent_rows,
-        "message": alert.message,
-        "action": alert.action,
-        "action_state": None if alert.action_state is None else str(alert.action_state),
-        "attempts": alert.attempts,
-        "needs_person": alert.needs_person,
-        "request_id": alert.request_id,
-        "run_id": alert.run_id,
-    }

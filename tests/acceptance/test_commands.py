@@ -237,6 +237,30 @@ def test_importing_the_package_costs_nothing() -> None:
     assert python("-c", code, cwd=ROOT).stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("status", set()),
+        ("models list", set()),
+        ("requests list", set()),
+        ("doctor --quick", {"numpy"}),
+        ("reconcile", {"duckdb"}),
+    ],
+)
+def test_a_command_that_looks_loads_only_what_it_uses(
+    folder: Path, tmp_path: Path, command: str, needed: set[str]
+) -> None:
+    heavy = ("numpy", "pandas", "scipy", "sklearn", "duckdb", "supabase")
+    code = (
+        "import sys; from ml_pipeline.cli import main; "
+        f"main({[*command.split(), '--local', str(folder)]}); "
+        f"print(*(name for name in {heavy} if name in sys.modules))"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert set(done.stdout.splitlines()[-1].split()) == needed
+
+
 def test_the_demo_runs_in_under_a_minute_twice_and_spares_foreign_folders(tmp_path: Path) -> None:
     for _ in range(2):
         started = time.monotonic()
