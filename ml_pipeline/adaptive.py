@@ -19,11 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ml_pipeline.errors import DataError
+from ml_pipeline.arrays import Codes, Floats, encode
 from ml_pipeline.features import parted
-
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 MIN_PROBABILITY = 1e-3
 MAX_STANDARDISED = 8.0
@@ -425,14 +422,3 @@ def in_order(known: Any, columns: Codes, n_classes: int) -> Floats:  # noqa: ANN
     if len(columns) == n_classes:
         return wide
     return np.asarray(wide / wide.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
-    """Positions of labels in `classes`; raise DataError naming the ones that are not there."""
-    places = {str(label): index for index, label in enumerate(classes)}
-    texts = [str(label) for label in labels]
-    unknown = sorted({text for text in texts if text not in places})
-    if unknown:
-        message = f"labels that the model does not know: {', '.join(unknown[:5])}"
-        raise DataError(message, hint=f"It was trained on {', '.join(places)}.")
-    return np.asarray([places[text] for text in texts], dtype=np.int64)

@@ -21,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms, backtest_page, commands, config
-from ml_pipeline.adaptive import AdaptiveClassifier, Floats
+from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.arrays import Floats
 from ml_pipeline.backtest_page import Course
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import read_csv

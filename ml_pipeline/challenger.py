@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml_pipeline.adaptive import AdaptiveClassifier, Floats
+from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.arrays import Floats
 from ml_pipeline.config import Settings
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.features import Inputs

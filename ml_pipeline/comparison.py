@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ml_pipeline import data_loader, datasets, model_registry, strategies
-from ml_pipeline.adaptive import encode
+from ml_pipeline.arrays import encode
 from ml_pipeline.challenger import Serving
 from ml_pipeline.config import Settings
 from ml_pipeline.errors import DataError

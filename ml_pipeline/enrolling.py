@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 
 from ml_pipeline import config, ground_truth, judging, model_registry
-from ml_pipeline.adaptive import Floats
+from ml_pipeline.arrays import Floats
 from ml_pipeline.challenger import Serving
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset

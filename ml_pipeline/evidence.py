@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.adaptive import Codes, Floats
+from ml_pipeline.arrays import Codes, Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
-from ml_pipeline.adaptive import Codes, Expert, Floats, encode
+from ml_pipeline.adaptive import Expert
+from ml_pipeline.arrays import Codes, Floats, encode
 from ml_pipeline.features import Inputs
 from ml_pipeline.live_line import LineState
 from ml_pipeline.parallel import spread

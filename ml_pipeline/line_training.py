@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Floats, encode
+from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.arrays import Codes, Floats, encode
 from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset

@@ -17,27 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline import features
-from ml_pipeline.adaptive import AdaptiveClassifier, Codes, Expert, Floats, Lesson, Memory
+from ml_pipeline.adaptive import AdaptiveClassifier, Expert, Lesson, Memory
+from ml_pipeline.arrays import Codes, Floats
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation import row_losses
-from ml_pipeline.promotion import ChampionRecord, LineRecord, PairedGain
+from ml_pipeline.ledger import COLUMN, LEDGER_COLUMNS
 from ml_pipeline.training_settings import AdaptiveSettings
 
-LEDGER_COLUMNS = (
-    "night",
-    "rows",
-    "live_loss",
-    "live_correct",
-    "anchor_loss",
-    "anchor_correct",
-    "gain_sum",
-    "gain_squares",
-    "champion_rows",
-    "champion_gain_sum",
-    "champion_gain_squares",
-    "quarantined",
-)
-_COLUMN = {name: index for index, name in enumerate(LEDGER_COLUMNS)}
 QUARANTINE_NIGHTS = 28
 QUARANTINE_MIN_NIGHTS = 7
 QUARANTINE_DEVIATIONS = 4.0
@@ -349,7 +335,7 @@ def _is_strange(ledger: Floats, rows: Rows, live: Floats) -> bool:
     recent = ledger[-QUARANTINE_NIGHTS:]
     if len(recent) < QUARANTINE_MIN_NIGHTS:
         return False
-    means = recent[:, _COLUMN["live_loss"]] / recent[:, _COLUMN["rows"]]
+    means = recent[:, COLUMN["live_loss"]] / recent[:, COLUMN["rows"]]
     tonight = float(row_losses(rows.actual, live).mean())
     return tonight > float(means.mean() + QUARANTINE_DEVIATIONS * means.std(ddof=1))
 
@@ -375,36 +361,6 @@ def _ledger_entry(scores: NightScores) -> Floats:
         "quarantined": scores.quarantined,
     }
     return np.asarray([entry[name] for name in LEDGER_COLUMNS], dtype=np.float64)
-
-
-def line_record(
-    ledger: Floats,
-    champions: Sequence[str],
-    *,
-    champion_id: str,
-    today: int,
-    window_days: float,
-) -> LineRecord:
-    """What the gate needs of a ledger: since approval, over the window, and over the champion."""
-    recent = ledger[ledger[:, _COLUMN["night"]] > today - window_days]
-    since = next((n for n in range(len(champions), 0, -1) if champions[n - 1] != champion_id), 0)
-    return LineRecord(
-        since_approval=_gain(ledger, ""),
-        recent=_gain(recent, ""),
-        over_champion=_gain(ledger[since:], "champion_"),
-    )
-
-
-def champion_record(ledger: Floats, *, today: int, window_days: float) -> ChampionRecord:
-    """Gains on whoever served, over everything and over the last days: for a base in the shadow."""
-    recent = ledger[ledger[:, _COLUMN["night"]] > today - window_days]
-    return ChampionRecord(everything=_gain(ledger, "champion_"), recent=_gain(recent, "champion_"))
-
-
-def _gain(ledger: Floats, prefix: str) -> PairedGain:
-    counted = ledger[ledger[:, _COLUMN[f"{prefix}rows"]] > 0]
-    sums = counted[:, [_COLUMN[f"{prefix}gain_sum"], _COLUMN[f"{prefix}gain_squares"]]]
-    return PairedGain.of_nights(counted[:, _COLUMN[f"{prefix}rows"]], sums)
 
 
 def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:

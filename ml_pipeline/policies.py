@@ -13,21 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
-from ml_pipeline.adaptive import AdaptiveClassifier, Floats, Memory, encode
+from ml_pipeline.adaptive import AdaptiveClassifier, Memory
+from ml_pipeline.arrays import Floats, encode
 from ml_pipeline.challenger import new_model
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import Outcome
 from ml_pipeline.experts import KnownRows, fit_experts, refreshed
 from ml_pipeline.features import Inputs
-from ml_pipeline.live_line import (
-    LineState,
-    Rival,
-    Rows,
-    champion_record,
-    line_record,
-    take_day,
-    take_night,
-)
+from ml_pipeline.ledger import champion_record, line_record
+from ml_pipeline.live_line import LineState, Rival, Rows, take_day, take_night
 from ml_pipeline.promotion import judge_line, judge_shadow
 from ml_pipeline.training_settings import ExpertSettings
 

@@ -262,7 +262,7 @@ def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
     """Accuracy of the line and of its anchor by night, both unseen, and the vote after it."""
     if line is None:
         return {}
-    from ml_pipeline.live_line import LEDGER_COLUMNS
+    from ml_pipeline.ledger import LEDGER_COLUMNS
 
     column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
     votes = line.get("votes") or [None] * len(line["ledger"])

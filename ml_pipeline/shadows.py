@@ -31,7 +31,7 @@ from ml_pipeline.domain import (
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation import evaluate
 from ml_pipeline.evidence import Evidence
-from ml_pipeline.live_line import champion_record
+from ml_pipeline.ledger import champion_record
 from ml_pipeline.promotion import judge_shadow
 from ml_pipeline.registering import Registration, Standing
 from ml_pipeline.sample import Sample

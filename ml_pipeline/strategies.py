@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline import algorithms
-from ml_pipeline.adaptive import AdaptiveClassifier, encode
+from ml_pipeline.adaptive import AdaptiveClassifier
+from ml_pipeline.arrays import encode
 from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving, new_model
 from ml_pipeline.config import Settings
 from ml_pipeline.datasets import Dataset, Split, class_order, split, without_shared_groups

@@ -237,6 +237,12 @@ def test_importing_the_package_costs_nothing() -> None:
     assert python("-c", code, cwd=ROOT).stdout.strip() == "[]"
 
 
+def test_a_run_that_trains_nothing_needs_no_scikit_learn() -> None:
+    """The trainer is a process of its own; who waits for it holds none of its libraries."""
+    code = "import sys, ml_pipeline.runs; print('sklearn' in sys.modules, 'scipy' in sys.modules)"
+    assert python("-c", code, cwd=ROOT).stdout.strip() == "False False"
+
+
 @pytest.mark.parametrize(
     ("command", "needed"),
     [

@@ -26,10 +26,10 @@ from ml_pipeline.adaptive import (
     Rates,
     _gradient,
     _hessian,
-    encode,
     fit_head,
     softmax,
 )
+from ml_pipeline.arrays import encode
 from ml_pipeline.artifacts import digest_file, load_model, save_model
 from ml_pipeline.errors import DataError
 from tests.support import streams

@@ -20,7 +20,8 @@ from ml_pipeline import backtest
 from ml_pipeline.backtest import Replay, grouped
 from ml_pipeline.config import Settings
 from ml_pipeline.experts import KnownRows
-from ml_pipeline.live_line import LEDGER_COLUMNS, LineState, Rows
+from ml_pipeline.ledger import LEDGER_COLUMNS
+from ml_pipeline.live_line import LineState, Rows
 from ml_pipeline.policies import POLICIES, SLOW_POLICIES, Adaptive, History
 from tests.support import streams
 from tests.support.streams import FEATURES, draw, moment_of

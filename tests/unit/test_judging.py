@@ -15,7 +15,7 @@ from ml_pipeline.domain import Outcome
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
 from ml_pipeline.judging import Bench, digest_of, judge
-from ml_pipeline.live_line import LEDGER_COLUMNS
+from ml_pipeline.ledger import LEDGER_COLUMNS
 
 TODAY = date(2025, 6, 1)
 BENCH = Bench(champion_id="champion", today=TODAY, held=None)

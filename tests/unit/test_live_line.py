@@ -18,18 +18,9 @@ from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving
 from ml_pipeline.datasets import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.evidence import Evidence
+from ml_pipeline.ledger import LEDGER_COLUMNS, line_record
 from ml_pipeline.line_training import adapt, nightly_rows
-from ml_pipeline.live_line import (
-    LEDGER_COLUMNS,
-    LineState,
-    NightScores,
-    Rival,
-    Rows,
-    by_day,
-    line_record,
-    replay,
-    take_day,
-)
+from ml_pipeline.live_line import LineState, NightScores, Rival, Rows, by_day, replay, take_day
 from ml_pipeline.training_settings import AdaptiveSettings
 from tests.support import streams
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
