@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +24,12 @@ from ml_pipeline.event_row import Row
 from ml_pipeline.log_rules import quote
 from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
 
-MEMORY_MB: Final = 200
+# The first does for a million events, whatever they say.
+MEMORY_STEPS_MB: Final = (200, 800, 3200)
+OutOfMemory = duckdb.OutOfMemoryException
 LINES_AT_ONCE: Final = 1000
+SLICE_BYTES: Final = 32_000_000
+BUFFER_BYTES: Final = 16_000_000
 CSV, TABLE = "csv_lines", "table_lines"
 COUNTED: Final = (
     "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table", "is_double",
@@ -67,10 +71,13 @@ FROM (SELECT {_KEY} AS key, {_ANSWER} FROM {CSV}) SEMI JOIN csv_alone USING (key
 
 
 @contextmanager
-def open_sides(folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A session that spills into `folder`; its sides are empty, and so is `different` (key)."""
+def open_sides(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session that spills into `folder`; its sides are empty, and so is `different` (key).
+
+    Who needs more memory gets OutOfMemory.
+    """
     with duckdb.connect() as db:
-        db.execute(f"SET memory_limit = '{MEMORY_MB}MB'")
+        db.execute(f"SET memory_limit = '{memory_mb}MB'")
         db.execute(f"SET temp_directory = {quote(folder)}")
         db.execute("SET TimeZone = 'UTC'")
         db.execute("SET preserve_insertion_order = false")
@@ -79,6 +86,7 @@ def open_sides(folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
             db.execute(f"CREATE VIEW {side} AS SELECT {nothing} LIMIT 0")
         db.execute(f"CREATE TABLE table_side AS SELECT {_EVENT}, {_ANSWER} FROM {TABLE}")
         db.execute("CREATE TABLE different (key UBIGINT)")
+        db.execute("CREATE TABLE read_files (bytes UBIGINT)")
         yield db
 
 
@@ -89,18 +97,22 @@ def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None
     for a file that cannot be read.
     """
     if path.exists() and path.stat().st_size:
+        db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
         dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
         lines = _lines(quote(path), f"{dialect}, ignore_errors = true, store_rejects = true")
         db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
             WHERE event_id IS NOT NULL AND coalesce(model_name = {quote(model_name)}, true)""")
     try:
         db.execute(_CSV_SIDE)
+    except OutOfMemory:
+        raise
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Add the events of a file that the store wrote to `table_side`."""
+    db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
     db.execute(f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(quote(path))})")
     files = quote(path.with_name(f"*{path.suffix}"))
     db.execute(f"CREATE OR REPLACE VIEW {TABLE} AS {_exported(files)}")
@@ -109,6 +121,7 @@ def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
 def join(db: duckdb.DuckDBPyConnection) -> None:
     """Make `both_sides` of `csv_side` and `table_side`."""
     db.execute(_JOIN)
+    db.execute("DROP TABLE csv_side")
 
 
 def _exported(files: str) -> str:
@@ -119,7 +132,10 @@ def _exported(files: str) -> str:
 
 def _lines(files: str, dialect: str) -> str:
     columns = ", ".join(f"{quote(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
-    return f"FROM read_csv({files}, columns = {{{columns}}}, auto_detect = false, {dialect})"
+    return (
+        f"FROM read_csv({files}, columns = {{{columns}}}, auto_detect = false, "
+        f"buffer_size = {BUFFER_BYTES}, {dialect})"
+    )
 
 
 # -------------------------------------------------------------------------------- questions
@@ -171,20 +187,33 @@ def events(
 ) -> Iterator[list[Row]]:
     """The lines of each event of that kind, in the order of the sides, predictions first.
 
-    Events in `different` are left out.
+    Events in `different` are left out. They come in slices, so that memory does not grow with
+    their number: each slice reads the sides again.
     """
     lines = " UNION ALL ".join(
         f"SELECT {place} AS side, {_NAMES} FROM {side}" for place, side in enumerate(sides)
     )
-    cursor = db.cursor().execute(
-        f"SELECT lower(event_id), {_NAMES} FROM ({lines}) WHERE {_KEY} IN "
-        f"(SELECT key FROM both_sides ANTI JOIN different USING (key) WHERE {condition}) "
-        "ORDER BY 1, side, actual_result NULLS FIRST"
-    )
-    for _, same in groupby(_fetched(cursor), lambda cells: cells[0]):
-        found = (row_of([cell or "" for cell in cells[1:]]) for cells in same)
-        if rows := [row for row in found if row is not None]:
-            yield rows
+    for low, high in _slices(db, condition):
+        within = f"BETWEEN {low}::UBIGINT AND {high}::UBIGINT"
+        cursor = db.cursor().execute(
+            f"SELECT lower(event_id), {_NAMES} FROM ({lines}) WHERE {_KEY} {within} "
+            f"AND {_KEY} IN (SELECT key FROM both_sides ANTI JOIN different USING (key) "
+            f"WHERE ({condition}) AND key {within}) "
+            "ORDER BY 1, side, actual_result NULLS FIRST"
+        )
+        for _, same in groupby(_fetched(cursor), lambda cells: cells[0]):
+            found = (row_of([cell or "" for cell in cells[1:]]) for cells in same)
+            if rows := [row for row in found if row is not None]:
+                yield rows
+
+
+def _slices(db: duckdb.DuckDBPyConnection, condition: str) -> Iterator[tuple[int, int]]:
+    """Ranges of keys with about `SLICE_BYTES` of lines each: hashes are spread evenly."""
+    found, everything = _row(db, f"SELECT count(*) FILTER ({condition}), count(*) FROM both_sides")
+    size = int(_row(db, "SELECT coalesce(sum(bytes), 0) FROM read_files")[0])
+    slices = 1 + size * found // (max(everything, 1) * SLICE_BYTES)
+    bounds = [number * 2**64 // slices for number in range(slices + 1)]
+    return ((low, high - 1) for low, high in pairwise(bounds))
 
 
 def mark_different(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, product
 from math import isclose
@@ -45,7 +46,21 @@ def reconcile(
 
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
     """
-    with TemporaryDirectory(prefix="ml_pipeline_") as folder, log_sides.open_sides(folder) as db:
+    *steps, most = log_sides.MEMORY_STEPS_MB
+    for memory in steps:
+        # Begun again it finds what was repaired in its place.
+        with suppress(log_sides.OutOfMemory):
+            return _reconcile(logger, store, repair=repair, memory_mb=memory)
+    return _reconcile(logger, store, repair=repair, memory_mb=most)
+
+
+def _reconcile(
+    logger: EvaluationLogger, store: EvaluationLog | None, *, repair: bool, memory_mb: int
+) -> dict[str, Any]:
+    with (
+        TemporaryDirectory(prefix="ml_pipeline_") as folder,
+        log_sides.open_sides(folder, memory_mb) as db,
+    ):
         _load(db, logger, store, Path(folder))
         report = _report(db, logger, store)
         if repair and store is not None:

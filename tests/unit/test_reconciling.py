@@ -15,12 +15,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline import reconciling
+from ml_pipeline import log_sides, reconciling
 from ml_pipeline.event_row import Row, prediction_row, with_outcome
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.ml_logging import MLLogger
 from tests.contract.kit_log import read_all
 from tests.support.factories import MODEL_NAME
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_slices() -> Iterator[None]:
+    """Slices and batches of a few events."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_sides, "SLICE_BYTES", 3000)
+        patch.setattr(reconciling, "SENT_AT_ONCE", 7)
+        yield
+
 
 AT = datetime(2026, 3, 14, 2, tzinfo=UTC)
 FEATURES: dict[str, object] = {"form": 0.1 + 0.2, "strength": 7.0, "of": 'Ærø, "north"'}
@@ -172,19 +182,18 @@ def contents(store: LocalStore) -> dict[str, dict[str, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("index")  # type: ignore[return-value]
 
 
-def test_what_only_looks_different_is_looked_at_in_batches_and_is_no_difference(
+def test_what_only_looks_different_is_no_difference_and_some_of_the_others_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconciling, "SENT_AT_ONCE", 7)
     monkeypatch.setattr(reconciling, "SHOWN", 5)
     same = Logged(sure=1 / 3, csv="", table="", twice=False, other=None)
     events = [same] * 40 + [Logged(sure=0.5, csv="", table="", twice=False, other="match_id")] * 20
     with both(events) as (logger, _):
         found = logger.reconcile_logs(repair=True)
     assert (found["differing"], found["differing_fields"]) == (20, {"match_id": 20})
-    assert [each["event_id"] for each in found["differences"]] == [
-        f"event-{n}" for n in range(40, 45)
-    ]
+    shown = {each["event_id"] for each in found["differences"]}
+    assert len(shown) == 5
+    assert shown < {f"event-{number}" for number in range(40, 60)}
     assert found["repaired"] == {"sent_to_table": 0, "appended_to_csv": 0}
 
 
@@ -195,3 +204,23 @@ def test_lines_of_another_model_are_left_out() -> None:
         logger.csv.append([other])
         found = logger.reconcile_logs()
     assert (found["csv_events"], found["consistent"]) == (1, True)
+
+
+def test_where_memory_is_short_it_begins_again_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[int]()
+    open_sides = log_sides.open_sides
+
+    def noted(folder: str, memory_mb: int) -> Any:  # noqa: ANN401 - what it wraps
+        given.append(memory_mb)
+        return open_sides(folder, memory_mb)
+
+    monkeypatch.setattr(log_sides, "MEMORY_STEPS_MB", (1, 200))
+    monkeypatch.setattr(log_sides, "open_sides", noted)
+    events = [
+        Logged(sure=n / 400, csv="H", table=None, twice=False, other=None) for n in range(400)
+    ]
+    with both(events) as (logger, _):
+        found = logger.reconcile_logs(repair=True)
+        assert found["repaired"] == {"sent_to_table": 400, "appended_to_csv": 0}
+        assert logger.reconcile_logs()["consistent"]
+    assert given[:2] == [1, 200]
