@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import config, log_fold, log_scan
+from ml_pipeline import config, log_faults, log_fold, log_scan
 from ml_pipeline.config import DEFAULT_LOOKBACK_DAYS, ERROR_CONFIDENCE_THRESHOLD, Settings
 from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow, ModelVersion
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
@@ -124,7 +124,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         try:
             loaded = _load(store, settings, request, files, memory)
             break
-        except log_scan.OutOfMemory:
+        except log_faults.OutOfMemory:
             log.info("The rows are long: %d MB for each thread were too little", memory)
     else:
         raise DataError(
@@ -150,7 +150,7 @@ def _load(
 ) -> _Written:
     with log_scan.open_stage(files.errors.parent, memory) as stage:
         counts = _read(stage, store, settings, request)
-        with log_scan.readable(_source(settings)):
+        with log_faults.readable(_source(settings)):
             return _write(stage, settings, counts, files)
 
 
@@ -251,7 +251,7 @@ def _check_names(settings: Settings) -> None:
 def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
     """Scan and fold; once more with metadata when features may stand there."""
     scanned = _scan(stage, store, settings, request, with_metadata=False)
-    with log_scan.readable(_source(settings)):
+    with log_faults.readable(_source(settings)):
         counts = log_fold.fold(stage, scanned, settings, request)
         if not scanned.columns.leave_out_metadata or not log_fold.lacks_features(stage):
             return counts

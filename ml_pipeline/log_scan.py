@@ -28,6 +28,7 @@ import pandas as pd
 from ml_pipeline.config import Settings
 from ml_pipeline.domain import EVENT_COLUMNS
 from ml_pipeline.errors import ConfigError, DataError
+from ml_pipeline.log_faults import readable
 from ml_pipeline.log_files import (
     CsvFile,
     Lines,
@@ -51,7 +52,6 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 _MOST_THREADS: Final = 4
 # Megabytes for each thread: the first does for rows of usual length, whatever their number.
 MEMORY_STEPS: Final = (72, 288, 1152)
-OutOfMemory = duckdb.OutOfMemoryException
 # A file of this many bytes is long. More than this share of its rows is not few.
 _LONG: Final = 32_000_000
 _FEW: Final = 0.2
@@ -109,18 +109,6 @@ def open_stage(folder: Path, memory: int = MEMORY_STEPS[0]) -> Iterator[Stage]:
             yield Stage(connection, Path(scratch), rows_per_group)
         finally:
             connection.close()
-
-
-@contextmanager
-def readable(source: str) -> Iterator[None]:
-    """Turn what DuckDB says about a log into a DataError; faults of ours and OutOfMemory pass."""
-    try:
-        yield
-    except OutOfMemory:
-        raise
-    except (duckdb.OperationalError, duckdb.DataError, duckdb.InvalidInputException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{source} cannot be read: {reason}.") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

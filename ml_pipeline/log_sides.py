@@ -18,15 +18,14 @@ from typing import Any, Final
 import duckdb
 
 from ml_pipeline.domain import EVENT_COLUMNS
-from ml_pipeline.errors import DataError
 from ml_pipeline.event_csv import row_of
 from ml_pipeline.event_row import Row
+from ml_pipeline.log_faults import readable
 from ml_pipeline.log_rules import quote
 from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
 
-# The first does for a million events, whatever they say.
+# The first does for a million events of usual length.
 MEMORY_STEPS_MB: Final = (200, 800, 3200)
-OutOfMemory = duckdb.OutOfMemoryException
 LINES_AT_ONCE: Final = 1000
 SLICE_BYTES: Final = 32_000_000
 BUFFER_BYTES: Final = 16_000_000
@@ -79,7 +78,6 @@ def open_sides(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnectio
     with duckdb.connect() as db:
         db.execute(f"SET memory_limit = '{memory_mb}MB'")
         db.execute(f"SET temp_directory = {quote(folder)}")
-        db.execute("SET TimeZone = 'UTC'")
         db.execute("SET preserve_insertion_order = false")
         nothing = ", ".join(f'NULL::VARCHAR AS "{column}"' for column in EVENT_COLUMNS)
         for side in (CSV, TABLE):
@@ -102,18 +100,17 @@ def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None
         lines = _lines(quote(path), f"{dialect}, ignore_errors = true, store_rejects = true")
         db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
             WHERE event_id IS NOT NULL AND coalesce(model_name = {quote(model_name)}, true)""")
-    try:
+    with readable(str(path)):
         db.execute(_CSV_SIDE)
-    except OutOfMemory:
-        raise
-    except duckdb.Error as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Add the events of a file that the store wrote to `table_side`."""
     db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
-    db.execute(f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(quote(path))})")
+    with readable("The table"):
+        db.execute(
+            f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(quote(path))})"
+        )
     files = quote(path.with_name(f"*{path.suffix}"))
     db.execute(f"CREATE OR REPLACE VIEW {TABLE} AS {_exported(files)}")
 

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, product
 from math import isclose
@@ -18,10 +17,11 @@ import duckdb
 
 from ml_pipeline import log_sides
 from ml_pipeline.domain import parse_utc
-from ml_pipeline.errors import StoreRefused
+from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation_logger import EvaluationLogger
 from ml_pipeline.event_csv import fold
 from ml_pipeline.event_row import Row, utc_text
+from ml_pipeline.log_faults import OutOfMemory
 from ml_pipeline.log_sides import CSV, TABLE
 from ml_pipeline.store import EvaluationLog
 
@@ -45,30 +45,28 @@ def reconcile(
     """Compare, repair if asked, and report as plain JSON values.
 
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
+    Raises DataError for a CSV that cannot be read, and where no memory is enough.
     """
-    *steps, most = log_sides.MEMORY_STEPS_MB
-    for memory in steps:
-        # Begun again it finds what was repaired in its place.
-        with suppress(log_sides.OutOfMemory):
-            return _reconcile(logger, store, repair=repair, memory_mb=memory)
-    return _reconcile(logger, store, repair=repair, memory_mb=most)
-
-
-def _reconcile(
-    logger: EvaluationLogger, store: EvaluationLog | None, *, repair: bool, memory_mb: int
-) -> dict[str, Any]:
-    with (
-        TemporaryDirectory(prefix="ml_pipeline_") as folder,
-        log_sides.open_sides(folder, memory_mb) as db,
-    ):
-        _load(db, logger, store, Path(folder))
-        report = _report(db, logger, store)
-        if repair and store is not None:
-            report["repaired"] = {
-                "sent_to_table": _fill_table(db, store),
-                "appended_to_csv": _fill_csv(db, logger),
-            }
-    return report
+    for memory_mb in log_sides.MEMORY_STEPS_MB:
+        with (
+            TemporaryDirectory(prefix="ml_pipeline_") as folder,
+            log_sides.open_sides(folder, memory_mb) as db,
+        ):
+            try:
+                _load(db, logger, store, Path(folder))
+                report = _report(db, logger, store)
+            except OutOfMemory:
+                continue
+            if repair and store is not None:
+                report["repaired"] = {
+                    "sent_to_table": _fill_table(db, store),
+                    "appended_to_csv": _fill_csv(db, logger),
+                }
+            return report
+    raise DataError(
+        f"Comparing {logger.csv.path} with the table needs more than {memory_mb} MB.",
+        hint="Its lines must be very long, or very many; nothing was changed.",
+    )
 
 
 def _load(

@@ -50,7 +50,7 @@ from ml_pipeline.domain import (
 )
 
 if TYPE_CHECKING:
-    # A frame is only named here, and takes half a second to import.
+    # A frame is only named here, and takes a quarter of a second to import.
     import pandas as pd
 
 EXPORT_DELIMITER: Final = "\x1f"

@@ -295,9 +295,9 @@ def _reasons(report: object) -> Counter[str]:
 
 def _trigger(patient: Patient, errors: pd.DataFrame) -> Finding:
     """How often the errors would have been enough, had a run started each night at this time."""
-    run = patient.settings.run
     import pandas as pd
 
+    run = patient.settings.run
     known = pd.to_datetime(errors["known_at"], utc=True, format="ISO8601")
     fired = 0
     for night in range(NIGHTS):

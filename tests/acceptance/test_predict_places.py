@@ -51,15 +51,21 @@ def register(place: Place, model: FirstModel, folder: Path) -> None:
     assert scorer is not None
 
 
-def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
-    place: Place, first_model: FirstModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def configured(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The place, named by this process's environment and nothing else; in a folder of its own."""
     for name in [name for name in os.environ if name.startswith(("SUPABASE", "ML_PIPELINE"))]:
         monkeypatch.delenv(name)
     for name, value in place.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    register(place, first_model, tmp_path)
+    return place
+
+
+def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
+    configured: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    register(configured, first_model, tmp_path)
     values = dict(zip(FEATURES, map(float, ROW), strict=True))
 
     with PredictionEngine(model_id="scored-1") as engine:
@@ -76,15 +82,9 @@ def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
     assert report["models"]["scored-1"]["evaluated"] == 1
 
 
-def test_an_outcome_that_only_the_csv_has_is_repaired_wherever_the_features_stand(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("configured")
+def test_an_outcome_that_only_the_csv_has_is_repaired_wherever_the_features_stand() -> None:
     """PostgreSQL keeps JSON in an order and a spelling of its own; it is the same JSON."""
-    for name in [name for name in os.environ if name.startswith(("SUPABASE", "ML_PIPELINE"))]:
-        monkeypatch.delenv(name)
-    for name, value in place.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
     features: dict[str, object] = {"strength": 1e-7, "form": 20.0}
     metadata: dict[str, object] = {"why": {"b": 1, "a": []}}
     with open_logger(config.load_settings(), config.chosen_store()) as logger:

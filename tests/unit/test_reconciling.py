@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline import log_sides, reconciling
+from ml_pipeline.errors import DataError
 from ml_pipeline.event_row import Row, prediction_row, with_outcome
 from ml_pipeline.local_store import LocalStore
 from ml_pipeline.ml_logging import MLLogger
@@ -224,3 +225,14 @@ def test_where_memory_is_short_it_begins_again_with_more(monkeypatch: pytest.Mon
         assert found["repaired"] == {"sent_to_table": 400, "appended_to_csv": 0}
         assert logger.reconcile_logs()["consistent"]
     assert given[:2] == [1, 200]
+
+
+def test_where_no_memory_is_enough_it_says_so_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_sides, "MEMORY_STEPS_MB", (1,))
+    events = [Logged(sure=0.5, csv="H", table=None, twice=False, other=None)] * 400
+    with both(events) as (logger, store):
+        with pytest.raises(DataError, match="needs more than 1 MB"):
+            logger.reconcile_logs(repair=True)
+        assert contents(store) == {}
