@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# See `aliases`: further names by which modules are called.
+__path__.append(f"{__path__[0]}/aliases")
+
 _PUBLIC = {
-    "AdaptiveClassifier": "ml_pipeline.adaptive",
-    "PredictionEngine": "ml_pipeline.prediction_engine",
-    "get_logger": "ml_pipeline.ml_logging",
+    "AdaptiveClassifier": "ml_pipeline.training.adaptive",
+    "PredictionEngine": "ml_pipeline.serving.engine",
+    "get_logger": "ml_pipeline.evaluation_log.opening",
     "prepare_retraining_data": "ml_pipeline.data_loader",
-    "run_auto_reinforcement": "ml_pipeline.auto_reinforcement",
+    "run_auto_reinforcement": "ml_pipeline.commands.run",
 }
 
 __all__ = [

@@ -7,8 +7,8 @@ import pytest
 from tests.support import league
 from tests.support.league import FirstModel
 from tests.support.places import our_schema, place
-from tests.support.supabase.bench import Bench
 from tests.support.supabase.fixtures import bench, supabase
+from tests.support.supabase.project import Bench
 
 __all__ = ["FirstModel", "bench", "our_schema", "place", "supabase"]
 

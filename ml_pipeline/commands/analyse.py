@@ -9,13 +9,21 @@ from typing import Any
 
 import pandas as pd
 
-from ml_pipeline import commands, config, sequences
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import serving_models, work_dir
-from ml_pipeline.domain import UNCERTAIN
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.errors import ConfigError
-from ml_pipeline.sequences import chi_square, independence, runs_test, strange_days, transitions
-from ml_pipeline.watched_log import labelled_events, since
+from ml_pipeline.evaluation import sequences
+from ml_pipeline.evaluation.sequences import (
+    chi_square,
+    independence,
+    runs_test,
+    strange_days,
+    transitions,
+)
+from ml_pipeline.evaluation_log.frames import labelled_events, since
+from ml_pipeline.registry.champion import serving_models
+from ml_pipeline.store.records import UNCERTAIN
 
 DEFAULT_DAYS = 90.0
 LONGEST_DAYS = 36_500.0
@@ -60,7 +68,7 @@ def _by_day(events: pd.DataFrame) -> list[tuple[date, int, int]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `analyse`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     parser.add_argument(
         "--days", type=float, default=DEFAULT_DAYS,
         help=f"days of outcomes to look at (default: {DEFAULT_DAYS:g})",
@@ -72,12 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Analyse the log and print JSON."""
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.store.opening import open_store
 
-    settings = config.load_settings(commands.path_or_none(args.config))
+    settings = load_settings(common.path_or_none(args.config))
     if not 0 < args.days <= LONGEST_DAYS:
         raise ConfigError(f"--days {args.days:g} is no number of days from 0 to {LONGEST_DAYS:g}.")
-    store_settings = config.load_store_settings(args.local)
+    store_settings = load_store_settings(args.local)
     window = since(now, args.days)
     store = open_store(store_settings)
     try:
@@ -92,7 +100,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         store.close()
     found = {"status": "completed", "window": str(window), **analyse(events, settings)}
     _show(found)
-    commands.print_json(found)
+    common.print_json(found)
     return 0
 
 
@@ -112,10 +120,6 @@ def _show(found: dict[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "analyse", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

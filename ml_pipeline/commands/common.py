@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from ml_pipeline.errors import PipelineError
 
-# What a command does not use is not loaded: a person waits for each start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,9 +152,10 @@ def guarded(run: Callable[[], int], *, quiet: bool = False) -> int:
     """Run a command; a fault that it knows becomes a message, JSON and an exit code over 0."""
     try:
         if not quiet:
-            from ml_pipeline import config, ml_logging
+            from ml_pipeline.config.environment import load_logging_settings
+            from ml_pipeline.runs import run_log
 
-            ml_logging.configure(config.load_logging_settings())
+            run_log.configure(load_logging_settings())
         return run()
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error.message}\n")

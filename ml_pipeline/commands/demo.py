@@ -22,20 +22,22 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import commands, config, summary
-from ml_pipeline.config import Settings, StoreSettings
-from ml_pipeline.data_loader import work_dir
-from ml_pipeline.datasets import Dataset, read_dataset
-from ml_pipeline.domain import EVENT_COLUMNS, EventStatus, Failed, ModelVersion, Source
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import StoreSettings
+from ml_pipeline.config.settings import Settings, load_settings, work_dir
+from ml_pipeline.datasets.dataset import Dataset, read_dataset
 from ml_pipeline.errors import ConfigError, PromotionRefused
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.judging import Bench, judge
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.registering import Registrar, standing_of
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.trainer import TrainingJob, run_trainer
-from ml_pipeline.wiring import open_store
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.judging import Bench, judge
+from ml_pipeline.registry.champion import standing_of
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.registry.registration import Registrar
+from ml_pipeline.reports import summary
+from ml_pipeline.runs.recording import Failed, Order, run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.records import EVENT_COLUMNS, EventStatus, ModelVersion, Source
+from ml_pipeline.training.trainer import TrainingJob, run_trainer
 
 log = logging.getLogger("demo")
 
@@ -75,7 +77,7 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
         store.close()
     log.info("The clock stands at %s; everything is in %s", now.isoformat(), folder)
     summary.show(outcome.result, target=settings.data.target)
-    commands.print_json(dict(outcome.result))
+    common.print_json(dict(outcome.result))
     return 1 if isinstance(outcome, Failed) else 0
 
 
@@ -86,8 +88,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         "run.min_error_samples": args.min_errors,
         "training.strategy": args.strategy,
     }
-    return config.load_settings(
-        commands.path_or_none(args.config),
+    return load_settings(
+        common.path_or_none(args.config),
         flags={**CHANGES, **{name: value for name, value in flags.items() if value is not None}},
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from ml_pipeline import commands, config, findings, schema
-from ml_pipeline.config import Settings, StoreSettings
+from ml_pipeline.commands import common
+from ml_pipeline.commands.checks import findings
+from ml_pipeline.commands.checks.findings import Finding, fault, fine
+from ml_pipeline.config.environment import StoreSettings, load_store_settings
+from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError, PipelineError, StoreUnavailable
-from ml_pipeline.findings import Finding, fault, fine
+from ml_pipeline.store import schema
 
 Clock = Callable[[], datetime]
 # After these nothing else can be asked of a project.
@@ -19,7 +21,7 @@ _CLOSED = {"credentials", "key_role", "server", "key", "schema"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `doctor`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     parser.add_argument("--quick", action="store_true", help="configuration, store, schema version "
         "and champion only, for health checks (default: everything)")  # fmt: skip
 
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace, *, clock: Clock) -> int:
     found = list(_examine(args, clock))
     findings.show(found)
     faulty = any(finding.severity == "fault" for finding in found)
-    commands.print_json(
+    common.print_json(
         {
             "status": "faulty" if faulty else "healthy",
             "findings": [finding.as_json() for finding in found],
@@ -41,12 +43,12 @@ def run(args: argparse.Namespace, *, clock: Clock) -> int:
 def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
     settings, chosen = None, None
     try:
-        settings = config.load_settings(commands.path_or_none(args.config))
+        settings = load_settings(common.path_or_none(args.config))
         yield fine("settings", f"The settings can be used; the model is {settings.model_name}.")
     except ConfigError as error:
         yield fault("settings", error.message, error.hint or "Mend the settings file.")
     try:
-        chosen = config.load_store_settings(args.local)
+        chosen = load_store_settings(args.local)
     except ConfigError as error:
         yield fault("credentials", error.message, error.hint)
     if not args.quick:
@@ -59,15 +61,15 @@ def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
 
 
 def _this_machine(settings: Settings | None, chosen: StoreSettings | None) -> Iterator[Finding]:
-    from ml_pipeline import machine_checks
+    from ml_pipeline.commands.checks import machine
 
-    libraries = machine_checks.libraries()
+    libraries = machine.libraries()
     yield libraries
     if settings is not None and libraries.ok:
-        from ml_pipeline.data_loader import work_dir
+        from ml_pipeline.config.settings import work_dir
 
         local = None if chosen is None else chosen.local_dir
-        yield machine_checks.work_folder(work_dir(settings, local))
+        yield machine.work_folder(work_dir(settings, local))
 
 
 def _examine_store(
@@ -86,8 +88,8 @@ def _content(
     settings: Settings, chosen: StoreSettings, now: datetime, *, quick: bool
 ) -> Iterator[Finding]:
     """What both kinds of store are asked."""
-    from ml_pipeline import store_checks
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.commands.checks import content
+    from ml_pipeline.store.opening import open_store
 
     try:
         store = open_store(chosen)
@@ -95,13 +97,13 @@ def _content(
         yield fault("store", error.message, error.hint)
         return
     try:
-        patient = store_checks.Patient(store=store, settings=settings, now=now)
+        patient = content.Patient(store=store, settings=settings, now=now)
         if chosen.local_dir is not None:
             yield fine("store", f"The embedded store in {chosen.local_dir} opens.")
             version = schema.newest("local")
             yield fine("schema_version", f"The schema has version {version}, the newest.")
-        for check in store_checks.QUICK if quick else store_checks.FULL:
-            yield from store_checks.guarded(check, patient)
+        for check in content.QUICK if quick else content.FULL:
+            yield from content.guarded(check, patient)
     finally:
         store.close()
 
@@ -110,32 +112,32 @@ def _content(
 
 
 def _project(chosen: StoreSettings, clock: Clock, *, quick: bool) -> Iterator[Finding]:
-    from ml_pipeline import project_checks, supabase_facts
-    from ml_pipeline.supabase_answers import KEY_HINT
+    from ml_pipeline.commands.checks.project import all_checks
+    from ml_pipeline.store.opening import inspect_project
+    from ml_pipeline.store.project_facts import KEY_HINT, key_role
 
     url, key = chosen.supabase_url, chosen.supabase_key
     if url is None or key is None:
         return
-    role = supabase_facts.key_role(key)
+    role = key_role(key)
     if role not in {"service_role", "unknown"}:
         what = f"SUPABASE_SERVICE_KEY holds a key of the role {role}, not the service key."
         yield fault("key_role", what, KEY_HINT)
         return
     try:
-        facts = supabase_facts.inspect(url, key, buckets=schema.BUCKETS, clock=clock, quick=quick)
+        facts = inspect_project(chosen, buckets=schema.BUCKETS, clock=clock, quick=quick)
     except PipelineError as error:
         yield _unreachable(url, error)
         return
     yield fine("server", f"{url} answers.")
     yield fine("key", "The key is accepted.")
     yield fine("key_role", "The key is a service key.")
-    yield from project_checks.all_checks(facts, quick=quick)
+    yield from all_checks(facts, quick=quick)
 
 
 def _unreachable(url: str, error: PipelineError) -> Finding:
     """What kept the project from answering, by name."""
-    from ml_pipeline.supabase_answers import KEY_HINT
-    from ml_pipeline.supabase_facts import Refused
+    from ml_pipeline.store.project_facts import KEY_HINT, Refused
 
     if isinstance(error, ConfigError):
         return fault("credentials", error.message, error.hint)
@@ -151,14 +153,10 @@ def _unreachable(url: str, error: PipelineError) -> Finding:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "doctor",
         __doc__,
         add_arguments,
         lambda args: run(args, clock=lambda: datetime.now(UTC)),
         argv,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

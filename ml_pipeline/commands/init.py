@@ -11,15 +11,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import commands, config, examples, local_keys, schema
+from ml_pipeline.commands import common, init_files
+from ml_pipeline.config.environment import StoreSettings, is_local, load_store_settings
 from ml_pipeline.errors import ConfigError
+from ml_pipeline.store import schema
 
 log = logging.getLogger("init")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `init`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--database_url", metavar="URL", help="apply the schema to this PostgreSQL "
         "database and create the buckets; the password may stand in PGPASSWORD instead "
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "installs there (default: where this installation came from)")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="with --workflows: replace files "
         "that differ, but never the settings")  # fmt: skip
-    parser.add_argument("--example", choices=sorted(examples.EXAMPLES), help="write the settings "
+    parser.add_argument("--example", choices=sorted(init_files.EXAMPLES), help="write the settings "
         "and the training data of an example into the working directory")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="with --print_sql: write timestamped "
         "files, for example into supabase/migrations")  # fmt: skip
@@ -54,17 +56,17 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         sys.stdout.write(schema.whole())
         return 0
     if args.print_keys:
-        lines = local_keys.environment(now=now, new_secret=_secret)
+        lines = init_files.environment(now=now, new_secret=_secret)
         sys.stdout.write("".join(f"{name}={value}\n" for name, value in lines.items()))
         return 0
     written: dict[str, Any] = {}
     if args.example:
-        files = examples.write_example(args.example, Path())
+        files = init_files.write_example(args.example, Path())
         written = {"status": "written", "example": args.example, "files": files}
         log.info("Wrote %s; next: ml-pipeline train --register", ", ".join(files))
-    if not written or args.database_url or config.is_local(args.local):
+    if not written or args.database_url or is_local(args.local):
         written |= _made(args, now)
-    commands.print_json(written)
+    common.print_json(written)
     return 0
 
 
@@ -98,12 +100,12 @@ def _applied(url: str) -> Mapping[str, Any]:
 
 
 def _embedded(local: str | None) -> Mapping[str, Any]:
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.store.opening import open_store
 
     try:
-        settings = config.load_store_settings(local)
+        settings = load_store_settings(local)
     except ConfigError:
-        settings = config.StoreSettings()
+        settings = StoreSettings()
     if settings.local_dir is None:
         raise ConfigError(
             "Say what to make: a service key alone cannot create tables.",
@@ -125,9 +127,9 @@ def _embedded(local: str | None) -> Mapping[str, Any]:
 
 
 def _repository(folder: Path, args: argparse.Namespace) -> Mapping[str, Any]:
-    from ml_pipeline import repository_files
+    from ml_pipeline.commands import init_files
 
-    told = repository_files.write(folder, package=args.package, overwrite=args.overwrite)
+    told = init_files.write(folder, package=args.package, overwrite=args.overwrite)
     for name in told["kept"]:
         log.info("%s stands there already", name)
     if told["written"]:
@@ -166,10 +168,6 @@ def _written(folder: Path, now: datetime) -> Mapping[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "init", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

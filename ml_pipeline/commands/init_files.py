@@ -9,13 +9,16 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from importlib import resources
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from ml_pipeline.config.defaults import CONFIG_FILE
 from ml_pipeline.errors import ConfigError
 
 PINS: Final = "ml_requirements.txt"
@@ -147,3 +150,57 @@ def _replace(path: Path, text: str) -> None:
         raise ConfigError(
             f"{path}: {error.strerror or error}.", hint="Choose a folder you may write to."
         ) from error
+
+
+# Files of each example by the name that they are written under.
+EXAMPLES: Final = {
+    "router": {CONFIG_FILE: "router.yaml", "router_prompts.csv": "router_prompts.csv"},
+}
+
+
+def write_example(name: str, folder: Path) -> list[str]:
+    """Write the files of an example into a folder; return their names. Safe to repeat.
+
+    Raises ConfigError, and writes nothing, where another file of such a name stands.
+    """
+    packaged = resources.files("ml_pipeline") / "data"
+    contents = {
+        folder / target: (packaged / source).read_bytes()
+        for target, source in EXAMPLES[name].items()
+    }
+    for path, content in contents.items():
+        if path.exists() and path.read_bytes() != content:
+            raise ConfigError(
+                f"{path} is there already, with other content.",
+                hint="Nothing was written. Start the example in an empty folder.",
+            )
+    for path, content in contents.items():
+        path.write_bytes(content)
+    return [path.name for path in contents]
+
+
+GOOD_FOR: Final = timedelta(days=3650)
+SECRET_LETTERS: Final = 40
+GATEWAY: Final = "http://gateway:8000"
+
+
+def environment(*, now: datetime, new_secret: Callable[[int], str]) -> Mapping[str, str]:
+    """What docker-compose.yml reads; `new_secret` makes that many letters of URL-safe text."""
+    secret = new_secret(SECRET_LETTERS)
+    return {
+        "COMPOSE_PROFILES": "local",
+        "SUPABASE_URL": GATEWAY,
+        "SUPABASE_SERVICE_KEY": signed("service_role", secret, now=now),
+        "ANON_KEY": signed("anon", secret, now=now),
+        "JWT_SECRET": secret,
+        "POSTGRES_PASSWORD": new_secret(SECRET_LETTERS),
+        "ML_PIPELINE_MONITOR_TOKEN": new_secret(SECRET_LETTERS),
+    }
+
+
+def signed(role: str, secret: str, *, now: datetime) -> str:
+    """A key of that role, as Supabase makes them: a JWT signed by HMAC-SHA256."""
+    import jwt
+
+    claims = {"iss": "supabase", "role": role, "iat": now, "exp": now + GOOD_FOR}
+    return jwt.encode(claims, secret, algorithm="HS256")

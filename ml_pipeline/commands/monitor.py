@@ -9,15 +9,19 @@ import argparse
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, NoReturn
 from uuid import uuid4
 
-from ml_pipeline import commands, config
-from ml_pipeline.config import MONITOR_TOKEN_VARIABLE
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import (
+    MONITOR_TOKEN_VARIABLE,
+    load_monitor_token,
+    load_store_settings,
+)
+from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import ConfigError
 
 log = logging.getLogger("monitor")
@@ -30,7 +34,7 @@ Clock = Callable[[], datetime]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `monitor`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     parser.add_argument(
         "--host",
         default=HOST,
@@ -52,19 +56,19 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             f"The monitoring page needs {missing.name}.",
             hint='Install it with `pip install -e ".[monitor]"`.',
         ) from missing
-    from ml_pipeline.monitor.app import create_app
-    from ml_pipeline.monitor.guard import Guard
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.store.opening import open_store
+    from ml_pipeline.web.app import create_app
+    from ml_pipeline.web.guard import Guard
 
-    guard = Guard.for_host(args.host, config.load_monitor_token())
-    settings = config.load_settings(commands.path_or_none(args.config))
-    store = open_store(config.load_store_settings(args.local))
+    guard = Guard.for_host(args.host, load_monitor_token())
+    settings = load_settings(common.path_or_none(args.config))
+    store = open_store(load_store_settings(args.local))
     try:
         app = create_app(store, settings, guard, clock=clock, new_id=new_id)
         server = _listen(create_server, app, args.host, args.port)
         url = f"http://{_named(args.host)}:{server.effective_port}/"
         log.info("The monitoring page of %s is at %s", settings.model_name, url)
-        commands.print_json({"status": "serving", "url": url, "token": guard.asks_for_token})
+        common.print_json({"status": "serving", "url": url, "token": guard.asks_for_token})
         signal.signal(signal.SIGTERM, _end)
         # Who looks on must not slow a run on the same machine.
         os.nice(NICENESS)
@@ -94,14 +98,10 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "monitor",
         __doc__,
         add_arguments,
         lambda args: run(args, clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4())),
         argv,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ml_pipeline import commands, config, ml_logging
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import chosen_store
+from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import ConfigError
+from ml_pipeline.evaluation_log import opening
 
 COUNTS = (
     "csv_events", "table_events", "missing_in_table", "missing_in_csv",
@@ -19,7 +22,7 @@ COUNTS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `reconcile`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -29,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print the report."""
-    settings = config.load_settings(commands.path_or_none(args.config))
-    chosen = config.chosen_store(args.local)
+    settings = load_settings(common.path_or_none(args.config))
+    chosen = chosen_store(args.local)
     if args.repair and chosen is None:
         raise ConfigError("There is no store to repair.", hint="Give --local DIR, or credentials.")
-    with ml_logging.open_logger(settings, chosen) as logger:
+    with opening.open_logger(settings, chosen) as logger:
         report = logger.reconcile_logs(repair=args.repair)
     if sys.stderr.isatty():
         show(report)
-    commands.print_json(report)
+    common.print_json(report)
     return 0
 
 
@@ -71,8 +74,4 @@ def show(report: Mapping[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main("reconcile", __doc__, add_arguments, run, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return common.main("reconcile", __doc__, add_arguments, run, argv)

@@ -10,27 +10,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from ml_pipeline import commands, config, summary
-from ml_pipeline.data_loader import work_dir
-from ml_pipeline.domain import Failed, Source
+from ml_pipeline.commands import common
+from ml_pipeline.config import defaults
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.settings import load_settings, work_dir
 from ml_pipeline.errors import RunInProgress
-from ml_pipeline.night import STAGES
-from ml_pipeline.runs import Clock, Order, run_pass
-from ml_pipeline.stopping import Stop
+from ml_pipeline.reports import summary
+from ml_pipeline.runs.attempt import STAGES
+from ml_pipeline.runs.processes import Stop
+from ml_pipeline.runs.recording import Clock, Failed, Order, run_pass
+from ml_pipeline.store.records import Source
 
 log = logging.getLogger("auto_reinforcement")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `run`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     add = parser.add_argument
     add("--lookback_days", type=float, help="days to look back for errors "
-        f"(default: {config.DEFAULT_LOOKBACK_DAYS})")  # fmt: skip
+        f"(default: {defaults.DEFAULT_LOOKBACK_DAYS})")  # fmt: skip
     add("--confidence_threshold", type=float, help="errors are wrong with more confidence "
-        f"(default: {config.ERROR_CONFIDENCE_THRESHOLD})")  # fmt: skip
+        f"(default: {defaults.ERROR_CONFIDENCE_THRESHOLD})")  # fmt: skip
     add("--min_errors", type=int, help="errors that trigger training "
-        f"(default: {config.MIN_ERROR_SAMPLES_FOR_RETRAINING})")  # fmt: skip
+        f"(default: {defaults.MIN_ERROR_SAMPLES_FOR_RETRAINING})")  # fmt: skip
     add("--source", choices=[str(s) for s in Source], help="what started the run "
         "(default: manual when a request waits, else auto_daily)")  # fmt: skip
     add("--request_id", help="serve this request first")
@@ -42,13 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) -> int:
     """Run one pass and print its JSON; exit code 1 only when it failed."""
     if args.demo:
-        from ml_pipeline.demo import run_demo
+        from ml_pipeline.commands.demo import run_demo
 
         return run_demo(args, new_id=new_id)
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.store.opening import open_store
 
-    settings = config.load_settings(
-        commands.path_or_none(args.config),
+    settings = load_settings(
+        common.path_or_none(args.config),
         flags={
             "run.lookback_days": args.lookback_days,
             "run.confidence_threshold": args.confidence_threshold,
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             "training.strategy": args.strategy,
         },
     )
-    store_settings = config.load_store_settings(args.local)
+    store_settings = load_store_settings(args.local)
     store = open_store(store_settings)
     stop = Stop()
     order = Order(
@@ -70,17 +73,17 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         new_id=new_id,
     )
     try:
-        with stop.on_signals(), commands.progress_bars() as bars:
+        with stop.on_signals(), common.progress_bars() as bars:
             outcome = run_pass(store, replace(order, on_stage=bars("run", STAGES)))
     except RunInProgress as busy:
         log.warning("%s", busy)
-        commands.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
+        common.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
         return 1 if settings.run.when_busy == "fail" else 0
     finally:
         store.close()
     if sys.stderr.isatty():
         summary.show(outcome.result, target=settings.data.target)
-    commands.print_json(dict(outcome.result))
+    common.print_json(dict(outcome.result))
     return 1 if isinstance(outcome, Failed) else 0
 
 
@@ -90,10 +93,10 @@ def run_auto_reinforcement(
     request_id: str | None = None,
 ) -> bool:
     """Run the loop once with the environment's store; True unless the run failed."""
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.store.opening import open_store
 
-    settings = config.load_settings(flags={"run.lookback_days": lookback_days})
-    store_settings = config.load_store_settings()
+    settings = load_settings(flags={"run.lookback_days": lookback_days})
+    store_settings = load_store_settings()
     store = open_store(store_settings)
     try:
         order = Order(
@@ -109,14 +112,10 @@ def run_auto_reinforcement(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "run",
         __doc__,
         add_arguments,
         lambda args: run(args, clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4())),
         argv,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

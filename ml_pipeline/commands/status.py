@@ -6,30 +6,33 @@ import argparse
 import sys
 from datetime import UTC, datetime
 
-from ml_pipeline import commands, config, overview
-from ml_pipeline.overview import Overview
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.settings import load_settings
+from ml_pipeline.reports import overview
+from ml_pipeline.reports.overview import Overview
 
 RUNS_PRINTED = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `status`."""
-    commands.add_common(parser)
+    common.add_common(parser)
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Print JSON; tables as well when a person is watching."""
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.store.opening import open_store
 
-    settings = config.load_settings(commands.path_or_none(args.config))
-    store = open_store(config.load_store_settings(args.local))
+    settings = load_settings(common.path_or_none(args.config))
+    store = open_store(load_store_settings(args.local))
     try:
         found = overview.look(store, settings, now=now)
     finally:
         store.close()
     if sys.stderr.isatty():
         show(found)
-    commands.print_json({"status": "completed", **found.as_json()})
+    common.print_json({"status": "completed", **found.as_json()})
     return 0
 
 
@@ -81,10 +84,6 @@ def _lines(found: Overview) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "status", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,22 +7,21 @@ asks for too much memory cannot take the run's record with it.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
-import sys
 import threading
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from ml_pipeline import commands, config
-from ml_pipeline.config import Settings
+from ml_pipeline.commands import common
+from ml_pipeline.config import defaults
+from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError, TrainingError
-from ml_pipeline.parallel import on_cluster
+from ml_pipeline.training.parallel import on_cluster
+from ml_pipeline.training.trainer import end_with_parent, limit_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `train`."""
-    commands.add_common(parser)
+    common.add_common(parser)
     add = parser.add_argument
     add("--dataset", help="training CSV or Parquet (default: data.training_dataset of the config)")
     add("--output_dir", default="./models", help="folder for the model (default: %(default)s)")
@@ -31,15 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         default=False,
-        type=commands.boolean,
+        type=common.boolean,
         help="learn on top of an existing model (default: false)",
     )
     add("--model_path", help="model to fine-tune (default: the store's champion, else a new base)")
     add("--learning_rate", type=float, help="step of strategy sgd "
-        f"(default: {config.DEFAULT_LEARNING_RATE})")  # fmt: skip
+        f"(default: {defaults.DEFAULT_LEARNING_RATE})")  # fmt: skip
     add("--epochs", type=int, help="most Newton steps, or passes of strategy sgd "
-        f"(default: {config.DEFAULT_FINE_TUNE_EPOCHS})")  # fmt: skip
-    add("--random_seed", type=int, help=f"(default: {config.RANDOM_STATE})")
+        f"(default: {defaults.DEFAULT_FINE_TUNE_EPOCHS})")  # fmt: skip
+    add("--random_seed", type=int, help=f"(default: {defaults.RANDOM_STATE})")
     add("--algorithm", help="base algorithm (default: LogisticRegression)")
     add("--model_id", help="name of the new model (default: made from algorithm and time)")
     add("--from_table", action="store_true", help="train on ground_truth.table of the store")
@@ -63,11 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--champion_id", help="id of the serving model")
     run.add_argument("--memory_limit_mb", type=int, help="address space the trainer may take")
     run.add_argument(
-        "--leash", type=commands.boolean, default=False, help="end when standard input ends"
+        "--leash", type=common.boolean, default=False, help="end when standard input ends"
     )
     run.add_argument(
         "--other_base",
-        type=commands.boolean,
+        type=common.boolean,
         default=False,
         help="the serving model stands on another base than the model to fine-tune",
     )
@@ -78,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """Settings of the command, flags last."""
-    return config.load_settings(
-        commands.path_or_none(args.config),
+    return load_settings(
+        common.path_or_none(args.config),
         flags={
             "training.learning_rate": args.learning_rate,
             "training.epochs": args.epochs,
@@ -102,45 +101,26 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
             raise ConfigError("Give either --from_table or --dataset.")
         with on_cluster(args.cluster):
             if args.from_table or args.register:
-                from ml_pipeline.enrolling import train_with_store
+                from ml_pipeline.training.train_and_register import train_with_store
 
                 result = train_with_store(args, settings, now=now, new_id=new_id)
             else:
-                from ml_pipeline.training import train
+                from ml_pipeline.training.job import train
 
                 result = train(args, settings, now=now, new_id=new_id)
     except MemoryError:
         limit = "the memory limit (training.memory_limit_mb)"
         raise TrainingError(f"Training asked for more memory than {limit} allows.") from None
-    commands.print_json(result)
+    common.print_json(result)
     return 0
-
-
-def end_with_parent() -> None:
-    """End this process when the one that holds the other end of standard input is gone."""
-    os.read(0, 1)
-    os._exit(1)
-
-
-def limit_memory(megabytes: int) -> None:
-    """Make allocations past the limit fail in this process instead of taking the machine."""
-    size = megabytes * 1024 * 1024
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        size = min(size, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return commands.main(
+    return common.main(
         "train",
         __doc__,
         add_arguments,
         lambda args: run(args, now=datetime.now(UTC), new_id=uuid4().hex),
         argv,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

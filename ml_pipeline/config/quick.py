@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 
 from ml_pipeline import __version__
-from ml_pipeline.defaults import (
+from ml_pipeline.config.defaults import (
     CONFIG_FILE,
     ENSEMBLE_CONFLICT_MARGIN,
     LOCAL_VARIABLE,
@@ -82,9 +82,9 @@ def evaluation_csv(csv_file: str | None, folder: str | None) -> str:
 def _checked(config_file: str | None) -> QuickSettings:
     from pathlib import Path
 
-    from ml_pipeline import config
+    from ml_pipeline.config.settings import load_settings
 
-    settings = config.load_settings(None if config_file is None else Path(config_file))
+    settings = load_settings(None if config_file is None else Path(config_file))
     return QuickSettings(
         model_name=settings.model_name,
         conflict_margin=settings.prediction.conflict_margin,

@@ -1,4 +1,4 @@
-"""Settings of the training: how a challenger comes about."""
+"""The sections of the settings, each with its defaults and limits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ml_pipeline import defaults
-from ml_pipeline.data_settings import Count, Fraction, Positive, Section, Whole
+from ml_pipeline.config import defaults
+from ml_pipeline.config.data import Count, Fraction, Positive, Section, Whole
+from ml_pipeline.config.defaults import (
+    CHECK_INTERVAL_MIN,
+    CONFIDENCE_THRESHOLD,
+    DECAY_THRESHOLD,
+    DEFAULT_LOOKBACK_DAYS,
+    ENSEMBLE_CONFLICT_MARGIN,
+    ERROR_CONFIDENCE_THRESHOLD,
+    MIN_ERROR_SAMPLES_FOR_RETRAINING,
+    MIN_EVALUATED_PREDICTIONS,
+    MIN_STATS_REQUIRED,
+    THRESHOLD,
+    WINDOW,
+)
 
 Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
 Algorithm = Literal[
@@ -116,5 +129,94 @@ class TrainingSettings(Section):
             raise ValueError(message)
         if self.ensemble_weights and len(self.ensemble_weights) != len(self.ensemble):
             message = "ensemble_weights needs one weight for each member of ensemble"
+            raise ValueError(message)
+        return self
+
+
+class RunSettings(Section):
+    """When a nightly run trains, and how it holds the store."""
+
+    lookback_days: Positive = float(DEFAULT_LOOKBACK_DAYS)
+    confidence_threshold: Fraction = ERROR_CONFIDENCE_THRESHOLD
+    min_error_samples: Count = MIN_ERROR_SAMPLES_FOR_RETRAINING
+    trigger: Literal["errors", "labels", "any"] = "errors"
+    every_hours: Positive = 24.0
+    work_dir: str | None = None
+    stale_after_minutes: Positive = 60.0
+    request_lease_minutes: Positive = 60.0
+    request_max_attempts: Whole = 3
+    open_requests_per_user: Count = 3
+    open_requests_total: Count = 50
+    when_busy: Literal["skip", "fail"] = "skip"
+
+
+class PromotionSettings(Section):
+    """Who may serve."""
+
+    policy: Literal["guarded", "nightly", "evidence", "approval"] = "guarded"
+    promotion_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    min_evaluated_predictions: Whole = MIN_EVALUATED_PREDICTIONS
+    min_nights: Whole = 3
+    evaluation_window_days: Positive = 30.0
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    horizon_rows: Whole = 1000
+    max_shadow_nights: Whole = 60
+    vetoes: list[Literal["accuracy", "recall"]] = Field(default_factory=list)
+    min_accuracy: Fraction = 0.0
+    max_log_loss: Positive | None = None
+    min_skill: float = 0.0
+
+
+class PredictionSettings(Section):
+    """What a prediction says when it is not sure."""
+
+    min_confidence_threshold: Fraction = CONFIDENCE_THRESHOLD
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    conflict_margin: Fraction = ENSEMBLE_CONFLICT_MARGIN
+
+
+Metric = Literal[
+    "accuracy", "log_loss", "confident_errors", "calibration", "abstention", "accept_rate"
+]
+DEFAULT_ALARMS: tuple[Metric, ...] = ("accuracy", "log_loss", "confident_errors", "accept_rate")
+
+
+class DecaySettings(Section):
+    """When a model has decayed, and what is done then."""
+
+    baseline_days: Whole = 28
+    recent_days: Annotated[list[Whole], Field(min_length=1)] = Field(default_factory=lambda: [3, 7])
+    min_rows: Whole = 50
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9999
+    threshold: Annotated[float, Field(gt=0, lt=1)] = DECAY_THRESHOLD
+    loss_threshold: Positive = 0.1
+    warning: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    critical: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    severe: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    alarm_on: list[Metric] = Field(default_factory=lambda: list(DEFAULT_ALARMS))
+    accept_rate_threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD
+    accept_rate_window: Whole = WINDOW
+    accept_rate_min_cycles: Whole = MIN_STATS_REQUIRED
+    accept_rate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+    drift_threshold: Positive = 0.25
+    cluster_level: Annotated[float, Field(gt=0, lt=0.01)] = 0.0001
+    interval_minutes: Positive = float(CHECK_INTERVAL_MIN)
+    action: Literal["request", "command", "alert"] = "request"
+    priority: Literal["high", "normal", "low"] = "normal"
+    command: list[str] = Field(default_factory=list)
+    command_timeout_s: Positive = 600.0
+    cool_down_hours: Annotated[float, Field(ge=0)] = 72.0
+    max_fruitless: Whole = 3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DecaySettings:
+        if not self.warning < self.critical < self.severe:
+            message = "warning, critical and severe must grow in this order"
+            raise ValueError(message)
+        if self.accept_rate_min_cycles > self.accept_rate_window:
+            message = "accept_rate_min_cycles is more than accept_rate_window"
+            raise ValueError(message)
+        if self.action == "command" and not self.command:
+            message = 'action: command needs a command, such as ["ollama", "pull", "MODEL"]'
             raise ValueError(message)
         return self

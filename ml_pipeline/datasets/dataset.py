@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_pipeline.data_settings import DataSettings
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 from ml_pipeline.errors import DataError
-from ml_pipeline.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 
 BUILTIN = "builtin"
 PARQUET = (".parquet", ".pq")

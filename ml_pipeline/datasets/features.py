@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_pipeline import texts
+from ml_pipeline.datasets import texts
 from ml_pipeline.errors import DataError
 
 Inputs = NDArray[Any]

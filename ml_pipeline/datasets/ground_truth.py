@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import datasets, texts
-from ml_pipeline.config import Settings
-from ml_pipeline.datasets import Dataset, Split
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets import dataset, texts
+from ml_pipeline.datasets.dataset import Dataset, Split
 from ml_pipeline.errors import DataError
-from ml_pipeline.store import GroundTruth as GroundTruthStore
+from ml_pipeline.store.contract import GroundTruth as GroundTruthStore
 
 log = logging.getLogger("ground_truth")
 
@@ -71,7 +71,7 @@ def read_truth(store: GroundTruthStore, settings: Settings) -> tuple[Dataset, Tr
         reasons=dict(Counter(bad.tolist()).most_common()),
     )
     _check(report, settings, least)
-    return datasets.from_frame(good, _data_settings(good, settings), source=source), report
+    return dataset.from_frame(good, _data_settings(good, settings), source=source), report
 
 
 def _require(frame: pd.DataFrame, settings: Settings, source: str) -> None:
@@ -187,7 +187,7 @@ def split_stable(data: Dataset, settings: Settings) -> Split:
     """
     training, key = settings.training, settings.ground_truth.id_column
     if data.times is not None:
-        return datasets.split(data, test_size=training.test_size, seed=training.random_seed)
+        return dataset.split(data, test_size=training.test_size, seed=training.random_seed)
     if key in data.frame.columns:
         names = data.frame[key].astype(str).tolist()
     else:
@@ -197,7 +197,7 @@ def split_stable(data: Dataset, settings: Settings) -> Split:
     parts = Split(train=np.flatnonzero(~held), holdout=np.flatnonzero(held))
     if not len(parts.train) or not len(parts.holdout):
         raise DataError(f"{data.source}: its {len(data)} rows leave nothing to hold out.")
-    return datasets.without_shared_groups(data.groups, parts)
+    return dataset.without_shared_groups(data.groups, parts)
 
 
 def learned_until(data: Dataset, rows: Any) -> str | None:  # noqa: ANN401 - row numbers

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pandas as pd
 
-from ml_pipeline.data_settings import DataSettings
-from ml_pipeline.datasets import PARQUET, Dataset, from_frame
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.datasets.dataset import PARQUET, Dataset, from_frame
+from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import DataError
-from ml_pipeline.log_rules import quote
 
 if TYPE_CHECKING:
     import duckdb

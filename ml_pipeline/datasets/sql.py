@@ -1,4 +1,4 @@
-"""What DuckDB says of a log that it cannot read, as our errors."""
+"""SQL helpers: names quoted, DuckDB's complaints in our own words."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def readable(source: str) -> Iterator[None]:
     except (duckdb.OperationalError, duckdb.DataError, duckdb.InvalidInputException) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{source} cannot be read: {reason}.") from error
+
+
+def quote_name(column: str | None) -> str:
+    """A column's name as an SQL identifier."""
+    return '"' + str(column).replace('"', '""') + '"'
+
+
+def quote(text: object) -> str:
+    """A text as an SQL literal."""
+    return "'" + str(text).replace("'", "''") + "'"

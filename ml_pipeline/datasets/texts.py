@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from math import log1p
+from collections.abc import Callable, Sequence
+from math import log1p, sqrt
 
 MAX_CHARACTERS = 100_000
 # Words of 2 to 50 letters; what is longer is an address or a blob, and would only fill the model.
@@ -73,3 +74,49 @@ def statistics(text: str) -> list[float]:
         sum(map(str.isupper, text)) / max(letters, 1),
         sum(map(str.isdigit, text)) / max(len(text), 1),
     ]
+
+
+Prepare = Callable[[Sequence[float]], list[float]]
+
+
+class Reading:
+    """Turns a row, its text last, into TF-IDF weights, text statistics and prepared numbers."""
+
+    def __init__(
+        self,
+        terms: Sequence[str],
+        idf: Sequence[float],
+        statistics: Prepare,
+        numbers: Sequence[Prepare],
+    ) -> None:
+        if len(terms) != len(idf):
+            raise ValueError("terms and their weights differ in length")
+        self._places = dict(zip(terms, range(len(terms)), strict=True))
+        self._idf = idf
+        self._statistics = statistics
+        self._numbers = numbers
+
+    def prepare(self, row: Sequence[float]) -> list[float]:
+        """What the classifier sees of a row."""
+        text = str(row[-1])
+        prepared = list(row[:-1])
+        for step in self._numbers:
+            prepared = step(prepared)
+        return [*self._weights(text), *self._statistics(statistics(text)), *prepared]
+
+    def _weights(self, text: str) -> list[float]:
+        """TF-IDF of unit length, added up in the order in which scikit-learn does."""
+        places, idf = self._places, self._idf
+        found = sorted(
+            (places[phrase], count * idf[places[phrase]])
+            for phrase, count in phrases(text).items()
+            if phrase in places
+        )
+        squares = 0.0
+        for _, weight in found:
+            squares += weight * weight
+        length = sqrt(squares)
+        weights = [0.0] * len(places)
+        for place, weight in found:
+            weights[place] = weight / length
+        return weights

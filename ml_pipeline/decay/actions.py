@@ -17,17 +17,12 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert, SystemEvent
-from ml_pipeline.config import DecaySettings, child_environment
-from ml_pipeline.domain import (
-    Outcome,
-    Priority,
-    RequestStatus,
-    RetrainingRequest,
-    Source,
-)
+from ml_pipeline.config.environment import child_environment
+from ml_pipeline.config.sections import DecaySettings
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.store import RequestQueue, RunLedger, WatchLedger
+from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert, SystemEvent
+from ml_pipeline.store.contract import RequestQueue, RunLedger, WatchLedger
+from ml_pipeline.store.records import Outcome, Priority, RequestStatus, RetrainingRequest, Source
 
 log = logging.getLogger("model_retrainer")
 

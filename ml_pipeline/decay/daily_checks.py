@@ -4,25 +4,103 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import texts
-from ml_pipeline.alerts import Cause
-from ml_pipeline.config import Settings
-from ml_pipeline.datasets import Dataset, read_dataset
-from ml_pipeline.domain import UNCERTAIN, LookbackWindow
-from ml_pipeline.errors import DataError
-from ml_pipeline.estimation import Drift, Floats, expected_accuracy, label_drift, numeric_drift
-from ml_pipeline.features import parted
-from ml_pipeline.quiet_alerts import Finding, stand
-from ml_pipeline.sequences import RunsTest, runs_test
-from ml_pipeline.store import Store
-from ml_pipeline.watchdog import Watch, line_ids
-from ml_pipeline.watched_log import labelled_events, pending_events, since
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets import texts
+from ml_pipeline.datasets.dataset import Dataset, read_dataset
+from ml_pipeline.datasets.features import parted
+from ml_pipeline.decay.actions import changed, told
+from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.decay.watchdog import Watch
+from ml_pipeline.errors import DataError, StoreRefused
+from ml_pipeline.evaluation.metrics import Floats
+from ml_pipeline.evaluation.sequences import RunsTest, runs_test
+from ml_pipeline.evaluation_log.frames import labelled_events, pending_events, since
+from ml_pipeline.registry.champion import line_ids
+from ml_pipeline.store.alerts import AlertStatus, Cause, DecayAlert, Severity
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What was found of a cause: whether it alarms, whether it is over, and its numbers.
+
+    Between the two an alert stays as it is. `headline` begins the message that opens the alert.
+    """
+
+    cause: Cause
+    is_alarming: bool
+    is_over: bool
+    metric: str
+    value: float
+    usual: float
+    threshold: float
+    rows: int
+    usual_rows: int
+    headline: str
+    sentence: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def stand(store: Store, watch: Watch, finding: Finding, *, model_id: str | None) -> None:
+    """Open or close the one alert of the finding's cause, if it has to be. Raises StoreError."""
+    alerts = store.list_alerts(model_name=watch.settings.model_name, open_only=True)
+    is_open = next((alert for alert in alerts if alert.cause is finding.cause), None)
+    if is_open is None and finding.is_alarming:
+        _open(store, watch, finding, model_id)
+    if is_open is not None and finding.is_over:
+        _close(store, watch, is_open, finding)
+
+
+def _open(store: Store, watch: Watch, finding: Finding, model_id: str | None) -> None:
+    now = watch.now
+    alert = DecayAlert(
+        alert_id=watch.new_id(),
+        model_name=watch.settings.model_name,
+        cause=finding.cause,
+        metric=finding.metric[:100],
+        severity=Severity.WARNING,
+        status=AlertStatus.PENDING,
+        detected_at=now,
+        updated_at=now,
+        baseline=finding.usual,
+        recent=finding.value,
+        threshold=finding.threshold,
+        baseline_rows=finding.usual_rows,
+        recent_rows=finding.rows,
+        window_start=now - timedelta(days=max(watch.settings.decay.recent_days)),
+        window_end=now,
+        message=finding.sentence,
+        model_id=model_id,
+        action="alert",
+        acted_at=now,
+        details=dict(finding.details),
+    )
+    if store.open_alert(alert) == alert:
+        told(store, alert, "opened", f"{finding.headline} {finding.sentence}", now)
+
+
+def _close(store: Store, watch: Watch, alert: DecayAlert, finding: Finding) -> None:
+    now = watch.now
+    details = {**alert.details, "resolved_because": finding.sentence}
+    try:
+        done = changed(
+            store, alert, now, status=AlertStatus.RESOLVED, resolved_at=now, details=details
+        )
+    except StoreRefused as refused:
+        # A person was faster; the next look sees what they did.
+        log.warning("%s", refused)
+        return
+    told(store, done, "resolved", f"Over: {finding.headline} {finding.sentence}", now)
+
 
 log = logging.getLogger("model_retrainer")
 

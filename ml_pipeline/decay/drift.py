@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from ml_pipeline.evaluation.metrics import Floats
 
 MIN_LABELLED = 100
 BINS = 10

@@ -14,9 +14,9 @@ from operator import attrgetter
 from statistics import NormalDist
 from typing import Any
 
-from ml_pipeline.alerts import AlertStatus, DailyAccuracy, DecayAlert
-from ml_pipeline.config import DecaySettings
-from ml_pipeline.evaluation import wilson_interval
+from ml_pipeline.config.sections import DecaySettings
+from ml_pipeline.evaluation.metrics import wilson_interval
+from ml_pipeline.store.alerts import AlertStatus, DailyAccuracy, DecayAlert
 
 HORIZON_BASELINES = 2
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
-from ml_pipeline.config import NotifySettings
-from ml_pipeline.decay_actions import changed, told
+from ml_pipeline.config.environment import NotifySettings
+from ml_pipeline.decay.actions import changed, told
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
-from ml_pipeline.store import WatchLedger
+from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.store.contract import WatchLedger
 
 log = logging.getLogger("model_retrainer")
 

@@ -9,10 +9,8 @@ from datetime import date, datetime
 from statistics import NormalDist
 from typing import Any
 
-from ml_pipeline.alerts import Cause, DailyAccuracy, DecayAlert, LearningCycle, Severity
-from ml_pipeline.config import DecaySettings
-from ml_pipeline.evaluation import wilson_interval
-from ml_pipeline.measures import (
+from ml_pipeline.config.sections import DecaySettings
+from ml_pipeline.decay.measures import (
     Measure,
     Window,
     baseline_window,
@@ -22,6 +20,8 @@ from ml_pipeline.measures import (
     settled_before,
     spread,
 )
+from ml_pipeline.evaluation.metrics import wilson_interval
+from ml_pipeline.store.alerts import Cause, DailyAccuracy, DecayAlert, LearningCycle, Severity
 
 RECOVERY_LEVEL = 0.95
 LASTING_DAYS = 2

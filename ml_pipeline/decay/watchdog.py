@@ -13,8 +13,15 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import decay_actions, measures
-from ml_pipeline.alerts import (
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.decay import actions, measures
+from ml_pipeline.decay.actions import changed, told
+from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, judge, of_cause, severity
+from ml_pipeline.errors import StoreRefused
+from ml_pipeline.evaluation_log.frames import sum_file
+from ml_pipeline.evaluation_log.loading import TABLE
+from ml_pipeline.registry.champion import line_ids
+from ml_pipeline.store.alerts import (
     ActionState,
     AlertStatus,
     Cause,
@@ -22,16 +29,10 @@ from ml_pipeline.alerts import (
     DecayAlert,
     LearningCycle,
     Severity,
-    alert_json,
 )
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import TABLE
-from ml_pipeline.decay import FollowUp, Verdict, follow_up, judge, of_cause, severity
-from ml_pipeline.decay_actions import changed, told
-from ml_pipeline.domain import LookbackWindow, ModelVersion, day_start, parse_utc
-from ml_pipeline.errors import StoreRefused
-from ml_pipeline.store import Store
-from ml_pipeline.watched_log import sum_file
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.json_values import alert_json
+from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start, parse_utc
 
 log = logging.getLogger("model_retrainer")
 
@@ -99,14 +100,6 @@ def look(store: Store, watch: Watch) -> Look:
         model_id=None if champion is None else champion.model_id,
         anchor_id=None if champion is None else champion.anchor_id,
     )
-
-
-def line_ids(store: Store, champion: ModelVersion | None) -> frozenset[str] | None:
-    """The models whose outcomes count, those of the serving line; None is everybody's."""
-    if champion is None:
-        return None
-    line = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
-    return frozenset({champion.model_id, *(model.model_id for model in line)})
 
 
 def _cycles(
@@ -247,12 +240,12 @@ class _Case:
                 tripped = changed(self.store, alert, now, needs_person=True)
                 told(self.store, tripped, "needs a person", said, now)
             return
-        decay_actions.act(self.store, alert, settings, now)
+        actions.act(self.store, alert, settings, now)
 
     def follow(self, alert: DecayAlert) -> None:
         """Take an open alert on: settle its action, close it, act again, or wait."""
         settings, now = self.watch.settings.decay, self.watch.now
-        alert = decay_actions.settle(self.store, alert, settings, now)
+        alert = actions.settle(self.store, alert, settings, now)
         anchor = None if self.champion is None else self.champion.anchor_id
         if alert.model_id != anchor:
             self._resolve(alert, f"{anchor or 'Nobody'} serves by now, not {alert.model_id}.")

@@ -8,83 +8,57 @@ that it is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ml_pipeline.config.sections import PromotionSettings
+from ml_pipeline.evaluation.ledger import ChampionRecord, LineRecord, PairedGain
+from ml_pipeline.evaluation.metrics import EvaluationReport
+from ml_pipeline.store.records import Outcome
 
-from ml_pipeline.config import PromotionSettings
-from ml_pipeline.domain import Check, EvaluationReport, Outcome, PromotionDecision
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One question the gate asked, with its numbers and a sentence."""
+
+    name: str
+    passed: bool
+    sentence: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    decides: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromotionDecision:
+    """What the gate says: `outcome` is promoted, rejected or awaiting_approval."""
+
+    outcome: Outcome
+    sentence: str
+    checks: tuple[Check, ...]
+    policy: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The decision as plain JSON values."""
+        return {
+            "outcome": str(self.outcome),
+            "sentence": self.sentence,
+            "policy": self.policy,
+            "checks": [
+                {
+                    "name": check.name,
+                    "passed": check.passed,
+                    "decides": check.decides,
+                    "sentence": check.sentence,
+                    "numbers": dict(check.numbers),
+                }
+                for check in self.checks
+            ],
+        }
+
 
 RECALL_DROP = 0.05
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairedGain:
-    """Sums of paired log-loss differences (old minus new, nats) over rows of whole nights."""
-
-    nights: int
-    rows: int
-    total: float
-    squares: float
-
-    @classmethod
-    def of_nights(
-        cls, rows: Sequence[float] | NDArray[np.float64], sums: NDArray[np.float64]
-    ) -> PairedGain:
-        """From per-night row counts and a (nights, 2) array of Σ difference, Σ difference²."""
-        counts = np.asarray(rows, dtype=np.float64)
-        total, squares = sums.sum(axis=0) if len(counts) else (0.0, 0.0)
-        return cls(
-            nights=len(counts), rows=int(counts.sum()), total=float(total), squares=float(squares)
-        )
-
-    @classmethod
-    def of_rows(cls, gains: NDArray[np.float64], nights: int) -> PairedGain:
-        """From the differences themselves."""
-        return cls(
-            nights=nights,
-            rows=len(gains),
-            total=float(gains.sum()),
-            squares=float((gains**2).sum()),
-        )
-
-    @property
-    def mean(self) -> float:
-        """Nats gained per row; 0 without rows."""
-        return self.total / self.rows if self.rows else 0.0
-
-    @property
-    def deviation(self) -> float:
-        """Sample standard deviation per row; 0 under two rows."""
-        if self.rows < 2:  # noqa: PLR2004 - a spread needs two
-            return 0.0
-        variance = (self.squares - self.rows * self.mean**2) / (self.rows - 1)
-        return math.sqrt(max(variance, 0.0))
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean; 0 without rows."""
-        return self.deviation / math.sqrt(self.rows) if self.rows else 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LineRecord:
-    """What the gate sees of the live line: its gain on the anchor and on the champion."""
-
-    since_approval: PairedGain
-    recent: PairedGain
-    over_champion: PairedGain
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChampionRecord:
-    """What the gate sees of a base in the shadow: its gain on whoever served meanwhile."""
-
-    everything: PairedGain
-    recent: PairedGain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

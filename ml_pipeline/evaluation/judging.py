@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from ml_pipeline.arrays import Floats
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import EvaluationReport, Outcome, PromotionDecision
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation import evaluate, row_losses
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.ledger import line_record
-from ml_pipeline.promotion import Duel, PairedGain, judge_challenger, judge_first, judge_line
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.gate import (
+    Duel,
+    PromotionDecision,
+    judge_challenger,
+    judge_first,
+    judge_line,
+)
+from ml_pipeline.evaluation.ledger import PairedGain, line_record
+from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, evaluate, row_losses
+from ml_pipeline.store.records import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

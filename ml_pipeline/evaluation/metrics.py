@@ -7,7 +7,8 @@ cannot be scored is refused with its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -15,8 +16,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.domain import EvaluationReport
 from ml_pipeline.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationReport:
+    """How one model did on one frame of `rows` rows. Losses are in nats; `rps` needs an order.
+
+    `per_class` holds precision, recall, f1_score and support per label; `confusion` counts rows
+    as `[actual][predicted]` in the order of `labels`.
+    """
+
+    rows: int
+    labels: tuple[str, ...]
+    accuracy: float
+    precision: float
+    recall: float
+    f1_score: float
+    log_loss: float
+    brier: float
+    ece: float
+    rps: float | None
+    per_class: Mapping[str, Mapping[str, float]]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        for name in ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                message = f"{name} is {value}: a metric must be a number"
+                raise ValueError(message)
+
+    def summary(self) -> dict[str, float]:
+        """The numbers that fit in one row of a table."""
+        names = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece")
+        numbers = {name: float(getattr(self, name)) for name in names}
+        return numbers if self.rps is None else {**numbers, "rps": self.rps}
+
 
 PROBABILITY_FLOOR = 1e-15
 SUM_TOLERANCE = 1e-6
@@ -285,3 +321,14 @@ def _class_table(
         label: {name: float(values[place]) for name, values in columns.items()}
         for place, label in enumerate(labels)
     }
+
+
+def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
+    """Positions of labels in `classes`; raise DataError naming the ones that are not there."""
+    places = {str(label): index for index, label in enumerate(classes)}
+    texts = [str(label) for label in labels]
+    unknown = sorted({text for text in texts if text not in places})
+    if unknown:
+        message = f"labels that the model does not know: {', '.join(unknown[:5])}"
+        raise DataError(message, hint=f"It was trained on {', '.join(places)}.")
+    return np.asarray([places[text] for text in texts], dtype=np.int64)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
-from ml_pipeline.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, Row
+from ml_pipeline.store.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, Row
 
 TORN_SUFFIX = ".torn"
 DELIVERED_SUFFIX = ".delivered"

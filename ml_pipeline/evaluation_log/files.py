@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import DataError
-from ml_pipeline.log_rules import quote
 
 # A field of a million characters may be four million bytes.
 _MAX_LINE: Final = 4_200_000

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.alerts import DailyAccuracy
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import TABLE, LogRequest, load_log
-from ml_pipeline.domain import UNCERTAIN, LookbackWindow
-from ml_pipeline.store import Store
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation_log.loading import TABLE, load_log
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.store.alerts import DailyAccuracy
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
 COLUMNS = (
     "event_id",

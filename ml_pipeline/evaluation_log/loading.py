@@ -16,26 +16,16 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from ml_pipeline import config, log_faults, log_fold, log_scan
-from ml_pipeline.config import DEFAULT_LOOKBACK_DAYS, ERROR_CONFIDENCE_THRESHOLD, Settings
-from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow, ModelVersion
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets import sql
+from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
-from ml_pipeline.log_fold import Counts
-from ml_pipeline.log_rules import LogRequest, quote
-from ml_pipeline.log_scan import Scanned, Stage
-from ml_pipeline.store import Store
-
-__all__ = [
-    "LoadReport",
-    "LoadedLog",
-    "LogRequest",
-    "load_known",
-    "load_log",
-    "prepare_retraining_data",
-    "read_labelled",
-    "rows_for_experts",
-    "serving_models",
-]
+from ml_pipeline.evaluation_log import fold, scan
+from ml_pipeline.evaluation_log.fold import Counts
+from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
+from ml_pipeline.evaluation_log.scan import Scanned, Stage
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import LookbackWindow, ModelVersion
 
 log = logging.getLogger("data_loader")
 
@@ -120,15 +110,15 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     _check_names(settings)
     folder.mkdir(parents=True, exist_ok=True)
     files = _Files.at(folder, request.now)
-    for memory in log_scan.MEMORY_STEPS:
+    for memory in scan.MEMORY_STEPS:
         try:
             loaded = _load(store, settings, request, files, memory)
             break
-        except log_faults.OutOfMemory:
+        except sql.OutOfMemory:
             log.info("The rows are long: %d MB for each thread were too little", memory)
     else:
         raise DataError(
-            f"{_source(settings)} needs more than {log_scan.MEMORY_STEPS[-1]} MB for each thread.",
+            f"{_source(settings)} needs more than {scan.MEMORY_STEPS[-1]} MB for each thread.",
             hint="Its rows must be very long; learn from less of it at once.",
         )
     days = loaded.days
@@ -148,9 +138,9 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
 def _load(
     store: Store, settings: Settings, request: LogRequest, files: _Files, memory: int
 ) -> _Written:
-    with log_scan.open_stage(files.errors.parent, memory) as stage:
+    with scan.open_stage(files.errors.parent, memory) as stage:
         counts = _read(stage, store, settings, request)
-        with log_faults.readable(_source(settings)):
+        with sql.readable(_source(settings)):
             return _write(stage, settings, counts, files)
 
 
@@ -184,52 +174,6 @@ def rows_for_experts(
     return load_known(store, settings, folder / "known", now=now)
 
 
-def serving_models(store: Store, settings: Settings) -> tuple[str, ...] | None:
-    """Whose errors count: those of the serving line. Without a champion, anybody's (None)."""
-    champion = store.champion(model_name=settings.model_name)
-    if champion is None:
-        return None
-    line = store.list_models(model_name=settings.model_name, anchor_id=champion.anchor_id)
-    return tuple(sorted({champion.model_id, *(model.model_id for model in line)}))
-
-
-def prepare_retraining_data(
-    lookback_days: float = DEFAULT_LOOKBACK_DAYS,
-    confidence_threshold: float = ERROR_CONFIDENCE_THRESHOLD,
-) -> tuple[str | None, int]:
-    """Write the error samples of the environment's store; return the CSV's path and their number.
-
-    `(None, 0)` says that there are none, never that reading failed: faults are raised.
-    """
-    from ml_pipeline.wiring import open_store
-
-    flags = {"run.lookback_days": lookback_days, "run.confidence_threshold": confidence_threshold}
-    settings = config.load_settings(flags=flags)
-    store_settings = config.load_store_settings()
-    now = datetime.now(UTC)
-    window = LookbackWindow.ending(now, days=settings.run.lookback_days)
-    store = open_store(store_settings)
-    try:
-        request = LogRequest(
-            now=now,
-            window=window,
-            learn_from=window.start,
-            model_ids=serving_models(store, settings),
-        )
-        loaded = load_log(store, settings, request, work_dir(settings, store_settings.local_dir))
-    finally:
-        store.close()
-    count = loaded.report.errors
-    return (str(loaded.errors_path), count) if count else (None, 0)
-
-
-def work_dir(settings: Settings, local_dir: str | None) -> Path:
-    """Where runs keep their files: configured, else beside the embedded store, else here."""
-    if settings.run.work_dir is not None:
-        return Path(settings.run.work_dir)
-    return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")
-
-
 # ---------------------------------------------------------------------------------- reading
 
 
@@ -251,13 +195,13 @@ def _check_names(settings: Settings) -> None:
 def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
     """Scan and fold; once more with metadata when features may stand there."""
     scanned = _scan(stage, store, settings, request, with_metadata=False)
-    with log_faults.readable(_source(settings)):
-        counts = log_fold.fold(stage, scanned, settings, request)
-        if not scanned.columns.leave_out_metadata or not log_fold.lacks_features(stage):
+    with sql.readable(_source(settings)):
+        counts = fold.fold(stage, scanned, settings, request)
+        if not scanned.columns.leave_out_metadata or not fold.lacks_features(stage):
             return counts
         log.info("Some events have no features of their own: looking in their metadata")
         scanned = _scan(stage, store, settings, request, with_metadata=True)
-        return log_fold.fold(stage, scanned, settings, request)
+        return fold.fold(stage, scanned, settings, request)
 
 
 def _scan(
@@ -267,8 +211,8 @@ def _scan(
     if source == STORAGE:
         source = str(store.download(STORED_LOG[0], STORED_LOG[1], stage.folder / STORED_LOG[1]))
     if source == TABLE:
-        return log_scan.scan_frames(stage, _frames(store, settings, request), settings, before)
-    return log_scan.scan_file(stage, Path(source), settings, before, with_metadata=with_metadata)
+        return scan.scan_frames(stage, _frames(store, settings, request), settings, before)
+    return scan.scan_file(stage, Path(source), settings, before, with_metadata=with_metadata)
 
 
 def _frames(store: Store, settings: Settings, request: LogRequest) -> Iterator[pd.DataFrame]:
@@ -328,20 +272,20 @@ class _Written:
 def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _Written:
     files.rejected.unlink(missing_ok=True)
     if counts.bad:
-        _copy(stage, log_fold.rejected_query(), files.rejected)
+        _copy(stage, fold.rejected_query(), files.rejected)
     report = LoadReport(
         source=settings.log.source,
         rejects_path=str(files.rejected) if counts.bad else None,
         **{name: getattr(counts, name) for name in Counts.__slots__},
     )
     _check_share(report, settings)
-    _copy(stage, log_fold.table_query(settings, "is_error"), files.errors)
+    _copy(stage, fold.table_query(settings, "is_error"), files.errors)
     learned = "to_learn AND fault IS NULL"
-    _copy(stage, log_fold.table_query(settings, learned), files.labelled)
+    _copy(stage, fold.table_query(settings, learned), files.labelled)
     return _Written(
         labelled_rows=counts.labelled - counts.unusable,
         report=report,
-        days={} if settings.log.source == TABLE else log_fold.labelled_by_day(stage),
+        days={} if settings.log.source == TABLE else fold.labelled_by_day(stage),
     )
 
 
@@ -369,7 +313,7 @@ def _check_share(report: LoadReport, settings: Settings) -> None:
     bad = {
         reason: count
         for reason, count in report.reasons.items()
-        if not reason.startswith(log_fold.UNUSABLE)
+        if not reason.startswith(fold.UNUSABLE)
     }
     commonest = ", ".join(f"{reason} ({n})" for reason, n in list(bad.items())[:_REASONS_SHOWN])
     raise DataError(

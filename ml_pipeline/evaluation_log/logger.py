@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
-from ml_pipeline.event_csv import Delivered, EventCsv, Span
-from ml_pipeline.event_row import Row, new_event_id, prediction_row, with_outcome
-from ml_pipeline.serving import Serving
+from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, Span
+from ml_pipeline.store.event_row import Row, new_event_id, prediction_row, with_outcome
+from ml_pipeline.store.serving import Serving
 
 RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000

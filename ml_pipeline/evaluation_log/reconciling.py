@@ -15,15 +15,15 @@ from typing import Any
 
 import duckdb
 
-from ml_pipeline import log_sides
-from ml_pipeline.domain import parse_utc
+from ml_pipeline.datasets.sql import OutOfMemory
 from ml_pipeline.errors import DataError, StoreRefused
-from ml_pipeline.evaluation_logger import EvaluationLogger
-from ml_pipeline.event_csv import fold
-from ml_pipeline.event_row import Row, utc_text
-from ml_pipeline.log_faults import OutOfMemory
-from ml_pipeline.log_sides import CSV, TABLE
-from ml_pipeline.store import EvaluationLog
+from ml_pipeline.evaluation_log import sides
+from ml_pipeline.evaluation_log.csv_file import fold
+from ml_pipeline.evaluation_log.logger import EvaluationLogger
+from ml_pipeline.evaluation_log.sides import CSV, TABLE
+from ml_pipeline.store.contract import EvaluationLog
+from ml_pipeline.store.event_row import Row, utc_text
+from ml_pipeline.store.records import parse_utc
 
 SHOWN = 100
 SENT_AT_ONCE = 1000
@@ -47,10 +47,10 @@ def reconcile(
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
     Raises DataError for a CSV that cannot be read, and where no memory is enough.
     """
-    for memory_mb in log_sides.MEMORY_STEPS_MB:
+    for memory_mb in sides.MEMORY_STEPS_MB:
         with (
             TemporaryDirectory(prefix="ml_pipeline_") as folder,
-            log_sides.open_sides(folder, memory_mb) as db,
+            sides.open_sides(folder, memory_mb) as db,
         ):
             try:
                 _load(db, logger, store, Path(folder))
@@ -79,11 +79,11 @@ def _load(
     parts = () if store is None else store.export_events(folder, model_name=name)
     with ThreadPoolExecutor(max_workers=1) as reader:
         # DuckDB reads what is there while the store writes the next part.
-        reading = [reader.submit(log_sides.read_csv, db, Path(logger.csv.path), name)]
-        reading += [reader.submit(log_sides.read_export, db, part) for part in parts]
+        reading = [reader.submit(sides.read_csv, db, Path(logger.csv.path), name)]
+        reading += [reader.submit(sides.read_export, db, part) for part in parts]
         for read in reading:
             read.result()
-    log_sides.join(db)
+    sides.join(db)
 
 
 # -------------------------------------------------------------------------------- reporting
@@ -92,17 +92,17 @@ def _load(
 def _report(
     db: duckdb.DuckDBPyConnection, logger: EvaluationLogger, store: EvaluationLog | None
 ) -> dict[str, Any]:
-    counts = log_sides.counts(db)
+    counts = sides.counts(db)
     if store is None:
         counts["not_in_table"] = counts["outcome_not_in_table"] = 0
-    bad = log_sides.bad_lines(db)
+    bad = sides.bad_lines(db)
     differences = _differences(db) if counts["looks_different"] else Differences()
     return {
         "status": "completed",
         "consistent": not (differences.events or bad or any(counts[name] for name in _MISSING)),
         "csv": logger.csv.path,
-        "csv_events": log_sides.count(db, "NOT not_in_csv"),
-        "table_events": None if store is None else log_sides.count(db, "NOT not_in_table"),
+        "csv_events": sides.count(db, "NOT not_in_csv"),
+        "table_events": None if store is None else sides.count(db, "NOT not_in_table"),
         "missing_in_table": counts["not_in_table"],
         "missing_in_csv": counts["not_in_csv"],
         "outcome_missing_in_table": counts["outcome_not_in_table"],
@@ -113,9 +113,9 @@ def _report(
         "duplicates": counts["is_double"],
         "bad_lines": bad,
         "pending": counts["is_pending"],
-        "models": log_sides.models(db),
+        "models": sides.models(db),
         "ids": {
-            name: log_sides.event_ids(db, side, name, SHOWN)
+            name: sides.event_ids(db, side, name, SHOWN)
             for name, side in _MISSING.items()
             if counts[name]
         },
@@ -144,14 +144,14 @@ def _differences(db: duckdb.DuckDBPyConnection) -> Differences:
     do not; the others' ids go to the table `different`.
     """
     differences = Differences()
-    looked = log_sides.events(db, (TABLE, CSV), "looks_different")
+    looked = sides.events(db, (TABLE, CSV), "looks_different")
     for events in _batches(looked):
         ids = list[str]()
         for rows in events:
             if found := _compared(rows):
                 differences.add(found)
                 ids.append(str(rows[0]["event_id"]))
-        log_sides.mark_different(db, ids)
+        sides.mark_different(db, ids)
     return differences
 
 
@@ -213,7 +213,7 @@ _SAME = {
 
 def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
     """Send events and outcomes that only the CSV has; return how many events were taken."""
-    missing = log_sides.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
+    missing = sides.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
     return sum(
         _send(store, [_uniform(row) for rows in events for row in fold(rows).values()])
         for events in _batches(missing)
@@ -246,7 +246,7 @@ def _send(store: EvaluationLog, rows: Sequence[Row]) -> int:
 def _fill_csv(db: duckdb.DuckDBPyConnection, logger: EvaluationLogger) -> int:
     """Append events and outcomes that only the table has; return how many lines."""
     appended = 0
-    missing = log_sides.events(db, (TABLE,), "not_in_csv OR outcome_not_in_csv")
+    missing = sides.events(db, (TABLE,), "not_in_csv OR outcome_not_in_csv")
     for events in _batches(missing):
         lines = [row for rows in events for row in rows]
         logger.csv.append(lines)

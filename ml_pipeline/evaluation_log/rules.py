@@ -9,10 +9,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from ml_pipeline.config import Settings
-from ml_pipeline.data_settings import DEFAULT_COLUMNS
-from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
+from ml_pipeline.config.data import DEFAULT_COLUMNS
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
+
+# What the trainer reads: one labelled row each, then the configured features, then the target.
+LABELLED_COLUMNS = (
+    "event_id",
+    "match_id",
+    "known_at",
+    "model_id",
+    "prediction",
+    "confidence",
+    "is_error",
+)
 
 REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
 TIMES = ("timestamp", "evaluated_at")
@@ -135,14 +147,6 @@ def _missing(
 def _tried(column: str, settings: Settings) -> list[str]:
     also = settings.log.spellings(TIMES[1]) if column == TIMES[0] else []
     return [*settings.log.spellings(column), *also]
-
-
-# ------------------------------------------------------------------------------ expressions
-
-
-def quote(text: object) -> str:
-    """A text as an SQL literal."""
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 def listing(values: Iterable[str]) -> str:

@@ -25,11 +25,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import EVENT_COLUMNS
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.sql import quote, readable
 from ml_pipeline.errors import ConfigError, DataError
-from ml_pipeline.log_faults import readable
-from ml_pipeline.log_files import (
+from ml_pipeline.evaluation_log.files import (
     CsvFile,
     Lines,
     line_count,
@@ -38,15 +37,15 @@ from ml_pipeline.log_files import (
     sample_lines,
     with_plain_line_ends,
 )
-from ml_pipeline.log_rules import (
+from ml_pipeline.evaluation_log.rules import (
     OTHER_MODEL,
     Columns,
     RowRules,
     day_number,
     event_columns,
     find_columns,
-    quote,
 )
+from ml_pipeline.store.records import EVENT_COLUMNS
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 _MOST_THREADS: Final = 4

@@ -17,12 +17,11 @@ from typing import Any, Final
 
 import duckdb
 
-from ml_pipeline.domain import EVENT_COLUMNS
-from ml_pipeline.event_csv import row_of
-from ml_pipeline.event_row import Row
-from ml_pipeline.log_faults import readable
-from ml_pipeline.log_rules import quote
-from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
+from ml_pipeline.datasets.sql import quote, readable
+from ml_pipeline.evaluation_log.csv_file import row_of
+from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
+from ml_pipeline.store.event_row import Row
+from ml_pipeline.store.records import EVENT_COLUMNS
 
 # The first does for a million events of usual length.
 MEMORY_STEPS_MB: Final = (200, 800, 3200)

@@ -39,9 +39,10 @@ SCHEMA = "schema.json"
 # What our models need beyond skops' own list: the project's estimators, and four names that
 # skops leaves to its users. The two tree types are there because their contents can crash the
 # process at prediction; `_check_trees` is what makes them safe to allow.
+CLASSIFIER = "ml_pipeline.adaptive.AdaptiveClassifier"
 ALLOWED_TYPES = frozenset(
     {
-        "ml_pipeline.adaptive.AdaptiveClassifier",
+        CLASSIFIER,
         "ml_pipeline.text_features.TextStatistics",
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -259,6 +260,11 @@ def _referenced_bytes(schema: object, sizes: Mapping[str, int]) -> int:
     return total
 
 
+def type_name(kind: type) -> str:
+    """A type as archives name it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _check_types(data: bytes, source: str) -> None:
     import skops.io
 
@@ -270,7 +276,7 @@ def _check_types(data: bytes, source: str) -> None:
         message = f"{source} holds types that are not allowed: {shown}."
         hint = (
             "Nothing of it was run. If it is an old model of yours, retrain it; a new estimator "
-            "has to be added to ALLOWED_TYPES in ml_pipeline/artifacts.py first."
+            "has to be added to ALLOWED_TYPES in ml_pipeline/registry/archive.py first."
         )
         raise ArtifactIncompatible(message, hint=hint)
 

@@ -1,15 +1,78 @@
-"""A person's word on a model: approve, refuse, roll back. Used by `models` and by the page."""
+"""Who serves: the champion, its lineage, and every change of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from ml_pipeline.alerts import SystemEvent
-from ml_pipeline.domain import ModelState, ModelVersion, PromotionKind
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PromotionRefused
-from ml_pipeline.model_registry import change_champion
-from ml_pipeline.store import ModelShelf, Store
+from ml_pipeline.registry.models import Sample, verify
+from ml_pipeline.store.alerts import SystemEvent
+from ml_pipeline.store.contract import ModelShelf, Store
+from ml_pipeline.store.records import ModelState, ModelVersion, PromotionEvent, PromotionKind
+
+
+def line_head(store: ModelShelf, champion: ModelVersion) -> ModelVersion:
+    """The model from which the live line goes on: the judged member that has learned the most.
+
+    A rollback is a person's word: the line goes on from the model they chose. Candidates were
+    never judged; a run crashed between registering and judging them. Creation times decide only
+    between equals, because the clocks of machines differ.
+    """
+    if is_rolled_back(store, champion) is not None:
+        return champion
+    members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    judged = [model for model in members if model.state is not ModelState.CANDIDATE]
+    return max(judged, key=_learned_until, default=champion)
+
+
+def _learned_until(model: ModelVersion) -> tuple[int, datetime]:
+    return model.lineage.get("settled_night") or 0, model.created_at
+
+
+def is_rolled_back(store: ModelShelf, champion: ModelVersion) -> PromotionEvent | None:
+    """The rollback that made the champion serve, if that is why it serves."""
+    events = store.promotion_events(model_name=champion.model_name, limit=1)
+    if events and events[0].kind is PromotionKind.ROLLBACK:
+        return events[0]
+    return None
+
+
+def change_champion(  # noqa: PLR0913 - one event has that many parts
+    store: Store,
+    *,
+    target: ModelVersion,
+    expected: str | None,
+    kind: PromotionKind,
+    reason: str,
+    actor: str,
+    now: datetime,
+    event_id: str,
+    run_id: str | None = None,
+    sample: Sample | None = None,
+    verdict: Mapping[str, Any] | None = None,
+) -> ModelVersion:
+    """Verify the stored artifact, then make it champion if `expected` still is.
+
+    Raises ArtifactError or PromotionRefused, and changes nothing then.
+    """
+    verify(store, target, sample)
+    event = PromotionEvent(
+        event_id=event_id,
+        model_name=target.model_name,
+        kind=kind,
+        to_model_id=target.model_id,
+        from_model_id=expected,
+        reason=reason,
+        actor=actor,
+        created_at=now,
+        run_id=run_id,
+        verdict=verdict or {},
+    )
+    return store.promote(event)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,3 +164,59 @@ def champion_before(store: ModelShelf, champion: ModelVersion) -> str:
         f"{champion.model_id} is the first champion: there is none before it.",
         hint="Name one of `models list` with --to.",
     )
+
+
+def serving_models(store: Store, settings: Settings) -> tuple[str, ...] | None:
+    """Whose errors count: those of the serving line. Without a champion, anybody's (None)."""
+    champion = store.champion(model_name=settings.model_name)
+    if champion is None:
+        return None
+    line = store.list_models(model_name=settings.model_name, anchor_id=champion.anchor_id)
+    return tuple(sorted({champion.model_id, *(model.model_id for model in line)}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where the model stands before the night: who serves, where its line goes on.
+
+    `held` says why a person has to decide what serves next, if one has to.
+    """
+
+    champion: ModelVersion | None
+    head: ModelVersion | None
+    held: str | None
+
+    @property
+    def champion_id(self) -> str | None:
+        """Id of the serving model."""
+        return None if self.champion is None else self.champion.model_id
+
+    @property
+    def settled_night(self) -> int | None:
+        """The last day of which the line has taken in everything."""
+        return None if self.head is None else self.head.lineage.get("settled_night")
+
+
+def standing_of(store: Store, model_name: str) -> Standing:
+    """Read the registry."""
+    champion = store.champion(model_name=model_name)
+    if champion is None:
+        return Standing(champion=None, head=None, held=None)
+    rollback = is_rolled_back(store, champion)
+    held = None
+    if rollback is not None:
+        held = (
+            f"{rollback.actor} rolled back to {champion.model_id} on "
+            f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}): a person has to approve "
+            "what serves next, with `models promote ID`."
+        )
+    head = line_head(store, champion)
+    return Standing(champion=champion, head=head, held=held)
+
+
+def line_ids(store: Store, champion: ModelVersion | None) -> frozenset[str] | None:
+    """The models whose outcomes count, those of the serving line; None is everybody's."""
+    if champion is None:
+        return None
+    line = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    return frozenset({champion.model_id, *(model.model_id for model in line)})

@@ -12,13 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ml_pipeline import model_registry
-from ml_pipeline.artifacts import require_digest
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import ModelState, ModelVersion, PromotionKind, parse_utc
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError, NotFound
-from ml_pipeline.store import Store
-from ml_pipeline.training import safe_name
+from ml_pipeline.registry.archive import require_digest
+from ml_pipeline.registry.champion import change_champion
+from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, safe_name
+from ml_pipeline.store import json_values
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import ModelState, ModelVersion, PromotionKind, parse_utc
 
 FILE_NAME: Final = "model_registry.json"
 FORMAT: Final = 1
@@ -51,8 +52,7 @@ def export(
             for m in reversed(models)
         ],
         "promotion_history": [
-            model_registry.event_json(event) | {"to": event.to_model_id}
-            for event in reversed(events)
+            json_values.event_json(event) | {"to": event.to_model_id} for event in reversed(events)
         ],
         "promotion_rules": settings.promotion.model_dump(mode="json"),
     }
@@ -68,7 +68,7 @@ def export(
 
 
 def _entry(model: ModelVersion) -> dict[str, Any]:
-    return model_registry.as_json(model) | {
+    return json_values.model_json(model) | {
         "status": _STATUS[model.state],
         "artifact_size": model.artifact.size,
         "lineage": dict(model.lineage),
@@ -99,7 +99,7 @@ def import_file(
     champion = store.champion(model_name=settings.model_name)
     named = content.get("champion")
     if champion is None and named is not None:
-        champion = model_registry.change_champion(
+        champion = change_champion(
             store,
             target=store.get_model(settings.model_name, named),
             expected=None,
@@ -155,9 +155,7 @@ def _register(store: Store, settings: Settings, artifact: Path, entry: Mapping[s
             model_name=name,
             model_id=model_id,
             algorithm=entry["algorithm"],
-            artifact=store.put(
-                model_registry.MODEL_BUCKET, model_registry.artifact_path(name, model_id), artifact
-            ),
+            artifact=store.put(MODEL_BUCKET, artifact_path(name, model_id), artifact),
             created_at=parse_utc(entry["created_at"]),
             state=ModelState.RETIRED,
             anchor_id=entry["anchor_id"],

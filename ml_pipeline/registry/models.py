@@ -1,11 +1,19 @@
-"""A few rows and what a model said of them: what is stored has to say the same."""
+"""Registered models: their names and files, fetched, checked and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, DataError, PipelineError
+from ml_pipeline.registry import scoring
+from ml_pipeline.registry.scoring import Scorer
+from ml_pipeline.store.contract import ArtifactShelf
+from ml_pipeline.store.records import ArtifactRef, ModelVersion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +28,7 @@ class Sample:
         """Read what `save` wrote."""
         import numpy as np
 
-        from ml_pipeline.features import joined
+        from ml_pipeline.datasets.features import joined
 
         with np.load(path, allow_pickle=False) as arrays:
             texts = arrays["texts"].tolist() if "texts" in arrays else None
@@ -31,7 +39,7 @@ class Sample:
         """Write plain arrays."""
         import numpy as np
 
-        from ml_pipeline.features import parted
+        from ml_pipeline.datasets.features import parted
 
         numbers, texts = parted(self.features)
         arrays: dict[str, Any] = {"features": numbers, "probabilities": self.probabilities}
@@ -41,8 +49,141 @@ class Sample:
 
     def rows(self) -> Iterator[tuple[list[float], str | None]]:
         """The numbers and the text of each row."""
-        from ml_pipeline.features import parted
+        from ml_pipeline.datasets.features import parted
 
         numbers, texts = parted(self.features)
         for place, values in enumerate(numbers.tolist()):
             yield values, None if texts is None else texts[place]
+
+
+MODEL_BUCKET = "ml-models"
+REPRODUCED_WITHIN = 1e-12
+SCORED_WITHIN = 1e-9
+
+
+def artifact_path(model_name: str, model_id: str) -> str:
+    """Where a model's artifact stands in its bucket."""
+    return f"{model_name}/{model_id}/model.skops"
+
+
+def scoring_path(model_name: str, model_id: str) -> str:
+    """Where a model's scoring file stands in its bucket, beside the artifact."""
+    return f"{model_name}/{model_id}/model.scoring"
+
+
+def fetch_model(store: ArtifactShelf, version: ModelVersion, folder: Path) -> Path:
+    """Bring a verified artifact into `folder`."""
+    return store.fetch(version.artifact, folder / f"{version.model_id}.skops")
+
+
+def load_model_version(store: ArtifactShelf, version: ModelVersion) -> Any:  # noqa: ANN401
+    """Fetch, verify and load a registered model.
+
+    Raises ArtifactCorrupt, ArtifactIncompatible.
+    """
+    from ml_pipeline.registry import archive
+
+    archive.check_library_versions(version.library_versions)
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetch_model(store, version, Path(folder))
+        model = archive.load_model(path, expected_digest=version.artifact.digest)
+    if archive.type_name(type(model)) != archive.CLASSIFIER:
+        message = f"Model {version.model_id} holds a {type(model).__name__}."
+        raise ArtifactIncompatible(message, hint="Train and register it with this program.")
+    return model
+
+
+def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -> None:
+    """Load the stored bytes again and compare what artifact and scoring file predict.
+
+    Raises ArtifactCorrupt when the stored model says something else than the trained one said.
+    """
+    import numpy as np
+
+    model = load_model_version(store, version)
+    scorer = load_scorer(store, version)
+    if sample is None:
+        return
+    _compare_said(version, model.predict_proba(sample.features), sample, REPRODUCED_WITHIN)
+    if scorer is not None:
+        said = [scorer.probabilities(values, text) for values, text in sample.rows()]
+        _compare_said(version, np.asarray(said), sample, SCORED_WITHIN)
+
+
+def load_scorer(store: ArtifactShelf, version: ModelVersion) -> Scorer | None:
+    """Fetch, verify and read a model's scoring file; None when it has none."""
+    if "scoring" not in version.lineage:
+        return None
+    ref = ArtifactRef(**version.lineage["scoring"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = store.fetch(ref, Path(folder) / "model.scoring")
+        return scoring.load(str(path), digest=ref.digest, size=ref.size)
+
+
+def _compare_said(version: ModelVersion, said: Any, sample: Sample, within: float) -> None:  # noqa: ANN401
+    import numpy as np
+
+    if said.shape != sample.probabilities.shape:
+        raise ArtifactCorrupt(f"The stored model {version.model_id} answers in another shape.")
+    worst = float(np.abs(said - sample.probabilities).max(initial=0.0))
+    if worst > within:
+        raise ArtifactCorrupt(
+            f"The stored model {version.model_id} differs from the trained one by {worst:.3g}.",
+            hint="It was not promoted. Run again; if it happens twice, report it.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerAnswer:
+    """What `train` wrote: its JSON and where its files stand."""
+
+    result: Mapping[str, Any]
+    model_path: Path
+    evidence_path: Path
+    sample_path: Path
+
+
+RESULT_FILE = "result.json"
+MODEL_FILE = "model.skops"
+SCORING_FILE = "model.scoring"
+EVIDENCE_FILE = "evidence.npz"
+SAMPLE_FILE = "sample.npz"
+
+
+def safe_name(model_id: str) -> str:
+    """The id, if it can be the name of a folder. Raises PipelineError."""
+    if not model_id.replace("-", "").replace("_", "").replace(".", "").isalnum() or (
+        model_id.startswith(".")
+    ):
+        raise PipelineError(
+            f"{model_id!r} is no name for a model.", hint="Use letters, digits, - _ and dots."
+        )
+    return model_id
+
+
+def check_fits(model: Any, settings: Settings) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """Raise DataError when a model expects other features or classes than the config names."""
+    wanted, reads = settings.data.text_column, model.text_column_
+    if wanted != reads:
+        raise DataError(
+            f"The model reads {_text_words(reads)}, the config names {_text_words(wanted)}.",
+            hint="Set data.text_column to the model's, or train a new base.",
+        )
+    expected = list(model.feature_names_) or settings.data.features
+    if expected != settings.data.features or model.n_features_in_ != len(settings.data.features):
+        raise DataError(
+            f"The model was trained on the features {', '.join(expected)} "
+            f"({model.n_features_in_}), the config names {', '.join(settings.data.features)}.",
+            hint="Set data.features to the model's, or train a new base.",
+        )
+    classes = [str(label) for label in model.classes_]
+    if settings.data.classes is not None and set(classes) != set(settings.data.classes):
+        raise DataError(
+            f"The model knows the classes {', '.join(classes)}, "
+            f"the config names {', '.join(settings.data.classes)}.",
+            hint="Set data.classes to the model's, or train a new base.",
+        )
+
+
+def _text_words(column: str | None) -> str:
+    return "no text" if column is None else f"the text column {column}"

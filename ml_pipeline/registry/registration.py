@@ -11,56 +11,20 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from ml_pipeline import model_registry
-from ml_pipeline.calibration import calibrate
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import ModelState, ModelVersion, Outcome, PromotionKind
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.judging import Verdict
-from ml_pipeline.model_registry import MODEL_BUCKET, artifact_path, scoring_path
-from ml_pipeline.sample import Sample
-from ml_pipeline.store import Store
-from ml_pipeline.trainer import TrainerAnswer
-from ml_pipeline.training import SCORING_FILE
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """Where the model stands before the night: who serves, where its line goes on.
-
-    `held` says why a person has to decide what serves next, if one has to.
-    """
-
-    champion: ModelVersion | None
-    head: ModelVersion | None
-    held: str | None
-
-    @property
-    def champion_id(self) -> str | None:
-        """Id of the serving model."""
-        return None if self.champion is None else self.champion.model_id
-
-    @property
-    def settled_night(self) -> int | None:
-        """The last day of which the line has taken in everything."""
-        return None if self.head is None else self.head.lineage.get("settled_night")
-
-
-def standing_of(store: Store, model_name: str) -> Standing:
-    """Read the registry."""
-    champion = store.champion(model_name=model_name)
-    if champion is None:
-        return Standing(champion=None, head=None, held=None)
-    rollback = model_registry.is_rolled_back(store, champion)
-    held = None
-    if rollback is not None:
-        held = (
-            f"{rollback.actor} rolled back to {champion.model_id} on "
-            f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}): a person has to approve "
-            "what serves next, with `models promote ID`."
-        )
-    head = model_registry.line_head(store, champion)
-    return Standing(champion=champion, head=head, held=held)
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation.evidence import Evidence, calibrate
+from ml_pipeline.evaluation.judging import Verdict
+from ml_pipeline.registry.champion import Standing, change_champion
+from ml_pipeline.registry.models import (
+    MODEL_BUCKET,
+    SCORING_FILE,
+    Sample,
+    TrainerAnswer,
+    artifact_path,
+    scoring_path,
+)
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import ModelState, ModelVersion, Outcome, PromotionKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +140,7 @@ class Registrar(Registration):
     def _change_champion(
         self, target: ModelVersion, kind: PromotionKind, sample: Sample | None
     ) -> None:
-        model_registry.change_champion(
+        change_champion(
             self.store,
             target=target,
             expected=self.standing.champion_id,

@@ -105,7 +105,7 @@ class Scorer:
         if text is None:
             raise InputError(f"The model reads a text ({column}), and none was given.",
                              hint='Give --text "…".')  # fmt: skip
-        from ml_pipeline.texts import fault
+        from ml_pipeline.datasets.texts import fault
 
         what = fault(text)
         if what:
@@ -307,7 +307,7 @@ class _Reader:
         raise KeyError(part["kind"])
 
     def _reading(self, part: Mapping[str, object]) -> Score:
-        from ml_pipeline.scoring_text import Reading
+        from ml_pipeline.datasets.texts import Reading
 
         terms = [str(term) for term in _listed(part["terms"])]
         statistics = self._step(_mapped(part["statistics"]))
@@ -375,7 +375,7 @@ class _Reader:
         return score
 
     def _trees(self, part: Mapping[str, object]) -> Score:
-        from ml_pipeline.scoring_trees import Trees
+        from ml_pipeline.registry.scoring_trees import Trees
 
         return Trees(part, self._array, _LINKS[str(part["link"])]).score
 

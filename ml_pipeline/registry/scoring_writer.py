@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.scoring import FORMAT, FORMAT_WITH_EXPERTS
+from ml_pipeline.registry.scoring import FORMAT, FORMAT_WITH_EXPERTS
 
 _ALIGNED = 8
 # Coefficients over which they stand in the flat part: as text they take long to read.
@@ -25,7 +24,7 @@ class Inexpressible(Exception):
     """A part of a model that the format has no words for."""
 
 
-def write_scoring(model: AdaptiveClassifier, path: Path) -> bool:
+def write_scoring(model: Any, path: Path) -> bool:  # noqa: ANN401 - AdaptiveClassifier
     """Write the scoring file of a fitted model; False, and no file, when it has none."""
     try:
         content = scoring_bytes(model)
@@ -35,7 +34,7 @@ def write_scoring(model: AdaptiveClassifier, path: Path) -> bool:
     return True
 
 
-def scoring_bytes(model: AdaptiveClassifier) -> bytes:
+def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
     """The file's bytes. Raises Inexpressible."""
     arrays = _Arrays()
     memory = model.memory()

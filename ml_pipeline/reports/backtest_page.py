@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ml_pipeline.charts import Chart, Series, draw
-from ml_pipeline.config import Settings
-from ml_pipeline.evaluation import mean_bounds
-from ml_pipeline.report_view import day_text, percent_text
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation.metrics import Floats, mean_bounds
+from ml_pipeline.reports.charts import Chart, Series, draw
+from ml_pipeline.reports.report import day_text, percent_text
 
 FILE: Final = "comparison.html"
 BASE: Final = "frozen"
@@ -31,8 +30,6 @@ STRATEGIES: Final = {
     "challengers": "training.strategy: adaptive with training.refit_every_days: 30",
     "experts": "training.strategy: adaptive with training.experts",
 }
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +59,7 @@ class Advice:
 
 def write(folder: Path, courses: Sequence[Course], settings: Settings) -> Path:
     """Write the page. `frozen` is among the courses."""
-    from ml_pipeline.pages import render
+    from ml_pipeline.reports.pages import render
 
     path = folder / FILE
     base = next(course for course in courses if course.name == BASE)

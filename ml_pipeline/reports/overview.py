@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ml_pipeline.alerts import DailyAccuracy, DecayAlert, alert_json
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import (
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.json_values import alert_json, run_json
+from ml_pipeline.store.records import (
     ModelState,
     ModelVersion,
     PromotionEvent,
     RequestStatus,
     RetrainingRequest,
     RetrainingRun,
-    RunStatus,
 )
-from ml_pipeline.store import Store
 
 RUNS_SHOWN: Final = 30
 DAYS_SHOWN: Final = 60
@@ -66,22 +66,22 @@ class Overview:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values, without what only reports need."""
-        from ml_pipeline import model_registry, request_queue
+        from ml_pipeline.store import json_values
 
         return {
             "at": self.at.isoformat(),
             "model_name": self.model_name,
             "store": dict(self.place),
-            "champion": None if self.champion is None else model_registry.as_json(self.champion),
-            "awaiting_approval": [model_registry.as_json(model) for model in self.waiting],
+            "champion": None if self.champion is None else json_values.model_json(self.champion),
+            "awaiting_approval": [json_values.model_json(model) for model in self.waiting],
             "latest_run": None if self.latest is None else run_json(self.latest),
             "next_run_due_at": None if self.due_at is None else self.due_at.isoformat(),
             "is_late": self.is_late,
             "runs": [run_json(run, with_details=False) for run in self.runs],
-            "requests": [request_queue.as_json(request) for request in self.requests],
+            "requests": [json_values.request_json(request) for request in self.requests],
             "days": [_day_json(day) for day in self.days],
             "alerts": [alert_json(alert) for alert in self.alerts],
-            "promotions": [model_registry.event_json(event) for event in self.promotions],
+            "promotions": [json_values.event_json(event) for event in self.promotions],
         }
 
 
@@ -111,38 +111,6 @@ def look(store: Store, settings: Settings, *, now: datetime) -> Overview:
         alerts=store.list_alerts(model_name=name, limit=ALERTS_SHOWN),
         promotions=events,
     )
-
-
-def run_json(run: RetrainingRun, *, with_details: bool = True) -> dict[str, Any]:
-    """A run as plain JSON values; its capsule and what its report shows are left out."""
-    left_out = {"capsule", "review"} if with_details else set(run.details)
-    moments = ("started_at", "heartbeat_at", "completed_at")
-    return {
-        "run_id": run.run_id,
-        "status": str(run.status),
-        "outcome": None if run.outcome is None else str(run.outcome),
-        "outcome_reason": run.outcome_reason,
-        "source": str(run.source),
-        **{
-            name: None if (at := getattr(run, name)) is None else at.isoformat() for name in moments
-        },
-        "dataset_size": run.dataset_size,
-        "training_rows": run.training_rows,
-        "champion": run.champion_id,
-        "challenger": run.challenger_id,
-        "metrics": dict(run.metrics),
-        "error": run.error_message,
-        "log_url": run.log_url,
-        "report_path": run.details.get("report_path"),
-        "details": {name: value for name, value in run.details.items() if name not in left_out},
-    }
-
-
-def took_seconds(run: RetrainingRun) -> float | None:
-    """How long a run took; None while it goes on."""
-    if run.completed_at is None or run.status is RunStatus.RUNNING:
-        return None
-    return (run.completed_at - run.started_at).total_seconds()
 
 
 def _day_json(day: DailyAccuracy) -> dict[str, Any]:

@@ -15,16 +15,20 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ml_pipeline.calibration import reliability
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import LoadedLog
-from ml_pipeline.domain import UNCERTAIN, EvaluationReport, RetrainingRun
-from ml_pipeline.evaluation import mean_bounds, row_losses, wilson_interval
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.judging import Verdict
-from ml_pipeline.sequences import runs_test
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation.evidence import Evidence, reliability
+from ml_pipeline.evaluation.judging import Verdict
+from ml_pipeline.evaluation.metrics import (
+    EvaluationReport,
+    Floats,
+    mean_bounds,
+    row_losses,
+    wilson_interval,
+)
+from ml_pipeline.evaluation.sequences import runs_test
+from ml_pipeline.evaluation_log.loading import LoadedLog
+from ml_pipeline.store.records import UNCERTAIN, RetrainingRun
 
 SHOWN: Final = 20
 SHOWN_CELLS: Final = 30
@@ -34,8 +38,6 @@ RESAMPLES: Final = 400
 CLASSES_RESAMPLED: Final = 20
 LEVEL: Final = 0.95
 TEXT_KEPT: Final = 300
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,7 +264,7 @@ def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
     """Accuracy of the line and of its anchor by night, both unseen, and the vote after it."""
     if line is None:
         return {}
-    from ml_pipeline.ledger import LEDGER_COLUMNS
+    from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
 
     column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
     votes = line.get("votes") or [None] * len(line["ledger"])

@@ -9,24 +9,29 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import capsule, judging, model_registry
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import (
-    LoadedLog,
-    LogRequest,
-    load_log,
-    rows_for_experts,
-    serving_models,
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation import judging
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, rows_for_experts
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.registry import models
+from ml_pipeline.registry.champion import Standing, serving_models, standing_of
+from ml_pipeline.registry.models import TrainerAnswer
+from ml_pipeline.registry.registration import Registrar
+from ml_pipeline.reports.review import Judged
+from ml_pipeline.runs import manifest
+from ml_pipeline.runs.processes import Stop
+from ml_pipeline.runs.requests import ServedRequests
+from ml_pipeline.runs.shadows import ShadowNight, pass_shadows
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import (
+    LookbackWindow,
+    ModelVersion,
+    Outcome,
+    RetrainingRun,
+    day_start,
 )
-from ml_pipeline.domain import LookbackWindow, ModelVersion, Outcome, RetrainingRun, day_start
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.registering import Registrar, Standing, standing_of
-from ml_pipeline.review import Judged
-from ml_pipeline.served_requests import ServedRequests
-from ml_pipeline.shadows import ShadowNight, pass_shadows
-from ml_pipeline.stopping import Stop
-from ml_pipeline.store import Store
-from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
+from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -163,12 +168,12 @@ class Attempt:
 
     def _sealed(self, standing: Standing, loaded: LoadedLog) -> dict[str, Any]:
         """What the challenger can be built again from."""
-        return capsule.environment(self.settings) | capsule.ingredients(
+        return manifest.environment(self.settings) | manifest.ingredients(
             head=standing.head,
             champion=standing.champion,
             learn_from=_day_after(standing.settled_night),
-            days=capsule.days_of(loaded.labelled_path, self.settings),
-            known=None if self.known is None else capsule.days_of(self.known, self.settings),
+            days=manifest.days_of(loaded.labelled_path, self.settings),
+            known=None if self.known is None else manifest.days_of(self.known, self.settings),
         )
 
     def known_fields(self) -> dict[str, Any]:
@@ -311,7 +316,7 @@ class Attempt:
     def _fetch(self, version: ModelVersion | None) -> ModelFile | None:
         if version is None:
             return None
-        path = model_registry.fetch_model(self.store, version, self.folder)
+        path = models.fetch_model(self.store, version, self.folder)
         return ModelFile(version=version, path=path)
 
     def _register(

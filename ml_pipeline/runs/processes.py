@@ -1,16 +1,25 @@
-"""A wish to stop, made by a signal: the first is obeyed in order, the second at once."""
+"""Processes: the wish to stop that a signal makes, and the jobs that a worker starts."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
+import ml_pipeline
+from ml_pipeline.config.environment import child_environment
 from ml_pipeline.errors import Stopped
 
 OBEYED: Final = (signal.SIGTERM, signal.SIGINT)
@@ -85,3 +94,105 @@ def _end_at_the_second(reading: socket.socket) -> None:
         second = reading.recv(1)
         if second:
             os._exit(_KILLED + second[0])
+
+
+log = logging.getLogger("worker")
+
+BEAT_SECONDS: Final = 20.0
+GRACE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """What a job left: exit code (negative for a signal), the last line of its stdout, its id."""
+
+    code: int
+    result: Mapping[str, Any]
+    pid: int
+
+
+class Children:
+    """Runs one job after the other; `flags` go with each."""
+
+    def __init__(self, flags: Sequence[str], *, stop: threading.Event) -> None:
+        self._flags = list(flags)
+        self._stop = stop
+        self._child: subprocess.Popen[str] | None = None
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen to SIGTERM and SIGINT while inside: the first drains, the second ends at once."""
+        before = {number: signal.signal(number, self._obey) for number in OBEYED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _obey(self, number: int, _frame: FrameType | None) -> None:
+        again = self._stop.is_set()
+        self._stop.set()
+        child = self._child
+        if child is not None:
+            child.send_signal(number)
+        if again:
+            os._exit(_KILLED + number)
+
+    def perform(
+        self, arguments: Sequence[str], *, limit: timedelta, beat: Callable[[], None]
+    ) -> Done:
+        """Run `ml-pipeline ARGUMENTS` to its end; `beat` is called while it works.
+
+        One that works longer than `limit` is stopped as by a signal, then killed.
+        """
+        child = self._child = self._start(arguments)
+        try:
+            if self._stop.is_set():
+                child.terminate()
+            said = self._wait(child, limit.total_seconds(), beat)
+        finally:
+            self._child = None
+        return Done(code=child.returncode, result=_last_line(said), pid=child.pid)
+
+    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        home = str(Path(ml_pipeline.__file__).resolve().parent.parent)
+        return subprocess.Popen(
+            [sys.executable, "-m", "ml_pipeline", *arguments, *self._flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # A terminal's Ctrl-C reaches the parent alone, which hands it on once.
+            start_new_session=True,
+            # A pass reads and writes the store itself.
+            env=child_environment(credentials=True) | {"PYTHONPATH": home},
+            text=True,
+        )
+
+    def _wait(self, child: subprocess.Popen[str], left: float, beat: Callable[[], None]) -> str:
+        while True:
+            try:
+                return child.communicate(timeout=min(BEAT_SECONDS, left))[0]
+            except subprocess.TimeoutExpired:
+                left -= BEAT_SECONDS
+                if left <= 0:
+                    return _ended(child)
+                beat()
+
+
+def _ended(child: subprocess.Popen[str]) -> str:
+    log.error("Process %d works for too long and is stopped", child.pid)
+    child.terminate()
+    try:
+        return child.communicate(timeout=GRACE_SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.communicate()[0]
+
+
+def _last_line(said: str) -> Mapping[str, Any]:
+    """The JSON that a command ends with; nothing when it did not come to that."""
+    lines = said.strip().splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

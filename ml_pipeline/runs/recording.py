@@ -20,20 +20,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from ml_pipeline import capsule, config, report
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import (
-    Failed,
-    Outcome,
-    RequestStatus,
-    RetrainingRequest,
-    RetrainingRun,
-    RunOutcome,
-    RunStatus,
-    Skipped,
-    Source,
-    Trained,
-)
+from ml_pipeline.config.environment import code_revision
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import (
     AlreadyFinished,
     ConfigError,
@@ -42,12 +30,49 @@ from ml_pipeline.errors import (
     Stopped,
     StoreError,
 )
-from ml_pipeline.ml_logging import RunLog
-from ml_pipeline.night import Attempt, NightResult, Skip
-from ml_pipeline.review import Material, with_review
-from ml_pipeline.served_requests import ServedRequests, close_leftovers
-from ml_pipeline.stopping import Stop
-from ml_pipeline.store import Store
+from ml_pipeline.reports import report
+from ml_pipeline.reports.review import Material, with_review
+from ml_pipeline.runs import manifest
+from ml_pipeline.runs.attempt import Attempt, NightResult, Skip
+from ml_pipeline.runs.processes import Stop
+from ml_pipeline.runs.requests import ServedRequests, close_leftovers
+from ml_pipeline.runs.run_log import RunLog
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import (
+    Outcome,
+    RequestStatus,
+    RetrainingRequest,
+    RetrainingRun,
+    RunStatus,
+    Source,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A run that trained a challenger and judged it."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """A run that had nothing to do, with its reason."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A run that failed, with its stage and cause."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+RunOutcome = Trained | Skipped | Failed
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -226,8 +251,8 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
         fine_tune=settings.training.strategy in {"adaptive", "sgd"},
         triggered_by=waiting[0].requested_by if waiting else None,
         config_digest=settings.digest(),
-        git_sha=config.code_revision(),
-        details={"place": order.place, "capsule": capsule.environment(settings)},
+        git_sha=code_revision(),
+        details={"place": order.place, "capsule": manifest.environment(settings)},
     )
     if order.dry_run:
         return run

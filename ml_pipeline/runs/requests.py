@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import RequestStatus, RetrainingRequest, RetrainingRun, RunStatus
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import (
     AlreadyFinished,
     NotFound,
@@ -17,7 +16,15 @@ from ml_pipeline.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from ml_pipeline.store import Store
+from ml_pipeline.store.contract import RequestQueue, Store
+from ml_pipeline.store.records import (
+    OpenLimits,
+    Priority,
+    RequestStatus,
+    RetrainingRequest,
+    RetrainingRun,
+    RunStatus,
+)
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -141,3 +148,29 @@ def _follow_its_run(
 
 def _may_try_again(request: RetrainingRequest, settings: Settings) -> bool:
     return request.attempts < settings.run.request_max_attempts
+
+
+def ask(  # noqa: PLR0913 - one request has that many parts
+    store: RequestQueue,
+    settings: Settings,
+    *,
+    reason: str,
+    priority: Priority,
+    now: datetime,
+    new_id: str,
+    requested_by: str | None = None,
+) -> RetrainingRequest:
+    """Submit a request within the limits. Raises StoreRefused when too many are open."""
+    request = RetrainingRequest(
+        request_id=new_id,
+        model_name=settings.model_name,
+        priority=priority,
+        status=RequestStatus.PENDING,
+        created_at=now,
+        reason=reason,
+        requested_by=requested_by,
+    )
+    limits = OpenLimits(
+        per_user=settings.run.open_requests_per_user, total=settings.run.open_requests_total
+    )
+    return store.submit(request, limits=limits)

@@ -16,27 +16,28 @@ from typing import Any, Final
 
 import numpy as np
 
-from ml_pipeline import data_loader, model_registry
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import LogRequest
-from ml_pipeline.domain import (
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import PipelineError
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow
+from ml_pipeline.evaluation.ledger import champion_record
+from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.evaluation_log import loading
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.registry import models
+from ml_pipeline.registry.champion import Standing, change_champion
+from ml_pipeline.registry.models import Sample, TrainerAnswer
+from ml_pipeline.registry.registration import Registration
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import (
     LookbackWindow,
     ModelState,
     ModelVersion,
     Outcome,
-    PromotionDecision,
     PromotionKind,
     day_start,
 )
-from ml_pipeline.errors import PipelineError
-from ml_pipeline.evaluation import evaluate
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.ledger import champion_record
-from ml_pipeline.promotion import judge_shadow
-from ml_pipeline.registering import Registration, Standing
-from ml_pipeline.sample import Sample
-from ml_pipeline.store import Store
-from ml_pipeline.trainer import ModelFile, TrainerAnswer, TrainingJob, run_trainer
+from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
 log = logging.getLogger("shadows")
 
@@ -164,20 +165,20 @@ def _take_on(night: ShadowNight, shadow: ModelVersion) -> dict[str, Any]:
 def _rows_since(night: ShadowNight, settled: int | None, folder: Path) -> Path:
     """The labelled rows of the days after `settled`, as a CSV in the order of learning."""
     if settled is None:
-        return data_loader.load_known(night.store, night.settings, folder, now=night.started_at)
+        return loading.load_known(night.store, night.settings, folder, now=night.started_at)
     request = LogRequest(
         now=night.started_at,
         window=LookbackWindow.ending(night.started_at, days=night.settings.run.lookback_days),
         learn_from=day_start(date.fromordinal(settled) + timedelta(days=1)),
         model_ids=None,
     )
-    return data_loader.load_log(night.store, night.settings, request, folder).labelled_path
+    return loading.load_log(night.store, night.settings, request, folder).labelled_path
 
 
 def _rows_for_experts(night: ShadowNight, shadow: ModelVersion, folder: Path) -> Path | None:
     # A shadow's line is an adaptive one, whatever strategy made its base.
     settings = night.settings.changed({"training.strategy": "adaptive"})
-    return data_loader.rows_for_experts(night.store, settings, shadow, folder, now=night.started_at)
+    return loading.rows_for_experts(night.store, settings, shadow, folder, now=night.started_at)
 
 
 def _train(  # noqa: PLR0913 - a job has that many parts
@@ -206,7 +207,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
 
 
 def _fetched(night: ShadowNight, version: ModelVersion, folder: Path) -> ModelFile:
-    path = model_registry.fetch_model(night.store, version, folder)
+    path = models.fetch_model(night.store, version, folder)
     return ModelFile(version=version, path=path)
 
 
@@ -231,7 +232,7 @@ def _register(
     version = replace(version, lineage={**version.lineage, **marks})
     night.store.register(version)
     if decision is not None and decision.outcome is Outcome.PROMOTED:
-        return model_registry.change_champion(
+        return change_champion(
             night.store,
             target=version,
             expected=night.serving_id,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from ml_pipeline import scoring
 from ml_pipeline.errors import InputError
-from ml_pipeline.event_row import UNCERTAIN
+from ml_pipeline.registry import scoring
+from ml_pipeline.store.event_row import UNCERTAIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

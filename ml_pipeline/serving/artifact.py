@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.features import joined
+from ml_pipeline.datasets.texts import fault
 from ml_pipeline.errors import InputError
-from ml_pipeline.features import joined
-from ml_pipeline.scoring import Member, Scorer
-from ml_pipeline.serving import ServedModel
-from ml_pipeline.texts import fault
+from ml_pipeline.registry.scoring import Member, Scorer
+from ml_pipeline.store.serving import ServedModel
 
 # Rows that are scored one by one before the artifact's libraries are worth loading.
 FEW = 2000
@@ -124,12 +124,14 @@ class Many:
 
 def load_artifact(folder: str | None, model_name: str, model_id: str) -> ArtifactScorer:
     """Fetch, verify and load a registered model. Raises ArtifactError, StoreError."""
-    from ml_pipeline import config, model_registry, wiring
+    from ml_pipeline.config.environment import load_store_settings
+    from ml_pipeline.registry import models
+    from ml_pipeline.store import opening
 
-    chosen = config.load_store_settings(folder)
-    store = wiring.open_store(chosen)
+    chosen = load_store_settings(folder)
+    store = opening.open_store(chosen)
     try:
         version = store.get_model(model_name, model_id)
-        return ArtifactScorer(model_registry.load_model_version(store, version))
+        return ArtifactScorer(models.load_model_version(store, version))
     finally:
         store.close()

@@ -12,7 +12,7 @@ import csv
 import gzip
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,12 +22,22 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline import commands
-from ml_pipeline.answering import HIGH_CONFIDENCE, LARGEST
-from ml_pipeline.artifact_scoring import Many
+from ml_pipeline.datasets.sql import quote_name
 from ml_pipeline.errors import InputError
-from ml_pipeline.event_row import UNCERTAIN, Row, prediction_row, utc_text
-from ml_pipeline.prediction_engine import LOGGED_AT_ONCE, PredictionEngine, default_output
+from ml_pipeline.serving.answering import HIGH_CONFIDENCE, LARGEST
+from ml_pipeline.serving.artifact import Many
+from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
+from ml_pipeline.store.event_row import UNCERTAIN, Row, prediction_row, utc_text
+
+
+def default_output(path: str) -> str:
+    """Where the predictions for a file go."""
+    file = Path(path.removesuffix(".gz"))
+    return str(file.with_name(f"{file.stem}_predictions{file.suffix or '.csv'}"))
+
+
+# From (name, total) to the function that advances that bar by one.
+Bars = Callable[[str, int], Callable[[], None]]
 
 CHUNK = 50_000
 # A text may have 100,000 characters.
@@ -41,9 +51,9 @@ _LEVELS = ("low", "medium", "high")
 
 
 def predict_csv(
-    engine: PredictionEngine, path: str, output: str | None, *, log: bool
+    engine: PredictionEngine, path: str, output: str | None, *, log: bool, bars: Bars
 ) -> dict[str, Any]:
-    """Predict every row of a CSV; returns the counts.
+    """Predict every row of a CSV; returns the counts. `bars` shows how far it is.
 
     A row that cannot be used gets its `error` and no prediction. Raises InputError when the file
     as a whole cannot be used.
@@ -56,11 +66,10 @@ def predict_csv(
         _read(db, path, header, many)
         total = db.execute("SELECT count(*) FROM given").fetchall()[0][0]
         job = _Job(db=db, engine=engine, many=many, log=log, total=total)
-        with commands.progress_bars() as progress:
-            advance = progress("rows", -(-total // job.chunk))
-            for start in range(0, total, job.chunk):
-                job.predict(start)
-                advance()
+        advance = bars("rows", -(-total // job.chunk))
+        for start in range(0, total, job.chunk):
+            job.predict(start)
+            advance()
         _write(db, target, header, many, job.timestamp)
         return job.counts() | {"output": str(target), "unreadable_lines": _rejected(db)}
 
@@ -86,7 +95,7 @@ class _Job:
     def predict(self, start: int) -> None:
         """Score the rows from `start` on, and keep what is said of them."""
         wanted = ["error IS NULL AS good", *map(_value, self._many.features)]
-        wanted += [_name(self._many.text_column)] if self._many.text_column else []
+        wanted += [quote_name(self._many.text_column)] if self._many.text_column else []
         columns = self._db.execute(
             f"SELECT {', '.join(wanted)} FROM given "
             f"WHERE rowid >= {start} AND rowid < {start + self.chunk} ORDER BY rowid"
@@ -246,12 +255,8 @@ def _quote(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def _name(column: str | None) -> str:
-    return '"' + str(column).replace('"', '""') + '"'
-
-
 def _value(column: str) -> str:
-    return f"TRY_CAST(trim({_name(column)}) AS DOUBLE)"
+    return f"TRY_CAST(trim({quote_name(column)}) AS DOUBLE)"
 
 
 def _opened(path: str) -> IO[str]:
@@ -290,7 +295,7 @@ def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many:
     columns = ", ".join(f"{_quote(name)}: 'VARCHAR'" for name in header)
     faults = " ".join(_faults(name) for name in many.features)
     if many.text_column:
-        cell = _name(many.text_column)
+        cell = quote_name(many.text_column)
         faults += f" WHEN {cell} IS NULL THEN {_quote(many.text_column + ' is missing.')}"
     extra = "" if "match_id" in header else ", NULL::VARCHAR AS match_id"
     try:
@@ -305,7 +310,7 @@ def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many:
 
 
 def _faults(feature: str) -> str:
-    cell, value, label = _name(feature), _value(feature), feature.replace("'", "''")
+    cell, value, label = quote_name(feature), _value(feature), feature.replace("'", "''")
     return (
         f"WHEN {cell} IS NULL OR trim({cell}) = '' THEN '{label} is missing.' "
         f"WHEN {value} IS NULL THEN '{label} = ' || {cell} || ' is not a number.' "
@@ -343,7 +348,7 @@ def _write(
         CASE WHEN {good} THEN {_quote(many.model_id)} END AS model_id,
         {_quote(timestamp)} AS timestamp,
         CASE WHEN {good} THEN 'completed' ELSE 'failed' END AS status, g.error AS error"""
-    columns = ", ".join(f"g.{_name(name)}" for name in header)
+    columns = ", ".join(f"g.{quote_name(name)}" for name in header)
     source = "given g POSITIONAL JOIN answers a"
     if not db.execute("SELECT count(*) FROM given").fetchall()[0][0]:
         source = "given g"

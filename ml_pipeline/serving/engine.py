@@ -7,17 +7,16 @@ answer without a model: no default label, no untrained stand-in.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
-from ml_pipeline import commands, quick_settings, scoring, wiring
-from ml_pipeline.answering import judge, part_text, read_values
+from ml_pipeline.config import quick
 from ml_pipeline.errors import ArtifactError, InputError, NotFound, StoreError
-from ml_pipeline.event_row import (
+from ml_pipeline.registry import scoring
+from ml_pipeline.serving.answering import judge, part_text, read_values
+from ml_pipeline.store import opening
+from ml_pipeline.store.event_row import (
     UNCERTAIN,
     Row,
     new_event_id,
@@ -30,10 +29,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-    from ml_pipeline.answering import Given
-    from ml_pipeline.artifact_scoring import Many
-    from ml_pipeline.evaluation_logger import EvaluationLogger
-    from ml_pipeline.serving import ServedModel, Serving
+    from ml_pipeline.evaluation_log.logger import EvaluationLogger
+    from ml_pipeline.serving.answering import Given
+    from ml_pipeline.serving.artifact import Many
+    from ml_pipeline.store.serving import ServedModel, Serving
 
 RELOAD_AFTER_S = 1.0
 LOGGED_AT_ONCE = 1000
@@ -57,8 +56,8 @@ class PredictionEngine:
         reload_after_s: float = RELOAD_AFTER_S,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._folder = quick_settings.local_dir(local_dir)
-        self.settings = quick_settings.quick_settings(config_file, self._folder)
+        self._folder = quick.local_dir(local_dir)
+        self.settings = quick.quick_settings(config_file, self._folder)
         self._model_id = model_id
         self._log = log
         self._reload_after_s = reload_after_s
@@ -72,10 +71,10 @@ class PredictionEngine:
 
     def _open_door(self) -> Serving:
         if self._folder is not None:
-            return wiring.open_local_serving(self._folder)
-        from ml_pipeline import config
+            return opening.open_local_serving(self._folder)
+        from ml_pipeline.config.environment import load_store_settings
 
-        return wiring.open_serving(config.load_store_settings())
+        return opening.open_serving(load_store_settings())
 
     # --------------------------------------------------------------------------- the model
 
@@ -115,7 +114,7 @@ class PredictionEngine:
 
     def _load(self, model: ServedModel) -> tuple[ServedModel, scoring.Scorer]:
         if model.scoring is None:
-            from ml_pipeline.artifact_scoring import load_artifact
+            from ml_pipeline.serving.artifact import load_artifact
 
             return model, load_artifact(self._folder, self.settings.model_name, model.model_id)
         digest, size = str(model.scoring["digest"]), model.scoring["size"]
@@ -227,7 +226,7 @@ class PredictionEngine:
 
     def many(self) -> Many:
         """The model that answers now, for a file of rows."""
-        from ml_pipeline.artifact_scoring import Many, load_artifact
+        from ml_pipeline.serving.artifact import Many, load_artifact
 
         model, scorer = self._serving()
         name, folder = self.settings.model_name, self._folder
@@ -254,9 +253,9 @@ class PredictionEngine:
     def logger(self) -> EvaluationLogger:
         """The evaluation log, opened on first use."""
         if self._logger is None:
-            from ml_pipeline.evaluation_logger import EvaluationLogger
+            from ml_pipeline.evaluation_log.logger import EvaluationLogger
 
-            path = quick_settings.evaluation_csv(self.settings.csv_file, self._folder)
+            path = quick.evaluation_csv(self.settings.csv_file, self._folder)
             self._logger = EvaluationLogger(
                 path,
                 model_name=self.settings.model_name,
@@ -278,90 +277,7 @@ class PredictionEngine:
         self.close()
 
 
-# ---------------------------------------------------------------------------------- command
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags of `predict`."""
-    commands.add_common(parser)
-    add = parser.add_argument
-    add(
-        "--predict", nargs="+", metavar="F",
-        help="features of one row, in the model's order or as name=value",
-    )  # fmt: skip
-    add("--text", help="text of one row, for a model that reads one; - reads it from stdin")
-    add("--match_id", help="what is predicted; its outcome can be recorded by this id")
-    add("--batch", metavar="FILE", help="CSV of rows to predict")
-    add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
-    add("--info", action="store_true", help="the model that answers")
-    add("--model_id", help="any registered model (default: the champion)")
-    add("--no_log", action="store_true", help="leave the evaluation log alone")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Predict, or show the model; prints one JSON object."""
-    wanted = [args.predict is not None or args.text is not None, bool(args.batch), args.info]
-    if sum(wanted) != 1:
-        raise InputError("Give one of --predict (or --text), --batch and --info.")
-    with PredictionEngine(
-        local_dir=args.local, model_id=args.model_id, config_file=args.config, log=not args.no_log
-    ) as engine:
-        if args.batch:
-            from ml_pipeline.batch import predict_csv
-
-            result = predict_csv(engine, args.batch, args.output, log=not args.no_log)
-        elif args.info:
-            result = engine.get_model_info() | {"status": "completed"}
-        else:
-            text = _piped() if args.text == "-" else args.text
-            result = engine.predict(_given(args.predict, engine), args.match_id, text=text)
-    commands.print_json(result)
-    return 0
-
-
-def _piped() -> str:
-    """What stands on standard input: a command line holds at most 128 KiB of an argument."""
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-
-
-def _given(
-    tokens: Sequence[str] | None, engine: PredictionEngine
-) -> Sequence[str] | dict[str, str] | None:
-    """Numbers in order, or `name=value` pairs.
-
-    Raises InputError for a name that the model does not know or that stands there twice.
-    """
-    named = [token.partition("=") for token in tokens or ()]
-    if not named or not all(equals for _, equals, _ in named):
-        return tokens
-    scorer, names = engine.scorer(), [name for name, _, _ in named]
-    known = [*scorer.features, *([scorer.text_column] if scorer.text_column else []), "match_id"]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(
-            f"The model has no feature {', '.join(unknown)}.", hint=f"It takes {', '.join(known)}."
-        )
-    if len(set(names)) < len(names):
-        raise InputError(f"A name stands there twice: {', '.join(names)}.")
-    return {name: value for name, _, value in named}
-
-
 def _warn(message: str, *values: object) -> None:
     import logging
 
     logging.getLogger("prediction_engine").warning(message, *values)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return commands.main("predict", __doc__, add_arguments, run, argv, quiet=True)
-
-
-def default_output(path: str) -> str:
-    """Where the predictions for a file go."""
-    stem, suffix = os.path.splitext(path.removesuffix(".gz"))
-    return f"{stem}_predictions{suffix or '.csv'}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from ml_pipeline.domain import require_utc
+from ml_pipeline.store.records import require_utc
 
 
 class AlertStatus(StrEnum):
@@ -170,26 +170,3 @@ class SystemEvent:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", require_utc(self.at, "at"))
-
-
-def alert_json(alert: DecayAlert) -> dict[str, Any]:
-    """An alert as plain JSON values."""
-    return {
-        "alert_id": alert.alert_id,
-        "cause": str(alert.cause),
-        "metric": alert.metric,
-        "severity": str(alert.severity),
-        "status": str(alert.status),
-        "detected_at": alert.detected_at.isoformat(),
-        "since": alert.window_start.date().isoformat(),
-        "baseline": alert.baseline,
-        "recent": alert.recent,
-        "rows": alert.recent_rows,
-        "message": alert.message,
-        "action": alert.action,
-        "action_state": None if alert.action_state is None else str(alert.action_state),
-        "attempts": alert.attempts,
-        "needs_person": alert.needs_person,
-        "request_id": alert.request_id,
-        "run_id": alert.run_id,
-    }

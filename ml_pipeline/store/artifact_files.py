@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Final
 from uuid import uuid4
 
-from ml_pipeline.domain import ArtifactRef
 from ml_pipeline.errors import ArtifactCorrupt, StoreError, StoreRefused, StoreUnavailable
+from ml_pipeline.store.records import ArtifactRef
 
 BLOCK: Final = 1 << 20
 _BUCKET = re.compile(r"[a-z0-9-]+")

@@ -36,8 +36,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ml_pipeline.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
-from ml_pipeline.domain import (
+from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.records import (
     ArtifactRef,
     LookbackWindow,
     ModelState,
@@ -50,7 +50,6 @@ from ml_pipeline.domain import (
 )
 
 if TYPE_CHECKING:
-    # A frame is only named here, and takes a quarter of a second to import.
     import pandas as pd
 
 EXPORT_DELIMITER: Final = "\x1f"

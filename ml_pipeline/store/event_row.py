@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
 
-from ml_pipeline.errors import InputError
+from ml_pipeline.errors import InputError, StoreRefused
 
 UNCERTAIN = "UNCERTAIN"
 
@@ -150,3 +150,53 @@ def with_outcome(row: Mapping[str, object], actual_result: str, evaluated_at: da
         "accuracy": 1.0 if row["prediction"] == actual_result else 0.0,
         "status": "evaluated",
     }
+
+
+WRITTEN_EVENT_COLUMNS = (
+    "event_id",
+    "timestamp",
+    "event_type",
+    "model_name",
+    "model_id",
+    "match_id",
+    "prediction",
+    "confidence",
+    "features",
+    "metadata",
+    "actual_result",
+    "evaluated_at",
+)
+_EVENT_FACTS = ("timestamp", "model_name", "model_id", "match_id", "prediction", "confidence")
+
+AnyRow = Mapping[str, object]
+
+
+def refuse_other_content(refused: Sequence[str]) -> None:
+    """Raise StoreRefused when there are ids of known events that came with other content."""
+    if refused:
+        message = f"Known events came with other content: {some(refused)}."
+        raise StoreRefused(message, hint="Nothing was written.")
+
+
+def some(ids: Sequence[str]) -> str:
+    """A few of the ids, and how many more there are."""
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""  # noqa: PLR2004
+    return ", ".join(sorted(ids)[:5]) + more
+
+
+def contradicts(row: AnyRow, stored: AnyRow) -> bool:
+    """Whether an event says something else than the stored one. What is missing says nothing."""
+    if any(_differs(row[name], stored[name]) for name in _EVENT_FACTS):
+        return True
+    if stored["actual_result"] is not None and _differs(
+        row["actual_result"], stored["actual_result"]
+    ):
+        return True
+    given, known = row["features"], stored["features"]
+    return _differs(given, known) and (
+        known is None or json.loads(str(given)) != json.loads(str(known))
+    )
+
+
+def _differs(given: object, known: object) -> bool:
+    return given is not None and given != known

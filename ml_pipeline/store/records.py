@@ -6,7 +6,6 @@ columns are declared here.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,34 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
-from ml_pipeline import event_row
+from ml_pipeline.store import event_row
 
 UNCERTAIN = event_row.UNCERTAIN
 SEED_LOG_COLUMNS = event_row.SEED_LOG_COLUMNS
 EVENT_COLUMNS = event_row.EVENT_COLUMNS
-
-# A label that a person gave: table `ml_data`.
-TRUTH_COLUMNS = (
-    "id",
-    "created_at",
-    "model_name",
-    "query",
-    "features",
-    "label",
-    "source",
-    "metadata",
-)
-
-# What the trainer reads: one labelled row each, then the configured features, then the target.
-LABELLED_COLUMNS = (
-    "event_id",
-    "match_id",
-    "known_at",
-    "model_id",
-    "prediction",
-    "confidence",
-    "is_error",
-)
 
 
 class Source(StrEnum):
@@ -325,104 +301,3 @@ class OpenLimits:
 
     per_user: int
     total: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationReport:
-    """How one model did on one frame of `rows` rows. Losses are in nats; `rps` needs an order.
-
-    `per_class` holds precision, recall, f1_score and support per label; `confusion` counts rows
-    as `[actual][predicted]` in the order of `labels`.
-    """
-
-    rows: int
-    labels: tuple[str, ...]
-    accuracy: float
-    precision: float
-    recall: float
-    f1_score: float
-    log_loss: float
-    brier: float
-    ece: float
-    rps: float | None
-    per_class: Mapping[str, Mapping[str, float]]
-    confusion: tuple[tuple[int, ...], ...]
-
-    def __post_init__(self) -> None:
-        for name in ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece"):
-            value = getattr(self, name)
-            if not math.isfinite(value):
-                message = f"{name} is {value}: a metric must be a number"
-                raise ValueError(message)
-
-    def summary(self) -> dict[str, float]:
-        """The numbers that fit in one row of a table."""
-        names = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece")
-        numbers = {name: float(getattr(self, name)) for name in names}
-        return numbers if self.rps is None else {**numbers, "rps": self.rps}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One question the gate asked, with its numbers and a sentence."""
-
-    name: str
-    passed: bool
-    sentence: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    decides: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromotionDecision:
-    """What the gate says: `outcome` is promoted, rejected or awaiting_approval."""
-
-    outcome: Outcome
-    sentence: str
-    checks: tuple[Check, ...]
-    policy: str
-
-    def as_json(self) -> dict[str, Any]:
-        """The decision as plain JSON values."""
-        return {
-            "outcome": str(self.outcome),
-            "sentence": self.sentence,
-            "policy": self.policy,
-            "checks": [
-                {
-                    "name": check.name,
-                    "passed": check.passed,
-                    "decides": check.decides,
-                    "sentence": check.sentence,
-                    "numbers": dict(check.numbers),
-                }
-                for check in self.checks
-            ],
-        }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    """A run that trained a challenger and judged it."""
-
-    run: RetrainingRun
-    result: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Skipped:
-    """A run that had nothing to do, with its reason."""
-
-    run: RetrainingRun
-    result: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
-    """A run that failed, with its stage and cause."""
-
-    run: RetrainingRun
-    result: Mapping[str, Any]
-
-
-RunOutcome = Trained | Skipped | Failed

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.config.sections import TrainingSettings
+from ml_pipeline.datasets.features import Inputs, has_text, preprocessing
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation import evaluate
-from ml_pipeline.features import Inputs, has_text, preprocessing
-from ml_pipeline.parallel import spread
-from ml_pipeline.training_settings import TrainingSettings
+from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.training.parallel import spread
 
 SEED_LITERAL_C = 0.001
 
@@ -30,7 +30,7 @@ def _before(classifier: Any, rows: Inputs) -> Any:  # noqa: ANN401
 
     if not has_text(rows):
         return Pipeline([*preprocessing(), ("classify", classifier)])
-    from ml_pipeline.text_features import text_preprocessing
+    from ml_pipeline.training.text_features import text_preprocessing
 
     return Pipeline([*text_preprocessing(rows.shape[1]), ("classify", classifier)])
 
@@ -41,7 +41,7 @@ def _fitted(pipeline: Any, rows: Inputs, labels: NDArray[Any], **arguments: Any)
         return pipeline.fit(rows, np.asarray(texts), **arguments)
     from threadpoolctl import threadpool_limits
 
-    from ml_pipeline.text_features import with_plain_terms
+    from ml_pipeline.training.text_features import with_plain_terms
 
     try:
         # On thousands of sparse columns threads only wait for each other: 100 times the time.

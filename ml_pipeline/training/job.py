@@ -12,17 +12,20 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import config
-from ml_pipeline.config import Settings
-from ml_pipeline.errors import DataError, PipelineError
+from ml_pipeline.config.environment import is_store_configured, load_store_settings
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import DataError
+from ml_pipeline.registry.models import (
+    EVIDENCE_FILE,
+    MODEL_FILE,
+    RESULT_FILE,
+    SAMPLE_FILE,
+    SCORING_FILE,
+    check_fits,
+    safe_name,
+)
 
 log = logging.getLogger("train_model")
-
-RESULT_FILE = "result.json"
-MODEL_FILE = "model.skops"
-SCORING_FILE = "model.scoring"
-EVIDENCE_FILE = "evidence.npz"
-SAMPLE_FILE = "sample.npz"
 SAMPLE_ROWS = 50
 
 
@@ -48,7 +51,7 @@ def train(
     given: Given | None = None,
 ) -> dict[str, Any]:
     """The whole command but for printing; returns what `train` prints."""
-    from ml_pipeline.challenger import Challenger
+    from ml_pipeline.training.strategies import Challenger
 
     dataset = args.dataset or settings.data.training_dataset
     file = _labelled_file(dataset, args, settings) if given is None else None
@@ -61,7 +64,7 @@ def train(
     strategy = settings.training.strategy if args.fine_tune else "from_scratch"
     algorithm = settings.training.algorithm
     if not args.fine_tune:
-        from ml_pipeline.strategies import train_base
+        from ml_pipeline.training.strategies import train_base
 
         challenger: Challenger = train_base(
             data,
@@ -97,30 +100,19 @@ def _kind(challenger: Any) -> str:  # noqa: ANN401 - a Challenger
     return type(base.steps[-1][1] if hasattr(base, "steps") else base).__name__
 
 
-def safe_name(model_id: str) -> str:
-    """The id, if it can be the name of a folder. Raises PipelineError."""
-    if not model_id.replace("-", "").replace("_", "").replace(".", "").isalnum() or (
-        model_id.startswith(".")
-    ):
-        raise PipelineError(
-            f"{model_id!r} is no name for a model.", hint="Use letters, digits, - _ and dots."
-        )
-    return model_id
-
-
 def read_rows(dataset: str, settings: Settings) -> Any:  # noqa: ANN401 - a Dataset
     """Rows of a training CSV, or of the file of labelled rows that a run writes."""
-    from ml_pipeline import datasets
+    from ml_pipeline.datasets.dataset import BUILTIN, from_frame, read_csv, read_dataset
 
-    if dataset == datasets.BUILTIN:
-        return datasets.read_dataset(dataset, settings.data)
-    frame = datasets.read_csv(Path(dataset))
+    if dataset == BUILTIN:
+        return read_dataset(dataset, settings.data)
+    frame = read_csv(Path(dataset))
     data = settings.data
     if {"event_id", "known_at"} <= set(frame.columns):
         data = settings.changed(
             {"data.time_column": "known_at", "data.group_column": "match_id"}
         ).data
-    return datasets.from_frame(frame, data, source=dataset)
+    return from_frame(frame, data, source=dataset)
 
 
 def _model_to_tune(
@@ -131,12 +123,12 @@ def _model_to_tune(
     if args.model_path:
         model = load_any(Path(args.model_path), args.model_digest, settings, data)
         return model, {"kind": "model_path", "path": args.model_path}
-    if config.is_store_configured(args.local):
+    if is_store_configured(args.local):
         found = _champion_of_store(args, settings)
         if found is not None:
             return found
-    from ml_pipeline.datasets import read_dataset
-    from ml_pipeline.strategies import train_base
+    from ml_pipeline.datasets.dataset import read_dataset
+    from ml_pipeline.training.strategies import train_base
 
     source = settings.data.training_dataset
     log.warning("No model to fine-tune was given: training a base on %s first", source)
@@ -148,10 +140,10 @@ def _model_to_tune(
 def _champion_of_store(
     args: argparse.Namespace, settings: Settings
 ) -> tuple[Any, dict[str, Any]] | None:
-    from ml_pipeline.model_registry import load_model_version
-    from ml_pipeline.wiring import open_store
+    from ml_pipeline.registry.models import load_model_version
+    from ml_pipeline.store.opening import open_store
 
-    store = open_store(config.load_store_settings(args.local))
+    store = open_store(load_store_settings(args.local))
     try:
         champion = store.champion(model_name=settings.model_name)
         if champion is None:
@@ -168,14 +160,14 @@ def load_any(path: Path, digest: str | None, settings: Settings, data: Any) -> A
 
     Raises ArtifactError for what cannot be trusted, DataError for what does not fit the data.
     """
-    from ml_pipeline import artifacts
-    from ml_pipeline.adaptive import AdaptiveClassifier
-    from ml_pipeline.challenger import new_model
+    from ml_pipeline.registry import archive
+    from ml_pipeline.training.adaptive import AdaptiveClassifier
+    from ml_pipeline.training.strategies import new_model
 
-    if path.suffix in artifacts.PICKLE_SUFFIXES:
-        model = artifacts.load_local_pickle(path)
+    if path.suffix in archive.PICKLE_SUFFIXES:
+        model = archive.load_local_pickle(path)
     else:
-        model = artifacts.load_model(path, expected_digest=digest or artifacts.digest_file(path))
+        model = archive.load_model(path, expected_digest=digest or archive.digest_file(path))
     if not isinstance(model, AdaptiveClassifier):
         if not hasattr(model, "predict_proba") or not hasattr(model, "classes_"):
             raise DataError(f"{path} holds a {type(model).__name__}, not a fitted classifier.")
@@ -185,41 +177,13 @@ def load_any(path: Path, digest: str | None, settings: Settings, data: Any) -> A
     return model
 
 
-def check_fits(model: Any, settings: Settings) -> None:  # noqa: ANN401 - AdaptiveClassifier
-    """Raise DataError when a model expects other features or classes than the config names."""
-    wanted, reads = settings.data.text_column, model.text_column_
-    if wanted != reads:
-        raise DataError(
-            f"The model reads {_text_words(reads)}, the config names {_text_words(wanted)}.",
-            hint="Set data.text_column to the model's, or train a new base.",
-        )
-    expected = list(model.feature_names_) or settings.data.features
-    if expected != settings.data.features or model.n_features_in_ != len(settings.data.features):
-        raise DataError(
-            f"The model was trained on the features {', '.join(expected)} "
-            f"({model.n_features_in_}), the config names {', '.join(settings.data.features)}.",
-            hint="Set data.features to the model's, or train a new base.",
-        )
-    classes = [str(label) for label in model.classes_]
-    if settings.data.classes is not None and set(classes) != set(settings.data.classes):
-        raise DataError(
-            f"The model knows the classes {', '.join(classes)}, "
-            f"the config names {', '.join(settings.data.classes)}.",
-            hint="Set data.classes to the model's, or train a new base.",
-        )
-
-
-def _text_words(column: str | None) -> str:
-    return "no text" if column is None else f"the text column {column}"
-
-
 def _labelled_file(dataset: str, args: argparse.Namespace, settings: Settings) -> Any:  # noqa: ANN401
     """The rows day by day where that is all that is asked for; None where they must be at hand."""
-    from ml_pipeline import datasets
-    from ml_pipeline.labelled_file import LabelledFile
+    from ml_pipeline.datasets.dataset import BUILTIN
+    from ml_pipeline.datasets.labelled_file import LabelledFile
 
     is_nightly = args.fine_tune and settings.training.strategy == "adaptive" and not args.new_base
-    if not is_nightly or dataset == datasets.BUILTIN:
+    if not is_nightly or dataset == BUILTIN:
         return None
     return LabelledFile.opened(Path(dataset), settings.data)
 
@@ -232,10 +196,10 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
     head: Any,  # noqa: ANN401
     now: datetime,
 ) -> Any:  # noqa: ANN401
-    from ml_pipeline import strategies
-    from ml_pipeline.challenger import Serving
-    from ml_pipeline.datasets import read_dataset
-    from ml_pipeline.line_training import adapt
+    from ml_pipeline.datasets.dataset import read_dataset
+    from ml_pipeline.training import strategies
+    from ml_pipeline.training.online_training import adapt
+    from ml_pipeline.training.strategies import Serving
 
     champion_model = head
     if args.champion_path:
@@ -271,7 +235,7 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
 
 def _write_sample(folder: Path, model: Any, features: Any) -> None:  # noqa: ANN401
     """What the model says of a few rows; the stored artifact has to say the same."""
-    from ml_pipeline.sample import Sample
+    from ml_pipeline.registry.models import Sample
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = features[-SAMPLE_ROWS:]
@@ -279,23 +243,23 @@ def _write_sample(folder: Path, model: Any, features: Any) -> None:  # noqa: ANN
 
 
 def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401
-    from ml_pipeline import artifacts
-    from ml_pipeline.scoring_file import write_scoring
+    from ml_pipeline.registry import archive
+    from ml_pipeline.registry.scoring_writer import write_scoring
 
     model_path = folder / MODEL_FILE
-    artifacts.save_model(challenger.model, model_path)
+    archive.save_model(challenger.model, model_path)
     write_scoring(challenger.model, folder / SCORING_FILE)
     evidence_path = folder / EVIDENCE_FILE
     challenger.evidence.save(evidence_path)
     result: dict[str, Any] = {
         "model_path": str(model_path),
-        "model_digest": artifacts.digest_file(model_path),
+        "model_digest": archive.digest_file(model_path),
         "evidence_path": str(evidence_path),
         "training_rows": challenger.rows_learned,
         "training_digest": challenger.training_digest,
         "metrics": {},
         "cross_validation": challenger.cross_validation,
-        "library_versions": artifacts.library_versions(),
+        "library_versions": archive.library_versions(),
     }
     if len(challenger.evidence):
         result |= _reports(challenger.evidence, ordered=settings.data.ordered)
@@ -323,7 +287,7 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _reports(evidence: Any, *, ordered: bool) -> dict[str, Any]:  # noqa: ANN401 - Evidence
-    from ml_pipeline.evaluation import evaluate
+    from ml_pipeline.evaluation.metrics import evaluate
 
     actual = evidence.actual_labels()
     report = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline import features
-from ml_pipeline.adaptive import AdaptiveClassifier, Expert, Lesson, Memory
-from ml_pipeline.arrays import Codes, Floats
+from ml_pipeline.config.sections import AdaptiveSettings
+from ml_pipeline.datasets.features import Inputs, content, joined, parted
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation import row_losses
-from ml_pipeline.ledger import COLUMN, LEDGER_COLUMNS
-from ml_pipeline.training_settings import AdaptiveSettings
+from ml_pipeline.evaluation.ledger import COLUMN, LEDGER_COLUMNS
+from ml_pipeline.evaluation.metrics import Codes, Floats, row_losses
+from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
+from ml_pipeline.training.heads import Lesson
 
 QUARANTINE_NIGHTS = 28
 QUARANTINE_MIN_NIGHTS = 7
@@ -37,7 +37,7 @@ class Rows:
     `actual` codes (n,), `weights` (n,), `event_ids` n texts.
     """
 
-    features: features.Inputs
+    features: Inputs
     base: Floats
     actual: Codes
     weights: Floats
@@ -50,9 +50,7 @@ class Rows:
     def none(cls, model: AdaptiveClassifier) -> Rows:
         """No rows for the model."""
         return cls(
-            features=features.joined(
-                np.empty((0, model.n_features_in_)), [] if model.reads_text_ else None
-            ),
+            features=joined(np.empty((0, model.n_features_in_)), [] if model.reads_text_ else None),
             base=np.empty((0, len(model.classes_))),
             actual=np.empty(0, dtype=np.int64),
             weights=np.empty(0),
@@ -90,7 +88,7 @@ class Rows:
         chain = hashlib.sha256(f"{previous}|{night}|".encode())
         chain.update("\n".join(self.event_ids).encode())
         chain.update(self.actual.tobytes())
-        chain.update(features.content(self.features))
+        chain.update(content(self.features))
         return chain.hexdigest()
 
 
@@ -167,7 +165,7 @@ class LineState:
             rows = getattr(self, name)
             plain |= {f"{name}_{part}": getattr(rows, part) for part in _ROW_PARTS}
             # An archive keeps no shape of an empty array of objects.
-            numbers, texts = features.parted(rows.features)
+            numbers, texts = parted(rows.features)
             plain |= {f"{name}_features": numbers, f"{name}_texts": texts}
             plain[f"{name}_event_ids"] = list(rows.event_ids)
         return plain | {f"memory_{part}": getattr(self.memory, part) for part in _MEMORY_PARTS}
@@ -178,7 +176,7 @@ class LineState:
         rows = {
             name: Rows(
                 **{part: plain[f"{name}_{part}"] for part in _ROW_PARTS},
-                features=features.joined(plain[f"{name}_features"], plain.get(f"{name}_texts")),
+                features=joined(plain[f"{name}_features"], plain.get(f"{name}_texts")),
                 event_ids=tuple(plain[f"{name}_event_ids"]),
             )
             for name in ("waiting", "held")

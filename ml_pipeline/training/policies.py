@@ -12,18 +12,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline import algorithms
-from ml_pipeline.adaptive import AdaptiveClassifier, Memory
-from ml_pipeline.arrays import Floats, encode
-from ml_pipeline.challenger import new_model
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import Outcome
-from ml_pipeline.experts import KnownRows, fit_experts, refreshed
-from ml_pipeline.features import Inputs
-from ml_pipeline.ledger import champion_record, line_record
-from ml_pipeline.live_line import LineState, Rival, Rows, take_day, take_night
-from ml_pipeline.promotion import judge_line, judge_shadow
-from ml_pipeline.training_settings import ExpertSettings
+from ml_pipeline.config.sections import ExpertSettings
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.evaluation.gate import judge_line, judge_shadow
+from ml_pipeline.evaluation.ledger import champion_record, line_record
+from ml_pipeline.evaluation.metrics import Floats, encode
+from ml_pipeline.store.records import Outcome
+from ml_pipeline.training import algorithms
+from ml_pipeline.training.adaptive import AdaptiveClassifier, Memory
+from ml_pipeline.training.online_model import LineState, Rival, Rows, take_day, take_night
+from ml_pipeline.training.online_training import KnownRows, fit_experts, refreshed
+from ml_pipeline.training.strategies import new_model
 
 REFIT_EVERY = 30
 POLICIES = ("frozen", "seed", "refit", "adaptive")

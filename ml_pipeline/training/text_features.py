@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from ml_pipeline import texts
-from ml_pipeline.features import preprocessing
+from ml_pipeline.datasets import texts
+from ml_pipeline.datasets.features import preprocessing
 
 MAX_TERMS = 5000
 
 
 class TextStatistics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Length, words, sentences, question words, code marks, upper-case and digit ratios."""
+
+    # The name that saved models carry, see `AdaptiveClassifier`.
+    __module__ = "ml_pipeline.text_features"
 
     def fit(self, X: Sequence[str], y: object = None) -> Self:  # noqa: ARG002, N803
         """Nothing is learned."""

@@ -16,20 +16,22 @@ from uuid import uuid4
 
 import numpy as np
 
-from ml_pipeline import config, ground_truth, judging, model_registry
-from ml_pipeline.arrays import Floats
-from ml_pipeline.challenger import Serving
-from ml_pipeline.config import Settings
-from ml_pipeline.datasets import Dataset
-from ml_pipeline.domain import ModelVersion, Outcome
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets import ground_truth
+from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import ArtifactError, DataError
-from ml_pipeline.evaluation import evaluate
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.registering import Registrar, Standing, standing_of
-from ml_pipeline.store import Store
-from ml_pipeline.trainer import TrainerAnswer
-from ml_pipeline.training import SAMPLE_FILE, Given, check_fits, read_rows, train
-from ml_pipeline.wiring import open_store
+from ml_pipeline.evaluation import judging
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.metrics import Floats, evaluate
+from ml_pipeline.registry.champion import Standing, standing_of
+from ml_pipeline.registry.models import SAMPLE_FILE, TrainerAnswer, check_fits, load_model_version
+from ml_pipeline.registry.registration import Registrar
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.records import ModelVersion, Outcome
+from ml_pipeline.training.job import Given, read_rows, train
+from ml_pipeline.training.strategies import Serving
 
 log = logging.getLogger("enrolling")
 
@@ -41,7 +43,7 @@ def train_with_store(
     args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
     """`train --from_table` and `train --register`; returns what `train` prints."""
-    store = open_store(config.load_store_settings(args.local))
+    store = open_store(load_store_settings(args.local))
     try:
         recent = _last_base(store, settings, now - timedelta(days=args.every_days))
         if recent is not None:
@@ -89,7 +91,7 @@ def _given(
     until = ground_truth.learned_until(data, parts.train)
     champion = None
     if standing.champion is not None:
-        model = model_registry.load_model_version(store, standing.champion)
+        model = load_model_version(store, standing.champion)
         check_fits(model, settings)
         champion = Serving(model_id=standing.champion.model_id, model=model)
         parts = ground_truth.unlearned(data, parts, standing.champion.lineage.get("learned_until"))
@@ -152,7 +154,7 @@ def _earlier(
     for version in _former_champions(store, standing.champion)[:EARLIER_CHAMPIONS]:
         until = version.lineage.get("learned_until")
         try:
-            model = model_registry.load_model_version(store, version)
+            model = load_model_version(store, version)
             check_fits(model, settings)
         except (ArtifactError, DataError) as error:
             log.warning("The former champion %s is not compared: %s", version.model_id, error)

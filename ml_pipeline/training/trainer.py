@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import ml_pipeline
-from ml_pipeline.config import Settings, child_environment
-from ml_pipeline.domain import ModelVersion
+from ml_pipeline.config.environment import child_environment
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import TrainingError
-from ml_pipeline.training import RESULT_FILE, SAMPLE_FILE
+from ml_pipeline.registry.models import RESULT_FILE, SAMPLE_FILE, TrainerAnswer
+from ml_pipeline.store.records import ModelVersion
 
 log = logging.getLogger("trainer")
 
@@ -48,16 +51,6 @@ class TrainingJob:
     champion: ModelFile | None = None
     known: Path | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainerAnswer:
-    """What `train` wrote: its JSON and where its files stand."""
-
-    result: Mapping[str, Any]
-    model_path: Path
-    evidence_path: Path
-    sample_path: Path
 
 
 def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAnswer:
@@ -156,3 +149,18 @@ def _complaint(code: int, told: str) -> str:
     if code < 0:
         return f"The trainer was killed by signal {-code} (out of memory?): {words}"
     return f"The trainer stopped with exit code {code}: {words}"
+
+
+def end_with_parent() -> None:
+    """End this process when the one that holds the other end of standard input is gone."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+def limit_memory(megabytes: int) -> None:
+    """Make allocations past the limit fail in this process instead of taking the machine."""
+    size = megabytes * 1024 * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        size = min(size, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (size, hard))

@@ -29,16 +29,19 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from ml_pipeline import approvals, overview, pages, report, request_queue
-from ml_pipeline.approvals import Word
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import Priority, RetrainingRun
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
-from ml_pipeline.monitor.guard import SIGNED_IN, Guard, csrf_token, is_forged, protect
-from ml_pipeline.monitor.looks import Look, Looks, made_once
-from ml_pipeline.report_view import view_of
-from ml_pipeline.retention import LOG_BUCKET
-from ml_pipeline.store import Store
+from ml_pipeline.registry import champion
+from ml_pipeline.registry.champion import Word
+from ml_pipeline.registry.retention import LOG_BUCKET
+from ml_pipeline.reports import pages, report
+from ml_pipeline.reports.report import view_of
+from ml_pipeline.runs import requests
+from ml_pipeline.store import json_values
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import Priority, RetrainingRun
+from ml_pipeline.web.guard import SIGNED_IN, Guard, csrf_token, is_forged, protect
+from ml_pipeline.web.queries import Look, Looks, made_once
 
 log = logging.getLogger("monitor")
 
@@ -223,7 +226,7 @@ def api_overview() -> Response:
 def api_run(run_id: str) -> Response:
     """A run with all that it keeps."""
     run = _run(run_id)
-    return jsonify(overview.run_json(run) | {"review": run.details.get("review")})
+    return jsonify(json_values.run_json(run) | {"review": run.details.get("review")})
 
 
 @door.get("/api/<part>")
@@ -256,7 +259,7 @@ def retrain() -> AnyResponse:
     priority = request.form.get("priority", str(Priority.NORMAL))
     if priority not in set(Priority):
         return _message(f"There is no priority {priority!r}.", 400)
-    asked = request_queue.ask(
+    asked = requests.ask(
         at.store,
         at.settings,
         reason=_reason(),
@@ -270,14 +273,14 @@ def retrain() -> AnyResponse:
 @door.post("/approve")
 def approve() -> AnyResponse:
     """Let a waiting challenger serve."""
-    model = approvals.approve(desk().store, _model_id(), desk().word(_reason()))
+    model = champion.approve(desk().store, _model_id(), desk().word(_reason()))
     return _done(f"{model.model_id} serves now.")
 
 
 @door.post("/refuse")
 def refuse() -> AnyResponse:
     """Let a waiting challenger go."""
-    model = approvals.refuse(desk().store, _model_id(), desk().word(_reason()))
+    model = champion.refuse(desk().store, _model_id(), desk().word(_reason()))
     return _done(f"{model.model_id} was refused; the champion stays.")
 
 
@@ -287,7 +290,7 @@ def roll_back() -> AnyResponse:
     reason = _reason()
     if not reason:
         return _message("A rollback needs a reason: it is kept in the history.", 400)
-    model = approvals.roll_back(desk().store, _model_id() or None, desk().word(reason))
+    model = champion.roll_back(desk().store, _model_id() or None, desk().word(reason))
     return _done(f"{model.model_id} serves again.")
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response, session
 
-from ml_pipeline.config import MONITOR_TOKEN_VARIABLE
+from ml_pipeline.config.environment import MONITOR_TOKEN_VARIABLE
 from ml_pipeline.errors import ConfigError
 
 SIGNED_IN = "signed_in"

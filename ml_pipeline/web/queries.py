@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from ml_pipeline.charts import Chart, Mark, Series, draw
-from ml_pipeline.config import Settings
-from ml_pipeline.overview import Overview, look, took_seconds
-from ml_pipeline.pages import percent
-from ml_pipeline.report_view import day_text, metric_rows, percent_text
-from ml_pipeline.store import Store
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.reports.charts import Chart, Mark, Series, draw
+from ml_pipeline.reports.overview import Overview, look
+from ml_pipeline.reports.pages import percent
+from ml_pipeline.reports.report import day_text, metric_rows, percent_text
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.json_values import took_seconds
 
 FRESH_SECONDS = 1.0
 

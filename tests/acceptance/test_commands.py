@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml_pipeline.domain import RunStatus
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import RunStatus
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.shell import ROOT, environment, ml_pipeline, python
@@ -239,7 +239,10 @@ def test_importing_the_package_costs_nothing() -> None:
 
 def test_a_run_that_trains_nothing_needs_no_scikit_learn() -> None:
     """The trainer is a process of its own; who waits for it holds none of its libraries."""
-    code = "import sys, ml_pipeline.runs; print('sklearn' in sys.modules, 'scipy' in sys.modules)"
+    code = (
+        "import sys, ml_pipeline.runs.recording;"
+        "print('sklearn' in sys.modules, 'scipy' in sys.modules)"
+    )
     assert python("-c", code, cwd=ROOT).stdout.strip() == "False False"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline.alerts import ActionState, AlertStatus
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import Outcome, RequestStatus
-from ml_pipeline.store import Store
-from ml_pipeline.watchdog import Watch, look
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.decay.watchdog import Watch, look
+from ml_pipeline.store.alerts import ActionState, AlertStatus
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import Outcome, RequestStatus
 from tests.support.factories import (
     MODEL_NAME,
     frame_of,

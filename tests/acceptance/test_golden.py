@@ -16,12 +16,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from ml_pipeline import PredictionEngine, scoring
+from ml_pipeline import PredictionEngine
+from ml_pipeline.registry import scoring
 from tests.support import golden, league
 from tests.support.golden import CLASSIFIERS, EMBEDDED, ROUTER, SUPABASE, GoldenModel
 from tests.support.shell import Finished
 from tests.support.supabase import dump
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 from tests.support.warm import ml_pipeline
 
 # Other processors and other versions of numpy round otherwise.

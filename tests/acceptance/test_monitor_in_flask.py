@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.store import Store
-from ml_pipeline.watching import Rhythm, Watcher
-from tests.acceptance.test_watchdog import today
+from ml_pipeline.decay.watching import Rhythm, Watcher
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from tests.acceptance.words.test_decay import today
 from tests.contract.callers import migrate
-from tests.contract.kit_base import OpenStore
+from tests.contract.kit.base import OpenStore
 from tests.support.factories import frame_of
 from tests.support.shell import environment
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 LEASE = "decay_monitor:default"
 WORKERS = 4
@@ -86,7 +86,7 @@ def test_four_workers_run_one_monitor_on_the_embedded_store(tmp_path: Path) -> N
 def test_four_workers_run_one_monitor_on_supabase(supabase: Bench, tmp_path: Path) -> None:
     from pydantic import SecretStr
 
-    from ml_pipeline.supabase_client import SupabaseStore
+    from ml_pipeline.store.supabase.store import SupabaseStore
 
     supabase.blank()
     migrate(supabase)

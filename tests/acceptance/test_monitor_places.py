@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline import status
-from ml_pipeline.monitor.app import create_app
-from ml_pipeline.monitor.guard import Guard
-from ml_pipeline.runs import run_pass
+from ml_pipeline.commands import status
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.web.app import create_app
+from ml_pipeline.web.guard import Guard
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.places import Place
@@ -114,8 +114,8 @@ def test_a_run_shows_a_person_how_far_it_is_and_a_pipe_only_its_result(tmp_path:
 def test_status_shows_a_person_tables_in_which_nothing_is_markup(
     tmp_path: Path, capsys: object
 ) -> None:
-    from ml_pipeline.local_store import LocalStore
-    from ml_pipeline.overview import look
+    from ml_pipeline.reports.overview import look
+    from ml_pipeline.store.embedded.store import LocalStore
     from tests.support.factories import NOW, make_finished_run, make_request, make_run
 
     store = LocalStore.open(tmp_path / "store")

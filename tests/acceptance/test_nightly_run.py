@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import (
-    Failed,
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs.recording import Failed, Order, RunOutcome, Skipped, Trained, run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import (
     ModelState,
     Outcome,
     Priority,
@@ -23,16 +26,9 @@ from ml_pipeline.domain import (
     PromotionKind,
     RequestStatus,
     RetrainingRequest,
-    RunOutcome,
     RunStatus,
-    Skipped,
     Source,
-    Trained,
 )
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
 from tests.conftest import FirstModel
 from tests.support import league
 

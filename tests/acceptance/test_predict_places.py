@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline import config, model_registry
-from ml_pipeline.domain import ModelState
-from ml_pipeline.event_row import with_outcome
-from ml_pipeline.ml_logging import open_logger
-from ml_pipeline.prediction_engine import PredictionEngine
-from ml_pipeline.registering import Registration, Standing
-from ml_pipeline.scoring_file import write_scoring
-from ml_pipeline.trainer import TrainerAnswer
+from ml_pipeline.config.environment import chosen_store
+from ml_pipeline.config.settings import load_settings
+from ml_pipeline.evaluation_log.opening import open_logger
+from ml_pipeline.registry import models
+from ml_pipeline.registry.champion import Standing
+from ml_pipeline.registry.models import TrainerAnswer
+from ml_pipeline.registry.registration import Registration
+from ml_pipeline.registry.scoring_writer import write_scoring
+from ml_pipeline.serving.engine import PredictionEngine
+from ml_pipeline.store.event_row import with_outcome
+from ml_pipeline.store.records import ModelState
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.places import Place
@@ -47,7 +50,7 @@ def register(place: Place, model: FirstModel, folder: Path) -> None:
             clock=lambda: datetime(2026, 3, 1, tzinfo=UTC),
         ).version(state=ModelState.CANDIDATE, metrics={})  # fmt: skip
         store.register(version)
-        scorer = model_registry.load_scorer(store, version)
+        scorer = models.load_scorer(store, version)
     assert scorer is not None
 
 
@@ -76,7 +79,7 @@ def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
     said = first_model.model.predict_proba([list(values.values())])[0]
     assert list(answer["probabilities"].values()) == pytest.approx(said, abs=1e-9)
     assert accuracy == (1.0 if answer["prediction"] == "A" else 0.0)
-    with open_logger(config.load_settings(), config.chosen_store()) as logger:
+    with open_logger(load_settings(), chosen_store()) as logger:
         report = logger.reconcile_logs()
     assert (report["csv_events"], report["table_events"], report["consistent"]) == (1, 1, True)
     assert report["models"]["scored-1"]["evaluated"] == 1
@@ -87,7 +90,7 @@ def test_an_outcome_that_only_the_csv_has_is_repaired_wherever_the_features_stan
     """PostgreSQL keeps JSON in an order and a spelling of its own; it is the same JSON."""
     features: dict[str, object] = {"strength": 1e-7, "form": 20.0}
     metadata: dict[str, object] = {"why": {"b": 1, "a": []}}
-    with open_logger(config.load_settings(), config.chosen_store()) as logger:
+    with open_logger(load_settings(), chosen_store()) as logger:
         ids = [
             logger.log_prediction("m", f"{n}", "H", 1 / 3, features=features, metadata=metadata)
             for n in range(3)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.domain import EVENT_COLUMNS
 from ml_pipeline.errors import InputError
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.prediction_engine import PredictionEngine
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.serving.engine import PredictionEngine
+from ml_pipeline.store.records import EVENT_COLUMNS
 from tests.support import warm
 from tests.support.factories import frame_of, make_id
 from tests.support.places import EMBEDDED, Place

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_pipeline.domain import ModelState, ModelVersion, Trained
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import Order, run_pass
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs.recording import Order, Trained, run_pass
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import ModelState, ModelVersion
 from tests.conftest import FirstModel
 from tests.support import league
 

@@ -15,18 +15,19 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
-from ml_pipeline.domain import Failed, LookbackWindow, ModelState, RunStatus, Trained
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import Patience, SupabaseStore
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs.recording import Failed, Order, Trained, run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import LookbackWindow, ModelState, RunStatus
+from ml_pipeline.store.supabase.store import SupabaseStore
+from ml_pipeline.store.supabase.transport import Patience
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.shell import ml_pipeline
 from tests.support.supabase import faults
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 NIGHTS, MATCHES = 25, 1000

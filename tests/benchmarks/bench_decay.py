@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.alerts import DailyAccuracy
-from ml_pipeline.config import DecaySettings
-from ml_pipeline.decay import judge
+from ml_pipeline.config.sections import DecaySettings
+from ml_pipeline.decay.rules import judge
+from ml_pipeline.store.alerts import DailyAccuracy
 
 ACCURACY = 0.70
 WARM_UP, AFTER = 45, 60

@@ -22,10 +22,12 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from ml_pipeline.config import ERROR_CONFIDENCE_THRESHOLD, Settings
-from ml_pipeline.data_loader import LogRequest, load_log
-from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.config.defaults import ERROR_CONFIDENCE_THRESHOLD
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation_log.loading import load_log
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import EVENT_COLUMNS, LookbackWindow
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 WEEK = LookbackWindow.ending(NOW, days=7)

@@ -14,11 +14,11 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ml_pipeline import algorithms, training
-from ml_pipeline.challenger import Serving, new_model
-from ml_pipeline.config import load_settings
-from ml_pipeline.labelled_file import LabelledFile
-from ml_pipeline.line_training import adapt
+from ml_pipeline.config.settings import load_settings
+from ml_pipeline.datasets.labelled_file import LabelledFile
+from ml_pipeline.training import algorithms, job
+from ml_pipeline.training.online_training import adapt
+from ml_pipeline.training.strategies import Serving, new_model
 from tests.support.shell import ROOT, environment
 
 FEATURES = [f"f{number}" for number in range(8)]
@@ -57,7 +57,7 @@ def _learn(how: str, path: Path) -> dict[str, object]:
         file = LabelledFile.read(path, SETTINGS.data)
         first, parts = file.last, file.parts()
     else:
-        first = training.read_rows(str(path), SETTINGS)
+        first = job.read_rows(str(path), SETTINGS)
         parts = iter([first])
     rows = first.features[-5000:]
     base = algorithms.fit("LogisticRegression", rows, first.labels[-5000:], SETTINGS.training)

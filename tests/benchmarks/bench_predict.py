@@ -22,9 +22,9 @@ from uuid import uuid4
 
 import numpy as np
 
-from ml_pipeline.event_row import new_event_id
-from ml_pipeline.ml_logging import get_logger
-from ml_pipeline.prediction_engine import PredictionEngine
+from ml_pipeline.evaluation_log.opening import get_logger
+from ml_pipeline.serving.engine import PredictionEngine
+from ml_pipeline.store.event_row import new_event_id
 from tests.support.shell import environment
 
 FEATURES = (
@@ -95,8 +95,8 @@ def _each(call: Callable[[], object], times: int) -> float:
 
 def warm(folder: Path, repeats: int) -> dict[str, float]:
     """One row in a running process, as a share of scikit-learn's own `predict_proba`."""
-    from ml_pipeline.local_store import LocalStore
-    from ml_pipeline.model_registry import load_model_version
+    from ml_pipeline.registry.models import load_model_version
+    from ml_pipeline.store.embedded.store import LocalStore
 
     make_stores(folder)
     found: dict[str, float] = {}
@@ -195,18 +195,21 @@ def batch(folder: Path, repeats: int, rows: int) -> dict[str, Any]:
 
 def batch_ours(folder: Path) -> None:
     """The command's own function."""
-    from ml_pipeline.batch import predict_csv
+    from ml_pipeline.serving.batch import predict_csv
 
     with PredictionEngine(local_dir=str(folder / MODELS[0]), log=False) as engine:
-        predict_csv(engine, str(folder / "rows.csv"), str(folder / "ours.csv"), log=False)
+        predict_csv(
+            engine, str(folder / "rows.csv"), str(folder / "ours.csv"), log=False,
+            bars=lambda _name, _total: lambda: None,
+        )  # fmt: skip
 
 
 def batch_pandas(folder: Path) -> None:
     """read_csv, predict_proba, to_csv."""
     import pandas as pd
 
-    from ml_pipeline.local_store import LocalStore
-    from ml_pipeline.model_registry import load_model_version
+    from ml_pipeline.registry.models import load_model_version
+    from ml_pipeline.store.embedded.store import LocalStore
 
     store = LocalStore.open(folder / MODELS[0])
     champion = store.champion(model_name="default")

@@ -22,12 +22,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from ml_pipeline.domain import Trained
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import SupabaseStore
+from ml_pipeline.runs.recording import Order, Trained, run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.support import league
-from tests.support.supabase.bench import Bench, open_bench
+from tests.support.supabase.project import Bench, open_bench
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 NEW_ROWS = 2_000

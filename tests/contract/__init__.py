@@ -3,11 +3,11 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.contract.kit",
-    "tests.contract.kit_artifacts",
-    "tests.contract.kit_base",
-    "tests.contract.kit_log",
-    "tests.contract.kit_models",
-    "tests.contract.kit_requests",
-    "tests.contract.kit_runs",
+    "tests.contract.kit.kit",
+    "tests.contract.kit.artifacts",
+    "tests.contract.kit.base",
+    "tests.contract.kit.log",
+    "tests.contract.kit.models",
+    "tests.contract.kit.requests",
+    "tests.contract.kit.runs",
 )

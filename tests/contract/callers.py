@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from tests.support.factories import make_id
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 T = TypeVar("T")
 Row = dict[str, Any]

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import local_log
-from ml_pipeline.alerts import SystemEvent
-from ml_pipeline.domain import ArtifactRef, LookbackWindow
 from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused, StoreUnavailable
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.schema import newest
-from tests.contract.kit import OpenStore, StoreContract
-from tests.contract.kit_base import EVER
-from tests.contract.kit_log import read_all
+from ml_pipeline.store.alerts import SystemEvent
+from ml_pipeline.store.embedded import log
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import ArtifactRef, LookbackWindow
+from ml_pipeline.store.schema import newest
+from tests.contract.kit.base import EVER
+from tests.contract.kit.kit import OpenStore, StoreContract
+from tests.contract.kit.log import read_all
 from tests.support.factories import (
     MODEL_NAME,
     NOW,
@@ -100,7 +100,7 @@ def raw(folder: Path) -> closing[sqlite3.Connection]:
 OPEN = """
 import sys
 from pathlib import Path
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store.embedded.store import LocalStore
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(5):
@@ -235,7 +235,7 @@ def test_a_full_disk_is_unavailable_and_writes_nothing(folder: Path) -> None:
 import resource, sys
 from pathlib import Path
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import make_events
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -289,21 +289,22 @@ def test_text_that_is_not_unicode_is_refused(folder: Path) -> None:
 APPEND = """
 import sys
 from pathlib import Path
-from ml_pipeline import event_frames, local_log
-from ml_pipeline.alerts import SystemEvent
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store import rows
+from ml_pipeline.store.embedded import log as written
+from ml_pipeline.store.alerts import SystemEvent
+from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import make_events
-local_log.EVENT_CHUNK = 200
+written.EVENT_CHUNK = 200
 store = LocalStore.open(Path(sys.argv[1]))
 frame = make_events(*range(20_000))
-settle = event_frames.event_rows
+settle = rows.event_rows
 def slowly(frame, size):
-    for number, rows in enumerate(settle(frame, size)):
+    for number, some in enumerate(settle(frame, size)):
         if number == 50:
             print("half", flush=True)
             sys.stdin.readline()
-        yield rows
-event_frames.event_rows = slowly
+        yield some
+rows.event_rows = slowly
 store.append_events(frame)
 """
 
@@ -399,7 +400,7 @@ def test_the_url_of_an_artifact_opens_it(folder: Path, tmp_path: Path) -> None:
 def test_rows_changed_between_chunks_neither_vanish_nor_come_twice(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_log, "EVENT_CHUNK", 10)
+    monkeypatch.setattr(log, "EVENT_CHUNK", 10)
     store = LocalStore.open(folder)
     store.append_events(make_events(*range(40), actual_result=None))
     chunks = store.read_events(EVER, model_name=MODEL_NAME, labelled_only=False)
@@ -414,7 +415,7 @@ def test_rows_changed_between_chunks_neither_vanish_nor_come_twice(
 
 
 def test_an_abandoned_read_holds_nobody_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_log, "EVENT_CHUNK", 10)
+    monkeypatch.setattr(log, "EVENT_CHUNK", 10)
     store = LocalStore.open(folder, patience=timedelta(milliseconds=200))
     store.append_events(make_events(*range(40)))
     chunks = store.read_events(EVER, model_name=MODEL_NAME)
@@ -428,7 +429,7 @@ def test_an_abandoned_read_holds_nobody_up(folder: Path, monkeypatch: pytest.Mon
 def plan(folder: Path, query: str, **values: object) -> str:
     """How SQLite would answer."""
     window = LookbackWindow(start=NOW, end=NOW + timedelta(days=7))
-    everything = {**local_log._within(window, MODEL_NAME), **values}
+    everything = {**log._within(window, MODEL_NAME), **values}
     with raw(folder) as db:
         rows = db.execute(f"EXPLAIN QUERY PLAN {query}", everything).fetchall()
     return json.dumps([row[-1] for row in rows])
@@ -436,7 +437,7 @@ def plan(folder: Path, query: str, **values: object) -> str:
 
 def test_error_samples_are_found_by_their_own_index(folder: Path) -> None:
     LocalStore.open(folder)
-    how = plan(folder, local_log.ERROR_SAMPLES, threshold=0.7, models='["m-1"]')
+    how = plan(folder, log.ERROR_SAMPLES, threshold=0.7, models='["m-1"]')
     assert "evaluation_log_errors (model_name=? AND known_at>? AND known_at<?)" in how
     assert "TEMP B-TREE" not in how
 
@@ -444,7 +445,7 @@ def test_error_samples_are_found_by_their_own_index(folder: Path) -> None:
 def test_events_are_read_in_order_without_sorting(folder: Path) -> None:
     LocalStore.open(folder)
     for labelled_only in (True, False):
-        how = plan(folder, local_log.events_query(labelled_only=labelled_only))
+        how = plan(folder, log.events_query(labelled_only=labelled_only))
         assert "evaluation_log_labelled (model_name=? AND known_at>? AND known_at<?)" in how
         assert "TEMP B-TREE" not in how
         assert "SCAN evaluation_log" not in how

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from ml_pipeline.domain import ModelState, PromotionKind, RequestStatus
 from ml_pipeline.errors import PromotionRefused
-from ml_pipeline.store import Store
-from tests.contract.kit_requests import LEASE
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import ModelState, PromotionKind, RequestStatus
+from tests.contract.kit.requests import LEASE
 from tests.support.factories import (
     MODEL_NAME,
     NOW,

@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ml_pipeline.domain import Priority, RequestStatus, RetrainingRequest
 from ml_pipeline.errors import AlreadyFinished, StoreRefused
-from ml_pipeline.store import Store
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest
 from tests.support.factories import NOW, make_id, make_request
 from tests.support.places import SUPABASE, Place
 

@@ -17,9 +17,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ml_pipeline import supabase_log
-from ml_pipeline.config import StoreSettings
-from ml_pipeline.domain import ArtifactRef, ModelState, RequestStatus, RunStatus
+from ml_pipeline.config.environment import StoreSettings
 from ml_pipeline.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -29,12 +27,15 @@ from ml_pipeline.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import Patience, SupabaseStore
-from ml_pipeline.wiring import open_store as open_configured
-from tests.contract.kit import OpenStore, StoreContract
-from tests.contract.kit_base import EVER, Call
-from tests.contract.kit_log import read_all
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import open_store as open_configured
+from ml_pipeline.store.records import ArtifactRef, ModelState, RequestStatus, RunStatus
+from ml_pipeline.store.supabase import log
+from ml_pipeline.store.supabase.store import SupabaseStore
+from ml_pipeline.store.supabase.transport import Patience
+from tests.contract.kit.base import EVER, Call
+from tests.contract.kit.kit import OpenStore, StoreContract
+from tests.contract.kit.log import read_all
 from tests.support.factories import (
     MODEL_NAME,
     NOW,
@@ -49,8 +50,8 @@ from tests.support.factories import (
     make_run,
 )
 from tests.support.supabase import faults
-from tests.support.supabase.bench import Bench
 from tests.support.supabase.messages import Reply, Request, Upstream
+from tests.support.supabase.project import Bench
 
 QUICK = Patience(
     attempts=3, budget=5, first_wait=0.01, longest_wait=0.05, jitter=0.01, connect=2, answer=8
@@ -580,7 +581,7 @@ class TestLongLogs:
     def test_pages_are_asked_for_until_one_is_empty(
         self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(supabase_log, "PAGE", 7)
+        monkeypatch.setattr(log, "PAGE", 7)
         store.append_events(make_events(*range(21)))
         bench.gateway.requests.clear()
         assert read_all(store)["event_id"].tolist() == [make_id(n) for n in range(21)]
@@ -601,7 +602,7 @@ class TestLongLogs:
     def test_an_event_whose_outcome_comes_while_it_is_read_is_met_once(
         self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(supabase_log, "PAGE", 2)
+        monkeypatch.setattr(log, "PAGE", 2)
         store.append_events(make_events(*range(6), actual_result=None))
         frames = store.read_events(EVER, model_name=MODEL_NAME, labelled_only=False)
         met = next(frames)["event_id"].tolist()
@@ -614,7 +615,7 @@ class TestLongLogs:
         self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store.append_events(make_events(25))
-        monkeypatch.setattr(supabase_log, "APPENDED_AT_ONCE", 10)
+        monkeypatch.setattr(log, "APPENDED_AT_ONCE", 10)
         events = [make_event(number) for number in range(25)]
         hostile = (
             make_event(25, prediction="D"),

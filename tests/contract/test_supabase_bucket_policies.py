@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.callers import Callers, everything, migrate, open_callers, stored
 from tests.support.factories import make_id
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 STRANGERS = ("anon", "user", "other")
 CALLERS = (*STRANGERS, "service")

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from ml_pipeline.config import StoreSettings
+from ml_pipeline.config.environment import StoreSettings
 from tests.contract.callers import (
     OTHER,
     REQUESTS,
@@ -24,7 +24,7 @@ from tests.contract.callers import (
     stored,
 )
 from tests.support.factories import make_id
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 STRANGERS = ("anon", "user", "other")
 MODEL = "ml-models/football/m-1/model.skops"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ml_pipeline.supabase_tables import to_json
+from ml_pipeline.store.supabase.tables import to_json
 from tests.contract.callers import (
     REQUESTS,
     USER,
@@ -27,7 +27,7 @@ from tests.contract.callers import (
     rows,
 )
 from tests.support.factories import DIGEST, MODEL_NAME, NOW, make_alert, make_id
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 CALLERS = ("anon", "user", "other", "service")
 REFUSED = "42501"

@@ -20,7 +20,7 @@ from storage3.exceptions import StorageApiError
 from supabase import Client, ClientOptions, create_client
 
 from tests.support.supabase import faults
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '(timeout|verify|proxy)' parameter is deprecated:DeprecationWarning"
@@ -398,7 +398,7 @@ class TestTheBenchItself:
 
     def test_servers_do_not_outlive_a_killed_test_run(self) -> None:
         code = (
-            "from tests.support.supabase.bench import open_bench\n"
+            "from tests.support.supabase.project import open_bench\n"
             "with open_bench() as bench:\n"
             "    pids = [bench.postgres.server.process.pid, bench.rests[1000].server.process.pid]\n"
             "    print(bench.folder, *pids, flush=True)\n"

@@ -30,7 +30,7 @@ from tests.contract.callers import (
     rows,
 )
 from tests.support.factories import MODEL_NAME, NOW, make_id
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 REFUSED, NOT_THEIRS_TO_SAY, NO_LONGER, NONE_THERE, TOO_MANY = (
     "42501",

@@ -22,7 +22,7 @@ from psycopg import errors, sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from ml_pipeline.schema import newest
+from ml_pipeline.store.schema import newest
 from tests.support.factories import MODEL_NAME, NOW, make_id
 
 Row = dict[str, Any]

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ml_pipeline.config import load_store_settings
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.wiring import open_store
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.runs.recording import Order, run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import open_store
 from tests.support import league
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ml_pipeline.alerts import AlertStatus, Cause, DailyAccuracy, DecayAlert, Severity
-from ml_pipeline.domain import (
+from ml_pipeline.store.alerts import AlertStatus, Cause, DailyAccuracy, DecayAlert, Severity
+from ml_pipeline.store.records import (
     EVENT_COLUMNS,
     ArtifactRef,
     ModelState,

@@ -6,7 +6,7 @@ import os
 
 from flask import Flask
 
-from ml_pipeline.decay_monitor import start_retrain_monitor
+from ml_pipeline.decay.watching import start_retrain_monitor
 
 
 def create_app() -> Flask:

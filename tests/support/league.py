@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_pipeline import algorithms, artifacts
-from ml_pipeline.adaptive import softmax
-from ml_pipeline.challenger import new_model
-from ml_pipeline.config import Settings, load_settings
-from ml_pipeline.data_settings import DEFAULT_FEATURES
-from ml_pipeline.domain import (
+from ml_pipeline.config.data import DEFAULT_FEATURES
+from ml_pipeline.config.settings import Settings, load_settings
+from ml_pipeline.registry import archive
+from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import (
     EVENT_COLUMNS,
     ModelState,
     ModelVersion,
@@ -31,9 +32,9 @@ from ml_pipeline.domain import (
     PromotionKind,
     day_start,
 )
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import MODEL_BUCKET, artifact_path
-from ml_pipeline.store import Store
+from ml_pipeline.training import algorithms
+from ml_pipeline.training.heads import softmax
+from ml_pipeline.training.strategies import new_model
 
 CLASSES = ["H", "D", "A"]
 TRUTH = np.array(
@@ -78,7 +79,7 @@ def train_first(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - Adapti
     past = play(1, 600)
     base = algorithms.fit("LogisticRegression", past.features, past.labels, settings.training)
     model = new_model(base, past.features, CLASSES, settings)
-    artifacts.save_model(model, path)
+    archive.save_model(model, path)
     return model
 
 
@@ -93,7 +94,7 @@ def enthrone(store: Store, path: Path, settings: Settings, *, now: datetime) -> 
         state=ModelState.CANDIDATE,
         anchor_id=FIRST_MODEL,
         lineage={"settled_night": None, "first_night": None},
-        library_versions=artifacts.library_versions(),
+        library_versions=archive.library_versions(),
     )
     store.register(version)
     return store.promote(

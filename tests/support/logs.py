@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline.config import Settings
-from ml_pipeline.data_loader import LoadedLog, LogRequest, load_log
-from ml_pipeline.data_settings import DEFAULT_FEATURES
-from ml_pipeline.domain import EVENT_COLUMNS, LookbackWindow
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.store import Store
+from ml_pipeline.config.data import DEFAULT_FEATURES
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import EVENT_COLUMNS, LookbackWindow
 from tests.support.factories import MODEL_NAME, NOW, frame_of, make_id
 
 FEATURES = {name: number + 0.5 for number, name in enumerate(DEFAULT_FEATURES)}

@@ -32,26 +32,21 @@ from unittest import mock
 import numpy as np
 import yaml
 
-from ml_pipeline import (
-    PredictionEngine,
-    decay_monitor,
-    init,
-    outcome,
-    request_queue,
-    schema,
-    train_model,
-)
-from ml_pipeline.config import load_settings, load_store_settings
-from ml_pipeline.data_settings import DEFAULT_FEATURES
-from ml_pipeline.domain import RetrainingRun
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.wiring import open_store
+from ml_pipeline import PredictionEngine
+from ml_pipeline.commands import decay, init, outcome, requests, train
+from ml_pipeline.config.data import DEFAULT_FEATURES
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.settings import load_settings
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs.recording import Order, run_pass
+from ml_pipeline.store import schema
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.records import RetrainingRun
 from tests.support import golden, league
 from tests.support.shell import environment
 from tests.support.supabase import dump
-from tests.support.supabase.bench import open_bench
+from tests.support.supabase.project import open_bench
 from tests.support.warm import ml_pipeline
 
 FIRST_DAY = date(2026, 3, 1)
@@ -163,7 +158,7 @@ class Project:
     def train(self, algorithm: str) -> None:
         """The first champion."""
         flags = ("--register", "--algorithm", algorithm)
-        answer = told(train_model, *flags, now=TRAINED_AT, new_id=self.new_id())
+        answer = told(train, *flags, now=TRAINED_AT, new_id=self.new_id())
         if answer["outcome"] != "promoted":
             raise RuntimeError(answer["outcome_reason"])
 
@@ -236,7 +231,7 @@ def live(lived: Project) -> None:
         lived.play(FIRST_DAY - timedelta(days=10 - number), turned=False)
     for day in days[:3]:
         lived.play(day, turned=True)
-    looked = told(decay_monitor, clock=lambda: at(days[3], 1), new_id=lived.new_id)
+    looked = told(decay, clock=lambda: at(days[3], 1), new_id=lived.new_id)
     if not looked["decayed"]:
         raise RuntimeError(looked["sentence"])
     lived.run(at(days[3], 2), "promoted")
@@ -246,7 +241,7 @@ def live(lived: Project) -> None:
     lived.play(days[4], turned=True)
     lived.run(at(days[5], 2), "awaiting_approval", training__strategy="refit")
     told(
-        request_queue, "submit", "--reason", "the summer is over", "--priority", "high",
+        requests, "submit", "--reason", "the summer is over", "--priority", "high",
         now=at(days[5], 9), new_id=lived.new_id(),
     )  # fmt: skip
     rows = football(league.play(7, 4))

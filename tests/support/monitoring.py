@@ -14,12 +14,12 @@ from typing import Any
 from waitress import wasyncore
 from waitress.server import create_server
 
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import Outcome, RequestStatus, RunStatus
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.monitor.app import create_app
-from ml_pipeline.monitor.guard import Guard
-from ml_pipeline.store import Store
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import Outcome, RequestStatus, RunStatus
+from ml_pipeline.web.app import create_app
+from ml_pipeline.web.guard import Guard
 from tests.support import league
 from tests.support.factories import (
     NOW,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.config import load_store_settings
-from ml_pipeline.store import Store
-from ml_pipeline.wiring import open_store
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import open_store
 from tests.support import league
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 EMBEDDED, SUPABASE = "embedded", "supabase"
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser
 
-from ml_pipeline import report
-from ml_pipeline.backtest import main as backtest
-from ml_pipeline.domain import LookbackWindow
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import run_pass
+from ml_pipeline.commands.backtest import main as backtest
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.reports import report
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import LookbackWindow
 from tests.support import crashing, league
 from tests.support.browser import open_browser
 from tests.support.league import FirstModel

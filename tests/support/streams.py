@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml_pipeline import algorithms
-from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.challenger import Serving, new_model
-from ml_pipeline.config import Settings
-from ml_pipeline.datasets import Dataset
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.training import algorithms
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.strategies import Serving, new_model
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]

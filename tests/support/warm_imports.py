@@ -9,32 +9,27 @@ import sklearn.preprocessing
 import skops.io
 import supabase
 
-from ml_pipeline import (
-    artifacts,
-    data_loader,
-    doctor,
-    machine_checks,
-    model_registry,
-    night,
-    project_checks,
-    store_checks,
-    supabase_client,
-    supabase_facts,
-)
+from ml_pipeline.commands import doctor
+from ml_pipeline.commands.checks import content, machine, project
+from ml_pipeline.evaluation_log import loading
+from ml_pipeline.registry import archive, models
+from ml_pipeline.runs import attempt
+from ml_pipeline.store.supabase import facts
+from ml_pipeline.store.supabase import store as supabase_store
 
 __all__ = [
-    "artifacts",
-    "data_loader",
+    "archive",
+    "attempt",
+    "content",
     "doctor",
     "duckdb",
-    "machine_checks",
-    "model_registry",
-    "night",
-    "project_checks",
+    "facts",
+    "loading",
+    "machine",
+    "models",
+    "project",
     "sklearn",
     "skops",
-    "store_checks",
     "supabase",
-    "supabase_client",
-    "supabase_facts",
+    "supabase_store",
 ]

@@ -14,19 +14,18 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ml_pipeline import commands
-from ml_pipeline.child_jobs import Done
-from ml_pipeline.config import load_store_settings
-from ml_pipeline.domain import Failed, Priority, RequestStatus, RetrainingRequest
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.runs import place_of, run_pass
-from ml_pipeline.schedule import Schedule
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import SupabaseStore
-from ml_pipeline.supabase_transport import Patience
-from ml_pipeline.wiring import open_store
-from ml_pipeline.worker import Duties, Worker
+from ml_pipeline.runs.processes import Done
+from ml_pipeline.runs.recording import Failed, place_of, run_pass
+from ml_pipeline.runs.worker import Duties, Schedule, Worker
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest
+from ml_pipeline.store.supabase.store import SupabaseStore
+from ml_pipeline.store.supabase.transport import Patience
 from tests.support import crashing, league, warm
 from tests.support.places import Place
 from tests.support.supabase import faults
@@ -54,7 +53,7 @@ def simulated_pass(work: str, now: str, fate: str, fatal: int, pid: int) -> None
     moment = datetime.fromisoformat(now)
     order = crashing.order(Path(work), moment, name=f"{now} {pid}", place=place_of(pid))
     outcome = run_pass(store, order)
-    commands.print_json(dict(outcome.result))
+    common.print_json(dict(outcome.result))
     sys.exit(1 if isinstance(outcome, Failed) else 0)
 
 
@@ -139,6 +138,7 @@ class Day:
                 holder=f"worker {self.workers}",
                 open_store=self._open,
                 perform=self.perform,
+                tell=lambda _: None,
                 clock=lambda: self.now,
             )
             try:

@@ -11,17 +11,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import (
+from ml_pipeline.commands.checks.findings import Finding, fault, fine, some, warning
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import ArtifactIncompatible, PipelineError
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import (
     LookbackWindow,
     ModelVersion,
     RequestStatus,
     RunStatus,
     day_start,
 )
-from ml_pipeline.errors import ArtifactIncompatible, PipelineError
-from ml_pipeline.findings import Finding, fault, fine, some, warning
-from ml_pipeline.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def guarded(check: Check, patient: Patient) -> Iterator[Finding]:
 
 def champion(patient: Patient) -> Iterator[Finding]:
     """Whether a champion serves, by a row that can be read and libraries that can load it."""
-    from ml_pipeline import artifacts
+    from ml_pipeline.registry import archive
 
     model = patient.champion()
     if model is None:
@@ -86,7 +86,7 @@ def champion(patient: Patient) -> Iterator[Finding]:
         return
     yield fine("champion", f"{model.model_id} serves, registered {_day(model.created_at)}.")
     try:
-        artifacts.check_library_versions(model.library_versions)
+        archive.check_library_versions(model.library_versions)
     except ArtifactIncompatible as error:
         yield fault("champion_versions", error.message, error.hint)
     else:
@@ -95,7 +95,7 @@ def champion(patient: Patient) -> Iterator[Finding]:
 
 def champion_artifact(patient: Patient) -> Iterator[Finding]:
     """Whether the champion's bytes are there, are the registered ones, and load."""
-    from ml_pipeline import artifacts, model_registry
+    from ml_pipeline.registry import archive, models
 
     name = "champion_artifact"
     model = patient.champion()
@@ -103,13 +103,13 @@ def champion_artifact(patient: Patient) -> Iterator[Finding]:
         return
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = model_registry.fetch_model(patient.store, model, Path(folder))
+            path = models.fetch_model(patient.store, model, Path(folder))
             try:
-                artifacts.check_library_versions(model.library_versions)
+                archive.check_library_versions(model.library_versions)
             except ArtifactIncompatible:
                 yield fine(name, "The champion's bytes are the registered ones.")
                 return
-            artifacts.load_model(path, expected_digest=model.artifact.digest)
+            archive.load_model(path, expected_digest=model.artifact.digest)
     except PipelineError as error:
         do = "Make an earlier model serve: `ml-pipeline models rollback --reason …`."
         yield fault(name, f"The champion cannot be loaded: {error.message}", f"{error.hint} {do}")
@@ -181,25 +181,26 @@ def requests(patient: Patient) -> Iterator[Finding]:
 
 def evaluation_log(patient: Patient) -> Iterator[Finding]:
     """Whether the log holds rows that can be learned, read as a run reads them."""
-    from ml_pipeline import data_loader
+    from ml_pipeline.evaluation_log import loading, rules
+    from ml_pipeline.registry.champion import serving_models
 
     run = patient.settings.run
     start = _sample_start(patient)
     if start is None:
         yield _no_rows(patient)
         return
-    request = data_loader.LogRequest(
+    request = rules.LogRequest(
         now=patient.now,
         window=LookbackWindow.ending(patient.now, days=NIGHTS + run.lookback_days),
         learn_from=start,
-        model_ids=data_loader.serving_models(patient.store, patient.settings),
+        model_ids=serving_models(patient.store, patient.settings),
     )
     # Bad rows are counted here, and judged below beside everything else.
     lenient = patient.settings.changed({"log.max_bad_rows": 1.0})
     logging.getLogger("data_loader").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            loaded = data_loader.load_log(patient.store, lenient, request, Path(folder))
+            loaded = loading.load_log(patient.store, lenient, request, Path(folder))
         except PipelineError as error:
             yield fault("log_rows", error.message, error.hint or "Check log.source.")
             return

@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Final
 
-from ml_pipeline.findings import Finding, fault, fine, some, warning
+from ml_pipeline.commands.checks.findings import Finding, fault, fine, some, warning
 
 MIN_FREE_MB: Final = 500
 # As they are imported, and as they are called where they are installed from.

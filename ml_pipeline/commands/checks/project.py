@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from ml_pipeline import schema
-from ml_pipeline.findings import Finding, fault, fine, some, warning
-from ml_pipeline.supabase_facts import SERIES_ROWS, ProjectFacts
+from ml_pipeline.commands.checks.findings import Finding, fault, fine, some, warning
+from ml_pipeline.store import schema
+from ml_pipeline.store.project_facts import SERIES_ROWS, ProjectFacts
 
 CLOCK_TOLERANCE_S: Final = 60
 _INIT: Final = (

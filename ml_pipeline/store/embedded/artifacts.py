@@ -7,7 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from ml_pipeline.artifact_files import (
+from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.store.artifact_files import (
     blocks_of,
     naming,
     refuse_other_bytes,
@@ -16,8 +17,7 @@ from ml_pipeline.artifact_files import (
     verify,
     write_down,
 )
-from ml_pipeline.domain import ArtifactRef
-from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.store.records import ArtifactRef
 
 
 def _digest(path: Path) -> str:

@@ -9,13 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
-from ml_pipeline.errors import (
-    ConfigError,
-    StoreCorrupt,
-    StoreError,
-    StoreRefused,
-    StoreUnavailable,
-)
+import ml_pipeline
+from ml_pipeline.errors import ConfigError, StoreCorrupt, StoreError, StoreRefused, StoreUnavailable
 
 Connection = sqlite3.Connection
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -104,7 +99,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _migrations() -> dict[int, str]:
-    folder = os.path.join(os.path.dirname(__file__), "sql", "local")
+    folder = os.path.join(os.path.dirname(ml_pipeline.__file__), "sql", "local")
     scripts = {}
     for name in os.listdir(folder):
         if name.endswith(".sql"):

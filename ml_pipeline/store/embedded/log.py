@@ -9,18 +9,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from ml_pipeline.domain import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.local_database import Connection, Database
-from ml_pipeline.local_events import (
-    KNOWN_EVENTS,
-    SET_OUTCOME,
-    insert_rows,
-    refuse_other_content,
-    some,
-)
-from ml_pipeline.local_tables import time_text
-from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
+from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
+from ml_pipeline.store.embedded.database import Connection, Database
+from ml_pipeline.store.embedded.serving import KNOWN_EVENTS, SET_OUTCOME, insert_rows
+from ml_pipeline.store.event_row import refuse_other_content, some
+from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
+from ml_pipeline.store.rows import time_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +129,7 @@ class LocalLog:
 
     def append_events(self, events: pd.DataFrame) -> int:
         """Add events; return how many were new."""
-        from ml_pipeline.event_frames import event_rows
+        from ml_pipeline.store.rows import event_rows
 
         return self._append(event_rows(events, EVENT_CHUNK))
 
@@ -181,7 +176,7 @@ class LocalLog:
 
         A statement reads one state of the database, so writers meanwhile change nothing.
         """
-        from ml_pipeline.event_frames import event_frame
+        from ml_pipeline.store.rows import event_frame
 
         with self._database.reading() as db:
             cursor = db.execute(
@@ -212,7 +207,7 @@ class LocalLog:
         model_ids: Sequence[str] | None,
     ) -> pd.DataFrame:
         """Labelled events that are wrong with confidence strictly over the threshold."""
-        from ml_pipeline.event_frames import event_frame
+        from ml_pipeline.store.rows import event_frame
 
         values = {
             **_within(window, model_name),

@@ -6,19 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from ml_pipeline.domain import OpenLimits, RequestStatus, RetrainingRequest
 from ml_pipeline.errors import AlreadyFinished, StoreRefused
-from ml_pipeline.local_database import Connection, Database
-from ml_pipeline.local_tables import (
-    check_same,
-    find,
-    from_row,
-    get,
-    insert,
-    select,
-    time_text,
-    update,
-)
+from ml_pipeline.store.embedded.database import Connection, Database
+from ml_pipeline.store.embedded.tables import find, get, insert, select, update
+from ml_pipeline.store.records import OpenLimits, RequestStatus, RetrainingRequest
+from ml_pipeline.store.rows import check_same, from_row, time_text
 
 _CLOSED: Final = {RequestStatus.COMPLETED, RequestStatus.FAILED, RequestStatus.CANCELLED}
 # What the queue writes; the rest of a request is as it was submitted.

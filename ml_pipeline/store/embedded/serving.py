@@ -10,10 +10,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from operator import itemgetter
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
-from ml_pipeline.local_database import HeldConnection
-from ml_pipeline.serving import ServedModel, Serving
+from ml_pipeline.store.embedded.database import Connection, HeldConnection
+from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS, AnyRow, contradicts
+from ml_pipeline.store.serving import ServedModel, Serving
 
 PATIENCE = timedelta(seconds=10)
 _MODEL = (
@@ -74,7 +76,7 @@ class LocalServing(Serving):
         What is not `durable` survives a kill, but a power cut only once a later durable call
         returned: that one brings the whole write-ahead log to the disk.
         """
-        from ml_pipeline.local_events import insert_rows, refuse_other_content
+        from ml_pipeline.store.event_row import refuse_other_content
 
         with self._held.writing(durable=durable) as db:
             added, refused = insert_rows(db, rows)
@@ -84,3 +86,45 @@ class LocalServing(Serving):
     def close(self) -> None:
         """Close the connection."""
         self._held.close()
+
+
+_written = itemgetter(*WRITTEN_EVENT_COLUMNS)
+KNOWN_EVENTS = "SELECT * FROM evaluation_log WHERE event_id IN (SELECT value FROM json_each(:ids))"
+SET_OUTCOME = (
+    "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at "
+    "WHERE event_id = :event_id"
+)
+_INSERT_EVENT = (
+    f"INSERT INTO evaluation_log ({', '.join(WRITTEN_EVENT_COLUMNS)}) "  # noqa: S608 - constants
+    f"VALUES ({', '.join('?' * len(WRITTEN_EVENT_COLUMNS))}) ON CONFLICT (event_id) DO NOTHING"
+)
+
+
+def insert_rows(db: Connection, rows: Sequence[AnyRow]) -> tuple[int, list[str]]:
+    """Add rows, and take the outcomes that they bring for known events.
+
+    Returns how many were new, and the ids of known events that came with other content.
+    """
+    before = db.total_changes
+    db.executemany(_INSERT_EVENT, map(_written, rows))
+    new = db.total_changes - before
+    return new, _settle_known(db, rows) if new < len(rows) else []
+
+
+def _settle_known(db: Connection, rows: Sequence[AnyRow]) -> list[str]:
+    ids = json.dumps([row["event_id"] for row in rows])
+    stored = {row["event_id"]: dict(row) for row in db.execute(KNOWN_EVENTS, {"ids": ids})}
+    refused, outcomes = list[str](), list[AnyRow]()
+    for row in rows:
+        known = stored[row["event_id"]]
+        if contradicts(row, known):
+            refused.append(str(row["event_id"]))
+        elif known["actual_result"] is None and row["actual_result"] is not None:
+            known["actual_result"] = row["actual_result"]
+            outcomes.append(row)
+    db.executemany(
+        SET_OUTCOME,
+        [{name: row[name] for name in ("actual_result", "evaluated_at", "event_id")}
+         for row in outcomes],
+    )  # fmt: skip
+    return refused

@@ -8,7 +8,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ml_pipeline.domain import (
+from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
+from ml_pipeline.store.embedded.artifacts import LocalShelf
+from ml_pipeline.store.embedded.database import SQLITE_VERSION, Connection, Database
+from ml_pipeline.store.embedded.log import LocalLog
+from ml_pipeline.store.embedded.requests import LocalRequests
+from ml_pipeline.store.embedded.tables import LocalTruth, find, get, insert, select, update
+from ml_pipeline.store.embedded.watch import LocalWatch
+from ml_pipeline.store.records import (
     ModelState,
     ModelVersion,
     Outcome,
@@ -16,22 +23,7 @@ from ml_pipeline.domain import (
     RetrainingRun,
     RunStatus,
 )
-from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
-from ml_pipeline.local_database import SQLITE_VERSION, Connection, Database
-from ml_pipeline.local_log import LocalLog
-from ml_pipeline.local_requests import LocalRequests
-from ml_pipeline.local_shelf import LocalShelf
-from ml_pipeline.local_tables import (
-    check_same,
-    find,
-    get,
-    insert,
-    select,
-    to_row,
-    update,
-)
-from ml_pipeline.local_truth import LocalTruth
-from ml_pipeline.local_watch import LocalWatch
+from ml_pipeline.store.rows import check_same, to_row
 
 PATIENCE: Final = timedelta(seconds=10)
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}

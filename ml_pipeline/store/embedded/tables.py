@@ -2,156 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
-from datetime import datetime
-from enum import StrEnum
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from ml_pipeline.alerts import ActionState, AlertStatus, Cause, DecayAlert, Severity
-from ml_pipeline.domain import (
-    ArtifactRef,
-    ModelState,
-    ModelVersion,
-    Outcome,
-    Priority,
-    PromotionEvent,
-    PromotionKind,
-    RequestStatus,
-    RetrainingRequest,
-    RetrainingRun,
-    RunStatus,
-    Source,
-    parse_utc,
-    require_utc,
+from ml_pipeline.errors import NotFound
+from ml_pipeline.store.embedded.database import Connection, Database
+from ml_pipeline.store.rows import (
+    _KEYS,
+    _TABLES,
+    TRUTH_COLUMNS,
+    Record,
+    from_row,
+    refuse_other_labels,
+    to_row,
+    truth_frame,
+    truth_row,
 )
-from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused
-from ml_pipeline.local_database import Connection
 
-Record = TypeVar(
-    "Record", RetrainingRun, RetrainingRequest, ModelVersion, PromotionEvent, DecayAlert
-)
-Row = Mapping[str, Any]
-
-_TABLES: Mapping[type, str] = {
-    RetrainingRun: "model_retraining_runs",
-    RetrainingRequest: "model_retraining_requests",
-    ModelVersion: "model_metadata",
-    PromotionEvent: "model_promotion_events",
-    DecayAlert: "prediction_decay_events",
-}
-_KEYS: Mapping[type, tuple[str, ...]] = {
-    RetrainingRun: ("id",),
-    RetrainingRequest: ("id",),
-    ModelVersion: ("model_name", "model_id"),
-    PromotionEvent: ("event_id",),
-    DecayAlert: ("id",),
-}
-
-# Where the seeds' column is called otherwise than the record's field.
-_COLUMNS: Mapping[type, Mapping[str, str]] = {
-    RetrainingRun: {"run_id": "id", "fine_tune": "fine_tune_flag"},
-    RetrainingRequest: {"request_id": "id", "run_id": "retraining_run_id"},
-    DecayAlert: {"alert_id": "id"},
-}
-_TIMES = (
-    "acted_at",
-    "claimed_at",
-    "completed_at",
-    "created_at",
-    "detected_at",
-    "heartbeat_at",
-    "lease_until",
-    "processed_at",
-    "pruned_at",
-    "resolved_at",
-    "started_at",
-    "updated_at",
-    "window_end",
-    "window_start",
-)
-_MAPPINGS = ("details", "library_versions", "lineage", "metrics", "verdict")
-_READERS: Mapping[str, Callable[[Any], object]] = {
-    **dict.fromkeys(_TIMES, parse_utc),
-    **dict.fromkeys(_MAPPINGS, json.loads),
-    "action_state": ActionState,
-    "cause": Cause,
-    "fine_tune": bool,
-    "kind": PromotionKind,
-    "needs_person": bool,
-    "outcome": Outcome,
-    "priority": Priority,
-    "severity": Severity,
-    "source": Source,
-    "state": ModelState,
-}
-_STATUSES: Mapping[type, type[StrEnum]] = {
-    RetrainingRun: RunStatus,
-    RetrainingRequest: RequestStatus,
-    DecayAlert: AlertStatus,
-}
-
-
-def time_text(moment: datetime) -> str:
-    """UTC text of one width, so that text order is time order."""
-    return require_utc(moment, "time").isoformat(timespec="microseconds")
-
-
-def json_text(value: object, name: str) -> str:
-    """Strict JSON; raise StoreRefused for NaN and for what JSON cannot hold."""
-    try:
-        plain = dict(value) if isinstance(value, Mapping) else value
-        return json.dumps(plain, allow_nan=False, sort_keys=True, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        message = f"{name} cannot be stored as JSON: {error}."
-        raise StoreRefused(message) from error
-
-
-def _stored(value: object, name: str) -> object:
-    if isinstance(value, datetime):
-        return time_text(value)
-    if isinstance(value, Mapping):
-        return json_text(value, name)
-    if isinstance(value, StrEnum):
-        return value.value
-    return value
-
-
-def to_row(record: object) -> dict[str, object]:
-    """The columns of a record's row."""
-    names = _COLUMNS.get(type(record), {})
-    row: dict[str, object] = {}
-    for item in fields(record):  # type: ignore[arg-type]
-        value = getattr(record, item.name)
-        if isinstance(value, ArtifactRef):
-            row.update(
-                {f"artifact_{part.name}": getattr(value, part.name) for part in fields(value)}
-            )
-        else:
-            row[names.get(item.name, item.name)] = _stored(value, item.name)
-    return row
-
-
-def _field(kind: type, name: str, row: Row) -> object:
-    if name == "artifact":
-        parts = {part.name: row[f"artifact_{part.name}"] for part in fields(ArtifactRef)}
-        return ArtifactRef(**parts)
-    value = row[_COLUMNS.get(kind, {}).get(name, name)]
-    if value is None:
-        return None
-    reader = _STATUSES[kind] if name == "status" else _READERS.get(name)
-    return value if reader is None else reader(value)
-
-
-def from_row(kind: type[Record], row: Row) -> Record:
-    """The record that stands in a row; raise StoreCorrupt when none can."""
-    try:
-        values: dict[str, Any] = {item.name: _field(kind, item.name, row) for item in fields(kind)}
-        return kind(**values)
-    except (TypeError, ValueError, KeyError) as error:
-        message = f"A row of {_TABLES[kind]} cannot be read: {error}."
-        raise StoreCorrupt(message) from error
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def insert(db: Connection, record: object) -> None:
@@ -192,12 +61,59 @@ def get(db: Connection, kind: type[Record], *key: str) -> Record:
     return found
 
 
-def check_same(stored: Record, given: Record, *moving: str) -> None:
-    """Refuse other content under a known id; the `moving` fields change in the row's life."""
-    expected = replace(given, **{name: getattr(stored, name) for name in moving})
-    old, new = to_row(stored), to_row(expected)
-    changed = sorted(name for name in old if old[name] != new[name])
-    if changed:
-        key = " / ".join(str(old[name]) for name in _KEYS[type(stored)])
-        message = f"{key} stands in {_TABLES[type(stored)]} with another {', '.join(changed)}."
-        raise StoreRefused(message)
+TRUTH_CHUNK: Final = 10_000
+_INSERT = (
+    f"INSERT INTO ml_data ({', '.join(TRUTH_COLUMNS)}) VALUES (:{', :'.join(TRUTH_COLUMNS)}) "  # noqa: S608
+    "ON CONFLICT (id) DO NOTHING"
+)
+
+
+class LocalTruth:
+    """`GroundTruth` on SQLite."""
+
+    _database: Database
+
+    def add_labels(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add labels to `ml_data`; return how many were new."""
+        written = [truth_row(row) for row in rows]
+        with self._database.writing() as db:
+            ids = [row["id"] for row in written]
+            refuse_other_labels(written, _known_labels(db, ids))
+            before = db.total_changes
+            db.executemany(_INSERT, written)
+            return db.total_changes - before
+
+    def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
+        """Every row of a table in frames, ordered by its key."""
+        after: object = None
+        with self._database.reading() as db:
+            _check_columns(db, table, key)
+            query = (
+                f'SELECT * FROM "{table}" WHERE :after IS NULL OR "{key}" > :after '  # noqa: S608
+                f'ORDER BY "{key}" LIMIT {TRUTH_CHUNK}'
+            )
+            while page := db.execute(query, {"after": after}).fetchall():
+                yield truth_frame([dict(row) for row in page])
+                after = page[-1][key]
+
+
+def _known_labels(db: Connection, ids: Sequence[str]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        marks = ", ".join("?" * len(part))
+        rows = db.execute(f"SELECT id, label FROM ml_data WHERE id IN ({marks})", part)  # noqa: S608
+        known.update({row["id"]: row["label"] for row in rows})
+    return known
+
+
+def _check_columns(db: Connection, table: str, key: str) -> None:
+    """Raise NotFound for a table or a key that is not there: both become part of a statement."""
+    columns = [row["name"] for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    if not columns:
+        raise NotFound(f"There is no table {table}.", hint="Set ground_truth.table.")
+    if key not in columns:
+        raise NotFound(
+            f"{table} has no column {key}; it has {', '.join(columns)}.",
+            hint="Set ground_truth.id_column.",
+        )

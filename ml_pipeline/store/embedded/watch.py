@@ -6,33 +6,15 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
-from ml_pipeline.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
-from ml_pipeline.domain import UNCERTAIN, LookbackWindow, parse_utc
-from ml_pipeline.errors import StoreCorrupt, StoreRefused
-from ml_pipeline.local_database import Database
-from ml_pipeline.local_tables import (
-    Row,
-    find,
-    get,
-    insert,
-    json_text,
-    select,
-    time_text,
-    to_row,
-    update,
-)
+from ml_pipeline.errors import StoreRefused
+from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.embedded.database import Database
+from ml_pipeline.store.embedded.tables import find, get, insert, select, update
+from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
+from ml_pipeline.store.rows import cycle_of, day_of, day_row, json_text, time_text, to_row
 
-SUMS: Final = (
-    "scored",
-    "scored_correct",
-    "confident",
-    "confident_errors",
-    "confidence_sum",
-    "loss_sum",
-    "loss_square_sum",
-)
 _OPEN: Final = "status IN ('pending', 'acknowledged', 'auto_retrain_triggered')"
 # As on PostgreSQL: the loss of the confidence as the chance of being right, clipped.
 _SUM_DAYS: Final = f"""
@@ -80,52 +62,6 @@ _TAKE_LEASE: Final = """
 def loss_of(chance: float) -> float:
     """Nats lost by giving what happened that chance, clipped to 0.001..0.999."""
     return -math.log(min(max(chance, 0.001), 0.999))
-
-
-def day_row(day: DailyAccuracy) -> dict[str, Any]:
-    """The columns of a row of `prediction_accuracy_daily`; sums stand in `details`."""
-    return {
-        "model_name": day.model_name,
-        "day": day.day.isoformat(),
-        "model_id": day.model_id,
-        "evaluated": day.evaluated,
-        "correct": day.correct,
-        "uncertain": day.uncertain,
-        "log_loss": day.loss_sum / day.scored if day.scored else None,
-        "details": {name: getattr(day, name) for name in SUMS},
-    }
-
-
-def day_of(row: Row, model_name: str) -> DailyAccuracy:
-    """The day that stands in a row; raise StoreCorrupt when none can."""
-    try:
-        sums: dict[str, Any] = {
-            name: float(row[name]) if name.endswith("_sum") else int(row[name]) for name in SUMS
-        }
-        return DailyAccuracy(
-            model_name=model_name,
-            day=date.fromisoformat(row["day"]),
-            model_id=str(row["model_id"]),
-            evaluated=int(row["evaluated"]),
-            correct=int(row["correct"]),
-            uncertain=int(row["uncertain"]),
-            **sums,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorrupt(f"Something else than a day's sums came: {error}.") from error
-
-
-def cycle_of(row: Row) -> LearningCycle:
-    """The learning cycle in a row; raise StoreCorrupt when none can."""
-    try:
-        return LearningCycle(
-            at=parse_utc(row["at"]),
-            accept_rate=float(row["accept_rate"]),
-            total=None if row["total"] is None else int(row["total"]),
-            model_id=row["model_id"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorrupt(f"A row of learning_stats cannot be used: {error}.") from error
 
 
 class LocalWatch:

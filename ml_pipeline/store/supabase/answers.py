@@ -23,6 +23,7 @@ from ml_pipeline.errors import (
     RunInProgress,
     StoreRefused,
 )
+from ml_pipeline.store.project_facts import KEY_HINT
 
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 # Lost connections, conflicts that a second try resolves, no resources, time-outs and shutdowns,
@@ -46,10 +47,6 @@ _HINTS: Final = {
 _NOT_MADE: Final = {"42P01", "42883", "42703", "42704", "3F000"}
 _NO_ID: Final = "22P02"
 _NO_RIGHT: Final = "42501"
-KEY_HINT: Final = (
-    "SUPABASE_SERVICE_KEY must be the project's service_role key or an sb_secret_… key; copy it "
-    "from the project's settings."
-)
 INIT_HINT: Final = "`ml-pipeline init` makes tables, functions and buckets and may be repeated."
 _PROXY_HINT: Final = (
     "Something between here and Supabase answered in its place: check SUPABASE_URL, the network's "

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ml_pipeline.artifact_files import (
+from ml_pipeline.errors import NotFound, PipelineError, StoreRefused, StoreUnavailable
+from ml_pipeline.store.artifact_files import (
     naming,
     refuse_other_bytes,
     segments_of,
@@ -16,10 +17,10 @@ from ml_pipeline.artifact_files import (
     verify,
     write_down,
 )
-from ml_pipeline.domain import ArtifactRef
-from ml_pipeline.errors import NotFound, PipelineError, StoreRefused, StoreUnavailable
-from ml_pipeline.supabase_answers import INIT_HINT, KEY_HINT, Refusal, refusal_error
-from ml_pipeline.supabase_transport import Project
+from ml_pipeline.store.project_facts import KEY_HINT
+from ml_pipeline.store.records import ArtifactRef
+from ml_pipeline.store.supabase.answers import INIT_HINT, Refusal, refusal_error
+from ml_pipeline.store.supabase.transport import Project
 
 _NO_RIGHT: Final = {401, 403}
 _TAKEN: Final = 409

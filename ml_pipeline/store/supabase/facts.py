@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import SecretStr
 
-from ml_pipeline.errors import PipelineError, StoreCorrupt, StoreError, StoreRefused
-from ml_pipeline.supabase_answers import Refusal, refusal_error
-from ml_pipeline.supabase_transport import Patience, Project
+from ml_pipeline.errors import PipelineError, StoreCorrupt, StoreError
+from ml_pipeline.store.project_facts import SERIES_ROWS, ProjectFacts, Refused
+from ml_pipeline.store.supabase.answers import Refusal, refusal_error
+from ml_pipeline.store.supabase.transport import Patience, Project
 
-SERIES_ROWS: Final = 10_001
 _FULL: Final = Patience(attempts=3, budget=10, first_wait=0.3, connect=5, answer=10)
 # A health check has two seconds, and the interpreter takes its part of them.
 _QUICK: Final = Patience(attempts=1, budget=1, first_wait=0.1, connect=0.8, answer=1)
@@ -26,15 +22,15 @@ _NO_RIGHT: Final = "42501"
 Clock = Callable[[], datetime]
 
 
-class Refused(StoreRefused):
-    """A refusal, told apart by what a doctor would do about it."""
-
-    def __init__(self, refusal: Refusal, what: str) -> None:
-        said = refusal_error(refusal, what)
-        super().__init__(said.message, hint=said.hint)
-        self.wrong_key = refusal.status == HTTPStatus.UNAUTHORIZED and refusal.code != _NO_RIGHT
-        self.no_right = refusal.code == _NO_RIGHT or refusal.status == HTTPStatus.FORBIDDEN
-        self.unknown = refusal.status == HTTPStatus.NOT_FOUND
+def _refused(refusal: Refusal, what: str) -> Refused:
+    error = refusal_error(refusal, what)
+    return Refused(
+        error.message,
+        hint=error.hint,
+        wrong_key=refusal.status == HTTPStatus.UNAUTHORIZED and refusal.code != _NO_RIGHT,
+        no_right=refusal.code == _NO_RIGHT or refusal.status == HTTPStatus.FORBIDDEN,
+        unknown=refusal.status == HTTPStatus.NOT_FOUND,
+    )
 
 
 class Inspector(Project):
@@ -47,7 +43,7 @@ class Inspector(Project):
             return self._client.rpc(function, parameters).execute().data
 
         def explain(refusal: Refusal, what: str) -> PipelineError:
-            return Refused(refusal, what)
+            return _refused(refusal, what)
 
         return self.insist(function, attempt, explain)
 
@@ -63,39 +59,9 @@ class Inspector(Project):
     def opens(self, bucket: str) -> bool:
         """Whether Storage hands out the bucket to this key."""
         try:
-            return self.has_bucket(bucket, Refused)
+            return self.has_bucket(bucket, _refused)
         except StoreError:
             return False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectFacts:
-    """What a project says. `version` and `catalogue` are None where their functions are missing.
-
-    `ahead_s` says by how many seconds its clock is ahead of ours, `rows` how many of
-    `SERIES_ROWS` rows arrive in one answer, `storage` which of the buckets Storage hands out.
-    """
-
-    version: int | None
-    catalogue: Mapping[str, Any] | None = None
-    ahead_s: float | None = None
-    rows: int | None = None
-    storage: tuple[str, ...] | None = None
-
-
-def key_role(key: SecretStr) -> str:
-    """The role that a key says it is for, `unknown` when it does not say."""
-    text = key.get_secret_value()
-    if text.startswith("sb_"):
-        return {"sb_secret": "service_role", "sb_publishable": "anon"}.get(
-            "_".join(text.split("_")[:2]), "unknown"
-        )
-    try:
-        payload = text.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return str(claims["role"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
-        return "unknown"
 
 
 def inspect(

@@ -13,13 +13,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.domain import EVENT_COLUMNS, EVER, LookbackWindow
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
-from ml_pipeline.event_frames import event_rows
-from ml_pipeline.local_events import contradicts
-from ml_pipeline.local_tables import time_text
-from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE
-from ml_pipeline.supabase_transport import Project
+from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
+from ml_pipeline.store.event_row import contradicts
+from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow
+from ml_pipeline.store.rows import event_rows, time_text
+from ml_pipeline.store.supabase.transport import Project
 
 # Both are done well within the 8 seconds that a hosted project gives a statement.
 PAGE: Final = 5_000

@@ -1,8 +1,4 @@
-"""The store on Supabase: database functions by RPC, and objects in private buckets.
-
-PostgREST knows no transactions of the client's, so every change of several rows is one function.
-Every call may be repeated by the retry: a write whose answer was lost is found done.
-"""
+"""The store in a Supabase project."""
 
 from __future__ import annotations
 
@@ -12,7 +8,8 @@ from typing import Any, Final, Self
 
 from pydantic import SecretStr
 
-from ml_pipeline.domain import (
+from ml_pipeline.errors import NotFound
+from ml_pipeline.store.records import (
     ModelState,
     ModelVersion,
     OpenLimits,
@@ -21,16 +18,17 @@ from ml_pipeline.domain import (
     RetrainingRequest,
     RetrainingRun,
 )
-from ml_pipeline.errors import NotFound
-from ml_pipeline.local_tables import Record, time_text
-from ml_pipeline.supabase_log import SupabaseLog
-from ml_pipeline.supabase_shelf import SupabaseShelf
-from ml_pipeline.supabase_tables import from_array, from_json, to_json
-from ml_pipeline.supabase_transport import Patience, Project
-from ml_pipeline.supabase_truth import SupabaseTruth
-from ml_pipeline.supabase_watch import SupabaseWatch
-
-__all__ = ["Patience", "SupabaseStore"]
+from ml_pipeline.store.rows import Record, time_text
+from ml_pipeline.store.supabase.artifacts import SupabaseShelf
+from ml_pipeline.store.supabase.log import SupabaseLog
+from ml_pipeline.store.supabase.tables import (
+    SupabaseTruth,
+    SupabaseWatch,
+    from_array,
+    from_json,
+    to_json,
+)
+from ml_pipeline.store.supabase.transport import Patience, Project
 
 _PATIENCE: Final = Patience()
 _CANDIDATES: Final = 20

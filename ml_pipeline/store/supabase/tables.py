@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date, datetime
 from typing import Any, Final
 
-from ml_pipeline.errors import StoreCorrupt
-from ml_pipeline.local_tables import Record, from_row, to_row
+import pandas as pd
+
+from ml_pipeline.errors import NotFound, StoreCorrupt
+from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.records import LookbackWindow
+from ml_pipeline.store.rows import (
+    Record,
+    cycle_of,
+    day_of,
+    day_row,
+    from_row,
+    refuse_other_labels,
+    time_text,
+    to_row,
+    truth_frame,
+    truth_row,
+)
+from ml_pipeline.store.supabase.transport import Project
 
 _OBJECTS: Final = ("details", "library_versions", "lineage", "metrics", "verdict")
 _FLOATS: Final = ("confidence_threshold", "baseline", "recent", "threshold")
@@ -41,3 +59,165 @@ def from_array(kind: type[Record], rows: object) -> list[Record]:
         message = f"An array of rows was to come, and {type(rows).__name__} came."
         raise StoreCorrupt(message)
     return [from_json(kind, row) for row in rows]
+
+
+# Few enough that the ids of one call fit into an address.
+ADDED_AT_ONCE: Final = 100
+
+
+class SupabaseTruth:
+    """`GroundTruth` by plain table access: the app writes the same rows."""
+
+    _project: Project
+
+    def add_labels(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add labels to `ml_data`; return how many were new.
+
+        All of them are checked first, then written `ADDED_AT_ONCE` at a time.
+        """
+        written = [truth_row(row) for row in rows]
+        parts = [written[n : n + ADDED_AT_ONCE] for n in range(0, len(written), ADDED_AT_ONCE)]
+        known: dict[str, Any] = {}
+        for part in parts:
+            known |= self._known({row["id"] for row in part})
+        refuse_other_labels(written, known)
+        for part in parts:
+            self._project.upsert("ml_data", [_as_json(row) for row in part], key="id")
+        return len({row["id"] for row in written} - set(known))
+
+    def _known(self, ids: set[str]) -> dict[str, Any]:
+        rows = self._project.select("ml_data", lambda table: table.in_("id", sorted(ids)))
+        return {str(row["id"]): row["label"] for row in rows}
+
+    def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
+        """Every row of a table in frames, ordered by its key; the count of rows is checked.
+
+        Rows are read page by page, so the server's cap on rows cuts nothing.
+        """
+        total = self._project.count(table)
+        after: object = None
+        read = 0
+        while page := self._page(table, key, after):
+            last = page[-1].get(key)
+            if key not in page[0]:
+                raise NotFound(
+                    f"{table} has no column {key}; it has {', '.join(page[0])}.",
+                    hint="Set ground_truth.id_column.",
+                )
+            if last is None or last == after:
+                raise StoreCorrupt(f"{table}.{key} is no key: pages cannot be told apart.")
+            yield truth_frame(page)
+            read, after = read + len(page), last
+        # Rows that were added meanwhile may or may not have been met; none may have been missed.
+        if read < total:
+            raise StoreCorrupt(
+                f"{table} has {total} rows, {read} were read.",
+                hint=f"Is {key} unique and never empty? Set ground_truth.id_column.",
+            )
+
+    def _page(self, table: str, key: str, after: object) -> list[Mapping[str, Any]]:
+        return self._project.select(
+            table,
+            lambda rows: (rows if after is None else rows.gt(key, after)).order(key),
+            named=True,
+        )
+
+
+def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    objects = {
+        name: json.loads(row[name]) for name in ("features", "metadata") if row[name] is not None
+    }
+    return dict(row) | objects
+
+
+Row = Mapping[str, Any]
+
+
+def _rows(answer: object, function: str) -> list[Row]:
+    if not isinstance(answer, list) or not all(isinstance(row, Mapping) for row in answer):
+        raise StoreCorrupt(f"{function} answered {type(answer).__name__}, not an array of rows.")
+    return answer
+
+
+class SupabaseWatch:
+    """`WatchLedger` by database functions."""
+
+    _project: Project
+
+    def sum_days(
+        self, window: LookbackWindow, *, model_name: str, confidence_threshold: float
+    ) -> list[DailyAccuracy]:
+        """Labelled events of the window, summed by UTC day and model."""
+        rows = self._project.call(
+            "sum_evaluations_by_day",
+            p_model_name=model_name,
+            p_start=time_text(window.start),
+            p_end=time_text(window.end),
+            p_confidence=float(confidence_threshold),
+        )
+        return [day_of(row, model_name) for row in _rows(rows, "sum_evaluations_by_day")]
+
+    def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
+        """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""
+        self._project.call(
+            "keep_daily_accuracy", p_days=[day_row(day) for day in days], p_now=time_text(now)
+        )
+
+    def list_days(self, *, model_name: str, since: date) -> list[DailyAccuracy]:
+        """The rows from that day on, by day and model."""
+        rows = self._project.call(
+            "list_daily_accuracy", p_model_name=model_name, p_since=since.isoformat()
+        )
+        return [
+            day_of({**row, **(row.get("details") or {})}, model_name)
+            for row in _rows(rows, "list_daily_accuracy")
+        ]
+
+    def open_alert(self, alert: DecayAlert) -> DecayAlert:
+        """Add an open alert, unless one of its cause is open; return the one that is."""
+        row = self._project.call("open_decay_alert", p_alert=to_json(alert))
+        return from_json(DecayAlert, row)
+
+    def change_alert(self, alert: DecayAlert, *, seen: datetime) -> None:
+        """Write an alert anew if it was last changed at `seen`."""
+        self._project.call(
+            "change_decay_alert", by_id=True, p_alert=to_json(alert), p_seen=time_text(seen)
+        )
+
+    def list_alerts(
+        self, *, model_name: str, open_only: bool = False, limit: int = 100
+    ) -> list[DecayAlert]:
+        """Alerts, newest first."""
+        rows = self._project.call(
+            "list_decay_alerts", p_model_name=model_name, p_open_only=open_only, p_limit=limit
+        )
+        return from_array(DecayAlert, rows)
+
+    def record_event(self, event: SystemEvent) -> str:
+        """Keep what happened; return the table: `system_events`, else `learning_events`."""
+        facts = asdict(event) | {"at": time_text(event.at), "metadata": dict(event.metadata)}
+        answer = self._project.call("record_system_event", p_event=facts)
+        (row,) = _rows(answer, "record_system_event")
+        return str(row["table"])
+
+    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
+        """The latest learning cycles with a rate, newest first."""
+        rows = self._project.call("list_learning_cycles", p_model_name=model_name, p_limit=limit)
+        return [cycle_of(row) for row in _rows(rows, "list_learning_cycles")]
+
+    def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:
+        """Take or renew a lease; False when another holder's has not run out."""
+        taken = self._project.call(
+            "take_lease",
+            p_name=name,
+            p_holder=holder,
+            p_now=time_text(now),
+            p_until=time_text(until),
+        )
+        if not isinstance(taken, bool):
+            raise StoreCorrupt(f"take_lease answered {type(taken).__name__}.")
+        return taken
+
+    def drop_lease(self, name: str, *, holder: str) -> None:
+        """Give the lease back, if it is the holder's."""
+        self._project.call("drop_lease", p_name=name, p_holder=holder)

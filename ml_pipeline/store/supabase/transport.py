@@ -26,7 +26,7 @@ from ml_pipeline.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from ml_pipeline.supabase_answers import Refusal, Unanswered, checked, lost, refusal_error
+from ml_pipeline.store.supabase.answers import Refusal, Unanswered, checked, lost, refusal_error
 
 if TYPE_CHECKING:
     from supabase import Client

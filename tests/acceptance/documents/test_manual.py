@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import config
 from ml_pipeline.cli import COMMANDS
+from ml_pipeline.config.settings import Settings
 from tests.support.places import our_schema
 from tests.support.shell import ROOT
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 __all__ = ["our_schema"]
 
@@ -55,7 +55,7 @@ def test_a_page_names_commands_settings_and_files_that_are_there(page: Path) -> 
     for section, key in re.findall(
         r"`(run|log|data|training|promotion|prediction|decay)\.([a-z_]+)", text
     ):
-        assert key in type(getattr(config.Settings(), section)).model_fields, (section, key)
+        assert key in type(getattr(Settings(), section)).model_fields, (section, key)
     for target in re.findall(r"\]\(([\w./-]+)\)", text):
         assert (page.parent / target).is_file(), target
     assert re.search(r"(^|[\s`'\"])/(work|home|root)/", text) is None

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from ml_pipeline.domain import PromotionKind, RunStatus
-from ml_pipeline.supabase_client import SupabaseStore
-from tests.acceptance.test_readme import block_after
-from tests.acceptance.test_workflows import checkout
+from ml_pipeline.store.records import PromotionKind, RunStatus
+from ml_pipeline.store.supabase.store import SupabaseStore
+from tests.acceptance.documents.test_readme import block_after
+from tests.acceptance.documents.test_workflows import checkout
 from tests.support.shell import environment
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 __all__ = ["checkout"]
 

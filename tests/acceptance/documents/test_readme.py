@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ml_pipeline import config
 from ml_pipeline.cli import COMMANDS, usage
+from ml_pipeline.config import defaults
+from ml_pipeline.config.environment import KEY_VARIABLES, URL_VARIABLE
+from ml_pipeline.config.sections import PromotionSettings
+from ml_pipeline.config.settings import Settings, load_settings
 from tests.support import warm
 from tests.support.shell import ROOT
 
@@ -52,10 +55,10 @@ def test_every_command_shows_its_defaults_and_the_environment(tmp_path: Path) ->
 
 
 def test_the_settings_file_lists_every_setting_with_its_default() -> None:
-    listed = config.load_settings(ROOT / "model_config.yaml", environment={})
-    assert listed == config.Settings()
+    listed = load_settings(ROOT / "model_config.yaml", environment={})
+    assert listed == Settings()
     written = yaml.safe_load((ROOT / "model_config.yaml").read_text(encoding="utf-8"))
-    assert written.keys() == config.Settings.model_fields.keys()
+    assert written.keys() == Settings.model_fields.keys()
     for section, values in written.items():
         if isinstance(values, dict):
             declared = type(getattr(listed, section)).model_fields
@@ -63,17 +66,17 @@ def test_the_settings_file_lists_every_setting_with_its_default() -> None:
 
 
 def test_the_variables_in_the_readme_are_the_ones_that_are_read() -> None:
-    named = {config.URL_VARIABLE, *config.KEY_VARIABLES, config.LOCAL_VARIABLE}
+    named = {URL_VARIABLE, *KEY_VARIABLES, defaults.LOCAL_VARIABLE}
     for variable in (*named, "LOG_LEVEL", "LOG_FORMAT", "DEBUG"):
         assert f"`{variable}`" in README
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    for variable in (config.URL_VARIABLE, config.KEY_VARIABLES[0], config.LOCAL_VARIABLE):
+    for variable in (URL_VARIABLE, KEY_VARIABLES[0], defaults.LOCAL_VARIABLE):
         assert f"\n{variable}=" in f"\n{example}"
 
 
 def test_the_gates_policies_are_all_explained() -> None:
     section = README.partition("## The gate")[2].partition("\n## ")[0]
-    annotation = config.PromotionSettings.model_fields["policy"].annotation
+    annotation = PromotionSettings.model_fields["policy"].annotation
     for policy in annotation.__args__:  # type: ignore[union-attr]
         assert f"| `{policy}`" in section
 

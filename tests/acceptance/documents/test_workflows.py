@@ -19,17 +19,17 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from ml_pipeline import repository_files
-from ml_pipeline.data_settings import DEFAULT_FEATURES
-from ml_pipeline.domain import RequestStatus
+from ml_pipeline.commands import init_files
+from ml_pipeline.commands.init_files import PLACES
+from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.errors import ConfigError
-from ml_pipeline.repository_files import PLACES
-from ml_pipeline.summary import as_markdown
-from ml_pipeline.supabase_client import SupabaseStore
+from ml_pipeline.reports.summary import as_markdown
+from ml_pipeline.store.records import RequestStatus
+from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.conftest import FirstModel
 from tests.support import league, warm
 from tests.support.shell import ROOT, Finished, environment
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 GIT = shutil.which("git") or "/usr/bin/git"
 BIN = Path(sys.executable).parent
@@ -253,10 +253,10 @@ def test_the_package_is_installed_from_where_its_checkout_came_from(
     recorded = json.dumps({"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
     if found is None:
         with pytest.raises(ConfigError, match="Nothing says where"):
-            repository_files.origin(recorded, ROOT)
+            init_files.origin(recorded, ROOT)
         return
     for direct_url, checkout in ((recorded, ROOT), (None, tmp_path)):
-        told = repository_files.origin(direct_url, checkout)
+        told = init_files.origin(direct_url, checkout)
         assert re.fullmatch(re.escape(found) + "[0-9a-f]{40}", told)
 
 
@@ -265,7 +265,7 @@ def test_a_package_that_was_installed_from_a_commit_is_installed_from_it_again()
         "url": "https://me:token@example.org/team/ml",
         "vcs_info": {"vcs": "git", "commit_id": "0123abc"},
     }
-    told = repository_files.origin(json.dumps(recorded), ROOT)
+    told = init_files.origin(json.dumps(recorded), ROOT)
     assert told == "git+https://example.org/team/ml@0123abc"
 
 

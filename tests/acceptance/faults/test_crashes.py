@@ -9,10 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline.domain import ModelState, Priority, RequestStatus, RetrainingRequest, RunStatus
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import run_pass
-from ml_pipeline.store import Store
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import (
+    ModelState,
+    Priority,
+    RequestStatus,
+    RetrainingRequest,
+    RunStatus,
+)
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.places import EMBEDDED, Place

@@ -19,20 +19,21 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
-from ml_pipeline.config import load_store_settings
-from ml_pipeline.domain import Failed, ModelState, RunStatus
+from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import PipelineError, StoreUnavailable
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.runs import run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import Patience, SupabaseStore
-from ml_pipeline.wiring import open_store
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs.recording import Failed, run_pass
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.records import ModelState, RunStatus
+from ml_pipeline.store.supabase.store import SupabaseStore
+from ml_pipeline.store.supabase.transport import Patience
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
 from tests.support.places import EMBEDDED, SUPABASE, Place
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 NIGHTS = league.nights_before(NOW, 3)
 ROWS = league.play(99, 50).features

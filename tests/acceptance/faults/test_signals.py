@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.domain import Priority, RequestStatus, RetrainingRequest, RunStatus
-from ml_pipeline.runs import run_pass
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest, RunStatus
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.places import EMBEDDED, Place

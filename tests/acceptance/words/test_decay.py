@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_pipeline.alerts import ActionState, AlertStatus, Cause, DecayAlert
-from ml_pipeline.closer_look import closer_look
-from ml_pipeline.config import Settings
-from ml_pipeline.datasets import read_dataset
-from ml_pipeline.domain import Outcome, RequestStatus, Source
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.runs import Order, run_pass
-from ml_pipeline.store import Store
-from ml_pipeline.watchdog import Look, Watch, decide, look
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import read_dataset
+from ml_pipeline.decay.daily_checks import closer_look
+from ml_pipeline.decay.watchdog import Look, Watch, decide, look
+from ml_pipeline.runs.recording import Order, run_pass
+from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, DecayAlert
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import Outcome, RequestStatus, Source
 from tests.support.factories import (
     MODEL_NAME,
     frame_of,

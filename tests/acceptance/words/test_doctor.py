@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ml_pipeline import schema
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import SupabaseStore
+from ml_pipeline.store import schema
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.conftest import FirstModel
 from tests.support import league, shell, warm
 from tests.support.factories import make_finished_run, make_run
 from tests.support.shell import Finished
 from tests.support.supabase import faults
-from tests.support.supabase.bench import Bench
 from tests.support.supabase.messages import Reply, Request, Upstream
+from tests.support.supabase.project import Bench
 
 DAY = timedelta(days=1)
 SCHEMA = "\n".join(script.text for script in schema.scripts())

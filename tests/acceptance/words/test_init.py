@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import schema
+from ml_pipeline.store import schema
 from tests.support import shell, warm
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 PASSWORD = "s3cr3t-of-the-database"
 FILES = [script.name for script in schema.scripts()]

@@ -20,9 +20,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from ml_pipeline.domain import ModelState, RequestStatus
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.runs import run_pass
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import ModelState, RequestStatus
 from tests.conftest import FirstModel
 from tests.support import crashing, league, screenshots, warm
 from tests.support.browser import open_browser

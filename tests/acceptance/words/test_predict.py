@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.domain import PromotionEvent, PromotionKind
-from ml_pipeline.event_csv import EventCsv
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.model_registry import load_model_version
-from ml_pipeline.prediction_engine import PredictionEngine
+from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.serving.engine import PredictionEngine
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import PromotionEvent, PromotionKind
 from tests.support import served
 from tests.support.factories import NOW, make_id
 from tests.support.served import FEATURES, ROW

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import retention
-from ml_pipeline.domain import ModelState, PromotionKind
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.retention import Retention
-from ml_pipeline.store import Store
+from ml_pipeline.registry import retention
+from ml_pipeline.registry.retention import Retention
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import ModelState, PromotionKind
 from tests.support import warm
 from tests.support.factories import NOW, make_finished_run, make_id, make_model, make_promotion
 from tests.support.factories import make_run as make_started

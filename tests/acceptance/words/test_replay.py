@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import capsule, replay
-from ml_pipeline.domain import RetrainingRun
-from ml_pipeline.runs import run_pass
+from ml_pipeline.runs import manifest
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.store.records import RetrainingRun
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
@@ -72,7 +72,7 @@ def test_new_bases_are_rebuilt_identically_too(
     with place.opened() as store:
         run = run_pass(store, crashing.order(tmp_path / "w", settings=settings)).run
         assert run.challenger_id is not None, run.error_message
-        told = replay.replay(store, store.get_run(run.run_id), tmp_path / "again")
+        told = manifest.replay(store, store.get_run(run.run_id), tmp_path / "again")
     assert told["result"] == "identical", told["first_difference"]
 
 
@@ -92,12 +92,12 @@ def test_a_run_that_trained_nothing_has_nothing_to_replay(
 
 def test_other_code_and_libraries_are_named_as_what_may_explain_a_difference() -> None:
     settings = league.settings_for()
-    sealed = capsule.environment(settings)
-    assert replay.changed_environment(sealed, settings) == {}
+    sealed = manifest.environment(settings)
+    assert manifest.changed_environment(sealed, settings) == {}
     here = sealed["library_versions"]
     sealed["library_versions"] = {**here, "numpy": "1.0"}
     sealed["code"] = {**sealed["code"], "digest": "sha256:0"}
-    assert replay.changed_environment(sealed, settings) == {
-        "code.digest": ["sha256:0", capsule.code_digest()],
+    assert manifest.changed_environment(sealed, settings) == {
+        "code.digest": ["sha256:0", manifest.code_digest()],
         "library_versions.numpy": ["1.0", here["numpy"]],
     }

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline import report, review
-from ml_pipeline.domain import RetrainingRun
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.report_view import view_of
-from ml_pipeline.runs import run_pass
+from ml_pipeline.reports import report, review
+from ml_pipeline.reports.report import view_of
+from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import RetrainingRun
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.factories import make_finished_run
@@ -185,8 +185,8 @@ def test_an_older_line_without_votes_goes_on(told: Told) -> None:
     store = LocalStore.open(told.folder / "store")
     champion = store.champion(model_name="default")
     assert champion is not None
-    from ml_pipeline.live_line import LineState
-    from ml_pipeline.model_registry import load_model_version
+    from ml_pipeline.registry.models import load_model_version
+    from ml_pipeline.training.online_model import LineState
 
     line = dict(load_model_version(store, champion).line_)
     line.pop("votes")

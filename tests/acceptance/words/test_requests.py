@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.config import load_store_settings
-from ml_pipeline.domain import (
-    Failed,
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.errors import RunInProgress, StoreUnavailable
+from ml_pipeline.runs.recording import Failed, run_pass
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.records import (
     Priority,
     RequestStatus,
     RetrainingRequest,
@@ -21,9 +23,6 @@ from ml_pipeline.domain import (
     RunStatus,
     Source,
 )
-from ml_pipeline.errors import RunInProgress, StoreUnavailable
-from ml_pipeline.runs import run_pass
-from ml_pipeline.wiring import open_store
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW

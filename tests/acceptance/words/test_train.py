@@ -14,16 +14,17 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from ml_pipeline import model_registry, train_model
-from ml_pipeline.datasets import read_csv
-from ml_pipeline.domain import ModelState
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.prediction_engine import PredictionEngine
-from ml_pipeline.store import Store
-from ml_pipeline.supabase_client import SupabaseStore
+from ml_pipeline.commands import models, train
+from ml_pipeline.datasets.dataset import read_csv
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.serving.engine import PredictionEngine
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import ModelState
+from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.support.factories import make_id
 from tests.support.shell import Finished
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 LABELS = ["EASY", "MEDIUM", "HARD"]
 
@@ -43,7 +44,7 @@ class Place:
         return Finished(code, out, err)
 
     def train(self, *arguments: str, config: str = "router") -> Finished:
-        return self.run(train_model, "--from_table", "--register", *arguments, config=config)
+        return self.run(train, "--from_table", "--register", *arguments, config=config)
 
     def configure(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - settings
         settings = {
@@ -120,7 +121,7 @@ def test_a_project_comes_from_nothing_to_a_champion_and_the_gate_guards_it(place
     champion = place.store.champion(model_name="router")
     assert champion is not None
     assert champion.model_id == first.json["model_id"] == first.json["champion"]
-    assert model_registry.load_model_version(place.store, champion).classes_.tolist() == LABELS
+    assert load_model_version(place.store, champion).classes_.tolist() == LABELS
 
     same = place.train("--algorithm", "DecisionTree")
     assert same.json["outcome"] == "rejected", same.json["outcome_reason"]
@@ -222,7 +223,7 @@ def test_fifty_texts_that_people_labelled_train_the_router(place: Place) -> None
     assert answer["probabilities"].keys() == set(LABELS)
 
     place.configure("router")
-    numbers = place.run(train_model, "--register", "--dataset", _numbers(place.folder))
+    numbers = place.run(train, "--register", "--dataset", _numbers(place.folder))
     assert numbers.code == 1
     assert "reads the text column query, the config names no text" in numbers.json["error"]
 
@@ -248,22 +249,20 @@ def test_the_registry_is_exported_and_imported_with_its_champion(
     champion = place.train().json["model_id"]
     place.train("--algorithm", "DecisionTree")
     out = tmp_path / "out"
-    exported = place.run(
-        model_registry, "export", "--output_dir", str(out), "--with_artifacts"
-    ).json
+    exported = place.run(models, "export", "--output_dir", str(out), "--with_artifacts").json
     assert (exported["models"], exported["champion"]) == (2, champion)
 
     file = out / "model_registry.json"
     monkeypatch.setenv("ML_PIPELINE_LOCAL", str(tmp_path / "copy"))
-    copied = place.run(model_registry, "import", str(file)).json
+    copied = place.run(models, "import", str(file)).json
     assert copied == {"imported": 2, "known": 0, "champion": champion}
-    again = place.run(model_registry, "import", str(file)).json
+    again = place.run(models, "import", str(file)).json
     assert again == {"imported": 0, "known": 2, "champion": champion}
 
     artifact = out / champion / "model.skops"
     artifact.write_bytes(artifact.read_bytes() + b"x")
     monkeypatch.setenv("ML_PIPELINE_LOCAL", str(tmp_path / "other"))
-    tampered = place.run(model_registry, "import", str(file))
+    tampered = place.run(models, "import", str(file))
     assert tampered.code == 1
     assert "digest" in tampered.json["error"]
     empty = LocalStore.open(tmp_path / "other")

@@ -20,14 +20,13 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline import child_jobs
-from ml_pipeline.child_jobs import Children, Done
-from ml_pipeline.domain import RequestStatus, RunStatus, Source
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.schedule import Schedule
-from ml_pipeline.store import Store
-from ml_pipeline.worker import Duties, Worker
-from tests.acceptance.test_signals import PATIENCE, WISH, prepare, until
+from ml_pipeline.runs import processes
+from ml_pipeline.runs.processes import Children, Done
+from ml_pipeline.runs.worker import Duties, Schedule, Worker
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import RequestStatus, RunStatus, Source
+from tests.acceptance.faults.test_signals import PATIENCE, WISH, prepare, until
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.factories import make_request
@@ -134,6 +133,7 @@ class Hours:
             "holder": holder,
             "open_store": lambda: LocalStore.open(folder),
             "perform": self.perform,
+            "tell": lambda _: None,
             "clock": lambda: self.now,
         }
         return Worker(**values | changes)
@@ -218,7 +218,7 @@ def test_a_job_that_hangs_is_stopped_and_its_last_words_are_kept(
     monkeypatch.chdir(tmp_path)
     beats: list[int] = []
     children = Children(["--local", "store"], stop=threading.Event())
-    monkeypatch.setattr(child_jobs, "BEAT_SECONDS", 2.0)
+    monkeypatch.setattr(processes, "BEAT_SECONDS", 2.0)
     done = children.perform(
         ["decay", "--watch"], limit=timedelta(seconds=6), beat=lambda: beats.append(1)
     )

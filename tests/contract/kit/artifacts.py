@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.domain import (
-    ArtifactRef,
-)
-from ml_pipeline.errors import (
-    ArtifactCorrupt,
-    NotFound,
-    StoreRefused,
-)
-from ml_pipeline.store import Store
-from tests.contract.kit_base import (
+from ml_pipeline.errors import ArtifactCorrupt, NotFound, StoreRefused
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import ArtifactRef
+from tests.contract.kit.base import (
     RACERS,
     OpenStore,
     StoreFixtures,

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.domain import (
-    LookbackWindow,
-)
-from ml_pipeline.store import Store
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import LookbackWindow
 from tests.support.factories import (
     NOW,
 )

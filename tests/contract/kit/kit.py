@@ -1,4 +1,4 @@
-"""The conformance kit: every promise of `ml_pipeline.store` as a test.
+"""The conformance kit: every promise of `ml_pipeline.store.contract` as a test.
 
 To hold an adapter to them, subclass `StoreContract` and override the fixture `open_store`: it
 returns a function that opens another handle on the same store, which starts empty.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 
-from ml_pipeline.store import Store
-from tests.contract.kit_artifacts import ArtifactShelfContract
-from tests.contract.kit_base import OpenStore
-from tests.contract.kit_log import EvaluationLogContract
-from tests.contract.kit_models import ModelShelfContract
-from tests.contract.kit_requests import RequestQueueContract
-from tests.contract.kit_runs import RunLedgerContract
-from tests.contract.kit_truth import GroundTruthContract
-from tests.contract.kit_watch import WatchLedgerContract
+from ml_pipeline.store.contract import Store
+from tests.contract.kit.artifacts import ArtifactShelfContract
+from tests.contract.kit.base import OpenStore
+from tests.contract.kit.log import EvaluationLogContract
+from tests.contract.kit.models import ModelShelfContract
+from tests.contract.kit.requests import RequestQueueContract
+from tests.contract.kit.runs import RunLedgerContract
+from tests.contract.kit.truth import GroundTruthContract
+from tests.contract.kit.watch import WatchLedgerContract
 
 __all__ = ["OpenStore", "StoreContract"]
 

@@ -13,19 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml_pipeline.domain import (
-    EVENT_COLUMNS,
-    UNCERTAIN,
-    LookbackWindow,
-)
-from ml_pipeline.errors import (
-    NotFound,
-    StoreRefused,
-)
-from ml_pipeline.event_csv import row_of
-from ml_pipeline.event_row import Row, utc_text
-from ml_pipeline.store import EXPORT_DELIMITER, EXPORT_QUOTE, Store
-from tests.contract.kit_base import (
+from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.evaluation_log.csv_file import row_of
+from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE, Store
+from ml_pipeline.store.event_row import Row, utc_text
+from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
+from tests.contract.kit.base import (
     AWKWARD,
     EVER,
     RACERS,

@@ -8,18 +8,10 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.domain import (
-    OpenLimits,
-    Priority,
-    RequestStatus,
-)
-from ml_pipeline.errors import (
-    AlreadyFinished,
-    NotFound,
-    StoreRefused,
-)
-from ml_pipeline.store import Store
-from tests.contract.kit_base import (
+from ml_pipeline.errors import AlreadyFinished, NotFound, StoreRefused
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import OpenLimits, Priority, RequestStatus
+from tests.contract.kit.base import (
     AWKWARD,
     RACERS,
     Call,

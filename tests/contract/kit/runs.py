@@ -8,18 +8,10 @@ from datetime import UTC, timedelta
 
 import pytest
 
-from ml_pipeline.domain import (
-    Outcome,
-    RunStatus,
-)
-from ml_pipeline.errors import (
-    AlreadyFinished,
-    NotFound,
-    RunInProgress,
-    StoreRefused,
-)
-from ml_pipeline.store import Store
-from tests.contract.kit_base import (
+from ml_pipeline.errors import AlreadyFinished, NotFound, RunInProgress, StoreRefused
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import Outcome, RunStatus
+from tests.contract.kit.base import (
     AWKWARD,
     RACERS,
     Call,

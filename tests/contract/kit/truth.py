@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.store import Store
-from tests.contract.kit_base import AWKWARD, StoreFixtures
+from ml_pipeline.store.contract import Store
+from tests.contract.kit.base import AWKWARD, StoreFixtures
 from tests.support.factories import NOW, make_id
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.alerts import ActionState, AlertStatus, Cause, Severity, SystemEvent
-from ml_pipeline.domain import LookbackWindow
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.store import Store
-from tests.contract.kit_base import AWKWARD, EVER, OpenStore, StoreFixtures, race
+from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, Severity, SystemEvent
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import LookbackWindow
+from tests.contract.kit.base import AWKWARD, EVER, OpenStore, StoreFixtures, race
 from tests.support.factories import (
     MODEL_NAME,
     NOW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.support.supabase.bench import Bench
+from tests.support.supabase.project import Bench
 
 SCHEMA, ROWS, OBJECTS = "schema.sql", "rows.sql", "objects"
 # No triggers and no foreign keys: the rows come as they stood, in any order.

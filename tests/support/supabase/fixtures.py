@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.supabase.bench import Bench, open_bench
 from tests.support.supabase.binaries import Missing, find_postgres, find_postgrest
+from tests.support.supabase.project import Bench, open_bench
 
 __all__ = ["bench", "supabase"]
 

@@ -1,4 +1,4 @@
-"""Turn into a server that ends when its parent does: `leash.py PARENT USER SIGNAL COMMAND…`.
+"""Turn into a server that ends when its parent does: `parent_watch.py PARENT USER SIGNAL COMMAND…`.
 
 The kernel sends the signal even when the parent was killed with SIGKILL, so no server outlives
 a test run. It counts the death of the *thread* that started us: start servers in the main one.

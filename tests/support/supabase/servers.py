@@ -20,7 +20,7 @@ import psycopg
 from tests.support.supabase.binaries import Missing, copy_postgres, find_postgres, find_postgrest
 
 SUPERUSER = "supabase_admin"
-LEASH = Path(__file__).with_name("leash.py")
+PARENT_WATCH = Path(__file__).with_name("parent_watch.py")
 START_SECONDS = 30.0
 FAST_NOT_SAFE = {
     "fsync": "off",
@@ -39,9 +39,17 @@ class ServerFailed(RuntimeError):
     """A server ended or did not get ready; carries the end of its log."""
 
 
-def leashed(command: list[str], user: str, end_with: signal.Signals) -> list[str]:
+def watched(command: list[str], user: str, end_with: signal.Signals) -> list[str]:
     """Wrap a command so that it dies with this process, as `user` unless that is empty."""
-    leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), user, str(int(end_with))]
+    leash = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(PARENT_WATCH),
+        str(os.getpid()),
+        user,
+        str(int(end_with)),
+    ]
     return [*leash, *command]
 
 
@@ -67,7 +75,7 @@ class Server:
         log = folder / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                leashed(command, user, end_with),
+                watched(command, user, end_with),
                 cwd=folder,
                 env=environment or {},
                 stdin=subprocess.DEVNULL,
@@ -163,7 +171,7 @@ def _initdb(programs: Path, data: Path, user: str) -> None:
     options = ["--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8", "--no-instructions"]
     command = [str(programs / "initdb"), "-D", str(data), f"--username={SUPERUSER}", *options]
     done = subprocess.run(
-        leashed(command, user, signal.SIGKILL),
+        watched(command, user, signal.SIGKILL),
         cwd=data,
         env=_utf8(),
         capture_output=True,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import commands
-from ml_pipeline.config import LoggingSettings
+from ml_pipeline.commands import common
+from ml_pipeline.config.environment import LoggingSettings
 from ml_pipeline.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -24,7 +24,7 @@ from ml_pipeline.errors import (
     StoreUnavailable,
     TrainingError,
 )
-from ml_pipeline.ml_logging import JsonFormatter, LineFormatter, RunLog, configure
+from ml_pipeline.runs.run_log import JsonFormatter, LineFormatter, RunLog, configure
 
 # 2025-01-15 14:23:45.123 UTC.
 MOMENT = 1736951025.123
@@ -42,13 +42,13 @@ def _loggers_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _flags(parser: argparse.ArgumentParser) -> None:
-    commands.add_common(parser)
+    common.add_common(parser)
     parser.add_argument("--output_dir", default="models")
-    parser.add_argument("--fine_tune", type=commands.boolean, default=False)
+    parser.add_argument("--fine_tune", type=common.boolean, default=False)
 
 
 def _main(argv: list[str], run: Callable[[argparse.Namespace], int]) -> int:
-    return commands.main("test", "Do a thing.\n\nMore of it.", _flags, run, argv)
+    return common.main("test", "Do a thing.\n\nMore of it.", _flags, run, argv)
 
 
 # ------------------------------------------------------------------------------------- flags
@@ -77,7 +77,7 @@ def test_flags_may_be_written_with_dashes_or_underscores() -> None:
     ],
 )
 def test_only_the_names_of_flags_are_rewritten(given: list[str], read: list[str]) -> None:
-    assert commands.with_underscores(given) == read
+    assert common.with_underscores(given) == read
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_only_the_names_of_flags_are_rewritten(given: list[str], read: list[str]
     ],
 )
 def test_a_flag_is_true_or_false(text: str, value: bool) -> None:  # noqa: FBT001 - a case
-    assert commands.boolean(text) is value
+    assert common.boolean(text) is value
 
 
 def test_a_flag_that_is_neither_is_refused() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="'maybe' is neither true nor false"):
-        commands.boolean("maybe")
+        common.boolean("maybe")
 
 
 def test_an_unknown_flag_is_a_fault_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,8 +116,8 @@ def test_help_names_the_command_and_the_environment(capsys: pytest.CaptureFixtur
 
 
 def test_a_path_that_was_not_given_is_none() -> None:
-    assert commands.path_or_none(None) is None
-    assert commands.path_or_none("a/b") == Path("a/b")
+    assert common.path_or_none(None) is None
+    assert common.path_or_none("a/b") == Path("a/b")
 
 
 # ----------------------------------------------------------------------------------- answers
@@ -129,7 +129,7 @@ def test_the_exit_code_is_what_the_command_returns(code: int) -> None:
 
 
 def test_an_answer_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    commands.print_json({"text": "two\nlines and ü", "loss": 0.1 + 0.2, "none": None})
+    common.print_json({"text": "two\nlines and ü", "loss": 0.1 + 0.2, "none": None})
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert json.loads(printed) == {"text": "two\nlines and ü", "loss": 0.1 + 0.2, "none": None}
@@ -140,7 +140,7 @@ def test_what_json_has_no_word_for_is_not_printed(
     number: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        commands.print_json({"metrics": {"loss": number}})
+        common.print_json({"metrics": {"loss": number}})
     assert capsys.readouterr().out == ""
 
 
@@ -196,7 +196,7 @@ def test_settings_of_the_log_that_cannot_be_are_a_fault_as_well(
 
 
 def test_nothing_is_drawn_when_nobody_is_watching(capsys: pytest.CaptureFixture[str]) -> None:
-    with commands.progress_bars() as bars:
+    with common.progress_bars() as bars:
         advance = bars("nights", 2)
         advance()
         advance()
@@ -254,7 +254,7 @@ def test_the_story_goes_to_stderr_and_the_answer_to_stdout(
     def run(_: argparse.Namespace) -> int:
         logging.getLogger("night").info("Began")
         logging.getLogger("night").debug("Not told")
-        commands.print_json({"status": "completed"})
+        common.print_json({"status": "completed"})
         return 0
 
     assert _main([], run) == 0

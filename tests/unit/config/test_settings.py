@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ml_pipeline import config
-from ml_pipeline.config import (
-    Settings,
+from ml_pipeline.config import defaults
+from ml_pipeline.config.data import DEFAULT_COLUMNS, DataSettings, LogSettings
+from ml_pipeline.config.environment import (
+    KEY_VARIABLES,
+    URL_VARIABLE,
+    child_environment,
+    code_revision,
     is_store_configured,
     load_logging_settings,
-    load_settings,
     load_store_settings,
 )
-from ml_pipeline.data_settings import DEFAULT_COLUMNS, DataSettings, LogSettings
+from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError
 
 SECRET = "sb_secret_0123456789"
@@ -396,18 +399,18 @@ def test_half_a_pair_is_a_choice_all_the_same() -> None:
 def test_a_child_process_gets_the_settings_and_no_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in (config.URL_VARIABLE, *config.KEY_VARIABLES, config.LOCAL_VARIABLE):
+    for name in (URL_VARIABLE, *KEY_VARIABLES, defaults.LOCAL_VARIABLE):
         monkeypatch.setenv(name, SECRET)
     monkeypatch.setenv("ML_PIPELINE__TRAINING__EPOCHS", "3")
-    child = config.child_environment()
+    child = child_environment()
     assert SECRET not in child.values()
     assert child["ML_PIPELINE__TRAINING__EPOCHS"] == "3"
 
 
 def test_the_commit_of_a_job_is_known_or_it_is_not() -> None:
-    assert config.code_revision({"GITHUB_SHA": "abc"}) == "abc"
-    assert config.code_revision({"GITHUB_SHA": ""}) is None
-    assert config.code_revision({}) is None
+    assert code_revision({"GITHUB_SHA": "abc"}) == "abc"
+    assert code_revision({"GITHUB_SHA": ""}) is None
+    assert code_revision({}) is None
 
 
 # ----------------------------------------------------------------------------------- logging

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ml_pipeline.data_settings import DataSettings
-from ml_pipeline.datasets import (
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.datasets.dataset import (
     Dataset,
     Split,
     assert_disjoint,

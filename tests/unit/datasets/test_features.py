@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+from ml_pipeline.datasets.features import check_usable, matrix, preprocessing
 from ml_pipeline.errors import DataError
-from ml_pipeline.features import check_usable, matrix, preprocessing
 
 
 def _frame(**columns: list[object]) -> pd.DataFrame:

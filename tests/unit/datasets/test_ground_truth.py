@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml_pipeline.config import Settings
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.ground_truth import learned_until, read_truth, split_stable, unlearned
 from ml_pipeline.errors import ConfigError, DataError
-from ml_pipeline.ground_truth import learned_until, read_truth, split_stable, unlearned
-from ml_pipeline.local_store import LocalStore
+from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import NOW, make_id
 
 

@@ -10,12 +10,12 @@ import duckdb
 import numpy as np
 import pytest
 
-from ml_pipeline import training
-from ml_pipeline.challenger import Serving
-from ml_pipeline.config import load_settings
+from ml_pipeline.config.settings import load_settings
+from ml_pipeline.datasets.labelled_file import LabelledFile
 from ml_pipeline.errors import DataError
-from ml_pipeline.labelled_file import LabelledFile
-from ml_pipeline.line_training import adapt
+from ml_pipeline.training import job
+from ml_pipeline.training.online_training import adapt
+from ml_pipeline.training.strategies import Serving
 from tests.support import streams
 from tests.support.streams import DAY_ONE, FEATURES
 
@@ -98,7 +98,7 @@ def test_a_line_learns_the_same_from_the_parts_as_from_the_whole(tmp_path: Path)
     )
     model = streams.model(SETTINGS)
     champion = Serving(model_id="champion", model=model)
-    whole = [training.read_rows(str(path), SETTINGS)]
+    whole = [job.read_rows(str(path), SETTINGS)]
     one = adapt(model, champion, whole, today, SETTINGS)
     other = adapt(model, champion, cut.parts(40), today, SETTINGS)
     assert one.training_digest == other.training_digest

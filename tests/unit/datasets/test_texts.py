@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ml_pipeline import texts
+from ml_pipeline.datasets import texts
 
 
 def numbers(text: str) -> dict[str, float]:

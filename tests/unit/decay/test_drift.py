@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ml_pipeline.estimation import expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.decay.drift import expected_accuracy, label_drift, numeric_drift
 
 
 def answers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.alerts import ActionState, AlertStatus, DecayAlert
-from ml_pipeline.config import load_notify_settings
+from ml_pipeline.config.environment import load_notify_settings
+from ml_pipeline.decay.notify import channels_for, deliver, message_of
 from ml_pipeline.errors import ConfigError
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.notify import channels_for, deliver, message_of
+from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import MODEL_NAME, NOW, make_alert, make_id
 
 HOUR = timedelta(hours=1)

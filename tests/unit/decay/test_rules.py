@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.alerts import AlertStatus, DailyAccuracy, DecayAlert, LearningCycle, Severity
-from ml_pipeline.config import DecaySettings
-from ml_pipeline.decay import Verdict, follow_up, judge
-from ml_pipeline.measures import Measure, baseline_window, least_change, recent_window
+from ml_pipeline.config.sections import DecaySettings
+from ml_pipeline.decay.measures import Measure, baseline_window, least_change, recent_window
+from ml_pipeline.decay.rules import Verdict, follow_up, judge
+from ml_pipeline.store.alerts import AlertStatus, DailyAccuracy, DecayAlert, LearningCycle, Severity
 from tests.support.factories import NOW, make_alert, make_day
 
 SETTINGS = DecaySettings()

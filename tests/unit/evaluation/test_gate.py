@@ -13,21 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ml_pipeline.config import PromotionSettings
-from ml_pipeline.domain import Check, EvaluationReport, Outcome, PromotionDecision
-from ml_pipeline.evaluation import evaluate
-from ml_pipeline.promotion import (
+from ml_pipeline.config.sections import PromotionSettings
+from ml_pipeline.evaluation.gate import (
     Bounds,
-    ChampionRecord,
+    Check,
     Duel,
-    LineRecord,
-    PairedGain,
+    PromotionDecision,
     confidence_sequence,
     judge_challenger,
     judge_first,
     judge_line,
     judge_shadow,
 )
+from ml_pipeline.evaluation.ledger import ChampionRecord, LineRecord, PairedGain
+from ml_pipeline.evaluation.metrics import EvaluationReport, evaluate
+from ml_pipeline.store.records import Outcome
 
 Floats = NDArray[np.float64]
 NONE = PairedGain(nights=0, rows=0, total=0.0, squares=0.0)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml_pipeline.config import Settings
-from ml_pipeline.domain import Outcome
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.judging import Bench, digest_of, judge
-from ml_pipeline.ledger import LEDGER_COLUMNS
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.judging import Bench, digest_of, judge
+from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
+from ml_pipeline.store.records import Outcome
 
 TODAY = date(2025, 6, 1)
 BENCH = Bench(champion_id="champion", today=TODAY, held=None)

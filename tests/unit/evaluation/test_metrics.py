@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation import (
+from ml_pipeline.evaluation.metrics import (
     PROBABILITY_FLOOR,
     Interval,
     evaluate,
@@ -334,7 +334,7 @@ def test_an_interval_does_not_end_before_it_starts() -> None:
 
 
 def test_scoring_does_not_need_scikit_learn() -> None:
-    program = "import sys, ml_pipeline.evaluation; sys.exit('sklearn' in sys.modules)"
+    program = "import sys, ml_pipeline.evaluation.metrics; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

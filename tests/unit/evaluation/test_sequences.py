@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_pipeline.sequences import (
+from ml_pipeline.evaluation.sequences import (
     Streak,
     chi_square,
     independence,

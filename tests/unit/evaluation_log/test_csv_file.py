@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline.errors import DataError, InputError, StoreUnavailable
-from ml_pipeline.event_csv import Delivered, EventCsv, fold
-from ml_pipeline.event_row import (
+from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, fold
+from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
     Row,
@@ -93,8 +93,8 @@ def test_a_line_with_an_outcome_is_complete_by_itself(path: Path) -> None:
 
 WRITE = """
 import sys
-from tests.unit.test_event_csv import make_row
-from ml_pipeline.event_csv import EventCsv
+from tests.unit.evaluation_log.test_csv_file import make_row
+from ml_pipeline.evaluation_log.csv_file import EventCsv
 log = EventCsv(sys.argv[1])
 first = int(sys.argv[2])
 for number in range(first, first + 200):
@@ -189,9 +189,9 @@ def test_a_log_that_was_moved_away_is_begun_anew(path: Path) -> None:
 
 FULL = """
 import resource, signal, sys
-from tests.unit.test_event_csv import make_row
+from tests.unit.evaluation_log.test_csv_file import make_row
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.event_csv import EventCsv
+from ml_pipeline.evaluation_log.csv_file import EventCsv
 log = EventCsv(sys.argv[1])
 log.append([make_row(1)])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

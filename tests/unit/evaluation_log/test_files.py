@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline import log_files, log_scan
-from ml_pipeline.data_loader import LoadedLog
-from ml_pipeline.log_files import CsvFile, pick_lines
-from ml_pipeline.log_scan import open_stage, scan_file
+from ml_pipeline.evaluation_log import files, scan
+from ml_pipeline.evaluation_log.files import CsvFile, pick_lines
+from ml_pipeline.evaluation_log.loading import LoadedLog
+from ml_pipeline.evaluation_log.scan import open_stage, scan_file
 from tests.support.factories import NOW, make_id
 from tests.support.logs import (
     Desk,
@@ -52,7 +52,7 @@ def test_lines_are_picked_by_their_numbers(
     file.path.write_text("\n".join(texts) + "\n" * has_end)
     numbers = np.array(sorted(number for number in wanted | {0} if number < len(texts))[-3:])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_files, "_CHUNK", chunk)
+        patch.setattr(files, "_CHUNK", chunk)
         picked = pick_lines(file, numbers, len(texts), folder / "picked.csv")
     assert picked.path.read_text().splitlines() == [texts[number] for number in numbers]
 
@@ -81,7 +81,7 @@ def load_both(folder: Path, text: str) -> tuple[LoadedLog, tuple[object, ...], t
         desk = Desk(folder / str(long))
         desk.folder.mkdir(exist_ok=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(log_scan, "_LONG", long)
+            patch.setattr(scan, "_LONG", long)
             loaded = desk.load_file(path, request=REQUEST)
         desk.store.close()
         found.append(lines_of(loaded))
@@ -131,7 +131,7 @@ def test_a_prediction_that_only_waits_is_not_picked(
     rows = [make_row(number) for number in OLD[:40]]
     rows[3:3] = [without_outcome(5), without_outcome(7)]
     path = write_log(tmp_path / "log.csv", [*rows, make_row(5)])
-    monkeypatch.setattr(log_scan, "_LONG", 0)
+    monkeypatch.setattr(scan, "_LONG", 0)
     with open_stage(tmp_path) as stage:
         scan_file(stage, path, settings_for(path), before=REQUEST.settled_before)
         assert stage.run("SELECT row_no FROM whole ORDER BY 1") == [(4,), (43,)]

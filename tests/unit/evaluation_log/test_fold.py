@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.capsule import days_of
-from ml_pipeline.datasets import read_csv
-from ml_pipeline.training import read_rows
+from ml_pipeline.datasets.dataset import read_csv
+from ml_pipeline.runs.manifest import days_of
+from ml_pipeline.training.job import read_rows
 from tests.support.factories import make_id
 from tests.support.logs import Desk, make_row, settings_for
 

@@ -18,16 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline.data_loader import (
-    LoadedLog,
-    load_log,
-    prepare_retraining_data,
-    read_labelled,
-    serving_models,
-)
-from ml_pipeline.data_settings import DEFAULT_FEATURES
-from ml_pipeline.domain import LABELLED_COLUMNS, LookbackWindow
+from ml_pipeline.config.data import DEFAULT_FEATURES
+from ml_pipeline.data_loader import prepare_retraining_data
 from ml_pipeline.errors import ConfigError, DataError, NotFound, StoreCorrupt
+from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, read_labelled
+from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS
+from ml_pipeline.registry.champion import serving_models
+from ml_pipeline.store.records import LookbackWindow
 from tests.support.factories import (
     MODEL_NAME,
     NOW,

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline import evaluation_logger, ml_logging
+from ml_pipeline import ml_logging
 from ml_pipeline.errors import InputError, NotFound, StoreRefused, StoreUnavailable
-from ml_pipeline.evaluation_logger import EvaluationLogger
-from ml_pipeline.event_csv import EventCsv
-from ml_pipeline.local_serving import LocalServing
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.ml_logging import MLLogger, get_logger
-from tests.contract.kit_base import EVER
-from tests.contract.kit_log import read_all
+from ml_pipeline.evaluation_log import logger as logger_
+from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.evaluation_log.logger import EvaluationLogger
+from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
+from ml_pipeline.store.embedded.serving import LocalServing
+from ml_pipeline.store.embedded.store import LocalStore
+from tests.contract.kit.base import EVER
+from tests.contract.kit.log import read_all
 from tests.support.factories import MODEL_NAME
 
 FEATURES: Mapping[str, object] = {"form": 0.1 + 0.2, "strength": 7.0}
@@ -115,7 +116,7 @@ def test_while_the_store_is_away_calls_succeed_and_the_next_sync_brings_everythi
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(evaluation_logger, "RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(logger_, "RETRY_AFTER_S", 0.0)
     logger = open_logger()
     first = log_one(logger)
     table.away = True

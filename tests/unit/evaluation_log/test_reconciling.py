@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline import log_sides, reconciling
 from ml_pipeline.errors import DataError
-from ml_pipeline.event_row import Row, prediction_row, with_outcome
-from ml_pipeline.local_store import LocalStore
-from ml_pipeline.ml_logging import MLLogger
-from tests.contract.kit_log import read_all
+from ml_pipeline.evaluation_log import reconciling, sides
+from ml_pipeline.evaluation_log.opening import MLLogger
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.event_row import Row, prediction_row, with_outcome
+from tests.contract.kit.log import read_all
 from tests.support.factories import MODEL_NAME
 
 
@@ -28,7 +28,7 @@ from tests.support.factories import MODEL_NAME
 def small_slices() -> Iterator[None]:
     """Slices and batches of a few events."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_sides, "SLICE_BYTES", 3000)
+        patch.setattr(sides, "SLICE_BYTES", 3000)
         patch.setattr(reconciling, "SENT_AT_ONCE", 7)
         yield
 
@@ -209,14 +209,14 @@ def test_lines_of_another_model_are_left_out() -> None:
 
 def test_where_memory_is_short_it_begins_again_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
     given = list[int]()
-    open_sides = log_sides.open_sides
+    open_sides = sides.open_sides
 
     def noted(folder: str, memory_mb: int) -> Any:  # noqa: ANN401 - what it wraps
         given.append(memory_mb)
         return open_sides(folder, memory_mb)
 
-    monkeypatch.setattr(log_sides, "MEMORY_STEPS_MB", (1, 200))
-    monkeypatch.setattr(log_sides, "open_sides", noted)
+    monkeypatch.setattr(sides, "MEMORY_STEPS_MB", (1, 200))
+    monkeypatch.setattr(sides, "open_sides", noted)
     events = [
         Logged(sure=n / 400, csv="H", table=None, twice=False, other=None) for n in range(400)
     ]
@@ -230,7 +230,7 @@ def test_where_memory_is_short_it_begins_again_with_more(monkeypatch: pytest.Mon
 def test_where_no_memory_is_enough_it_says_so_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_sides, "MEMORY_STEPS_MB", (1,))
+    monkeypatch.setattr(sides, "MEMORY_STEPS_MB", (1,))
     events = [Logged(sure=0.5, csv="H", table=None, twice=False, other=None)] * 400
     with both(events) as (logger, store):
         with pytest.raises(DataError, match="needs more than 1 MB"):

@@ -40,7 +40,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from ml_pipeline.artifacts import (
+from ml_pipeline.errors import ArtifactCorrupt, ArtifactError, ArtifactIncompatible, NotFound
+from ml_pipeline.registry.archive import (
     ALLOWED_TYPES,
     MAX_UNPACKED_BYTES,
     check_library_versions,
@@ -52,7 +53,6 @@ from ml_pipeline.artifacts import (
     require_digest,
     save_model,
 )
-from ml_pipeline.errors import ArtifactCorrupt, ArtifactError, ArtifactIncompatible, NotFound
 
 NUMBERS = ["form", "strength"]
 
@@ -649,7 +649,7 @@ def test_a_record_without_versions_is_refused() -> None:
 
 def test_versions_and_digests_need_neither_scikit_learn_nor_skops() -> None:
     program = (
-        "import sys; from ml_pipeline.artifacts import library_versions, digest_file;"
+        "import sys; from ml_pipeline.registry.archive import library_versions, digest_file;"
         "library_versions(); digest_file(sys.executable);"
         "sys.exit('sklearn' in sys.modules or 'skops' in sys.modules)"
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline.domain import ModelState
-from ml_pipeline.model_registry import artifact_path, as_json
-from ml_pipeline.sample import Sample
+from ml_pipeline.registry.models import Sample, artifact_path
+from ml_pipeline.store.json_values import model_json
+from ml_pipeline.store.records import ModelState
 from tests.support.factories import DIGEST, NOW, make_model
 
 
@@ -20,7 +20,7 @@ def test_an_artifact_stands_under_its_models_name_and_id() -> None:
 
 def test_a_model_is_told_as_plain_json() -> None:
     model = make_model("m-2", parent_id="m-1", anchor_id="m-1", state=ModelState.SHADOW)
-    told = json.loads(json.dumps(as_json(model), allow_nan=False))
+    told = json.loads(json.dumps(model_json(model), allow_nan=False))
     assert told == {
         "model_id": "m-2",
         "model_name": "football",

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from ml_pipeline import algorithms, scoring
-from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.config import Settings
+from ml_pipeline.config.sections import TrainingSettings
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
-from ml_pipeline.scoring_file import scoring_bytes, write_scoring
-from ml_pipeline.training_settings import TrainingSettings
+from ml_pipeline.registry import scoring
+from ml_pipeline.registry.scoring_writer import scoring_bytes, write_scoring
+from ml_pipeline.training import algorithms
+from ml_pipeline.training.adaptive import AdaptiveClassifier
 
 ALGORITHMS = (
     "LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline.backtest_page import Course, advise, write
+from ml_pipeline.reports.backtest_page import Course, advise, write
 from tests.support import league
 
 NIGHTS, ROWS = 40, 30

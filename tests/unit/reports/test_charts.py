@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ml_pipeline.charts import POINTS_DRAWN, Chart, Mark, Series, draw, ticks
+from ml_pipeline.reports.charts import POINTS_DRAWN, Chart, Mark, Series, draw, ticks
 
 
 def chart(*series: Series, **changes: object) -> str:

@@ -17,21 +17,20 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from ml_pipeline.adaptive import (
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation.metrics import encode
+from ml_pipeline.registry.archive import digest_file, load_model, save_model
+from ml_pipeline.training.adaptive import AdaptiveClassifier, Memory
+from ml_pipeline.training.heads import (
     MAX_HEAD_PARAMETERS,
     MIN_PROBABILITY,
-    AdaptiveClassifier,
     Lesson,
-    Memory,
     Rates,
     _gradient,
     _hessian,
     fit_head,
     softmax,
 )
-from ml_pipeline.arrays import encode
-from ml_pipeline.artifacts import digest_file, load_model, save_model
-from ml_pipeline.errors import DataError
 from tests.support import streams
 from tests.support.streams import CLASSES, draw, loss
 
@@ -456,7 +455,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - an entry of the line
 
 
 def test_a_model_with_its_line_survives_its_artifact_to_the_last_bit(tmp_path: Path) -> None:
-    from ml_pipeline.line_training import adapt
+    from ml_pipeline.training.online_training import adapt
 
     data, today = streams.stream([40, 35, 12]), streams.moment_of(2).date()
     learned = adapt(

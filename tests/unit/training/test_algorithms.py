@@ -14,9 +14,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from ml_pipeline import algorithms
+from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.errors import DataError
-from ml_pipeline.training_settings import TrainingSettings
+from ml_pipeline.training import algorithms
 from tests.support.streams import CLASSES, base, draw
 
 SETTINGS = TrainingSettings(random_seed=5)

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_pipeline import backtest
-from ml_pipeline.backtest import Replay, grouped
-from ml_pipeline.config import Settings
-from ml_pipeline.experts import KnownRows
-from ml_pipeline.ledger import LEDGER_COLUMNS
-from ml_pipeline.live_line import LineState, Rows
-from ml_pipeline.policies import POLICIES, SLOW_POLICIES, Adaptive, History
+from ml_pipeline.commands.backtest import main
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
+from ml_pipeline.training import backtest
+from ml_pipeline.training.backtest import Replay, grouped
+from ml_pipeline.training.online_model import LineState, Rows
+from ml_pipeline.training.online_training import KnownRows
+from ml_pipeline.training.policies import POLICIES, SLOW_POLICIES, Adaptive, History
 from tests.support import streams
 from tests.support.streams import FEATURES, draw, moment_of
 
@@ -88,7 +89,7 @@ def _replays(frame: pd.DataFrame, *policies: str) -> dict[str, Replay]:
 
 def _figures(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
     """What the command prints; it has to succeed."""
-    code = backtest.main(["--target", "y", "--init", str(INIT), *flags])
+    code = main(["--target", "y", "--init", str(INIT), *flags])
     printed = capsys.readouterr()
     assert code == 0, printed.err
     result: dict[str, Any] = json.loads(printed.out.splitlines()[-1])
@@ -97,7 +98,7 @@ def _figures(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
 
 def _refusal(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     """The message of a command that fails."""
-    assert backtest.main(list(flags)) == 1
+    assert main(list(flags)) == 1
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     assert result["status"] == "failed"
@@ -324,7 +325,7 @@ def test_the_order_of_nights_in_the_file_does_not_matter(
 
 def test_without_init_the_first_fifth_trains_the_base(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--csv", _csv(), "--target", "y", "--night", "night", "--drop", "at"]
-    assert backtest.main([*flags, "--policies", "frozen"]) == 0
+    assert main([*flags, "--policies", "frozen"]) == 0
     figures = json.loads(capsys.readouterr().out)["policies"]["frozen"]
     assert figures["rows"] == NIGHTS * ROWS * 0.8
 

@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ml_pipeline import artifacts, backtest, scoring
-from ml_pipeline.adaptive import AdaptiveClassifier, Expert, Memory, Rates
-from ml_pipeline.challenger import Challenger, Serving
-from ml_pipeline.config import Settings
-from ml_pipeline.datasets import Dataset
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import ConfigError
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.experts import KnownRows, fit_experts, refreshed
-from ml_pipeline.line_training import adapt
-from ml_pipeline.live_line import LineState
-from ml_pipeline.policies import History
-from ml_pipeline.scoring_file import scoring_bytes
-from ml_pipeline.strategies import base_in_shadow
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.registry import archive, scoring
+from ml_pipeline.registry.scoring_writer import scoring_bytes
+from ml_pipeline.training import backtest
+from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
+from ml_pipeline.training.heads import Rates
+from ml_pipeline.training.online_model import LineState
+from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, refreshed
+from ml_pipeline.training.policies import History
+from ml_pipeline.training.strategies import Challenger, Serving, base_in_shadow
 from tests.support import streams
 from tests.support.streams import CLASSES, DAY_ONE, draw
 
@@ -258,8 +258,8 @@ def test_artifact_and_scoring_file_say_what_the_model_says(tmp_path: Path) -> No
     assert expected.sum(axis=1) == pytest.approx(1)
     assert (expected > 0).all()
     path = tmp_path / "model.skops"
-    artifacts.save_model(model, path)
-    again = artifacts.load_model(path, expected_digest=artifacts.digest_file(path))
+    archive.save_model(model, path)
+    again = archive.load_model(path, expected_digest=archive.digest_file(path))
     assert isinstance(again, AdaptiveClassifier)
     assert again.predict_proba(PROBES) == pytest.approx(expected, abs=1e-15)
     assert [e.name for e in again.memory().experts] == [e.name for e in model.memory().experts]

@@ -13,15 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ml_pipeline.adaptive import AdaptiveClassifier, Lesson
-from ml_pipeline.challenger import OPEN_EVENTS, Challenger, Serving
-from ml_pipeline.datasets import Dataset
+from ml_pipeline.config.sections import AdaptiveSettings
+from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import DataError
-from ml_pipeline.evidence import Evidence
-from ml_pipeline.ledger import LEDGER_COLUMNS, line_record
-from ml_pipeline.line_training import adapt, nightly_rows
-from ml_pipeline.live_line import LineState, NightScores, Rival, Rows, by_day, replay, take_day
-from ml_pipeline.training_settings import AdaptiveSettings
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, line_record
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads import Lesson
+from ml_pipeline.training.online_model import (
+    LineState,
+    NightScores,
+    Rival,
+    Rows,
+    by_day,
+    replay,
+    take_day,
+)
+from ml_pipeline.training.online_training import adapt, nightly_rows
+from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Serving
 from tests.support import streams
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml_pipeline import strategies
-from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.algorithms import fit, fit_seed_literal, fit_sgd
-from ml_pipeline.challenger import Challenger, new_model
-from ml_pipeline.datasets import Dataset
+from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import DataError
-from ml_pipeline.line_training import adapt
+from ml_pipeline.training import strategies
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.algorithms import fit, fit_seed_literal, fit_sgd
+from ml_pipeline.training.online_training import adapt
+from ml_pipeline.training.strategies import Challenger, new_model
 from tests.support import streams
 from tests.support.streams import (
     CLASSES,

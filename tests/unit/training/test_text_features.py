@@ -15,19 +15,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline import algorithms, artifacts, closer_look, scoring, strategies, texts
-from ml_pipeline.adaptive import AdaptiveClassifier
-from ml_pipeline.artifact_scoring import ArtifactScorer, Many
-from ml_pipeline.challenger import Serving, new_model
-from ml_pipeline.config import Settings, load_settings
-from ml_pipeline.datasets import Dataset, from_frame, read_csv
+from ml_pipeline.config.settings import Settings, load_settings
+from ml_pipeline.datasets import texts
+from ml_pipeline.datasets.dataset import Dataset, from_frame, read_csv
+from ml_pipeline.datasets.features import content, joined, parted, read_rows
+from ml_pipeline.decay import daily_checks
 from ml_pipeline.errors import DataError, InputError
-from ml_pipeline.features import content, joined, parted, read_rows
-from ml_pipeline.line_training import adapt, nightly_rows
-from ml_pipeline.live_line import LineState, take_day
-from ml_pipeline.sample import Sample
-from ml_pipeline.scoring_file import scoring_bytes
-from ml_pipeline.serving import ServedModel
+from ml_pipeline.registry import archive, scoring
+from ml_pipeline.registry.models import Sample
+from ml_pipeline.registry.scoring_writer import scoring_bytes
+from ml_pipeline.serving.artifact import ArtifactScorer, Many
+from ml_pipeline.store.serving import ServedModel
+from ml_pipeline.training import algorithms, strategies
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.online_model import LineState, take_day
+from ml_pipeline.training.online_training import adapt, nightly_rows
+from ml_pipeline.training.strategies import Serving, new_model
 
 ALGORITHMS = ("LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest", "Ensemble")
 MIXED = Settings().changed(
@@ -132,8 +135,8 @@ def test_a_model_that_reads_a_text_is_stored_and_loaded_as_it_was(tmp_path: Path
     model = example("LogisticRegression", with_numbers=True)
     rows = rows_of(MIXED).features[:50]
     path = tmp_path / "model.skops"
-    artifacts.save_model(model, path)
-    loaded: Any = artifacts.load_model(path, expected_digest=artifacts.digest_file(path))
+    archive.save_model(model, path)
+    loaded: Any = archive.load_model(path, expected_digest=archive.digest_file(path))
     assert (loaded.predict_proba(rows) == model.predict_proba(rows)).all()
     assert (loaded.text_column_, loaded.n_features_in_) == ("query", 2)
     assert path.stat().st_size < 500_000
@@ -200,8 +203,8 @@ def test_rows_that_wait_keep_their_texts_in_the_artifact(tmp_path: Path) -> None
     state = take_day(LineState.fresh(model), 1, rows)
     model.line_ = state.as_dict()
     path = tmp_path / "model.skops"
-    artifacts.save_model(model, path)
-    loaded: Any = artifacts.load_model(path, expected_digest=artifacts.digest_file(path))
+    archive.save_model(model, path)
+    loaded: Any = archive.load_model(path, expected_digest=archive.digest_file(path))
     again = LineState.from_dict(loaded.line_)
     assert content(again.waiting.features) == content(rows.features)
     assert again.held.features.shape == (0, 3)
@@ -285,7 +288,7 @@ def test_texts_that_have_become_others_have_drifted(tmp_path: Path) -> None:
     def moved(said: list[str]) -> dict[str, float]:
         events = pd.DataFrame({"features": [json.dumps({"query": text}) for text in said]})
         events["prediction"] = "EASY"
-        found = closer_look._drift(config, events, events)
+        found = daily_checks._drift(config, events, events)
         return {drift.column: drift.psi for drift in found}
 
     same = moved(frame["query"].tolist())
@@ -294,7 +297,7 @@ def test_texts_that_have_become_others_have_drifted(tmp_path: Path) -> None:
     hard = moved(frame["query"][frame["label"] == "HARD"].tolist() * 3)
     assert hard["query length"] > 0.25
     by_name = pd.DataFrame({"query": frame["query"], "prediction": "EASY"})
-    assert len(closer_look._drift(config, by_name, by_name)) == len(same)
+    assert len(daily_checks._drift(config, by_name, by_name)) == len(same)
 
 
 def test_the_example_states_what_it_needs_and_nothing_that_is_unknown() -> None:

@@ -1,0 +1,1 @@
+"""What `doctor` looks at: the machine, the project, what stands in the store."""

@@ -1,0 +1,86 @@
+"""Predict one row or a file of rows: `ml-pipeline predict`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ml_pipeline.commands import common
+from ml_pipeline.errors import InputError
+from ml_pipeline.serving.engine import PredictionEngine
+
+# ---------------------------------------------------------------------------------- command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `predict`."""
+    common.add_common(parser)
+    add = parser.add_argument
+    add(
+        "--predict", nargs="+", metavar="F",
+        help="features of one row, in the model's order or as name=value",
+    )  # fmt: skip
+    add("--text", help="text of one row, for a model that reads one; - reads it from stdin")
+    add("--match_id", help="what is predicted; its outcome can be recorded by this id")
+    add("--batch", metavar="FILE", help="CSV of rows to predict")
+    add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
+    add("--info", action="store_true", help="the model that answers")
+    add("--model_id", help="any registered model (default: the champion)")
+    add("--no_log", action="store_true", help="leave the evaluation log alone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, or show the model; prints one JSON object."""
+    wanted = [args.predict is not None or args.text is not None, bool(args.batch), args.info]
+    if sum(wanted) != 1:
+        raise InputError("Give one of --predict (or --text), --batch and --info.")
+    with PredictionEngine(
+        local_dir=args.local, model_id=args.model_id, config_file=args.config, log=not args.no_log
+    ) as engine:
+        if args.batch:
+            from ml_pipeline.serving.batch import predict_csv
+
+            with common.progress_bars() as bars:
+                result = predict_csv(
+                    engine, args.batch, args.output, log=not args.no_log, bars=bars
+                )
+        elif args.info:
+            result = engine.get_model_info() | {"status": "completed"}
+        else:
+            text = _piped() if args.text == "-" else args.text
+            result = engine.predict(_given(args.predict, engine), args.match_id, text=text)
+    common.print_json(result)
+    return 0
+
+
+def _piped() -> str:
+    """What stands on standard input: a command line holds at most 128 KiB of an argument."""
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _given(
+    tokens: Sequence[str] | None, engine: PredictionEngine
+) -> Sequence[str] | dict[str, str] | None:
+    """Numbers in order, or `name=value` pairs.
+
+    Raises InputError for a name that the model does not know or that stands there twice.
+    """
+    named = [token.partition("=") for token in tokens or ()]
+    if not named or not all(equals for _, equals, _ in named):
+        return tokens
+    scorer, names = engine.scorer(), [name for name, _, _ in named]
+    known = [*scorer.features, *([scorer.text_column] if scorer.text_column else []), "match_id"]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(
+            f"The model has no feature {', '.join(unknown)}.", hint=f"It takes {', '.join(known)}."
+        )
+    if len(set(names)) < len(names):
+        raise InputError(f"A name stands there twice: {', '.join(names)}.")
+    return {name: value for name, _, value in named}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return common.main("predict", __doc__, add_arguments, run, argv, quiet=True)

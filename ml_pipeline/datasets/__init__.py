@@ -1,0 +1,1 @@
+"""Rows as a model sees them: features, texts, ground truth, SQL helpers."""

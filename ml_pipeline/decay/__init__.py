@@ -1,0 +1,1 @@
+"""Is the champion still good, and what is done when it is not."""

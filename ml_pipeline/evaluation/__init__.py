@@ -1,0 +1,1 @@
+"""How good is a model, and may it serve: metrics, evidence, gate."""

@@ -1,0 +1,208 @@
+"""Outcomes from a file or a flag: read, matched with their predictions, recorded."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation_log.logger import EvaluationLogger
+from ml_pipeline.store.contract import EvaluationLog
+from ml_pipeline.store.event_row import EVENT_COLUMNS, Row, utc_text, with_outcome
+from ml_pipeline.store.records import EVER, parse_utc
+
+KEYS = ("event_id", "match_id")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """One outcome as it was given; `key` is `event_id` or `match_id`."""
+
+    key: str
+    value: str
+    actual: str
+    known_at: datetime
+
+
+@dataclass(kw_only=True, slots=True)
+class Report:
+    """What became of the outcomes; `accuracy` is the mean over those recorded."""
+
+    recorded: int = 0
+    already_known: int = 0
+    correct: int = 0
+    refused: list[dict[str, str | None]] = field(default_factory=list)
+    unknown: list[dict[str, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON values; `status` is failed when anything was not recorded."""
+        return {
+            "status": "failed" if self.refused or self.unknown else "completed",
+            "recorded": self.recorded,
+            "already_known": self.already_known,
+            "accuracy": self.correct / self.recorded if self.recorded else None,
+            "refused": self.refused,
+            "unknown": self.unknown,
+        }
+
+
+def read_outcomes(path: Path, settings: Settings, now: datetime) -> list[Given]:
+    """Read a file of outcomes; the column `evaluated_at` may be missing or empty (now).
+
+    Raises DataError naming what is missing or wrong, and in which line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = _columns(path, reader.fieldnames or (), settings)
+            return [_line(path, number, row, columns, now) for number, row in enumerate(reader, 2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def _columns(path: Path, header: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Which column holds what."""
+    names = (*KEYS, "actual_result", "evaluated_at")
+    found = {
+        name: next((s for s in settings.log.spellings(name) if s in header), "") for name in names
+    }
+    if not found["actual_result"] or not any(found[key] for key in KEYS):
+        raise DataError(
+            f"{path} needs the columns event_id or match_id, and actual_result.",
+            hint=f"It has: {', '.join(header) or 'no header'}.",
+        )
+    return found
+
+
+def _line(
+    path: Path,
+    number: int,
+    row: Mapping[str, str | None],
+    columns: Mapping[str, str],
+    now: datetime,
+) -> Given:
+    cells = {name: (row.get(column) or "").strip() for name, column in columns.items()}
+    key = next((key for key in KEYS if cells[key]), "")
+    if not key or not cells["actual_result"]:
+        raise DataError(f"{path}, line {number}: no id or no outcome.")
+    try:
+        known_at = parse_utc(cells["evaluated_at"]) if cells["evaluated_at"] else now
+    except ValueError as error:
+        raise DataError(f"{path}, line {number}: {error}.") from error
+    return Given(key=key, value=cells[key], actual=cells["actual_result"], known_at=known_at)
+
+
+# -------------------------------------------------------------------------------- recording
+
+
+def record(
+    logger: EvaluationLogger,
+    store: EvaluationLog | None,
+    given: Sequence[Given],
+    settings: Settings,
+) -> Report:
+    """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed."""
+    report = Report()
+    labels = _labels(settings)
+    ids = {key: {item.value for item in given if item.key == key} for key in KEYS}
+    events = _find(logger, store, ids, settings.model_name)
+    by_match: dict[object, list[Row]] = {}
+    for row in events.values():
+        by_match.setdefault(row["match_id"], []).append(row)
+    fresh: dict[str, Row] = {}
+    for item in given:
+        actual = labels(item.actual)
+        if item.key == "event_id":
+            rows = [events[item.value]] if item.value in events else []
+        else:
+            rows = by_match.get(item.value, [])
+        if not rows:
+            report.unknown.append({item.key: item.value, "actual_result": item.actual})
+        for row in rows:
+            _settle(report, fresh, row, actual, item)
+    refused = set(logger.write_outcomes(list(fresh.values())))
+    for event_id, row in fresh.items():
+        if event_id in refused:
+            report.refused.append(_refusal(row, None, str(row["actual_result"])))
+        else:
+            report.recorded += 1
+            report.correct += row["accuracy"] == 1.0
+    return report
+
+
+def _settle(
+    report: Report, fresh: dict[str, Row], row: Row, actual: str | None, item: Given
+) -> None:
+    event_id = str(row["event_id"])
+    stands = fresh.get(event_id, row)["actual_result"]
+    if actual is None:
+        report.refused.append(_refusal(row, "a label of data.classes", item.actual))
+    elif stands is None:
+        fresh[event_id] = with_outcome(row, actual, item.known_at)
+    elif stands == actual:
+        report.already_known += 1
+    else:
+        report.refused.append(_refusal(row, str(stands), actual))
+
+
+def _refusal(row: Row, stands: str | None, given: str) -> dict[str, str | None]:
+    match_id = None if row["match_id"] is None else str(row["match_id"])
+    return {
+        "event_id": str(row["event_id"]),
+        "match_id": match_id,
+        "stands": stands,
+        "given": given,
+    }
+
+
+def _labels(settings: Settings) -> Any:  # noqa: ANN401 - a function from text to label or None
+    """Spellings to labels, as the reader of the log takes them."""
+    spellings = settings.data.label_map()
+    if not spellings:
+        return lambda text: text
+    lower = {spelling.lower(): label for spelling, label in spellings.items()}
+    return lambda text: spellings.get(text, lower.get(text.lower()))
+
+
+def _find(
+    logger: EvaluationLogger,
+    store: EvaluationLog | None,
+    ids: Mapping[str, set[str]],
+    model_name: str,
+) -> dict[str, Row]:
+    """Events of the CSV; what is not there is looked for in the store."""
+    events = logger.csv.find(ids["event_id"], ids["match_id"])
+    matches = {row["match_id"] for row in events.values()}
+    missing = {
+        "event_id": ids["event_id"] - events.keys(),
+        "match_id": {match for match in ids["match_id"] if match not in matches},
+    }
+    if store is not None and any(missing.values()):
+        for row in _stored(store, missing, model_name):
+            events.setdefault(str(row["event_id"]), row)
+    return events
+
+
+def _stored(store: EvaluationLog, ids: Mapping[str, set[str]], model_name: str) -> Iterable[Row]:
+    for frame in store.read_events(EVER, model_name=model_name, labelled_only=False):
+        chosen = frame["event_id"].isin(ids["event_id"]) | frame["match_id"].isin(ids["match_id"])
+        for record_ in frame[chosen].to_dict("records"):
+            yield _row_of_record(record_)
+
+
+def _row_of_record(record: Mapping[Any, Any]) -> Row:
+    """A record of a frame of events as a row."""
+    row: Row = {}
+    for name in EVENT_COLUMNS:
+        value = record[name]
+        # NaN and NaT differ from themselves.
+        missing = value is None or value != value  # noqa: PLR0124
+        if not missing and name in {"timestamp", "evaluated_at"}:
+            value = utc_text(value.to_pydatetime())
+        row[name] = None if missing else value
+    return row

@@ -1,0 +1,1 @@
+"""Registered models: bytes, rows, who serves, scoring files."""

@@ -1,0 +1,1 @@
+"""For people's eyes: report, review, overview, summary, pages, charts."""

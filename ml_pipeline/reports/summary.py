@@ -1,0 +1,98 @@
+"""What a run came to: as tables for people on stderr, and as Markdown for a job's summary."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_pipeline.reports.pages import plain
+
+SHOWN_ERRORS = 20
+METRICS = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier")
+
+
+def show(result: Mapping[str, Any], *, target: str) -> None:
+    """Print the error samples, both models' metrics and the outcome of a run."""
+    from rich.console import Console
+
+    console = Console(file=sys.stderr, highlight=False)
+    if result.get("dataset_size") and result.get("dataset_path"):
+        console.print(_errors(Path(result["dataset_path"]), target))
+    if result["metrics"]:
+        console.print(_metrics(result))
+    lines = [
+        f"Outcome: {result['outcome']}. {result['outcome_reason']}",
+        (
+            f"{result['dataset_size']} confident errors, {result['training_rows']} labelled rows "
+            f"learned. Champion now: {result['champion'] or 'none'}."
+        ),
+    ]
+    if result.get("error"):
+        lines.append(f"Error: {result['error'].splitlines()[0]}")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
+    from rich.table import Table
+    from rich.text import Text
+
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: -float(row["confidence"]))
+    title = "Where the model was confidently wrong"
+    if len(rows) > SHOWN_ERRORS:
+        title += f" (the {SHOWN_ERRORS} most confident of {len(rows)})"
+    table = Table(title=title, title_justify="left")
+    for name in ("match", "said", "confidence", "was"):
+        table.add_column(name, justify="right" if name == "confidence" else "left")
+    for row in rows[:SHOWN_ERRORS]:
+        texts = (row["match_id"] or row["event_id"], row["prediction"],
+                 f"{float(row['confidence']):.3f}", row[target])  # fmt: skip
+        table.add_row(*(Text(text) for text in texts))
+    return table
+
+
+def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
+    from rich.table import Table
+
+    table = Table(title="On the same unseen rows", title_justify="left")
+    table.add_column("")
+    table.add_column("champion", justify="right")
+    table.add_column("challenger", justify="right")
+    for name in METRICS:
+        values = (result["champion_metrics"].get(name), result["metrics"].get(name))
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    return table
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """A result as Markdown. Whatever stands in it is shown as text, never as markup."""
+    outcome = result.get("outcome") or result.get("status") or "unknown"
+    lines = [f"## Outcome: {plain(outcome)}", ""]
+    reason = result.get("outcome_reason") or result.get("error")
+    lines += [plain(reason), ""] if reason else []
+    challenger = result.get("challenger_metrics") or result.get("metrics") or {}
+    champion = result.get("champion_metrics") or {}
+    if challenger:
+        lines += ["| on the same unseen rows | champion | challenger |", "|---|---:|---:|"]
+        for name in METRICS:
+            values = (champion.get(name), challenger.get(name))
+            cells = ["" if value is None else f"{value:.4f}" for value in values]
+            lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+        lines.append("")
+    for title, name in _FACTS.items():
+        if result.get(name) is not None:
+            lines.append(f"- {title}: {plain(result[name])}")
+    return "\n".join(lines) + "\n"
+
+
+_FACTS: Mapping[str, str] = {
+    "Champion now": "champion",
+    "Confident errors": "dataset_size",
+    "Labelled rows learned": "training_rows",
+    "Run": "run_id",
+    "Error": "error",
+}

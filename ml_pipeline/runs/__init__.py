@@ -1,0 +1,24 @@
+"""The loop: one attempt recorded, its requests, shadows, manifest, worker, child processes.
+
+Public names are looked up on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PUBLIC = {
+    "Order": "ml_pipeline.runs.recording",
+    "run_pass": "ml_pipeline.runs.recording",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the public name is
+    if name not in _PUBLIC:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,105 @@
+"""What the program says while it works: on stderr as lines or JSON, and in the log of a run."""
+
+from __future__ import annotations
+
+import json
+import logging.handlers
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from ml_pipeline.config.environment import LoggingSettings
+
+LOG_FILE_BYTES = 10 * 1024 * 1024
+LOG_FILES_KEPT = 5
+LINE = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render time (UTC), logger, level, message and the traceback if there is one."""
+        entry = {
+            "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+            + f".{int(record.msecs):03d}Z",
+            "logger": record.name,
+            "level": record.levelname,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class LineFormatter(logging.Formatter):
+    """The seeds' line shape, in UTC."""
+
+    def __init__(self) -> None:
+        super().__init__(LINE)
+        self.converter = time.gmtime
+
+
+def configure(settings: LoggingSettings) -> None:
+    """Send every logger's lines to stderr, and to `LOG_FILE` if one is named.
+
+    The file is rotated at 10 MB and five old ones are kept. Repeating the call replaces the
+    earlier handlers.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if settings.file is not None:
+        settings.file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                settings.file,
+                maxBytes=LOG_FILE_BYTES,
+                backupCount=LOG_FILES_KEPT,
+                encoding="utf-8",
+            )
+        )
+    for handler in handlers:
+        handler.setFormatter(JsonFormatter() if settings.format == "json" else LineFormatter())
+    logging.basicConfig(level=settings.level, handlers=handlers, force=True)
+    # Their DEBUG lines hold request headers, and with them the key.
+    for name in ("httpx", "httpcore", "hpack", "h2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class RunLog:
+    """A file that gets every line of a run beside stderr; use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handler: logging.FileHandler | None = None
+        self._levels: list[tuple[logging.Logger | logging.Handler, int]] = []
+
+    def __enter__(self) -> Self:
+        self._handler = logging.FileHandler(self.path, encoding="utf-8")
+        self._handler.setFormatter(LineFormatter())
+        self._let_through(logging.getLogger())
+        logging.getLogger().addHandler(self._handler)
+        return self
+
+    def _let_through(self, root: logging.Logger) -> None:
+        """The file is told everything from INFO on, stderr no more than before."""
+        self._levels = [(root, root.level), *((h, h.level) for h in root.handlers)]
+        for handler in root.handlers:
+            handler.setLevel(max(handler.level, root.level))
+        root.setLevel(min(root.level, logging.INFO))
+
+    def __exit__(self, *_: object) -> None:
+        for target, level in self._levels:
+            target.setLevel(level)
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+            self._handler.close()
+
+    def flush(self) -> None:
+        """Bring every line to the file."""
+        if self._handler is not None:
+            self._handler.flush()

@@ -1,0 +1,321 @@
+"""The long-lived process: requests at once, scheduled runs, the watchdog, retention."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final, Protocol
+
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
+from ml_pipeline.runs.processes import Done
+from ml_pipeline.runs.recording import close_dead, place_of
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.opening import LeasedStore
+from ml_pipeline.store.records import RequestStatus, RetrainingRequest, RetrainingRun, RunStatus
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """A pass each `every`, counted in UTC from `at` after midnight.
+
+    A slot in which `attempts` passes failed is left to the next one: a fault that lasts shall not
+    fill the table.
+    """
+
+    every: timedelta
+    at: timedelta = timedelta(0)
+    attempts: int = 5
+
+    def slot(self, now: datetime) -> datetime:
+        """When the slot began that `now` is in."""
+        first = EPOCH + self.at
+        since: timedelta = (now - first) % self.every
+        return now - since
+
+    def is_due(self, runs: Sequence[RetrainingRun], *, now: datetime) -> bool:
+        """Whether this slot's pass is still to be made; `runs` are the latest ones.
+
+        Whatever asked for it, a pass that was completed since the slot began was the slot's.
+        """
+        begun = self.slot(now)
+        # A run that a wrong clock dated years ahead must not stand for all slots until then.
+        end = begun + self.every
+        here = [run.status for run in runs if begun <= run.started_at < end]
+        failed = here.count(RunStatus.FAILED)
+        return RunStatus.COMPLETED not in here and failed < self.attempts
+
+
+def holder_of(
+    runs: Sequence[RetrainingRun], *, now: datetime, stale_after: timedelta
+) -> RetrainingRun | None:
+    """The run that holds the model and is alive."""
+    for run in runs:
+        if run.status is RunStatus.RUNNING and abs(now - run.heartbeat_at) <= stale_after:
+            return run
+    return None
+
+
+def backoff(failures: int, *, first: timedelta, longest: timedelta) -> timedelta:
+    """How long to wait after so many failures in a row: doubling, up to `longest`."""
+    doubled = first * (1 << min(failures - 1, 30))
+    return max(first, min(doubled, longest))
+
+
+def duration(text: str) -> timedelta:
+    """Read 90s, 30m, 24h or 7d. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None or not float(found[1]):
+        raise ValueError(f"{text!r} is no length of time such as 90s, 30m, 24h or 7d")
+    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def time_of_day(text: str) -> timedelta:
+    """Read 02:00 as the time since midnight. Raises ValueError."""
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no time of day such as 02:00")
+    return timedelta(hours=int(found[1]), minutes=int(found[2]))
+
+
+log = logging.getLogger("worker")
+
+LATEST_RUNS: Final = 30
+LONGEST_PAUSE: Final = timedelta(minutes=5)
+LONGEST_PAUSE_OF_PASSES: Final = timedelta(minutes=30)
+# Over all the time limits that a pass keeps itself; for one that hangs.
+SPARE: Final = timedelta(hours=1)
+TRAININGS_OF_A_PASS: Final = 3
+Clock = Callable[[], datetime]
+
+
+class Stopping(Protocol):
+    """What of `threading.Event` is used."""
+
+    def is_set(self) -> bool:
+        """Whether the worker was asked to end."""
+        ...
+
+    def wait(self, timeout: float | None = None, /) -> bool:
+        """Wait so many seconds, or until it is asked to end."""
+        ...
+
+
+class Perform(Protocol):
+    """Runs a command of this program to its end."""
+
+    def __call__(
+        self, arguments: Sequence[str], *, limit: timedelta, beat: Callable[[], None]
+    ) -> Done:
+        """`beat` is called while it works; past the `limit` it is stopped."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duties:
+    """What a worker does, and how often. `keep` models survive a clean-up; None is no clean-up."""
+
+    schedule: Schedule
+    poll: timedelta
+    keep: int | None = 20
+
+    @property
+    def lease(self) -> timedelta:
+        """How long another worker waits for a sign of life of this one."""
+        return 2 * self.poll + timedelta(seconds=30)
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What a worker has done."""
+
+    passes: int = 0
+    failed_passes: int = 0
+    looks: int = 0
+    clean_ups: int = 0
+    unreachable: int = 0
+
+
+class Worker:
+    """Does its duties while it holds the lease `worker:MODEL`; every fault is told and outlived."""
+
+    def __init__(  # noqa: PLR0913 - what, where, when and who
+        self,
+        *,
+        settings: Settings,
+        duties: Duties,
+        holder: str,
+        open_store: Callable[[], Store],
+        perform: Perform,
+        tell: Callable[[Mapping[str, Any]], None],
+        clock: Clock,
+    ) -> None:
+        self.tally = Tally()
+        self._settings = settings
+        self._duties = duties
+        self._leased = LeasedStore(
+            name=f"worker:{settings.model_name}",
+            holder=holder,
+            open_store=open_store,
+            clock=clock,
+            log=log,
+            busy="at work",
+            aside="another worker is at work",
+        )
+        self._perform = perform
+        self._tell = tell
+        self._clock = clock
+        self._faults = 0
+        self._failed_in_a_row = 0
+        self._not_before: datetime | None = None
+        self._looked_at: datetime | None = None
+        self._cleaned: datetime | None = None
+        self._dead: Done | None = None
+
+    def work(self, stop: Stopping) -> Tally:
+        """Go on until `stop` is set, then give the lease back."""
+        while not stop.is_set():
+            stop.wait(self._turn(stop).total_seconds())
+        self._leased.give_back()
+        return self.tally
+
+    def _turn(self, stop: Stopping) -> timedelta:
+        """Do what is due; return how long to wait."""
+        try:
+            self._do_what_is_due(stop)
+        except Exception as error:
+            self._leased.let_go()
+            self._faults += 1
+            pause = backoff(self._faults, first=self._duties.poll, longest=LONGEST_PAUSE)
+            if isinstance(error, StoreUnavailable):
+                self.tally.unreachable += 1
+            if isinstance(error, PipelineError):
+                log.warning("%s Next try in %.0f s", error, pause.total_seconds())
+            else:
+                log.exception("A fault of our own. Next try in %.0f s", pause.total_seconds())
+            return pause
+        if self._faults:
+            log.info("The store answers again, after %d tries", self._faults)
+            self._faults = 0
+        return self._duties.poll
+
+    def _do_what_is_due(self, stop: Stopping) -> None:
+        if not self._leased.take(self._duties.lease):
+            return
+        store = self._leased.open()
+        duties = (partial(self._pass_if_due, store), self._look_if_due, self._clean_if_due)
+        for duty in duties:
+            if not stop.is_set():
+                duty()
+
+    # ------------------------------------------------------------------------------- passes
+
+    def _pass_if_due(self, store: Store) -> None:
+        self._close_row_of_the_dead(store)
+        now = self._clock()
+        if self._not_before and now < self._not_before <= now + LONGEST_PAUSE_OF_PASSES:
+            return
+        name = self._settings.model_name
+        runs = store.list_runs(model_name=name, limit=LATEST_RUNS)
+        stale_after = timedelta(minutes=self._settings.run.stale_after_minutes)
+        if holder_of(runs, now=now, stale_after=stale_after) is not None:
+            return
+        why = self._why_now(store, runs, now)
+        if why is not None:
+            log.info("A pass: %s", why)
+            self._make_pass(store)
+
+    def _why_now(self, store: Store, runs: Sequence[RetrainingRun], now: datetime) -> str | None:
+        name = self._settings.model_name
+        waiting = store.list_requests(model_name=name, status=RequestStatus.PENDING)
+        if waiting:
+            return f"{len(waiting)} requests wait"
+        if self._duties.schedule.is_due(runs, now=now):
+            return f"none since {self._duties.schedule.slot(now).isoformat()}"
+        if any(run.status is RunStatus.RUNNING for run in runs):
+            return "a run died"
+        held = store.list_requests(model_name=name, status=RequestStatus.PROCESSING)
+        if any(_is_abandoned(store, request, now) for request in held):
+            return "nobody works on a request any more"
+        return None
+
+    def _make_pass(self, store: Store) -> None:
+        training = timedelta(seconds=self._settings.training.time_limit_s)
+        done = self._do(["run"], limit=TRAININGS_OF_A_PASS * training + SPARE)
+        self.tally.passes += 1
+        if done.code == 0:
+            self._failed_in_a_row, self._not_before = 0, None
+            return
+        self.tally.failed_passes += 1
+        self._failed_in_a_row += 1
+        pause = backoff(
+            self._failed_in_a_row, first=self._duties.poll, longest=LONGEST_PAUSE_OF_PASSES
+        )
+        self._not_before = self._clock() + pause
+        log.warning("The pass failed; none for %.0f s", pause.total_seconds())
+        self._dead = done
+        self._close_row_of_the_dead(store)
+
+    def _close_row_of_the_dead(self, store: Store) -> None:
+        """A pass that was killed left its row running, and nobody else knows that it is dead."""
+        done = self._dead
+        if done is None:
+            return
+        place = place_of(done.pid)
+        for run in store.list_runs(model_name=self._settings.model_name, limit=LATEST_RUNS):
+            if run.status is RunStatus.RUNNING and run.details.get("place") == place:
+                killed = f"by signal {-done.code}" if done.code < 0 else f"with code {done.code}"
+                why = f"The process of this run ended {killed} before the run was closed."
+                close_dead(store, run, why=why, now=self._clock())
+        self._dead = None
+
+    # ---------------------------------------------------------------------------- the others
+
+    def _look_if_due(self) -> None:
+        interval = timedelta(minutes=self._settings.decay.interval_minutes)
+        # A clock that was set back must not end the looks until it has caught up.
+        if self._looked_at and timedelta(0) <= self._clock() - self._looked_at < interval:
+            return
+        # Counted from the start, so that a fault is not repeated every turn.
+        self._looked_at = self._clock()
+        self._do(["decay"], limit=SPARE)
+        self.tally.looks += 1
+
+    def _clean_if_due(self) -> None:
+        slot = self._duties.schedule.slot(self._clock())
+        if self._duties.keep is None or self._cleaned == slot:
+            return
+        self._cleaned = slot
+        keep = str(self._duties.keep)
+        self._do(["models", "prune", "--keep", keep, "--apply"], limit=SPARE)
+        self.tally.clean_ups += 1
+
+    def _do(self, arguments: Sequence[str], *, limit: timedelta) -> Done:
+        def beat() -> None:
+            # The database lets one run at a time hold the model, whoever holds the lease.
+            with suppress(PipelineError):
+                self._leased.take(self._duties.lease)
+
+        done = self._perform(arguments, limit=limit, beat=beat)
+        self._tell({"command": " ".join(arguments), "code": done.code, **done.result})
+        if done.code != 0:
+            log.warning("`%s` ended with code %d", " ".join(arguments), done.code)
+        return done
+
+
+def _is_abandoned(store: Store, request: RetrainingRequest, now: datetime) -> bool:
+    """Whether nobody works on a request that somebody took."""
+    if request.lease_until is None or request.lease_until <= now:
+        return True
+    try:
+        return store.get_run(request.run_id or "").status is not RunStatus.RUNNING
+    except NotFound:
+        return False  # its lease is to be waited for

@@ -1,0 +1,1 @@
+"""Answers: the engine, files of rows, one row."""

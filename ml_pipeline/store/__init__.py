@@ -1,0 +1,24 @@
+"""Records, the contract of a store, and two adapters that know nothing of each other.
+
+Public names are looked up on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PUBLIC = {
+    "Store": "ml_pipeline.store.contract",
+    "open_store": "ml_pipeline.store.opening",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the public name is
+    if name not in _PUBLIC:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,1 @@
+"""The store in one folder: SQLite and files."""

@@ -1,0 +1,1 @@
+"""From rows to a challenger: algorithms, heads, the online model, strategies, backtest."""

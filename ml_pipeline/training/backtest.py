@@ -1,0 +1,139 @@
+"""Replay a labelled history day by day under several policies.
+
+The online model, its ledger and the gate are the loop's own code; only the clock is simulated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation.metrics import Floats, row_losses
+from ml_pipeline.training import algorithms
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.online_model import Rows, by_day
+from ml_pipeline.training.parallel import spread
+from ml_pipeline.training.policies import History, as_model, build_policy
+
+BLOCKS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replay:
+    """What a policy served: per scored row its loss (nats) and whether it was right.
+
+    `confident_errors` counts, by night, the errors with more confidence than the threshold.
+    """
+
+    losses: Floats
+    hits: NDArray[np.bool_]
+    train_cpu_s: float
+    promotions: int
+    per_night: list[tuple[int, int, float, float]]
+    confident_errors: list[int] = field(default_factory=list)
+
+    def figures(self, frozen: Replay) -> dict[str, float | int]:
+        """What `backtest` prints of a policy: accuracy in 0..1, losses in nats."""
+        blocks = [b for b in np.array_split(np.arange(len(self.hits)), BLOCKS) if len(b)]
+        points = [100 * (frozen.hits[b].mean() - self.hits[b].mean()) for b in blocks]
+        nats = [self.losses[b].mean() - frozen.losses[b].mean() for b in blocks]
+        return {
+            "accuracy": float(self.hits.mean()),
+            "log_loss": float(self.losses.mean()),
+            "worst_block_points": float(max(points)),
+            "worst_block_nats": float(max(nats)),
+            "train_cpu_s": round(self.train_cpu_s, 3),
+            "promotions": self.promotions,
+            "nights": len(self.per_night),
+            "rows": len(self.hits),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A policy to replay, all from the same base and over the same nights."""
+
+    name: str
+    model: AdaptiveClassifier
+    history: History
+    settings: Settings
+    nights: Sequence[tuple[int, Rows]]
+
+
+def replay_policy(task: Task) -> Replay:
+    """Predict each night from earlier nights only, then let the policy learn it."""
+    policy = build_policy(task.name, task.model, task.history, task.settings)
+    threshold = task.settings.run.confidence_threshold
+    losses, hits, per_night, errors = [], [], [], []
+    spent = 0.0
+    for night, rows in task.nights:
+        said = policy.predict(rows)
+        losses.append(row_losses(rows.actual, said))
+        hits.append(said.argmax(axis=1) == rows.actual)
+        per_night.append((night, len(rows), float(losses[-1].mean()), float(hits[-1].mean())))
+        errors.append(int((~hits[-1] & (said.max(axis=1) > threshold)).sum()))
+        started = time.thread_time()
+        policy.learn(night, rows)
+        spent += time.thread_time() - started
+    return Replay(
+        losses=np.concatenate(losses),
+        hits=np.concatenate(hits),
+        train_cpu_s=spent,
+        promotions=policy.promotions,
+        per_night=per_night,
+        confident_errors=errors,
+    )
+
+
+def grouped(days: Iterator[tuple[int, Rows]], min_night_rows: int) -> list[tuple[int, Rows]]:
+    """Days joined until a night has enough rows; what is left over at the end is no night."""
+    nights: list[tuple[int, Rows]] = []
+    waiting: Rows | None = None
+    for night, rows in days:
+        waiting = rows if waiting is None else waiting.followed_by(rows)
+        if len(waiting) >= min_night_rows:
+            nights.append((night, waiting))
+            waiting = None
+    return nights
+
+
+def backtest(
+    history: History,
+    settings: Settings,
+    policies: Sequence[str],
+    progress: Callable[[str, int], Callable[[], None]],
+) -> dict[str, Replay]:
+    """Replay every policy over the same nights. `frozen` is always among them."""
+    settings = settings.changed(
+        {"data.features": history.names, "data.classes": history.classes, "data.labels": None}
+    )
+    start = slice(0, history.initial)
+    algorithm = settings.training.algorithm
+    base = algorithms.fit(
+        algorithm, history.features[start], history.labels[start], settings.training
+    )
+    model = as_model(base, history.features[start], history.classes, settings)
+    rows = history.rows(model)
+    min_rows = settings.training.adaptive.min_night_rows
+    nights = grouped(by_day(history.nights[history.initial :], rows), min_rows)
+    if not nights:
+        raise DataError(
+            f"After the first {history.initial} rows no night has {min_rows} rows: "
+            "nothing to replay."
+        )
+    wanted = list(dict.fromkeys(["frozen", *policies]))
+    tasks = [
+        Task(name=name, model=model, history=history, settings=settings, nights=nights)
+        for name in wanted
+    ]
+    advance, replays = progress("policies", len(tasks)), {}
+    for name, replayed in zip(wanted, spread(replay_policy, tasks), strict=True):
+        replays[name] = replayed
+        advance()
+    return replays
