@@ -7,14 +7,14 @@ import pytest
 from tests.support import league
 from tests.support.league import FirstModel
 from tests.support.places import our_schema, place
-from tests.support.supabase.fixtures import bench, supabase
-from tests.support.supabase.project import Bench
+from tests.support.supabase.fixtures import project, supabase
+from tests.support.supabase.project import SupabaseProject
 
-__all__ = ["FirstModel", "bench", "our_schema", "place", "supabase"]
+__all__ = ["FirstModel", "our_schema", "place", "project", "supabase"]
 
 
 @pytest.fixture
-def database(supabase: Bench) -> Bench:
+def database(supabase: SupabaseProject) -> SupabaseProject:
     """A blank Supabase project."""
     supabase.blank()
     return supabase

@@ -18,7 +18,7 @@ from ml_pipeline.commands import common
 from ml_pipeline.config import defaults
 from ml_pipeline.config.environment import StoreSettings, load_notify_settings, load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
-from ml_pipeline.decay.daily_checks import closer_look
+from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.notify import channels_for, deliver
 from ml_pipeline.decay.watchdog import decide, look
 from ml_pipeline.decay.watching import Clock, log_to_file, watch_for, watcher_for
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             deliver(store, channels, model_name=settings.model_name, now=clock())
         else:
             watch = watch_for(settings, store_settings, clock(), new_id)
-            rows = closer_look(store, watch)
+            rows = daily_checks(store, watch)
             found = look(store, watch)
             told = deliver(store, channels, model_name=settings.model_name, now=clock())
             result = {"status": "completed", **found.as_json(), **rows, "told": told}

@@ -28,12 +28,12 @@ from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.datasets.dataset import Dataset, read_dataset
 from ml_pipeline.errors import ConfigError, PromotionRefused
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.judging import Bench, judge
-from ml_pipeline.registry.champion import standing_of
+from ml_pipeline.evaluation.judging import JudgingContext, judge
+from ml_pipeline.registry.champion import serving_state_of
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.registration import Registrar
 from ml_pipeline.reports import summary
-from ml_pipeline.runs.recording import Failed, Order, run_pass
+from ml_pipeline.runs.recording import Failed, Order, run_once
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import EVENT_COLUMNS, EventStatus, ModelVersion, Source
@@ -72,7 +72,7 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
         at_first = replace(order, clock=cut.to_pydatetime)
         champion, model = _first_champion(store, at_first, past)
         _serve(store, settings, champion, model, recent)
-        outcome = run_pass(store, order)
+        outcome = run_once(store, order)
     finally:
         store.close()
     log.info("The clock stands at %s; everything is in %s", now.isoformat(), folder)
@@ -129,12 +129,12 @@ def _first_champion(store: Store, order: Order, past: Dataset) -> tuple[ModelVer
         today=now.date().isoformat(),
     )
     answer = run_trainer(job, heartbeat=lambda: None)
-    bench = Bench(champion_id=None, today=now.date(), held=None)
+    bench = JudgingContext(champion_id=None, today=now.date(), held=None)
     verdict = judge(Evidence.load(answer.evidence_path), answer.result, settings, bench)
     Registrar(
         store=store,
         settings=settings,
-        standing=standing_of(store, settings.model_name),
+        standing=serving_state_of(store, settings.model_name),
         answer=answer,
         verdict=verdict,
         clock=order.clock,

@@ -109,7 +109,7 @@ def _git(home: Path, *arguments: str) -> str:
 
 
 def _checkout() -> Path:
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]
 
 
 def _contents(package: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ml_pipeline.errors import RunInProgress
 from ml_pipeline.reports import summary
 from ml_pipeline.runs.attempt import STAGES
 from ml_pipeline.runs.processes import Stop
-from ml_pipeline.runs.recording import Clock, Failed, Order, run_pass
+from ml_pipeline.runs.recording import Clock, Failed, Order, run_once
 from ml_pipeline.store.records import Source
 
 log = logging.getLogger("auto_reinforcement")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     )
     try:
         with stop.on_signals(), common.progress_bars() as bars:
-            outcome = run_pass(store, replace(order, on_stage=bars("run", STAGES)))
+            outcome = run_once(store, replace(order, on_stage=bars("run", STAGES)))
     except RunInProgress as busy:
         log.warning("%s", busy)
         common.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
@@ -105,7 +105,7 @@ def run_auto_reinforcement(
             source=Source(source),
             request_id=request_id,
         )
-        return not isinstance(run_pass(store, order), Failed)
+        return not isinstance(run_once(store, order), Failed)
     finally:
         store.close()
 

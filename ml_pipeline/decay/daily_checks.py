@@ -23,7 +23,7 @@ from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import labelled_events, pending_events, since
-from ml_pipeline.registry.champion import line_ids
+from ml_pipeline.registry.champion import lineage_ids
 from ml_pipeline.store.alerts import AlertStatus, Cause, DecayAlert, Severity
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
@@ -109,7 +109,7 @@ MIN_DRIFT_ROWS = 200
 PREDICTIONS = "prediction"
 
 
-def closer_look(store: Store, watch: Watch) -> dict[str, Any]:
+def daily_checks(store: Store, watch: Watch) -> dict[str, Any]:
     """Look at rows instead of sums; returns JSON. Raises StoreError, DataError.
 
     The longest recent window is looked at: features against the training data, predictions and
@@ -117,7 +117,7 @@ def closer_look(store: Store, watch: Watch) -> dict[str, Any]:
     """
     settings, now = watch.settings, watch.now
     champion = store.champion(model_name=settings.model_name)
-    line = line_ids(store, champion)
+    line = lineage_ids(store, champion)
     days = max(settings.decay.recent_days)
     recent_window = since(now, days)
     labelled = labelled_events(

@@ -29,7 +29,7 @@ _TIMEOUT_S: Final = 20
 _PAGE: Final = 100
 
 
-class NotToldError(PipelineError):
+class NotSentError(PipelineError):
     """A channel did not take a message."""
 
 
@@ -47,7 +47,7 @@ class Channel(Protocol):
     name: str
 
     def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:
-        """Send, and return what the alert should remember. Raises NotToldError."""
+        """Send, and return what the alert should remember. Raises NotSentError."""
         ...
 
 
@@ -128,7 +128,7 @@ def _tell(
 ) -> tuple[DecayAlert, bool]:
     try:
         remembered = channel.send(message_of(alert), alert)
-    except NotToldError as error:
+    except NotSentError as error:
         told(store, alert, f"{channel.name} not told {state_of(alert)}", str(error), now)
         return alert, False
     known = {**alert.details.get("told", {}), channel.name: state_of(alert)}
@@ -187,7 +187,7 @@ class AppriseChannel:
     def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:  # noqa: ARG002
         """Send to all of them."""
         if not self._apprise.notify(title=message.title, body=message.text):
-            raise NotToldError("A notification could not be sent; the next look tries again.")
+            raise NotSentError("A notification could not be sent; the next look tries again.")
         return {}
 
 
@@ -205,7 +205,7 @@ class JobSummary:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"## {message.title}\n\n{message.text}\n\n")
         except OSError as error:
-            raise NotToldError(f"The job summary cannot be written: {error.strerror}.") from None
+            raise NotSentError(f"The job summary cannot be written: {error.strerror}.") from None
         return {}
 
 
@@ -259,6 +259,6 @@ class GitHubIssue:
             hint = ""
             if error.code in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}:
                 hint = "The workflow needs `permissions: issues: write`."
-            raise NotToldError(f"GitHub refused the issue ({error.code}).", hint=hint) from None
+            raise NotSentError(f"GitHub refused the issue ({error.code}).", hint=hint) from None
         except (OSError, ValueError) as error:
-            raise NotToldError(f"GitHub did not answer: {error}.") from None
+            raise NotSentError(f"GitHub did not answer: {error}.") from None

@@ -20,7 +20,7 @@ from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, judge, of_caus
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.evaluation_log.frames import sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
-from ml_pipeline.registry.champion import line_ids
+from ml_pipeline.registry.champion import lineage_ids
 from ml_pipeline.store.alerts import (
     ActionState,
     AlertStatus,
@@ -75,7 +75,7 @@ def look(store: Store, watch: Watch) -> Look:
     """Look once at the champion's outcomes. Raises StoreError, DataError."""
     settings, now = watch.settings, watch.now
     champion = store.champion(model_name=settings.model_name)
-    line = line_ids(store, champion)
+    line = lineage_ids(store, champion)
     days = line_days(store, watch, line)
     alerts = store.list_alerts(model_name=settings.model_name, limit=SHOWN_ALERTS)
     closed = of_cause(alerts, Cause.PERFORMANCE)

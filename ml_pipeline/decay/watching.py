@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from ml_pipeline.config.environment import StoreSettings, load_notify_settings, load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings, work_dir
-from ml_pipeline.decay.daily_checks import closer_look
+from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.notify import channels_for, deliver
 from ml_pipeline.decay.watchdog import Look, Watch, look
 from ml_pipeline.store.contract import Store
@@ -29,7 +29,7 @@ LEASE: Final = timedelta(seconds=90)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rhythm:
+class CheckSchedule:
     """How often is looked, how often the lease is renewed, and for how long it is taken.
 
     `longest_look` is how long one look may take before another process takes over.
@@ -52,7 +52,7 @@ class Watcher:
         open_store: Callable[[], Store],
         look: Callable[[Store], Any],
         clock: Callable[[], datetime],
-        rhythm: Rhythm,
+        rhythm: CheckSchedule,
     ) -> None:
         self.holder = holder
         self._leased = LeasedStore(
@@ -189,7 +189,7 @@ def watcher_for(
         found = look(store, watch)
         log.info("%s", found.verdict.sentence)
         if latest != [watch.now.date()]:
-            closer_look(store, watch)
+            daily_checks(store, watch)
             latest[:] = [watch.now.date()]
         deliver(store, channels, model_name=settings.model_name, now=clock())
         tell(found)
@@ -202,7 +202,7 @@ def watcher_for(
         open_store=lambda: open_store(store_settings),
         look=once,
         clock=clock,
-        rhythm=Rhythm(interval=interval, longest_look=allowance),
+        rhythm=CheckSchedule(interval=interval, longest_look=allowance),
     )
 
 

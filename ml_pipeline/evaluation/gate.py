@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import Any
 
 from ml_pipeline.config.sections import PromotionSettings
-from ml_pipeline.evaluation.ledger import ChampionRecord, LineRecord, PairedGain
+from ml_pipeline.evaluation.ledger import ChampionRecord, OnlineRecord, PairedGain
 from ml_pipeline.evaluation.metrics import EvaluationReport
 from ml_pipeline.store.records import Outcome
 
@@ -62,15 +62,19 @@ RECALL_DROP = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Duel:
+class PairedComparison:
     """Champion and challenger on the same rows, which neither has learned."""
 
     champion: EvaluationReport
     challenger: EvaluationReport
 
 
-def judge_line(
-    record: LineRecord, duel: Duel | None, settings: PromotionSettings, *, held: str | None = None
+def judge_online(
+    record: OnlineRecord,
+    duel: PairedComparison | None,
+    settings: PromotionSettings,
+    *,
+    held: str | None = None,
 ) -> PromotionDecision:
     """Whether tonight's update of the live line serves. `held` says why a person has to decide."""
     checks = [*_regression_checks(record, settings)]
@@ -102,7 +106,7 @@ def _is_thin(gain: PairedGain, settings: PromotionSettings) -> bool:
     return gain.nights < settings.min_nights or gain.rows < settings.min_evaluated_predictions
 
 
-def _regression_checks(record: LineRecord, settings: PromotionSettings) -> list[Check]:
+def _regression_checks(record: OnlineRecord, settings: PromotionSettings) -> list[Check]:
     window = f"over the last {settings.evaluation_window_days:g} days"
     approval = "since the anchor was approved"
     return [
@@ -152,7 +156,7 @@ def _numbers(gain: PairedGain) -> dict[str, float]:
     }
 
 
-def _duel_checks(duel: Duel, settings: PromotionSettings) -> list[Check]:
+def _duel_checks(duel: PairedComparison, settings: PromotionSettings) -> list[Check]:
     """Accuracy and recall of tonight: warnings, unless the config makes them vetoes."""
     checks = [_accuracy_check(duel, settings), _recall_check(duel, settings)]
     if settings.promotion_threshold > 0:
@@ -160,7 +164,7 @@ def _duel_checks(duel: Duel, settings: PromotionSettings) -> list[Check]:
     return checks
 
 
-def _accuracy_check(duel: Duel, settings: PromotionSettings) -> Check:
+def _accuracy_check(duel: PairedComparison, settings: PromotionSettings) -> Check:
     gain = duel.challenger.accuracy - duel.champion.accuracy
     return Check(
         name="accuracy",
@@ -174,7 +178,7 @@ def _accuracy_check(duel: Duel, settings: PromotionSettings) -> Check:
     )
 
 
-def _recall_check(duel: Duel, settings: PromotionSettings) -> Check:
+def _recall_check(duel: PairedComparison, settings: PromotionSettings) -> Check:
     drops = {
         label: duel.champion.per_class[label]["recall"] - scores["recall"]
         for label, scores in duel.challenger.per_class.items()
@@ -192,7 +196,7 @@ def _recall_check(duel: Duel, settings: PromotionSettings) -> Check:
     )
 
 
-def _threshold_check(duel: Duel, settings: PromotionSettings) -> Check:
+def _threshold_check(duel: PairedComparison, settings: PromotionSettings) -> Check:
     gain = duel.challenger.accuracy - duel.champion.accuracy
     return Check(
         name="promotion_threshold",
@@ -236,7 +240,7 @@ def confidence_sequence(gain: PairedGain, *, alpha: float, horizon_rows: int) ->
 def judge_challenger(
     everything: PairedGain,
     recent: PairedGain,
-    duel: Duel | None,
+    duel: PairedComparison | None,
     settings: PromotionSettings,
     earlier: Mapping[str, PairedGain] | None = None,
 ) -> PromotionDecision:

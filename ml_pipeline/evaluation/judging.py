@@ -14,13 +14,13 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import (
-    Duel,
+    PairedComparison,
     PromotionDecision,
     judge_challenger,
     judge_first,
-    judge_line,
+    judge_online,
 )
-from ml_pipeline.evaluation.ledger import PairedGain, line_record
+from ml_pipeline.evaluation.ledger import PairedGain, online_record
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, evaluate, row_losses
 from ml_pipeline.store.records import Outcome
 
@@ -36,7 +36,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bench:
+class JudgingContext:
     """What the judge knows beside the evidence.
 
     `held` says why a person has to decide, if one has to. `earlier` is what former champions say
@@ -50,7 +50,7 @@ class Bench:
 
 
 def judge(
-    evidence: Evidence, result: Mapping[str, Any], settings: Settings, bench: Bench
+    evidence: Evidence, result: Mapping[str, Any], settings: Settings, bench: JudgingContext
 ) -> Verdict:
     """Judge a challenger against the champion, or a first model against the floors.
 
@@ -69,19 +69,21 @@ def judge(
         floor = evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
         decision = judge_first(challenger, floor, settings.promotion)
     elif "line" in result:
-        record = line_record(
+        record = online_record(
             np.asarray(result["line"]["ledger"], dtype=np.float64),
             result["line"]["champions"],
             champion_id=bench.champion_id,
             today=bench.today.toordinal(),
             window_days=settings.promotion.evaluation_window_days,
         )
-        duel = None if champion is None else Duel(champion=champion, challenger=challenger)
-        decision = judge_line(record, duel, settings.promotion, held=bench.held)
+        duel = (
+            None if champion is None else PairedComparison(champion=champion, challenger=challenger)
+        )
+        decision = judge_online(record, duel, settings.promotion, held=bench.held)
     elif champion is None:
         raise DataError("A new base can only be judged beside the champion.")
     else:
-        duel = Duel(champion=champion, challenger=challenger)
+        duel = PairedComparison(champion=champion, challenger=challenger)
         decision = _judge_new_base(evidence, duel, settings, bench)
     return Verdict(
         decision=decision,
@@ -92,7 +94,7 @@ def judge(
 
 
 def _judge_new_base(
-    evidence: Evidence, duel: Duel, settings: Settings, bench: Bench
+    evidence: Evidence, duel: PairedComparison, settings: Settings, bench: JudgingContext
 ) -> PromotionDecision:
     if evidence.champion is None:
         raise DataError("A new base can only be judged beside the champion.")

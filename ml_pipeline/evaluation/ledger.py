@@ -62,7 +62,7 @@ class PairedGain:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LineRecord:
+class OnlineRecord:
     """What the gate sees of the live line: its gain on the anchor and on the champion."""
 
     since_approval: PairedGain
@@ -95,18 +95,18 @@ LEDGER_COLUMNS = (
 COLUMN = {name: index for index, name in enumerate(LEDGER_COLUMNS)}
 
 
-def line_record(
+def online_record(
     ledger: Floats,
     champions: Sequence[str],
     *,
     champion_id: str,
     today: int,
     window_days: float,
-) -> LineRecord:
+) -> OnlineRecord:
     """What the gate needs of a ledger: since approval, over the window, and over the champion."""
     recent = ledger[ledger[:, COLUMN["night"]] > today - window_days]
     since = next((n for n in range(len(champions), 0, -1) if champions[n - 1] != champion_id), 0)
-    return LineRecord(
+    return OnlineRecord(
         since_approval=_gain(ledger, ""),
         recent=_gain(recent, ""),
         over_champion=_gain(ledger[since:], "champion_"),

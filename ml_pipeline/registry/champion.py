@@ -11,11 +11,11 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PromotionRefused
 from ml_pipeline.registry.models import Sample, verify
 from ml_pipeline.store.alerts import SystemEvent
-from ml_pipeline.store.contract import ModelShelf, Store
+from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.records import ModelState, ModelVersion, PromotionEvent, PromotionKind
 
 
-def line_head(store: ModelShelf, champion: ModelVersion) -> ModelVersion:
+def lineage_head(store: ModelRegistry, champion: ModelVersion) -> ModelVersion:
     """The model from which the live line goes on: the judged member that has learned the most.
 
     A rollback is a person's word: the line goes on from the model they chose. Candidates were
@@ -33,7 +33,7 @@ def _learned_until(model: ModelVersion) -> tuple[int, datetime]:
     return model.lineage.get("settled_night") or 0, model.created_at
 
 
-def is_rolled_back(store: ModelShelf, champion: ModelVersion) -> PromotionEvent | None:
+def is_rolled_back(store: ModelRegistry, champion: ModelVersion) -> PromotionEvent | None:
     """The rollback that made the champion serve, if that is why it serves."""
     events = store.promotion_events(model_name=champion.model_name, limit=1)
     if events and events[0].kind is PromotionKind.ROLLBACK:
@@ -155,7 +155,7 @@ def roll_back(store: Store, to_model_id: str | None, word: Word) -> ModelVersion
     )
 
 
-def champion_before(store: ModelShelf, champion: ModelVersion) -> str:
+def champion_before(store: ModelRegistry, champion: ModelVersion) -> str:
     """The model that served before the champion did. Raises PromotionRefused for the first one."""
     for event in store.promotion_events(model_name=champion.model_name):
         if event.to_model_id == champion.model_id and event.from_model_id is not None:
@@ -176,7 +176,7 @@ def serving_models(store: Store, settings: Settings) -> tuple[str, ...] | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class ServingState:
     """Where the model stands before the night: who serves, where its line goes on.
 
     `held` says why a person has to decide what serves next, if one has to.
@@ -197,11 +197,11 @@ class Standing:
         return None if self.head is None else self.head.lineage.get("settled_night")
 
 
-def standing_of(store: Store, model_name: str) -> Standing:
+def serving_state_of(store: Store, model_name: str) -> ServingState:
     """Read the registry."""
     champion = store.champion(model_name=model_name)
     if champion is None:
-        return Standing(champion=None, head=None, held=None)
+        return ServingState(champion=None, head=None, held=None)
     rollback = is_rolled_back(store, champion)
     held = None
     if rollback is not None:
@@ -210,11 +210,11 @@ def standing_of(store: Store, model_name: str) -> Standing:
             f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}): a person has to approve "
             "what serves next, with `models promote ID`."
         )
-    head = line_head(store, champion)
-    return Standing(champion=champion, head=head, held=held)
+    head = lineage_head(store, champion)
+    return ServingState(champion=champion, head=head, held=held)
 
 
-def line_ids(store: Store, champion: ModelVersion | None) -> frozenset[str] | None:
+def lineage_ids(store: Store, champion: ModelVersion | None) -> frozenset[str] | None:
     """The models whose outcomes count, those of the serving line; None is everybody's."""
     if champion is None:
         return None

@@ -12,7 +12,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, DataError, PipelineError
 from ml_pipeline.registry import scoring
 from ml_pipeline.registry.scoring import Scorer
-from ml_pipeline.store.contract import ArtifactShelf
+from ml_pipeline.store.contract import ArtifactStore
 from ml_pipeline.store.records import ArtifactRef, ModelVersion
 
 
@@ -71,12 +71,12 @@ def scoring_path(model_name: str, model_id: str) -> str:
     return f"{model_name}/{model_id}/model.scoring"
 
 
-def fetch_model(store: ArtifactShelf, version: ModelVersion, folder: Path) -> Path:
+def fetch_model(store: ArtifactStore, version: ModelVersion, folder: Path) -> Path:
     """Bring a verified artifact into `folder`."""
     return store.fetch(version.artifact, folder / f"{version.model_id}.skops")
 
 
-def load_model_version(store: ArtifactShelf, version: ModelVersion) -> Any:  # noqa: ANN401
+def load_model_version(store: ArtifactStore, version: ModelVersion) -> Any:  # noqa: ANN401
     """Fetch, verify and load a registered model.
 
     Raises ArtifactCorrupt, ArtifactIncompatible.
@@ -93,7 +93,7 @@ def load_model_version(store: ArtifactShelf, version: ModelVersion) -> Any:  # n
     return model
 
 
-def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -> None:
+def verify(store: ArtifactStore, version: ModelVersion, sample: Sample | None) -> None:
     """Load the stored bytes again and compare what artifact and scoring file predict.
 
     Raises ArtifactCorrupt when the stored model says something else than the trained one said.
@@ -110,7 +110,7 @@ def verify(store: ArtifactShelf, version: ModelVersion, sample: Sample | None) -
         _compare_said(version, np.asarray(said), sample, SCORED_WITHIN)
 
 
-def load_scorer(store: ArtifactShelf, version: ModelVersion) -> Scorer | None:
+def load_scorer(store: ArtifactStore, version: ModelVersion) -> Scorer | None:
     """Fetch, verify and read a model's scoring file; None when it has none."""
     if "scoring" not in version.lineage:
         return None

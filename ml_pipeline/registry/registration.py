@@ -14,7 +14,7 @@ from typing import Any
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.evidence import Evidence, calibrate
 from ml_pipeline.evaluation.judging import Verdict
-from ml_pipeline.registry.champion import Standing, change_champion
+from ml_pipeline.registry.champion import ServingState, change_champion
 from ml_pipeline.registry.models import (
     MODEL_BUCKET,
     SCORING_FILE,
@@ -33,7 +33,7 @@ class Registration:
 
     store: Store
     settings: Settings
-    standing: Standing
+    standing: ServingState
     answer: TrainerAnswer
     clock: Callable[[], datetime]
     run_id: str | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ml_pipeline.registry.champion import line_head
+from ml_pipeline.registry.champion import lineage_head
 from ml_pipeline.registry.models import MODEL_BUCKET
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import ModelState, ModelVersion, RetrainingRun, RunStatus
@@ -71,7 +71,7 @@ def _needed(store: Store, models: list[ModelVersion], model_name: str) -> dict[s
     champion = store.champion(model_name=model_name)
     if champion is not None:
         kept[champion.model_id] = "champion"
-        kept.setdefault(line_head(store, champion).model_id, "head of the line")
+        kept.setdefault(lineage_head(store, champion).model_id, "head of the line")
         events = store.promotion_events(model_name=model_name, limit=EVERYTHING)
         before = next((e for e in events if e.to_model_id == champion.model_id), None)
         if before is not None and before.from_model_id is not None:

@@ -15,14 +15,14 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, rows_for_experts
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import models
-from ml_pipeline.registry.champion import Standing, serving_models, standing_of
+from ml_pipeline.registry.champion import ServingState, serving_models, serving_state_of
 from ml_pipeline.registry.models import TrainerAnswer
 from ml_pipeline.registry.registration import Registrar
 from ml_pipeline.reports.review import Judged
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.processes import Stop
 from ml_pipeline.runs.requests import ServedRequests
-from ml_pipeline.runs.shadows import ShadowNight, pass_shadows
+from ml_pipeline.runs.shadows import ShadowRun, pass_shadows
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
     LookbackWindow,
@@ -62,7 +62,7 @@ class Skip:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NightResult:
+class AttemptResult:
     """The run trained a challenger and judged it."""
 
     outcome: Outcome
@@ -105,15 +105,15 @@ class Attempt:
     on_stage: Callable[[], None] = lambda: None
     loaded: LoadedLog | None = None
     known: Path | None = None
-    standing: Standing | None = None
+    standing: ServingState | None = None
     judged: Judged | None = None
     serving: tuple[str, ...] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def make(self) -> NightResult | Skip:
+    def make(self) -> AttemptResult | Skip:
         """Do the night. Raises PipelineError for every fault it knows."""
         self._enter("reading the registry")
-        standing = self.standing = standing_of(self.store, self.settings.model_name)
+        standing = self.standing = serving_state_of(self.store, self.settings.model_name)
         self._enter("loading the evaluation log")
         loaded = self.loaded = self._load(standing)
         standing = self.standing
@@ -132,7 +132,7 @@ class Attempt:
             evidence,
             answer.result,
             self.settings,
-            judging.Bench(
+            judging.JudgingContext(
                 champion_id=standing.champion_id,
                 today=self.run.started_at.date(),
                 held=standing.held,
@@ -145,7 +145,7 @@ class Attempt:
         sealed = self._sealed(self.standing, self.loaded)
         champion_id = self._register(self.standing, answer, verdict)
         champion_id = self._shadows(self.standing, champion_id)
-        return NightResult(
+        return AttemptResult(
             outcome=verdict.decision.outcome,
             reason=verdict.decision.sentence,
             champion_id=champion_id,
@@ -166,7 +166,7 @@ class Attempt:
             },
         )
 
-    def _sealed(self, standing: Standing, loaded: LoadedLog) -> dict[str, Any]:
+    def _sealed(self, standing: ServingState, loaded: LoadedLog) -> dict[str, Any]:
         """What the challenger can be built again from."""
         return manifest.environment(self.settings) | manifest.ingredients(
             head=standing.head,
@@ -202,7 +202,7 @@ class Attempt:
 
     # ------------------------------------------------------------------------------ loading
 
-    def _load(self, standing: Standing) -> LoadedLog:
+    def _load(self, standing: ServingState) -> LoadedLog:
         self.serving = serving_models(self.store, self.settings)
         request = LogRequest(
             now=self.run.started_at,
@@ -216,14 +216,16 @@ class Attempt:
             return loaded
         return self._load_again(standing, request, loaded)
 
-    def _load_again(self, standing: Standing, request: LogRequest, loaded: LoadedLog) -> LoadedLog:
+    def _load_again(
+        self, standing: ServingState, request: LogRequest, loaded: LoadedLog
+    ) -> LoadedLog:
         """Rows of settled days turned up: take the line up again from its anchor."""
         if standing.champion is None:
             return loaded
         log.warning("Rows of days already learned have arrived: rebuilding the line")
         self.notes["rebuilt"] = True
         anchor = self.store.get_model(self.settings.model_name, standing.champion.anchor_id)
-        rebuilt = Standing(champion=standing.champion, head=anchor, held=standing.held)
+        rebuilt = ServingState(champion=standing.champion, head=anchor, held=standing.held)
         self.standing = rebuilt
         again = LogRequest(
             now=request.now,
@@ -234,7 +236,7 @@ class Attempt:
         )
         return load_log(self.store, self.settings, again, self.folder)
 
-    def _line_start(self, standing: Standing) -> datetime:
+    def _line_start(self, standing: ServingState) -> datetime:
         """From where labelled rows are counted: late ones show by the count."""
         first = None if standing.head is None else standing.head.lineage.get("first_night")
         if first is not None:
@@ -243,7 +245,7 @@ class Attempt:
 
     # ------------------------------------------------------------------------------ trigger
 
-    def _why_not(self, standing: Standing, loaded: LoadedLog) -> Skip | None:
+    def _why_not(self, standing: ServingState, loaded: LoadedLog) -> Skip | None:
         """A skip with its sentence, or None when there is something to learn."""
         run = self.settings.run
         errors, rows = loaded.report.errors, loaded.labelled_rows
@@ -281,7 +283,7 @@ class Attempt:
             details=self._details(loaded) | {"waiting_rows": fresh},
         )
 
-    def _learned_ids(self, standing: Standing) -> frozenset[str]:
+    def _learned_ids(self, standing: ServingState) -> frozenset[str]:
         if standing.head is None:
             return frozenset()
         return frozenset(standing.head.lineage.get("open_event_ids", ()))
@@ -300,7 +302,7 @@ class Attempt:
         strategy = self.settings.training.strategy
         return f"{strategy}-{self.run.started_at:%Y%m%d-%H%M%S}-{self.run.run_id[:8]}"
 
-    def _train(self, standing: Standing, loaded: LoadedLog, model_id: str) -> TrainerAnswer:
+    def _train(self, standing: ServingState, loaded: LoadedLog, model_id: str) -> TrainerAnswer:
         job = TrainingJob(
             dataset=loaded.labelled_path,
             folder=self.folder,
@@ -320,7 +322,7 @@ class Attempt:
         return ModelFile(version=version, path=path)
 
     def _register(
-        self, standing: Standing, answer: TrainerAnswer, verdict: judging.Verdict
+        self, standing: ServingState, answer: TrainerAnswer, verdict: judging.Verdict
     ) -> str | None:
         """Register the challenger; return who serves afterwards."""
         if self.dry_run:
@@ -338,13 +340,13 @@ class Attempt:
             labelled_by_day={} if self.loaded is None else self.loaded.labelled_by_day,
         ).register()
 
-    def _shadows(self, standing: Standing, serving_id: str | None) -> str | None:
+    def _shadows(self, standing: ServingState, serving_id: str | None) -> str | None:
         """Bases in the shadow take their night after the champion's is safe; who serves then."""
         if self.dry_run or standing.champion is None or serving_id is None:
             return serving_id
         self._enter("trying new bases")
         told = pass_shadows(
-            ShadowNight(
+            ShadowRun(
                 store=self.store,
                 settings=self.settings,
                 folder=self.folder,

@@ -33,7 +33,7 @@ from ml_pipeline.errors import (
 from ml_pipeline.reports import report
 from ml_pipeline.reports.review import Material, with_review
 from ml_pipeline.runs import manifest
-from ml_pipeline.runs.attempt import Attempt, NightResult, Skip
+from ml_pipeline.runs.attempt import Attempt, AttemptResult, Skip
 from ml_pipeline.runs.processes import Stop
 from ml_pipeline.runs.requests import ServedRequests, close_leftovers
 from ml_pipeline.runs.run_log import RunLog
@@ -120,7 +120,7 @@ def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> 
         log.info("%s", closed)
 
 
-def run_pass(store: Store, order: Order) -> RunOutcome:
+def run_once(store: Store, order: Order) -> RunOutcome:
     """Run once and record it. Raises only when nothing could be recorded.
 
     RunInProgress says that another run holds the model; StoreError that the store did not even
@@ -282,7 +282,7 @@ def _with_details(run: RetrainingRun, fields: Mapping[str, Any]) -> dict[str, An
     return {**fields, "details": {**run.details, **fields.get("details", {})}}
 
 
-def _completed(run: RetrainingRun, result: NightResult | Skip, now: datetime) -> RetrainingRun:
+def _completed(run: RetrainingRun, result: AttemptResult | Skip, now: datetime) -> RetrainingRun:
     return replace(
         run,
         **_with_details(run, result.run_fields()),

@@ -25,7 +25,7 @@ from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation_log import loading
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import models
-from ml_pipeline.registry.champion import Standing, change_champion
+from ml_pipeline.registry.champion import ServingState, change_champion
 from ml_pipeline.registry.models import Sample, TrainerAnswer
 from ml_pipeline.registry.registration import Registration
 from ml_pipeline.store.contract import Store
@@ -51,7 +51,7 @@ _STATES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShadowNight:
+class ShadowRun:
     """What the shadows need of a run: who served before it, and who does by now."""
 
     store: Store
@@ -73,7 +73,7 @@ class ShadowNight:
         return self.started_at.astimezone(UTC).date()
 
 
-def pass_shadows(night: ShadowNight) -> list[dict[str, Any]]:
+def pass_shadows(night: ShadowRun) -> list[dict[str, Any]]:
     """Take every shadow on by the night, and train new ones when they are due; say what happened.
 
     A shadow that fails is told and left where it stands: the champion's night is done.
@@ -110,7 +110,7 @@ def standing_shadows(store: Store, champion: ModelVersion) -> list[ModelVersion]
     ]
 
 
-def is_due(night: ShadowNight) -> bool:
+def is_due(night: ShadowRun) -> bool:
     """Whether a new base has to be trained: so many days after the last one was."""
     every = night.settings.training.refit_every_days
     if every is None:
@@ -128,7 +128,7 @@ def is_due(night: ShadowNight) -> bool:
 # ------------------------------------------------------------------------------- one night
 
 
-def _take_on(night: ShadowNight, shadow: ModelVersion) -> dict[str, Any]:
+def _take_on(night: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     folder = night.folder / f"shadow-{shadow.anchor_id}"
     dataset = _rows_since(night, shadow.lineage.get("settled_night"), folder)
     answer = _train(
@@ -162,7 +162,7 @@ def _take_on(night: ShadowNight, shadow: ModelVersion) -> dict[str, Any]:
     return note
 
 
-def _rows_since(night: ShadowNight, settled: int | None, folder: Path) -> Path:
+def _rows_since(night: ShadowRun, settled: int | None, folder: Path) -> Path:
     """The labelled rows of the days after `settled`, as a CSV in the order of learning."""
     if settled is None:
         return loading.load_known(night.store, night.settings, folder, now=night.started_at)
@@ -175,14 +175,14 @@ def _rows_since(night: ShadowNight, settled: int | None, folder: Path) -> Path:
     return loading.load_log(night.store, night.settings, request, folder).labelled_path
 
 
-def _rows_for_experts(night: ShadowNight, shadow: ModelVersion, folder: Path) -> Path | None:
+def _rows_for_experts(night: ShadowRun, shadow: ModelVersion, folder: Path) -> Path | None:
     # A shadow's line is an adaptive one, whatever strategy made its base.
     settings = night.settings.changed({"training.strategy": "adaptive"})
     return loading.rows_for_experts(night.store, settings, shadow, folder, now=night.started_at)
 
 
 def _train(  # noqa: PLR0913 - a job has that many parts
-    night: ShadowNight,
+    night: ShadowRun,
     dataset: Path,
     folder: Path,
     model_id: str,
@@ -206,13 +206,13 @@ def _train(  # noqa: PLR0913 - a job has that many parts
     return run_trainer(job, heartbeat=night.beat)
 
 
-def _fetched(night: ShadowNight, version: ModelVersion, folder: Path) -> ModelFile:
+def _fetched(night: ShadowRun, version: ModelVersion, folder: Path) -> ModelFile:
     path = models.fetch_model(night.store, version, folder)
     return ModelFile(version=version, path=path)
 
 
 def _register(
-    night: ShadowNight,
+    night: ShadowRun,
     shadow: ModelVersion | None,
     answer: TrainerAnswer,
     decision: PromotionDecision | None,
@@ -222,7 +222,7 @@ def _register(
     registration = Registration(
         store=night.store,
         settings=night.settings,
-        standing=Standing(champion=shadow, head=shadow or night.served, held=None),
+        standing=ServingState(champion=shadow, head=shadow or night.served, held=None),
         answer=answer,
         clock=night.clock,
         run_id=night.run_id,
@@ -268,7 +268,7 @@ def _metrics(answer: TrainerAnswer, settings: Settings) -> dict[str, float]:
 # -------------------------------------------------------------------------------- new bases
 
 
-def _births(night: ShadowNight) -> list[dict[str, Any]]:
+def _births(night: ShadowRun) -> list[dict[str, Any]]:
     """Train a base on every settled row, once with fresh heads and once with the line's."""
     told: list[dict[str, Any]] = []
     folder = night.folder / "new-base"

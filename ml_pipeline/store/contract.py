@@ -216,7 +216,7 @@ class RequestQueue(Protocol):
         ...
 
 
-class ArtifactShelf(Protocol):
+class ArtifactStore(Protocol):
     """Immutable bytes under `bucket/path`."""
 
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
@@ -247,7 +247,7 @@ class ArtifactShelf(Protocol):
         ...
 
 
-class ModelShelf(Protocol):
+class ModelRegistry(Protocol):
     """Rows of `model_metadata` and `model_promotion_events`."""
 
     def register(self, model: ModelVersion) -> None:
@@ -370,8 +370,8 @@ class Store(
     EvaluationLog,
     RunLedger,
     RequestQueue,
-    ArtifactShelf,
-    ModelShelf,
+    ArtifactStore,
+    ModelRegistry,
     GroundTruth,
     WatchLedger,
     Protocol,

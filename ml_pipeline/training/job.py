@@ -293,8 +293,8 @@ def _reports(evidence: Any, *, ordered: bool) -> dict[str, Any]:  # noqa: ANN401
     report = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)
     result: dict[str, Any] = {"metrics": report.summary(), "holdout_rows": report.rows}
     if evidence.champion is not None:
-        rival = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
-        result["champion_metrics"] = rival.summary()
+        incumbent = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
+        result["champion_metrics"] = incumbent.summary()
     return result
 
 

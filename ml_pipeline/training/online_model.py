@@ -93,7 +93,7 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LineState:
+class OnlineState:
     """Where the line stands: memory, what waits to be learned, the mark, and the record.
 
     `night` is the last day taken in (proleptic ordinal), None before the first; `waiting` are rows
@@ -115,7 +115,7 @@ class LineState:
     rows_digest: str = ""
 
     @classmethod
-    def fresh(cls, model: AdaptiveClassifier) -> LineState:
+    def fresh(cls, model: AdaptiveClassifier) -> OnlineState:
         """A line that has seen nothing and predicts as the base does."""
         memory = Memory.fresh(model.heads_.shape[1], len(model.classes_), model.rates_())
         return cls(
@@ -127,14 +127,14 @@ class LineState:
         )
 
     @classmethod
-    def of(cls, model: AdaptiveClassifier) -> LineState:
+    def of(cls, model: AdaptiveClassifier) -> OnlineState:
         """Where the line of a model stands. Raises DataError when it carries none."""
         if model.line_ is None:
             raise DataError("The model to fine-tune carries no live line.")
         state = cls.from_dict(model.line_)
         return replace(state, memory=replace(state.memory, experts=model.memory().experts))
 
-    def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> LineState:
+    def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> OnlineState:
         """The same line with these experts; see `Memory.with_experts`."""
         memory = self.memory.with_experts(experts, weight=weight)
         first = 1 + len(memory.heads)
@@ -171,7 +171,7 @@ class LineState:
         return plain | {f"memory_{part}": getattr(self.memory, part) for part in _MEMORY_PARTS}
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> LineState:
+    def from_dict(cls, plain: Mapping[str, Any]) -> OnlineState:
         """The inverse of `as_dict`."""
         rows = {
             name: Rows(
@@ -201,7 +201,7 @@ _MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rival:
+class Incumbent:
     """The serving champion: its heads, and the rows that it has learned already.
 
     It has learned every day up to `settled_night`, and the events `learned` of later days.
@@ -243,15 +243,15 @@ class NightScores:
     quarantined: bool
 
 
-def replay(  # noqa: PLR0913 - a line, its days, its rival and rules
+def replay(  # noqa: PLR0913 - a line, its days, its incumbent and rules
     model: AdaptiveClassifier,
-    state: LineState,
+    state: OnlineState,
     days: Iterable[tuple[int, Rows]],
-    rival: Rival,
+    incumbent: Incumbent,
     adaptive: AdaptiveSettings,
     *,
-    after_day: Callable[[LineState], LineState] = lambda state: state,
-) -> Iterator[tuple[LineState, NightScores | None]]:
+    after_day: Callable[[OnlineState], OnlineState] = lambda state: state,
+) -> Iterator[tuple[OnlineState, NightScores | None]]:
     """Take in each day in order; yield the state after it and the scores of a learned night.
 
     `days` are (ordinal, rows in the order of their event ids); the ordinals rise. `after_day` has
@@ -262,12 +262,14 @@ def replay(  # noqa: PLR0913 - a line, its days, its rival and rules
         state = take_day(state, night, rows)
         scores = None
         if len(state.waiting) >= adaptive.min_night_rows:
-            state, scores = take_night(model, state, night, rival, quarantine=adaptive.quarantine)
+            state, scores = take_night(
+                model, state, night, incumbent, quarantine=adaptive.quarantine
+            )
         state = after_day(state)
         yield state, scores
 
 
-def take_day(state: LineState, night: int, rows: Rows) -> LineState:
+def take_day(state: OnlineState, night: int, rows: Rows) -> OnlineState:
     """Let a day's rows wait to be learned. Raises ValueError for a day taken in already."""
     if state.night is not None and night <= state.night:
         message = f"day {night} comes after day {state.night} was taken in"
@@ -284,8 +286,13 @@ def take_day(state: LineState, night: int, rows: Rows) -> LineState:
 
 
 def take_night(
-    model: AdaptiveClassifier, state: LineState, night: int, rival: Rival, *, quarantine: bool
-) -> tuple[LineState, NightScores]:
+    model: AdaptiveClassifier,
+    state: OnlineState,
+    night: int,
+    incumbent: Incumbent,
+    *,
+    quarantine: bool,
+) -> tuple[OnlineState, NightScores]:
     """Score the waiting rows, enter them into the ledger, then learn them."""
     rows = state.waiting
     anchor = rows.base
@@ -298,8 +305,8 @@ def take_night(
         rows=rows,
         live=live,
         anchor=anchor,
-        champion=rival.says(rows, inputs),
-        unseen=rival.unseen(night, rows),
+        champion=incumbent.says(rows, inputs),
+        unseen=incumbent.unseen(night, rows),
         quarantined=strange,
     )
     nothing = Rows.none(model)
@@ -311,13 +318,13 @@ def take_night(
         held=rows if strange else nothing,
         ledger=np.vstack([state.ledger, _ledger_entry(scores)]),
         votes=np.vstack([state.votes, memory.vote]),
-        champions=(*state.champions, rival.model_id),
+        champions=(*state.champions, incumbent.model_id),
     )
     return after, scores
 
 
 def _learned(
-    model: AdaptiveClassifier, state: LineState, night: int, inputs: Floats, opinions: Floats
+    model: AdaptiveClassifier, state: OnlineState, night: int, inputs: Floats, opinions: Floats
 ) -> Memory:
     rows = state.waiting
     if len(state.held):

@@ -23,9 +23,9 @@ from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert
 from ml_pipeline.training.online_model import (
-    LineState,
+    Incumbent,
     NightScores,
-    Rival,
+    OnlineState,
     Rows,
     by_day,
     replay,
@@ -63,7 +63,7 @@ class KnownRows:
         )
 
 
-def refreshed(state: LineState, known: KnownRows, training: TrainingSettings) -> LineState:
+def refreshed(state: OnlineState, known: KnownRows, training: TrainingSettings) -> OnlineState:
     """The line with new experts if they are due after its last night, else as it is.
 
     With too few rows, or rows of one class alone, the line goes on as it is and they stay due.
@@ -130,7 +130,7 @@ def nightly_rows(
     return nights.to_numpy(dtype=np.int64)[order], rows
 
 
-def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
+def adapt(  # noqa: PLR0913 - a line, its incumbent, rows and rules
     head: AdaptiveClassifier,
     champion: Serving,
     parts: Iterable[Dataset],
@@ -151,7 +151,7 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
     state never depends on when the runs were.
     """
     adaptive = settings.training.adaptive
-    start = LineState.of(head)
+    start = OnlineState.of(head)
     last, todays = today.toordinal(), list[str]()
 
     def days() -> Iterator[tuple[int, Rows]]:
@@ -161,7 +161,7 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
                     todays.extend(rows.event_ids if night == last else ())
                     yield night, rows
 
-    rival = Rival(
+    incumbent = Incumbent(
         model_id=champion.model_id,
         memory=champion.model.memory(),
         model=champion.model if other_base else None,
@@ -173,14 +173,14 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
     )
     said: list[_Said] = []
     state = settled = start
-    for after, scores in replay(head, state, days(), rival, adaptive, after_day=over):
+    for after, scores in replay(head, state, days(), incumbent, adaptive, after_day=over):
         state = after
         said += [_Said.of(scores)] if scores else []
         if state.night is not None and state.night < last:
             settled = state
     served = state
     if len(state.waiting):
-        served, scores = take_night(head, state, state.night or last, rival, quarantine=False)
+        served, scores = take_night(head, state, state.night or last, incumbent, quarantine=False)
         said.append(_Said.of(scores))
     model = _serving(head, settled, served, [*settled.waiting.event_ids, *todays])
     return Challenger(
@@ -193,8 +193,8 @@ def adapt(  # noqa: PLR0913 - a line, its rival, rows and rules
 
 
 def _after_day(
-    state: LineState, *, today: int, known: KnownRows, training: TrainingSettings
-) -> LineState:
+    state: OnlineState, *, today: int, known: KnownRows, training: TrainingSettings
+) -> OnlineState:
     """New experts once a day is settled, if they are due."""
     if state.night is None or state.night >= today:
         return state
@@ -220,7 +220,7 @@ def _known_rows(
 
 
 def _serving(
-    head: AdaptiveClassifier, settled: LineState, served: LineState, unsettled: list[str]
+    head: AdaptiveClassifier, settled: OnlineState, served: OnlineState, unsettled: list[str]
 ) -> AdaptiveClassifier:
     from copy import copy
 

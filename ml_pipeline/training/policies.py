@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ml_pipeline.config.sections import ExpertSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.features import Inputs
-from ml_pipeline.evaluation.gate import judge_line, judge_shadow
-from ml_pipeline.evaluation.ledger import champion_record, line_record
+from ml_pipeline.evaluation.gate import judge_online, judge_shadow
+from ml_pipeline.evaluation.ledger import champion_record, online_record
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.store.records import Outcome
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Memory
-from ml_pipeline.training.online_model import LineState, Rival, Rows, take_day, take_night
+from ml_pipeline.training.online_model import Incumbent, OnlineState, Rows, take_day, take_night
 from ml_pipeline.training.online_training import KnownRows, fit_experts, refreshed
 from ml_pipeline.training.strategies import new_model
 
@@ -100,7 +100,7 @@ class Adaptive:
 
     model: AdaptiveClassifier
     settings: Settings
-    state: LineState
+    state: OnlineState
     served: Memory
     known: KnownRows
     served_id: str = "anchor"
@@ -113,28 +113,28 @@ class Adaptive:
 
     def learn(self, night: int, rows: Rows) -> None:
         """Score, learn, judge; then serve what the gate says."""
-        rival = Rival(model_id=self.served_id, memory=self.served)
+        incumbent = Incumbent(model_id=self.served_id, memory=self.served)
         self.state, _ = take_night(
             self.model,
             take_day(self.state, night, rows),
             night,
-            rival,
+            incumbent,
             quarantine=self.settings.training.adaptive.quarantine,
         )
         self.state = refreshed(self.state, self.known, self.settings.training)
-        record = line_record(
+        record = online_record(
             self.state.ledger,
             self.state.champions,
             champion_id=self.served_id,
             today=night,
             window_days=self.settings.promotion.evaluation_window_days,
         )
-        decision = judge_line(record, None, self.settings.promotion)
+        decision = judge_online(record, None, self.settings.promotion)
         if decision.outcome is Outcome.PROMOTED:
             self.served, self.served_id = self.state.memory, f"night {night}"
             self.promotions += 1
         elif self.settings.promotion.policy == "guarded":
-            self.served, self.served_id = LineState.fresh(self.model).memory, "anchor"
+            self.served, self.served_id = OnlineState.fresh(self.model).memory, "anchor"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,7 +143,7 @@ class Shadow:
 
     name: str
     model: AdaptiveClassifier
-    state: LineState
+    state: OnlineState
 
 
 @dataclass(kw_only=True, slots=True)
@@ -171,12 +171,12 @@ class Challengers(Adaptive):
             self._refit(night)
 
     def _goes_on(self, shadow: Shadow, night: int, rows: Rows, served: AdaptiveClassifier) -> bool:
-        rival = Rival(model_id=self.served_id, memory=self.served, model=served)
+        incumbent = Incumbent(model_id=self.served_id, memory=self.served, model=served)
         shadow.state, _ = take_night(
             shadow.model,
             take_day(shadow.state, night, rows.on_base(shadow.model)),
             night,
-            rival,
+            incumbent,
             quarantine=False,
         )
         record = champion_record(
@@ -201,7 +201,7 @@ class Challengers(Adaptive):
         training = self.settings.training
         base = algorithms.fit(training.algorithm, features, labels, training)
         model = as_model(base, features, list(self.model.classes_), self.settings)
-        fresh = LineState.fresh(model)
+        fresh = OnlineState.fresh(model)
         carried = replace(fresh, memory=self.state.memory)
         for name, state in (("fresh", fresh), ("carried", carried)):
             self.shadows.append(Shadow(name=f"{name} {night}", model=model, state=state))
@@ -288,7 +288,7 @@ def build_policy(
             features=[history.features[: history.initial]],
             labels=[history.labels[: history.initial]],
         )
-    fresh = LineState.fresh(model)
+    fresh = OnlineState.fresh(model)
     if name == "challengers":
         start = (history.features[: history.initial], history.labels[: history.initial])
         return Challengers(
@@ -306,12 +306,12 @@ def build_policy(
 def _line(model: AdaptiveClassifier, history: History, settings: Settings) -> Adaptive:
     """The loop from its first night on, with the experts that the settings name."""
     known, last = history.known(model), int(history.nights[history.initial - 1])
-    state = LineState.fresh(model)
+    state = OnlineState.fresh(model)
     if settings.training.experts:
         experts = fit_experts(known.first(history.initial), last, settings.training)
         weight = settings.training.adaptive.initial_head_weight
         state = state.with_experts(experts, weight=weight)
     return Adaptive(
-        model=model, settings=settings, state=state, served=LineState.fresh(model).memory,
+        model=model, settings=settings, state=state, served=OnlineState.fresh(model).memory,
         known=known,
     )  # fmt: skip

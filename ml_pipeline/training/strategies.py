@@ -23,7 +23,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.online_model import LineState
+from ml_pipeline.training.online_model import OnlineState
 
 OPEN_EVENTS = "open_event_ids"
 
@@ -40,7 +40,7 @@ class Challenger:
     evidence: Evidence
     rows_learned: int
     training_digest: str
-    line: LineState | None = None
+    line: OnlineState | None = None
     prior: Floats | None = None
     cross_validation: dict[str, Any] = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ def new_model(
     model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
-    line = LineState.fresh(model).as_dict() | {"night": learned_until}
+    line = OnlineState.fresh(model).as_dict() | {"night": learned_until}
     model.line_ = line | {OPEN_EVENTS: []}
     return model
 
@@ -173,7 +173,7 @@ def base_in_shadow(
 
 def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bool) -> None:
     """Give a new base the champion's experts, and its heads as well if so wished."""
-    memory, line = champion.memory(), LineState.of(model)
+    memory, line = champion.memory(), OnlineState.of(model)
     if not heads:
         weight = model.rates_().initial_head_weight
         memory = line.memory.with_experts(memory.experts, weight=weight)

@@ -24,7 +24,7 @@ from ml_pipeline.errors import ArtifactError, DataError
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, evaluate
-from ml_pipeline.registry.champion import Standing, standing_of
+from ml_pipeline.registry.champion import ServingState, serving_state_of
 from ml_pipeline.registry.models import SAMPLE_FILE, TrainerAnswer, check_fits, load_model_version
 from ml_pipeline.registry.registration import Registrar
 from ml_pipeline.store.contract import Store
@@ -48,7 +48,7 @@ def train_with_store(
         recent = _last_base(store, settings, now - timedelta(days=args.every_days))
         if recent is not None:
             return _skipped(recent, args.every_days)
-        standing = standing_of(store, settings.model_name)
+        standing = serving_state_of(store, settings.model_name)
         given, notes = _given(store, standing, args, settings)
         result = train(args, settings, now=now, new_id=new_id, given=given) | notes
         if args.register:
@@ -79,7 +79,7 @@ def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
 
 
 def _given(
-    store: Store, standing: Standing, args: argparse.Namespace, settings: Settings
+    store: Store, standing: ServingState, args: argparse.Namespace, settings: Settings
 ) -> tuple[Given, dict[str, Any]]:
     notes: dict[str, Any] = {}
     if args.from_table:
@@ -105,7 +105,7 @@ def _given(
 
 def _enrol(  # noqa: PLR0913 - what a registration rests on
     store: Store,
-    standing: Standing,
+    standing: ServingState,
     given: Given,
     result: dict[str, Any],
     *,
@@ -114,7 +114,7 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
 ) -> dict[str, Any]:
     evidence = Evidence.load(Path(result["evidence_path"]))
     held = given.data.take(given.parts.holdout)
-    bench = judging.Bench(
+    bench = judging.JudgingContext(
         champion_id=standing.champion_id,
         today=now.date(),
         held=standing.held,
@@ -145,7 +145,7 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
 
 
 def _earlier(
-    store: Store, standing: Standing, held: Dataset, settings: Settings
+    store: Store, standing: ServingState, held: Dataset, settings: Settings
 ) -> dict[str, Floats]:
     """What the last champion of each former line says of the held-out rows."""
     if standing.champion is None:

@@ -77,8 +77,8 @@ class World:
 
     def _cycle(self, at: datetime, rate: float, rows: int) -> None:
         said = (at.isoformat(timespec="microseconds"), rate, rows, MODEL_NAME)
-        if self.place.bench is not None:
-            self.place.bench.sql(CYCLE.replace("?", "%s"), said)
+        if self.place.project is not None:
+            self.place.project.sql(CYCLE.replace("?", "%s"), said)
             return
         file = Path(self.place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
         with closing(sqlite3.connect(file)) as db, db:

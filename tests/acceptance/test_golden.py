@@ -22,7 +22,7 @@ from tests.support import golden, league
 from tests.support.golden import CLASSIFIERS, EMBEDDED, ROUTER, SUPABASE, GoldenModel
 from tests.support.shell import Finished
 from tests.support.supabase import dump
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 from tests.support.warm import ml_pipeline
 
 # Other processors and other versions of numpy round otherwise.
@@ -169,23 +169,23 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def restored(supabase: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the Supabase project, whose rows and objects are on the bench."""
+def restored(supabase: SupabaseProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the Supabase project, whose rows and objects are on the project."""
     folder = golden.unpack(SUPABASE, tmp_path_factory.mktemp("restored"))
     dump.restore(supabase, folder)
     return folder
 
 
 @pytest.fixture(params=["embedded", "supabase"])
-def project(request: Any, tmp_path: Path) -> Project:  # noqa: ANN401 - pytest's own
+def old_project(request: Any, tmp_path: Path) -> Project:  # noqa: ANN401 - pytest's own
     if request.param == "embedded":
         golden.unpack(EMBEDDED, tmp_path)
         variables = {"ML_PIPELINE_LOCAL": "store"}
     else:
         request.getfixturevalue("restored")
-        bench: Bench = request.getfixturevalue("bench")
+        project: SupabaseProject = request.getfixturevalue("project")
         golden.unpack(SUPABASE, tmp_path)
-        variables = {"SUPABASE_URL": bench.url, "SUPABASE_SERVICE_KEY": bench.service_key}
+        variables = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
     told = golden.read_json(tmp_path / golden.TOLD)
     return Project(folder=tmp_path, variables=variables, told=told)
 
@@ -206,43 +206,43 @@ def predicted(path: Path) -> list[dict[str, float]]:
         return [json.loads(row["probabilities"]) for row in csv.DictReader(file)]
 
 
-def test_a_project_is_seen_as_it_was_left(project: Project) -> None:
-    told = project.told
-    status = project.command("status").json
+def test_a_project_is_seen_as_it_was_left(old_project: Project) -> None:
+    told = old_project.told
+    status = old_project.command("status").json
     assert {name: status[name] for name in told["status"]} == told["status"]
     assert status["champion"]["model_id"] != status["awaiting_approval"][0]["model_id"]
-    assert project.command("models", "list").json["models"] == told["models"]
-    assert project.command("requests", "list").json["requests"] == told["requests"]
+    assert old_project.command("models", "list").json["models"] == told["models"]
+    assert old_project.command("requests", "list").json["requests"] == told["requests"]
     assert [request["status"] for request in told["requests"]] == ["pending", "completed"]
 
 
-def test_a_project_goes_on_from_where_it_was_left(project: Project) -> None:
-    told = project.told
-    if "ML_PIPELINE_LOCAL" in project.variables:  # it takes seconds, and test_replay tries both
-        replayed = project.command("replay", told["promoted_run"]).json
+def test_a_project_goes_on_from_where_it_was_left(old_project: Project) -> None:
+    told = old_project.told
+    if "ML_PIPELINE_LOCAL" in old_project.variables:  # it takes seconds, and test_replay tries both
+        replayed = old_project.command("replay", told["promoted_run"]).json
         assert (replayed["result"], replayed["first_difference"]) == ("identical", None)
 
     played = league.play(2, 36, turned=True)
     names = list(told["rows"][0])
     matches = [dict(zip(names, row, strict=True)) for row in played.features.tolist()]
-    write_rows(project.folder / "rows.csv", named([*told["rows"], *matches]))
-    done = project.command("predict", "--batch", "rows.csv", "--output", "said.csv").json
+    write_rows(old_project.folder / "rows.csv", named([*told["rows"], *matches]))
+    done = old_project.command("predict", "--batch", "rows.csv", "--output", "said.csv").json
     assert (done["model_id"], done["logged"]) == (told["status"]["champion"]["model_id"], 40)
-    said = predicted(project.folder / "said.csv")
+    said = predicted(old_project.folder / "said.csv")
     assert said[:4] == expected(told["probabilities"])
 
     results = [{"match_id": f"today-{number}", "actual_result": label}
                for number, label in enumerate(played.labels.tolist(), 4)]  # fmt: skip
-    write_rows(project.folder / "results.csv", results)
-    known = project.command("outcome", "--csv", "results.csv").json
+    write_rows(old_project.folder / "results.csv", results)
+    known = old_project.command("outcome", "--csv", "results.csv").json
     assert (known["recorded"], known["unknown"], known["refused"]) == (36, [], [])
 
-    night = project.command("run").json
+    night = old_project.command("run").json
     waiting = [request["id"] for request in told["requests"] if request["status"] == "pending"]
     assert (night["status"], night["outcome"]) == ("completed", "promoted")
     assert night["request_ids"] == waiting
     assert night["training_rows"] >= len(results)
-    status = project.command("status").json
+    status = old_project.command("status").json
     assert status["champion"]["model_id"] == night["challenger"]
     assert status["champion"]["parent_id"] == told["status"]["champion"]["model_id"]
     assert status["latest_run"]["run_id"] == night["run_id"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.decay.watching import Rhythm, Watcher
+from ml_pipeline.decay.watching import CheckSchedule, Watcher
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.acceptance.words.test_decay import today
@@ -22,7 +22,7 @@ from tests.contract.callers import migrate
 from tests.contract.kit.base import OpenStore
 from tests.support.factories import frame_of
 from tests.support.shell import environment
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 LEASE = "decay_monitor:default"
 WORKERS = 4
@@ -83,7 +83,9 @@ def test_four_workers_run_one_monitor_on_the_embedded_store(tmp_path: Path) -> N
     one_monitor_watches(tmp_path, store, ML_PIPELINE_LOCAL=str(tmp_path / "store"))
 
 
-def test_four_workers_run_one_monitor_on_supabase(supabase: Bench, tmp_path: Path) -> None:
+def test_four_workers_run_one_monitor_on_supabase(
+    supabase: SupabaseProject, tmp_path: Path
+) -> None:
     from pydantic import SecretStr
 
     from ml_pipeline.store.supabase.store import SupabaseStore
@@ -134,7 +136,7 @@ def watcher(
 ) -> Watcher:
     return Watcher(
         name="w", holder=name, open_store=open_store, look=lambda _: looked(name),
-        clock=lambda: clock.now, rhythm=Rhythm(interval=timedelta(minutes=60)),
+        clock=lambda: clock.now, rhythm=CheckSchedule(interval=timedelta(minutes=60)),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ml_pipeline.config.environment import chosen_store
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry import models
-from ml_pipeline.registry.champion import Standing
+from ml_pipeline.registry.champion import ServingState
 from ml_pipeline.registry.models import TrainerAnswer
 from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.scoring_writer import write_scoring
@@ -40,7 +40,7 @@ def register(place: Place, model: FirstModel, folder: Path) -> None:
         version = Registration(
             store=store,
             settings=league.settings_for(),
-            standing=Standing(champion=None, head=None, held=None),
+            standing=ServingState(champion=None, head=None, held=None),
             answer=TrainerAnswer(
                 result={"model_id": "scored-1", "algorithm": "LogisticRegression",
                         "library_versions": {}},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Order, Trained, run_pass
+from ml_pipeline.runs.recording import Order, Trained, run_once
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import ModelState, ModelVersion
 from tests.conftest import FirstModel
@@ -40,7 +40,7 @@ def play_night(
         for night in league.nights_before(now, 1, matches=150):
             store.append_events(league.events_of(model, night))
     count = iter(range(1000))
-    outcome = run_pass(
+    outcome = run_once(
         store,
         Order(
             settings=league.settings_for(**(SETTINGS | changes)),

@@ -17,17 +17,17 @@ from pydantic import SecretStr
 
 from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Failed, Order, Trained, run_pass
+from ml_pipeline.runs.recording import Failed, Order, Trained, run_once
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import LookbackWindow, ModelState, RunStatus
 from ml_pipeline.store.supabase.store import SupabaseStore
-from ml_pipeline.store.supabase.transport import Patience
+from ml_pipeline.store.supabase.transport import Timeouts
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.shell import ml_pipeline
 from tests.support.supabase import faults
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 NIGHTS, MATCHES = 25, 1000
@@ -40,7 +40,7 @@ PLACES = (
 
 
 @pytest.fixture(scope="module")
-def schema(supabase: Bench) -> None:
+def schema(supabase: SupabaseProject) -> None:
     folder = files("ml_pipeline") / "sql" / "supabase"
     scripts = sorted(folder.iterdir(), key=lambda script: script.name)
     supabase.blank()
@@ -48,8 +48,8 @@ def schema(supabase: Bench) -> None:
 
 
 @pytest.fixture
-def store(schema: None, bench: Bench) -> Iterator[SupabaseStore]:  # noqa: ARG001 - in this order
-    opened = SupabaseStore.open(bench.url, SecretStr(bench.service_key))
+def store(schema: None, project: SupabaseProject) -> Iterator[SupabaseStore]:  # noqa: ARG001 - in this order
+    opened = SupabaseStore.open(project.url, SecretStr(project.service_key))
     yield opened
     opened.close()
 
@@ -73,7 +73,7 @@ def fill(store: Store, first_model: FirstModel, events: pd.DataFrame) -> None:
 
 def pass_over(store: Store, folder: Path) -> dict[str, Any]:
     count = iter(range(1000))
-    outcome = run_pass(
+    outcome = run_once(
         store,
         Order(
             settings=league.settings_for(),
@@ -94,7 +94,7 @@ def serving(store: Store) -> Any:  # noqa: ANN401 - AdaptiveClassifier
 
 def test_a_run_over_25000_rows_comes_to_the_same_on_both_stores(
     store: SupabaseStore,
-    bench: Bench,
+    project: SupabaseProject,
     first_model: FirstModel,
     history: pd.DataFrame,
     tmp_path: Path,
@@ -115,12 +115,12 @@ def test_a_run_over_25000_rows_comes_to_the_same_on_both_stores(
     np.testing.assert_allclose(
         serving(store).predict_proba(ROWS), serving(local).predict_proba(ROWS), rtol=0, atol=0
     )
-    rows = bench.sql("select status, outcome, metrics from model_retraining_runs")
+    rows = project.sql("select status, outcome, metrics from model_retraining_runs")
     assert [(row["status"], row["outcome"]) for row in rows] == [("completed", "promoted")]
     assert rows[0]["metrics"] == there["metrics"]
-    states = bench.sql("select state from model_metadata order by created_at")
+    states = project.sql("select state from model_metadata order by created_at")
     assert [row["state"] for row in states] == [ModelState.RETIRED, ModelState.CHAMPION]
-    objects = {row["name"] for row in bench.sql("select name from storage.objects")}
+    objects = {row["name"] for row in project.sql("select name from storage.objects")}
     assert f"training-logs/{there['run_id']}.txt" in objects
 
 
@@ -163,26 +163,26 @@ def calm(first_model: FirstModel, tmp_path_factory: pytest.TempPathFactory) -> C
     ],
 )
 def test_a_server_that_is_down_at_one_step_loses_and_doubles_nothing(
-    bench: Bench, calm: Calm, tmp_path: Path, step: str
+    project: SupabaseProject, calm: Calm, tmp_path: Path, step: str
 ) -> None:
-    quick = Patience(attempts=2, budget=2, first_wait=0.01, longest_wait=0.02, jitter=0.01)
-    store = SupabaseStore.open(bench.url, SecretStr(bench.service_key), patience=quick)
+    quick = Timeouts(attempts=2, budget=2, first_wait=0.01, longest_wait=0.02, jitter=0.01)
+    store = SupabaseStore.open(project.url, SecretStr(project.service_key), patience=quick)
     fill(store, calm.model, calm.events)
-    down = bench.gateway.fault(faults.drop_before, path=step, times=1_000)
+    down = project.gateway.fault(faults.drop_before, path=step, times=1_000)
     # Failed and recorded, or not even recordable: never a success.
     with suppress(StoreUnavailable):
-        broken = run_pass(store, order_at(NOW, tmp_path, "broken"))
+        broken = run_once(store, order_at(NOW, tmp_path, "broken"))
         assert isinstance(broken, Failed) or "training-logs" in step
     assert down.hits > 0
-    bench.gateway.faults.clear()
+    project.gateway.faults.clear()
 
-    run_pass(store, order_at(NOW + timedelta(hours=2), tmp_path, "repair"))
+    run_once(store, order_at(NOW + timedelta(hours=2), tmp_path, "repair"))
 
-    statuses = bench.sql("select status from model_retraining_runs")
+    statuses = project.sql("select status from model_retraining_runs")
     assert all(row["status"] in {"completed", "failed"} for row in statuses)
-    champions = bench.sql("select model_id from model_metadata where state = 'champion'")
+    champions = project.sql("select model_id from model_metadata where state = 'champion'")
     assert len(champions) == 1
-    assert len(bench.sql("select event_id from evaluation_log")) == len(calm.events)
+    assert len(project.sql("select event_id from evaluation_log")) == len(calm.events)
     said = serving(store).predict_proba(ROWS)
     np.testing.assert_allclose(said, calm.probabilities, rtol=0, atol=1e-12)
     store.close()
@@ -199,7 +199,7 @@ def order_at(now: datetime, folder: Path, name: str) -> Order:
 
 
 def test_the_command_runs_on_supabase_and_shows_its_key_to_nobody(
-    store: SupabaseStore, bench: Bench, first_model: FirstModel, tmp_path: Path
+    store: SupabaseStore, project: SupabaseProject, first_model: FirstModel, tmp_path: Path
 ) -> None:
     league.enthrone(store, first_model.path, league.settings_for(), now=NOW)
     for night in league.nights_before(datetime.now(UTC), 3):
@@ -208,8 +208,8 @@ def test_the_command_runs_on_supabase_and_shows_its_key_to_nobody(
     done = ml_pipeline(
         "run",
         cwd=tmp_path,
-        SUPABASE_URL=bench.url,
-        SUPABASE_SERVICE_ROLE_KEY=bench.service_key,
+        SUPABASE_URL=project.url,
+        SUPABASE_SERVICE_ROLE_KEY=project.service_key,
         LOG_LEVEL="DEBUG",
     )
 
@@ -218,4 +218,4 @@ def test_the_command_runs_on_supabase_and_shows_its_key_to_nobody(
     assert store.get_run(done.json["run_id"]).status is RunStatus.COMPLETED
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for text in (done.stdout.encode(), done.stderr.encode(), *written):
-        assert bench.service_key.encode() not in text
+        assert project.service_key.encode() not in text

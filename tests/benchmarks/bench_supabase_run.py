@@ -22,11 +22,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from ml_pipeline.runs.recording import Order, Trained, run_pass
+from ml_pipeline.runs.recording import Order, Trained, run_once
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.support import league
-from tests.support.supabase.project import Bench, open_bench
+from tests.support.supabase.project import SupabaseProject, open_project
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 NEW_ROWS = 2_000
@@ -44,7 +44,7 @@ from (select n, %(end)s::timestamptz - n * (%(days)s * interval '1 day' / %(rows
 """
 
 
-def prepare(bench: Bench, store: Store, folder: Path, rows: int) -> None:
+def prepare(project: SupabaseProject, store: Store, folder: Path, rows: int) -> None:
     """A champion that has learned all but the last night of a log of `rows` rows."""
     folder.mkdir()
     settings = league.settings_for()
@@ -54,7 +54,7 @@ def prepare(bench: Bench, store: Store, folder: Path, rows: int) -> None:
     league.enthrone(store, path, settings, now=NOW - timedelta(days=400))
     settled = last.toordinal() - 1
     old = rows - NEW_ROWS
-    bench.sql(
+    project.sql(
         OLD_ROWS,
         {
             "model": league.FIRST_MODEL,
@@ -69,8 +69,8 @@ def prepare(bench: Bench, store: Store, folder: Path, rows: int) -> None:
         "log_rows": old,
         "first_night_rows": 0,
     }
-    bench.sql("update model_metadata set lineage = %(l)s::jsonb", {"l": json.dumps(lineage)})
-    bench.sql("analyze")
+    project.sql("update model_metadata set lineage = %(l)s::jsonb", {"l": json.dumps(lineage)})
+    project.sql("analyze")
     store.append_events(league.events_of(model, league.Night(day=last, matches=NEW_ROWS)))
 
 
@@ -78,7 +78,7 @@ def night(store: Store, folder: Path, new_id: Callable[[], str]) -> float:
     """Run the night without keeping it; returns seconds."""
     order = Order(settings=league.settings_for(), work_dir=folder, clock=lambda: NOW, new_id=new_id)
     started = time.perf_counter()
-    outcome = run_pass(store, replace(order, dry_run=True))
+    outcome = run_once(store, replace(order, dry_run=True))
     spent = time.perf_counter() - started
     if not isinstance(outcome, Trained) or outcome.result["training_rows"] != NEW_ROWS:
         raise SystemExit(f"the night did not learn {NEW_ROWS} rows: {outcome.result}")
@@ -97,21 +97,21 @@ def measure(rows: list[int], pairs: int) -> dict[str, Any]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         projects = []
         for count in rows:
-            bench = stack.enter_context(open_bench())
-            bench.apply(script)
-            store = SupabaseStore.open(bench.url, SecretStr(bench.service_key))
-            prepare(bench, store, folder / str(count), count)
-            projects.append((bench, store))
+            project = stack.enter_context(open_project())
+            project.apply(script)
+            store = SupabaseStore.open(project.url, SecretStr(project.service_key))
+            prepare(project, store, folder / str(count), count)
+            projects.append((project, store))
         new_id = league.ids()
         seconds: list[list[float]] = [[], []]
         for _ in range(pairs + 1):
             for place, (_, store) in enumerate(projects):
                 seconds[place].append(night(store, folder / "work", new_id))
         moved = []
-        for bench, store in projects:
-            before = bench.gateway.bytes_in + bench.gateway.bytes_out
+        for project, store in projects:
+            before = project.gateway.bytes_in + project.gateway.bytes_out
             night(store, folder / "work", new_id)
-            moved.append((bench.gateway.bytes_in + bench.gateway.bytes_out - before) / 1e6)
+            moved.append((project.gateway.bytes_in + project.gateway.bytes_out - before) / 1e6)
             store.close()
     # The first pair warms the servers up.
     ratios = [large / small for small, large in zip(*(s[1:] for s in seconds), strict=True)]

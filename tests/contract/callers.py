@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from tests.support.factories import make_id
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -74,18 +74,18 @@ def migrations() -> list[str]:
     return [item.read_text(encoding="utf-8") for item in scripts]
 
 
-def migrate(bench: Bench) -> None:
-    bench.apply("\n".join(migrations()))
+def migrate(project: SupabaseProject) -> None:
+    project.apply("\n".join(migrations()))
 
 
 @contextmanager
-def open_callers(bench: Bench) -> Iterator[Callers]:
-    with httpx.Client(base_url=bench.url, trust_env=False, timeout=20) as line:
+def open_callers(project: SupabaseProject) -> Iterator[Callers]:
+    with httpx.Client(base_url=project.url, trust_env=False, timeout=20) as line:
         yield {
-            "anon": Caller(line, bench.anon_key, bench.anon_key),
-            "user": Caller(line, bench.anon_key, bench.keys.user_token(USER)),
-            "other": Caller(line, bench.anon_key, bench.keys.user_token(OTHER)),
-            "service": Caller(line, bench.service_key, bench.service_key),
+            "anon": Caller(line, project.anon_key, project.anon_key),
+            "user": Caller(line, project.anon_key, project.keys.user_token(USER)),
+            "other": Caller(line, project.anon_key, project.keys.user_token(OTHER)),
+            "service": Caller(line, project.service_key, project.service_key),
         }
 
 
@@ -94,7 +94,7 @@ def code_of(answer: httpx.Response) -> str | None:
     return None if answer.is_success else str(answer.json()["code"])
 
 
-def insert(bench: Bench, table: str, row: Row) -> None:
+def insert(project: SupabaseProject, table: str, row: Row) -> None:
     """Put a row in, past all policies."""
     query = sql.SQL("insert into {} ({}) values ({})").format(
         sql.Identifier(table),
@@ -104,18 +104,18 @@ def insert(bench: Bench, table: str, row: Row) -> None:
     values = {
         name: Jsonb(value) if isinstance(value, dict) else value for name, value in row.items()
     }
-    bench.sql(query.as_string(), values)
+    project.sql(query.as_string(), values)
 
 
-def rows(bench: Bench, table: str) -> list[Row]:
+def rows(project: SupabaseProject, table: str) -> list[Row]:
     """Return what really stands in a table, whoever may see it."""
     query = sql.SQL("select to_jsonb(found) as row from {} as found order by found::text")
-    return [found["row"] for found in bench.sql(query.format(sql.Identifier(table)).as_string())]
+    return [found["row"] for found in project.sql(query.format(sql.Identifier(table)).as_string())]
 
 
-def everything(bench: Bench) -> list[Row]:
+def everything(project: SupabaseProject) -> list[Row]:
     """Return every row of every table of ours, and of storage: equal when nothing was changed."""
-    return bench.sql("""
+    return project.sql("""
         select oid::regclass::text as name,
                query_to_xml(format('select * from %s as t order by t::text', oid::regclass),
                             true, false, '')::text as rows
@@ -125,10 +125,10 @@ def everything(bench: Bench) -> list[Row]:
     """)
 
 
-def stored(bench: Bench) -> dict[str, bytes]:
+def stored(project: SupabaseProject) -> dict[str, bytes]:
     """Return the bytes in all buckets, by bucket and path."""
-    found = bench.sql("select bucket_id || '/' || name as path, version from storage.objects")
-    return {row["path"]: (bench.storage.folder / row["version"]).read_bytes() for row in found}
+    found = project.sql("select bucket_id || '/' || name as path, version from storage.objects")
+    return {row["path"]: (project.storage.folder / row["version"]).read_bytes() for row in found}
 
 
 def at_once(*actions: Callable[[], T], before: Callable[[], None] = lambda: None) -> list[T]:

@@ -32,7 +32,7 @@ from ml_pipeline.store.opening import open_store as open_configured
 from ml_pipeline.store.records import ArtifactRef, ModelState, RequestStatus, RunStatus
 from ml_pipeline.store.supabase import log
 from ml_pipeline.store.supabase.store import SupabaseStore
-from ml_pipeline.store.supabase.transport import Patience
+from ml_pipeline.store.supabase.transport import Timeouts
 from tests.contract.kit.base import EVER, Call
 from tests.contract.kit.kit import OpenStore, StoreContract
 from tests.contract.kit.log import read_all
@@ -51,9 +51,9 @@ from tests.support.factories import (
 )
 from tests.support.supabase import faults
 from tests.support.supabase.messages import Reply, Request, Upstream
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
-QUICK = Patience(
+QUICK = Timeouts(
     attempts=3, budget=5, first_wait=0.01, longest_wait=0.05, jitter=0.01, connect=2, answer=8
 )
 ALWAYS = 1_000
@@ -63,7 +63,7 @@ NO_DIGEST = "sha256:" + "0" * 64
 Open = Callable[..., SupabaseStore]
 
 
-def make_schema(supabase: Bench) -> None:
+def make_schema(supabase: SupabaseProject) -> None:
     """A new project with our schema in it."""
     folder = files("ml_pipeline") / "sql" / "supabase"
     scripts = sorted(folder.iterdir(), key=lambda item: item.name)
@@ -72,18 +72,18 @@ def make_schema(supabase: Bench) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def schema(supabase: Bench) -> None:
+def schema(supabase: SupabaseProject) -> None:
     make_schema(supabase)
 
 
 @pytest.fixture
-def opened(bench: Bench) -> Iterator[Open]:
+def opened(project: SupabaseProject) -> Iterator[Open]:
     """Open stores that are closed in the end."""
     stores: list[SupabaseStore] = []
 
-    def open_with(key: str | None = None, patience: Patience = QUICK) -> SupabaseStore:
-        chosen = SecretStr(key or bench.service_key)
-        stores.append(SupabaseStore.open(bench.url, chosen, patience=patience))
+    def open_with(key: str | None = None, patience: Timeouts = QUICK) -> SupabaseStore:
+        chosen = SecretStr(key or project.service_key)
+        stores.append(SupabaseStore.open(project.url, chosen, patience=patience))
         return stores[-1]
 
     yield open_with
@@ -111,31 +111,31 @@ class TestSupabaseStore(StoreContract):
         return opened
 
 
-def rows_of(bench: Bench, table: str) -> list[dict[str, Any]]:
+def rows_of(project: SupabaseProject, table: str) -> list[dict[str, Any]]:
     """Every row of a table, as the database has it."""
-    return bench.sql(f"select * from {table}")  # noqa: S608 - a table's name
+    return project.sql(f"select * from {table}")  # noqa: S608 - a table's name
 
 
-def asked(bench: Bench, name: str) -> int:
+def asked(project: SupabaseProject, name: str) -> int:
     """How often a function or path was called."""
-    return sum(name in exchange.path for exchange in bench.gateway.requests)
+    return sum(name in exchange.path for exchange in project.gateway.requests)
 
 
 class TestUnavailable:
     """What passes: asked again, and told in the end."""
 
     def test_a_server_that_is_down_is_unavailable_for_a_read_and_for_a_write(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
-        bench.gateway.fault(faults.drop_before, times=ALWAYS)
+        project.gateway.fault(faults.drop_before, times=ALWAYS)
         with pytest.raises(StoreUnavailable, match="list_retraining_runs, asked 3 times"):
             store.latest_run(model_name=MODEL_NAME)
         with pytest.raises(StoreUnavailable, match="start_retraining_run, asked 3 times"):
             store.start_run(make_run())
         with pytest.raises(StoreUnavailable, match="model_retraining_runs, asked 3 times"):
             store.get_run(make_id(1))
-        assert asked(bench, "start_retraining_run") == 3
-        assert rows_of(bench, "model_retraining_runs") == []
+        assert asked(project, "start_retraining_run") == 3
+        assert rows_of(project, "model_retraining_runs") == []
 
     def test_nobody_at_the_address_is_unavailable(self) -> None:
         store = SupabaseStore.open("http://127.0.0.1:9", SecretStr("k"), patience=QUICK)
@@ -145,50 +145,50 @@ class TestUnavailable:
 
     @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 544])
     def test_a_busy_server_is_asked_again(
-        self, bench: Bench, store: SupabaseStore, status: int
+        self, project: SupabaseProject, store: SupabaseStore, status: int
     ) -> None:
         for form in ({}, {"Content-Type": "application/json"}):
-            bench.gateway.fault(faults.status(status, form, b'{"message": "busy"}'))
+            project.gateway.fault(faults.status(status, form, b'{"message": "busy"}'))
         store.start_run(make_run())
-        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["running"]
-        bench.gateway.fault(faults.status(status), times=2)
+        assert [row["status"] for row in rows_of(project, "model_retraining_runs")] == ["running"]
+        project.gateway.fault(faults.status(status), times=2)
         assert store.latest_run(model_name=MODEL_NAME) == make_run()
-        assert asked(bench, "list_retraining_runs") == 3
-        bench.gateway.fault(faults.status(status), times=ALWAYS)
+        assert asked(project, "list_retraining_runs") == 3
+        project.gateway.fault(faults.status(status), times=ALWAYS)
         with pytest.raises(StoreUnavailable, match=str(status)) as caught:
             store.finish_run(make_finished_run())
         assert "proxy" in caught.value.hint
-        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["running"]
+        assert [row["status"] for row in rows_of(project, "model_retraining_runs")] == ["running"]
 
     @pytest.mark.parametrize("form", ["seconds", "date"])
     def test_a_wait_that_the_server_asks_for_is_kept(
-        self, bench: Bench, store: SupabaseStore, form: str
+        self, project: SupabaseProject, store: SupabaseStore, form: str
     ) -> None:
         store.start_run(make_run())
         wait = "1" if form == "seconds" else format_datetime(_in_seconds(2), usegmt=True)
-        bench.gateway.fault(faults.status(429, {"Retry-After": wait}))
+        project.gateway.fault(faults.status(429, {"Retry-After": wait}))
         started = time.monotonic()
         store.finish_run(make_finished_run())
         assert 0.9 < time.monotonic() - started < 4
-        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["completed"]
+        assert [row["status"] for row in rows_of(project, "model_retraining_runs")] == ["completed"]
 
     def test_a_wait_beyond_the_budget_ends_the_attempts_at_once(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
-        bench.gateway.fault(faults.status(429, {"Retry-After": "3600"}), times=ALWAYS)
+        project.gateway.fault(faults.status(429, {"Retry-After": "3600"}), times=ALWAYS)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable, match="429"):
             store.start_run(make_run())
         assert time.monotonic() - started < 1
-        assert asked(bench, "start_retraining_run") == 1
-        assert rows_of(bench, "model_retraining_runs") == []
+        assert asked(project, "start_retraining_run") == 1
+        assert rows_of(project, "model_retraining_runs") == []
 
     def test_a_page_of_a_proxy_is_never_an_answer(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
         store.append_events(make_events(1))
         ref = store.put("ml-models", "a/b", source)
-        bench.gateway.fault(faults.html200(), times=ALWAYS)
+        project.gateway.fault(faults.html200(), times=ALWAYS)
         calls: tuple[Call, ...] = (
             lambda: read_all(store),
             lambda: store.champion(model_name=MODEL_NAME),
@@ -201,70 +201,74 @@ class TestUnavailable:
             with pytest.raises(StoreUnavailable, match="a proxy answered") as caught:
                 call()
             assert "SUPABASE_URL" in caught.value.hint
-        assert rows_of(bench, "model_retraining_runs") == []
-        assert [row["name"] for row in rows_of(bench, "storage.objects")] == ["a/b"]
+        assert rows_of(project, "model_retraining_runs") == []
+        assert [row["name"] for row in rows_of(project, "storage.objects")] == ["a/b"]
         assert sorted(path.name for path in tmp_path.iterdir()) == [source.name]
 
     def test_a_page_of_a_proxy_that_calls_itself_json_is_no_answer(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
         form = {"Content-Type": "application/json"}
-        bench.gateway.fault(faults.status(200, form), times=ALWAYS)
+        project.gateway.fault(faults.status(200, form), times=ALWAYS)
         with pytest.raises(StoreUnavailable, match="a proxy answered"):
             read_all(store)
 
-    def test_a_redirect_is_not_followed(self, bench: Bench, store: SupabaseStore) -> None:
-        away = {"Location": f"{bench.url}/elsewhere"}
-        bench.gateway.fault(faults.status(302, away), path="/rest", times=ALWAYS)
+    def test_a_redirect_is_not_followed(
+        self, project: SupabaseProject, store: SupabaseStore
+    ) -> None:
+        away = {"Location": f"{project.url}/elsewhere"}
+        project.gateway.fault(faults.status(302, away), path="/rest", times=ALWAYS)
         with pytest.raises(StoreUnavailable, match="302"):
             store.start_run(make_run())
-        assert asked(bench, "elsewhere") == 0
-        assert rows_of(bench, "model_retraining_runs") == []
+        assert asked(project, "elsewhere") == 0
+        assert rows_of(project, "model_retraining_runs") == []
 
     def test_a_hanging_server_is_left_and_the_write_is_done_once(
-        self, bench: Bench, opened: Open
+        self, project: SupabaseProject, opened: Open
     ) -> None:
-        store = opened(patience=Patience(attempts=2, budget=5, first_wait=0.01, answer=0.5))
-        bench.gateway.fault(faults.hang(1))
+        store = opened(patience=Timeouts(attempts=2, budget=5, first_wait=0.01, answer=0.5))
+        project.gateway.fault(faults.hang(1))
         store.start_run(make_run())
-        bench.gateway.fault(faults.hang_after(1))
+        project.gateway.fault(faults.hang_after(1))
         store.append_events(make_events(1, 2))
         time.sleep(1.2)
-        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["running"]
-        assert len(rows_of(bench, "evaluation_log")) == 2
+        assert [row["status"] for row in rows_of(project, "model_retraining_runs")] == ["running"]
+        assert len(rows_of(project, "evaluation_log")) == 2
 
-    def test_a_server_that_always_hangs_is_unavailable(self, bench: Bench, opened: Open) -> None:
-        store = opened(patience=Patience(attempts=2, budget=5, first_wait=0.01, answer=0.3))
-        bench.gateway.fault(faults.hang(1), times=ALWAYS)
+    def test_a_server_that_always_hangs_is_unavailable(
+        self, project: SupabaseProject, opened: Open
+    ) -> None:
+        store = opened(patience=Timeouts(attempts=2, budget=5, first_wait=0.01, answer=0.3))
+        project.gateway.fault(faults.hang(1), times=ALWAYS)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable, match="took too long"):
             store.latest_run(model_name=MODEL_NAME)
         assert time.monotonic() - started < 3
 
-    def test_patience_ends_with_its_budget(self, bench: Bench, opened: Open) -> None:
+    def test_patience_ends_with_its_budget(self, project: SupabaseProject, opened: Open) -> None:
         store = opened(
-            patience=Patience(attempts=ALWAYS, budget=0.5, first_wait=0.1, jitter=0, longest_wait=1)
+            patience=Timeouts(attempts=ALWAYS, budget=0.5, first_wait=0.1, jitter=0, longest_wait=1)
         )
-        bench.gateway.fault(faults.status(503), times=ALWAYS)
+        project.gateway.fault(faults.status(503), times=ALWAYS)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             store.start_run(make_run())
         assert 0.4 < time.monotonic() - started < 2
-        assert rows_of(bench, "model_retraining_runs") == []
+        assert rows_of(project, "model_retraining_runs") == []
 
     def test_a_statement_that_timed_out_is_asked_again(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
         body = b'{"code": "57014", "message": "canceling statement due to statement timeout"}'
         form = {"Content-Type": "application/json"}
-        bench.gateway.fault(faults.status(500, form, body), times=2)
+        project.gateway.fault(faults.status(500, form, body), times=2)
         store.start_run(make_run())
-        assert len(rows_of(bench, "model_retraining_runs")) == 1
+        assert len(rows_of(project, "model_retraining_runs")) == 1
 
     def test_retries_are_told_in_the_log(
-        self, bench: Bench, store: SupabaseStore, caplog: pytest.LogCaptureFixture
+        self, project: SupabaseProject, store: SupabaseStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        bench.gateway.fault(faults.status(503), times=2)
+        project.gateway.fault(faults.status(503), times=2)
         store.start_run(make_run())
         told = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert [(vars(item)["event"], vars(item)["attempt"]) for item in told] == [
@@ -282,67 +286,71 @@ def _in_seconds(seconds: float) -> Any:  # noqa: ANN401
 class TestLostAnswers:
     """The connection is lost after the write was done: nothing twice, nothing falsely refused."""
 
-    def lose(self, bench: Bench, name: str) -> faults.Rule:
+    def lose(self, project: SupabaseProject, name: str) -> faults.Rule:
         """Lose the first answer of that function."""
-        return bench.gateway.fault(faults.drop_after, method="POST", path=name)
+        return project.gateway.fault(faults.drop_after, method="POST", path=name)
 
-    def test_a_run_is_started_once(self, bench: Bench, store: SupabaseStore) -> None:
-        lost = self.lose(bench, "start_retraining_run")
+    def test_a_run_is_started_once(self, project: SupabaseProject, store: SupabaseStore) -> None:
+        lost = self.lose(project, "start_retraining_run")
         store.start_run(make_run())
         assert lost.hits == 1
-        assert [str(row["id"]) for row in rows_of(bench, "model_retraining_runs")] == [make_id(1)]
+        assert [str(row["id"]) for row in rows_of(project, "model_retraining_runs")] == [make_id(1)]
         with pytest.raises(RunInProgress):
             store.start_run(make_run(2))
 
-    def test_a_run_is_finished_once(self, bench: Bench, store: SupabaseStore) -> None:
+    def test_a_run_is_finished_once(self, project: SupabaseProject, store: SupabaseStore) -> None:
         store.start_run(make_run())
-        lost = self.lose(bench, "finish_retraining_run")
+        lost = self.lose(project, "finish_retraining_run")
         store.finish_run(make_finished_run())
         assert lost.hits == 1
-        assert [row["status"] for row in rows_of(bench, "model_retraining_runs")] == ["completed"]
+        assert [row["status"] for row in rows_of(project, "model_retraining_runs")] == ["completed"]
         assert store.get_run(make_id(1)) == make_finished_run()
 
-    def test_events_and_outcomes_are_written_once(self, bench: Bench, store: SupabaseStore) -> None:
+    def test_events_and_outcomes_are_written_once(
+        self, project: SupabaseProject, store: SupabaseStore
+    ) -> None:
         frame = make_events(*range(50), actual_result=None)
-        lost = [self.lose(bench, "append_evaluation_events")]
+        lost = [self.lose(project, "append_evaluation_events")]
         assert store.append_events(frame) in {0, 50}
-        lost.append(self.lose(bench, "record_evaluation_outcomes"))
+        lost.append(self.lose(project, "record_evaluation_outcomes"))
         store.record_outcomes({make_id(n): "A" for n in range(50)}, evaluated_at=NOW)
         assert [rule.hits for rule in lost] == [1, 1]
-        found = bench.sql(
+        found = project.sql(
             "select count(*) as n, count(distinct event_id) as ids, min(actual_result) as low,"
             " max(evaluated_at) as at from evaluation_log"
         )
         assert found == [{"n": 50, "ids": 50, "low": "A", "at": NOW}]
 
     def test_a_model_is_registered_and_promoted_once(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
-        lost = [self.lose(bench, "register_model"), self.lose(bench, "promote_model")]
+        lost = [self.lose(project, "register_model"), self.lose(project, "promote_model")]
         for model_id in ("m-1", "m-2"):
             store.register(make_model(model_id))
         store.promote(make_promotion("m-1", None, 1))
-        lost.append(self.lose(bench, "promote_model"))
+        lost.append(self.lose(project, "promote_model"))
         promoted = store.promote(make_promotion("m-2", "m-1", 2))
         assert [rule.hits for rule in lost] == [1, 1, 1]
         assert promoted == make_model("m-2", state=ModelState.CHAMPION)
-        states = {row["model_id"]: row["state"] for row in rows_of(bench, "model_metadata")}
+        states = {row["model_id"]: row["state"] for row in rows_of(project, "model_metadata")}
         assert states == {"m-1": "retired", "m-2": "champion"}
-        assert len(rows_of(bench, "model_promotion_events")) == 2
+        assert len(rows_of(project, "model_promotion_events")) == 2
 
     def test_an_artifact_is_put_once(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
-        lost = self.lose(bench, "/object/ml-models/a/b")
+        lost = self.lose(project, "/object/ml-models/a/b")
         ref = store.put("ml-models", "a/b", source)
         assert lost.hits == 1
-        assert [row["name"] for row in rows_of(bench, "storage.objects")] == ["a/b"]
+        assert [row["name"] for row in rows_of(project, "storage.objects")] == ["a/b"]
         assert store.fetch(ref, tmp_path / "copy").read_bytes() == source.read_bytes()
 
-    def test_the_next_request_is_claimed_once(self, bench: Bench, store: SupabaseStore) -> None:
+    def test_the_next_request_is_claimed_once(
+        self, project: SupabaseProject, store: SupabaseStore
+    ) -> None:
         for number in (1, 2):
             store.submit(make_request(number))
-        lost = self.lose(bench, "claim_retraining_request")
+        lost = self.lose(project, "claim_retraining_request")
         claimed = store.claim(model_name=MODEL_NAME, run_id=make_id(100), now=NOW, lease=LEASE)
         assert lost.hits == 1
         assert claimed == store.get_request(make_id(1))
@@ -353,11 +361,11 @@ class TestLostAnswers:
         ]
 
     def test_requests_are_submitted_and_closed_once(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
         run_id = make_id(100)
         names = ("submit", "complete", "fail", "release", "cancel")
-        lost = [self.lose(bench, f"{name}_retraining_request") for name in names]
+        lost = [self.lose(project, f"{name}_retraining_request") for name in names]
         for number in (1, 2, 3, 4):
             store.submit(make_request(number))
         for _ in range(3):
@@ -367,7 +375,7 @@ class TestLostAnswers:
         store.release(make_id(3), run_id=run_id, now=NOW)
         store.cancel(make_id(4), now=NOW)
         assert [rule.hits for rule in lost] == [1] * len(names)
-        requests = rows_of(bench, "model_retraining_requests order by id")
+        requests = rows_of(project, "model_retraining_requests order by id")
         assert [(row["status"], row["attempts"]) for row in requests] == [
             ("completed", 1),
             ("failed", 1),
@@ -379,7 +387,9 @@ class TestLostAnswers:
 class TestRefused:
     """What stays: said once, with what to do about it."""
 
-    def test_a_wrong_key_is_refused_at_once(self, bench: Bench, opened: Open, source: Path) -> None:
+    def test_a_wrong_key_is_refused_at_once(
+        self, project: SupabaseProject, opened: Open, source: Path
+    ) -> None:
         store = opened("wrong")
         for call in (
             lambda: store.start_run(make_run()),
@@ -389,14 +399,16 @@ class TestRefused:
             with pytest.raises(StoreRefused) as caught:
                 call()
             assert "SUPABASE_SERVICE_KEY" in caught.value.hint
-        assert len(bench.gateway.requests) == 3
-        assert rows_of(bench, "model_retraining_runs") == rows_of(bench, "storage.objects") == []
+        assert len(project.gateway.requests) == 3
+        assert (
+            rows_of(project, "model_retraining_runs") == rows_of(project, "storage.objects") == []
+        )
 
     def test_an_expired_key_is_refused_and_nothing_is_called_missing(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
         ref = store.put("ml-models", "a/b", source)
-        bench.gateway.fault(faults.expired_jwt(bench.keys), times=ALWAYS)
+        project.gateway.fault(faults.expired_jwt(project.keys), times=ALWAYS)
         for call in (
             lambda: store.start_run(make_run()),
             lambda: store.champion(model_name=MODEL_NAME),
@@ -406,14 +418,14 @@ class TestRefused:
             with pytest.raises(StoreRefused) as caught:
                 call()
             assert "SUPABASE_SERVICE_KEY" in caught.value.hint
-        assert rows_of(bench, "model_retraining_runs") == []
+        assert rows_of(project, "model_retraining_runs") == []
         assert not (tmp_path / "copy").exists()
 
     def test_a_public_key_has_no_rights(
-        self, bench: Bench, opened: Open, source: Path, tmp_path: Path
+        self, project: SupabaseProject, opened: Open, source: Path, tmp_path: Path
     ) -> None:
         ref = opened().put("ml-models", "a/b", source)
-        store = opened(bench.anon_key)
+        store = opened(project.anon_key)
         for call in (
             lambda: store.start_run(make_run()),
             lambda: store.append_events(make_events(1)),
@@ -423,22 +435,22 @@ class TestRefused:
             with pytest.raises(StoreRefused) as caught:
                 call()
             assert "SUPABASE_SERVICE_KEY" in caught.value.hint
-        assert rows_of(bench, "model_retraining_runs") == rows_of(bench, "evaluation_log") == []
+        assert rows_of(project, "model_retraining_runs") == rows_of(project, "evaluation_log") == []
 
     def test_a_new_secret_key_opens_everything(
-        self, bench: Bench, opened: Open, source: Path, tmp_path: Path
+        self, project: SupabaseProject, opened: Open, source: Path, tmp_path: Path
     ) -> None:
-        store = opened(bench.secret_key)
+        store = opened(project.secret_key)
         store.start_run(make_run())
         ref = store.put("ml-models", "a/b", source)
         assert store.get_run(make_id(1)) == make_run()
         assert store.fetch(ref, tmp_path / "copy").read_bytes() == source.read_bytes()
-        assert len(rows_of(bench, "model_retraining_runs")) == 1
+        assert len(rows_of(project, "model_retraining_runs")) == 1
 
     def test_a_missing_bucket_points_to_init(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
-        bench.sql(
+        project.sql(
             "set storage.allow_delete_query = 'true'; "
             "delete from storage.buckets where id = 'ml-models'"
         )
@@ -450,10 +462,14 @@ class TestRefused:
             with pytest.raises(StoreRefused, match="bucket") as caught:
                 call()
             assert "ml-pipeline init" in caught.value.hint
-        assert rows_of(bench, "storage.objects") == []
+        assert rows_of(project, "storage.objects") == []
 
     def test_a_project_without_our_schema_points_to_init(
-        self, supabase: Bench, bench: Bench, store: SupabaseStore, source: Path
+        self,
+        supabase: SupabaseProject,
+        project: SupabaseProject,
+        store: SupabaseStore,
+        source: Path,
     ) -> None:
         calls: tuple[Call, ...] = (
             lambda: store.start_run(make_run()),
@@ -466,57 +482,61 @@ class TestRefused:
                 with pytest.raises(StoreRefused) as caught:
                     call()
                 assert "ml-pipeline init" in caught.value.hint
-            assert rows_of(bench, "storage.objects") == []
+            assert rows_of(project, "storage.objects") == []
         finally:
             make_schema(supabase)
 
     def test_a_column_that_was_dropped_is_refused_and_nothing_is_written(
-        self, supabase: Bench, bench: Bench, store: SupabaseStore
+        self, supabase: SupabaseProject, project: SupabaseProject, store: SupabaseStore
     ) -> None:
         try:
-            bench.sql("alter table model_retraining_runs drop column config_digest cascade")
-            bench.keep()
+            project.sql("alter table model_retraining_runs drop column config_digest cascade")
+            project.keep()
             with pytest.raises(StoreRefused) as caught:
                 store.start_run(make_run())
             assert "ml-pipeline init" in caught.value.hint
-            assert rows_of(bench, "model_retraining_runs") == []
+            assert rows_of(project, "model_retraining_runs") == []
         finally:
             make_schema(supabase)
 
     def test_a_function_that_was_dropped_points_to_init(
-        self, supabase: Bench, bench: Bench, store: SupabaseStore
+        self, supabase: SupabaseProject, project: SupabaseProject, store: SupabaseStore
     ) -> None:
         try:
-            bench.sql("drop function start_retraining_run(jsonb)")
+            project.sql("drop function start_retraining_run(jsonb)")
             for _ in ("unseen", "seen"):
                 with pytest.raises(StoreRefused, match="start_retraining_run") as caught:
                     store.start_run(make_run())
                 assert "ml-pipeline init" in caught.value.hint
-                bench.keep()  # and with it, show the REST server the schema
-            assert rows_of(bench, "model_retraining_runs") == []
+                project.keep()  # and with it, show the REST server the schema
+            assert rows_of(project, "model_retraining_runs") == []
         finally:
             make_schema(supabase)
 
     def test_a_file_over_the_limit_is_refused_with_its_size(
-        self, bench: Bench, store: SupabaseStore, source: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path
     ) -> None:
-        bench.storage.file_size_limit = 10_000
+        project.storage.file_size_limit = 10_000
         with pytest.raises(StoreRefused, match="25,600 bytes") as caught:
             store.put("ml-models", "a/b", source)
         assert "50 MB" in caught.value.hint
-        bench.gateway.fault(faults.status(413), times=ALWAYS)
+        project.gateway.fault(faults.status(413), times=ALWAYS)
         with pytest.raises(StoreRefused, match="25,600 bytes"):
             store.put("ml-models", "a/b", source)
-        assert len(bench.gateway.requests) == 2
-        assert rows_of(bench, "storage.objects") == []
+        assert len(project.gateway.requests) == 2
+        assert rows_of(project, "storage.objects") == []
 
-    def test_a_full_storage_says_so(self, bench: Bench, store: SupabaseStore, source: Path) -> None:
-        bench.storage.capacity = 10_000
+    def test_a_full_storage_says_so(
+        self, project: SupabaseProject, store: SupabaseStore, source: Path
+    ) -> None:
+        project.storage.capacity = 10_000
         with pytest.raises(StoreUnavailable, match="no space left"):
             store.put("ml-models", "a/b", source)
-        assert rows_of(bench, "storage.objects") == []
+        assert rows_of(project, "storage.objects") == []
 
-    def test_a_refusal_never_shows_the_row(self, bench: Bench, store: SupabaseStore) -> None:
+    def test_a_refusal_never_shows_the_row(
+        self, project: SupabaseProject, store: SupabaseStore
+    ) -> None:
         with pytest.raises(StoreRefused) as caught:
             store.append_events(make_events(1, match_id="somebody's name", confidence=2.0))
         assert "somebody" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
@@ -524,7 +544,7 @@ class TestRefused:
             store.append_events(make_events(1, match_id="a\0b"))
         with pytest.raises(StoreRefused):
             store.append_events(make_events(1, match_id="\ud800"))
-        assert rows_of(bench, "evaluation_log") == []
+        assert rows_of(project, "evaluation_log") == []
 
     def test_ids_that_are_none_name_nothing(self, store: SupabaseStore) -> None:
         calls: tuple[Call, ...] = (
@@ -540,10 +560,10 @@ class TestRefused:
 
     @pytest.mark.parametrize("body", [b"{}", b"[1]", b"7", b"null", b'[{"event_id": "x"}]'])
     def test_answers_of_another_shape_are_no_answers(
-        self, bench: Bench, store: SupabaseStore, body: bytes
+        self, project: SupabaseProject, store: SupabaseStore, body: bytes
     ) -> None:
         form = {"Content-Type": "application/json"}
-        bench.gateway.fault(faults.status(200, form, body), times=ALWAYS)
+        project.gateway.fault(faults.status(200, form, body), times=ALWAYS)
         for call in (
             lambda: read_all(store),
             lambda: store.count_labelled(EVER, model_name=MODEL_NAME),
@@ -559,7 +579,7 @@ class TestLongLogs:
     """More events than fit in one call or one answer."""
 
     def test_a_server_that_cuts_answers_at_100_rows_cuts_nothing(
-        self, bench: Bench, store: SupabaseStore
+        self, project: SupabaseProject, store: SupabaseStore
     ) -> None:
         count = 2_500
         events = [
@@ -569,7 +589,7 @@ class TestLongLogs:
         store.append_events(frame_of(events))
         for number in range(150):
             store.submit(make_request(number))
-        bench.limit_rows(100)
+        project.limit_rows(100)
         assert read_all(store)["event_id"].tolist() == [make_id(n) for n in range(count)]
         samples = store.read_error_samples(
             EVER, model_name=MODEL_NAME, confidence_threshold=0.5, model_ids=None
@@ -579,15 +599,17 @@ class TestLongLogs:
         assert len(store.list_requests(model_name=MODEL_NAME)) == 150
 
     def test_pages_are_asked_for_until_one_is_empty(
-        self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
+        self, project: SupabaseProject, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(log, "PAGE", 7)
         store.append_events(make_events(*range(21)))
-        bench.gateway.requests.clear()
+        project.gateway.requests.clear()
         assert read_all(store)["event_id"].tolist() == [make_id(n) for n in range(21)]
-        assert asked(bench, "read_evaluation_events") == 4
+        assert asked(project, "read_evaluation_events") == 4
 
-    def test_a_page_that_comes_again_is_an_error(self, bench: Bench, store: SupabaseStore) -> None:
+    def test_a_page_that_comes_again_is_an_error(
+        self, project: SupabaseProject, store: SupabaseStore
+    ) -> None:
         store.append_events(make_events(1))
         seen: list[Reply] = []
 
@@ -595,12 +617,12 @@ class TestLongLogs:
             seen.append(forward(request) if not seen else seen[0])
             return seen[-1]
 
-        bench.gateway.fault(again, path="read_evaluation_events", times=ALWAYS)
+        project.gateway.fault(again, path="read_evaluation_events", times=ALWAYS)
         with pytest.raises(StoreError, match="twice"):
             read_all(store)
 
     def test_an_event_whose_outcome_comes_while_it_is_read_is_met_once(
-        self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
+        self, project: SupabaseProject, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(log, "PAGE", 2)
         store.append_events(make_events(*range(6), actual_result=None))
@@ -609,10 +631,10 @@ class TestLongLogs:
         store.record_outcomes({make_id(0): "H"}, evaluated_at=NOW + timedelta(days=1))
         met += [event_id for frame in frames for event_id in frame["event_id"]]
         assert met == [make_id(n) for n in range(6)]
-        assert len(rows_of(bench, "evaluation_log")) == 6
+        assert len(rows_of(project, "evaluation_log")) == 6
 
     def test_many_events_are_checked_before_any_is_written(
-        self, bench: Bench, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
+        self, project: SupabaseProject, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store.append_events(make_events(25))
         monkeypatch.setattr(log, "APPENDED_AT_ONCE", 10)
@@ -627,45 +649,45 @@ class TestLongLogs:
         for event in hostile:
             with pytest.raises(StoreRefused):
                 store.append_events(frame_of([*events, event]))
-            assert len(rows_of(bench, "evaluation_log")) == 1
-        bench.gateway.requests.clear()
+            assert len(rows_of(project, "evaluation_log")) == 1
+        project.gateway.requests.clear()
         again = [make_event(4), make_event(5, actual_result=None)]
         assert store.append_events(frame_of([*events, *again])) == 25
-        assert len(rows_of(bench, "evaluation_log")) == 26
-        assert asked(bench, "append_evaluation_events") == 6
+        assert len(rows_of(project, "evaluation_log")) == 26
+        assert asked(project, "append_evaluation_events") == 6
 
 
 class TestShelf:
     """What Storage adds to the kit."""
 
     def test_an_answer_that_was_cut_short_is_fetched_again(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
         ref = store.put("ml-models", "a/b", source)
-        cut = bench.gateway.fault(faults.cut_short, method="GET", path="/object/ml-models/a/b")
+        cut = project.gateway.fault(faults.cut_short, method="GET", path="/object/ml-models/a/b")
         assert store.fetch(ref, tmp_path / "copy").read_bytes() == source.read_bytes()
         assert cut.hits == 1
 
     def test_bytes_that_were_changed_in_the_bucket_are_corrupt(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
         ref = store.put("ml-models", "a/b", source)
-        for file in bench.storage.folder.iterdir():
+        for file in project.storage.folder.iterdir():
             file.write_bytes(b"other")
         with pytest.raises(ArtifactCorrupt, match="a/b"):
             store.fetch(ref, tmp_path / "copy")
         assert sorted(path.name for path in tmp_path.iterdir()) == [source.name]
 
     def test_an_upload_never_overwrites(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
         store.put("ml-models", "a/b", source)
-        before = rows_of(bench, "storage.objects")
+        before = rows_of(project, "storage.objects")
         (tmp_path / "other").write_bytes(b"other")
         with pytest.raises(StoreRefused, match="other bytes"):
             store.put("ml-models", "a/b", tmp_path / "other")
         store.put("ml-models", "a/b", source)
-        assert rows_of(bench, "storage.objects") == before
+        assert rows_of(project, "storage.objects") == before
 
     def test_an_object_can_be_had_without_its_digest(
         self, store: SupabaseStore, source: Path, tmp_path: Path
@@ -687,24 +709,24 @@ class TestShelf:
         assert store.fetch(ref, tmp_path / "copy").read_bytes() == b"<html></html>"
 
     def test_files_that_cannot_be_read_or_written_are_refused(
-        self, bench: Bench, store: SupabaseStore, source: Path, tmp_path: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(StoreRefused, match="nothing"):
             store.put("ml-models", "a/b", tmp_path / "nothing")
         ref = store.put("ml-models", "a/b", source)
         with pytest.raises(StoreRefused):
             store.fetch(ref, source / "below a file")
-        assert len(rows_of(bench, "storage.objects")) == 1
+        assert len(rows_of(project, "storage.objects")) == 1
 
     def test_the_url_holds_no_secret_and_opens_with_the_key(
-        self, bench: Bench, store: SupabaseStore, source: Path
+        self, project: SupabaseProject, store: SupabaseStore, source: Path
     ) -> None:
         import httpx
 
         url = store.url(store.put("ml-models", "a/b", source))
-        assert url.startswith(f"{bench.url}/storage/")
-        assert bench.service_key not in url
-        headers = {"apikey": bench.service_key, "Authorization": f"Bearer {bench.service_key}"}
+        assert url.startswith(f"{project.url}/storage/")
+        assert project.service_key not in url
+        headers = {"apikey": project.service_key, "Authorization": f"Bearer {project.service_key}"}
         assert httpx.get(url, headers=headers).content == source.read_bytes()
         assert httpx.get(url).status_code != 200
 
@@ -730,13 +752,13 @@ class TestSecrets:
     def test_the_key_is_in_no_log_error_or_traceback(
         self,
         loud: bool,  # noqa: FBT001
-        bench: Bench,
+        project: SupabaseProject,
         opened: Open,
         source: Path,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level(logging.DEBUG)
-        key = bench.service_key
+        key = project.service_key
         store = opened()
         for name in ("httpx", "httpcore", "hpack", "h2"):
             assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
@@ -769,19 +791,19 @@ class TestSecrets:
             faults.status(503, form, echo),
             # A library that was made to tell every header of answers would tell this one.
             faults.status(200, {"Content-Type": "text/x" if loud else f"text/{key}"}, key.encode()),
-            faults.expired_jwt(bench.keys),
+            faults.expired_jwt(project.keys),
         )
         for fault in hostile:
-            bench.gateway.faults.clear()
+            project.gateway.faults.clear()
             if fault is not None:
-                bench.gateway.fault(fault, times=ALWAYS)
+                project.gateway.fault(fault, times=ALWAYS)
             told += [_fails(call) for call in calls]
         assert sum(bool(text) for text in told) > 60
         assert len(caplog.records) > (500 if loud else 50)
         everything = "\n".join([*told, caplog.text, *(str(vars(item)) for item in caplog.records)])
         assert key not in everything
         assert "who is ***?" in everything
-        assert rows_of(bench, "model_retraining_runs")[0]["status"] == RunStatus.RUNNING.value
+        assert rows_of(project, "model_retraining_runs")[0]["status"] == RunStatus.RUNNING.value
 
     def test_a_key_or_address_that_cannot_be_one_is_refused_without_being_shown(self) -> None:
         for text in ("", "two words", "line\n", "schlüssel"):
@@ -794,10 +816,10 @@ class TestSecrets:
             with pytest.raises(ConfigError, match="SUPABASE_URL"):
                 SupabaseStore.open(url, SecretStr("key"))
 
-    def test_the_settings_open_it(self, bench: Bench) -> None:
-        for url in (bench.url, f"{bench.url}/", f"{bench.url}/rest/v1/"):
-            settings = StoreSettings(supabase_url=url, supabase_key=SecretStr(bench.service_key))
+    def test_the_settings_open_it(self, project: SupabaseProject) -> None:
+        for url in (project.url, f"{project.url}/", f"{project.url}/rest/v1/"):
+            settings = StoreSettings(supabase_url=url, supabase_key=SecretStr(project.service_key))
             configured: Store = open_configured(settings)
-            assert configured.describe() == {"kind": "supabase", "url": bench.url}
+            assert configured.describe() == {"kind": "supabase", "url": project.url}
             assert configured.latest_run(model_name=MODEL_NAME) is None
             configured.close()

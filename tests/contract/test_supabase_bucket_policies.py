@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.callers import Callers, everything, migrate, open_callers, stored
 from tests.support.factories import make_id
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 STRANGERS = ("anon", "user", "other")
 CALLERS = (*STRANGERS, "service")
@@ -26,7 +26,7 @@ WHO_REACHES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def doors(supabase: Bench) -> Iterator[Callers]:
+def doors(supabase: SupabaseProject) -> Iterator[Callers]:
     supabase.blank()
     migrate(supabase)
     with open_callers(supabase) as opened:
@@ -34,12 +34,12 @@ def doors(supabase: Bench) -> Iterator[Callers]:
 
 
 @pytest.fixture
-def callers(bench: Bench, doors: Callers) -> Callers:
-    assert bench.gateway.requests == []
+def callers(project: SupabaseProject, doors: Callers) -> Callers:
+    assert project.gateway.requests == []
     return doors
 
 
-def test_every_bucket_has_a_decision_and_is_private(supabase: Bench) -> None:
+def test_every_bucket_has_a_decision_and_is_private(supabase: SupabaseProject) -> None:
     found = supabase.sql("select id, public from storage.buckets")
     assert {row["id"]: row["public"] for row in found} == dict.fromkeys(WHO_REACHES, False)
 
@@ -47,12 +47,12 @@ def test_every_bucket_has_a_decision_and_is_private(supabase: Bench) -> None:
 @pytest.mark.parametrize("who", CALLERS)
 @pytest.mark.parametrize("bucket", WHO_REACHES)
 def test_everyone_does_with_a_bucket_what_is_decided_and_no_more(
-    bench: Bench, callers: Callers, bucket: str, who: str
+    project: SupabaseProject, callers: Callers, bucket: str, who: str
 ) -> None:
     caller, path = callers[who], f"{bucket}/football/m-1/model.skops"
     key = path.removeprefix(f"{bucket}/")
     callers["service"].send("POST", f"{OBJECTS}/{path}", TRUE_BYTES)
-    assert stored(bench) == {path: TRUE_BYTES}
+    assert stored(project) == {path: TRUE_BYTES}
 
     signed = caller.send("POST", f"{OBJECTS}/sign/{path}", {"expiresIn": 60})
     link = signed.json().get("signedURL", "/object/sign/none")
@@ -76,30 +76,32 @@ def test_everyone_does_with_a_bucket_what_is_decided_and_no_more(
         "remove": [("DELETE", bucket, {"prefixes": [key]}, {}), ("DELETE", path, None, {})],
     }
     for deed, attempts in changes.items():
-        before = stored(bench)
+        before = stored(project)
         for method, place, body, headers in attempts:
             caller.send(method, f"{OBJECTS}/{place}", body, headers=headers)
-        if stored(bench) != before:
+        if stored(project) != before:
             done.add(deed)
     assert done == WHO_REACHES[bucket][who]
-    assert (stored(bench) == {path: TRUE_BYTES}) == (who != "service")
+    assert (stored(project) == {path: TRUE_BYTES}) == (who != "service")
 
 
 @pytest.mark.parametrize("who", STRANGERS)
 def test_nobody_else_sees_makes_or_removes_a_bucket(
-    bench: Bench, callers: Callers, who: str
+    project: SupabaseProject, callers: Callers, who: str
 ) -> None:
-    before = everything(bench)
+    before = everything(project)
     assert callers[who].send("GET", "/storage/v1/bucket").json() == []
     answers = [
         callers[who].send("POST", "/storage/v1/bucket", {"name": "mine", "public": True}),
         *(callers[who].send("DELETE", f"/storage/v1/bucket/{name}") for name in WHO_REACHES),
     ]
     assert not any(answer.is_success for answer in answers)
-    assert everything(bench) == before
+    assert everything(project) == before
 
 
-def test_defect_26_the_log_of_a_run_is_no_file_for_everyone(bench: Bench, callers: Callers) -> None:
+def test_defect_26_the_log_of_a_run_is_no_file_for_everyone(
+    project: SupabaseProject, callers: Callers
+) -> None:
     paths = ["evaluation_log.csv", f"training-logs/{make_id(1)}.txt", f"reports/{make_id(1)}.html"]
     for path in paths:
         callers["service"].send("POST", f"{OBJECTS}/model-artifacts/{path}", TRUE_BYTES)
@@ -108,4 +110,4 @@ def test_defect_26_the_log_of_a_run_is_no_file_for_everyone(bench: Bench, caller
             for way in ("", "public/", "authenticated/"):
                 answer = callers[who].send("GET", f"{OBJECTS}/{way}model-artifacts/{path}")
                 assert answer.json()["statusCode"] == "404"
-    assert stored(bench) == {f"model-artifacts/{path}": TRUE_BYTES for path in paths}
+    assert stored(project) == {f"model-artifacts/{path}": TRUE_BYTES for path in paths}

@@ -24,7 +24,7 @@ from tests.contract.callers import (
     stored,
 )
 from tests.support.factories import make_id
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 STRANGERS = ("anon", "user", "other")
 MODEL = "ml-models/football/m-1/model.skops"
@@ -72,22 +72,22 @@ grant all on all tables in schema public to public;
 
 
 @pytest.fixture
-def project(supabase: Bench) -> Bench:
+def project(supabase: SupabaseProject) -> SupabaseProject:
     """A project with nothing of ours in it; whoever comes next makes a new one as well."""
     supabase.blank()
     return supabase
 
 
 @pytest.fixture
-def callers(project: Bench) -> Iterator[Callers]:
+def callers(project: SupabaseProject) -> Iterator[Callers]:
     with open_callers(project) as opened:
         yield opened
 
 
-def warnings_of(bench: Bench) -> str:
+def warnings_of(project: SupabaseProject) -> str:
     """Run the files once more and return what they warn of."""
     told: list[str] = []
-    with psycopg.connect(bench.dsn) as owner:
+    with psycopg.connect(project.dsn) as owner:
         owner.add_notice_handler(
             lambda notice: (
                 told.append(notice.message_primary or "") if notice.severity == "WARNING" else None
@@ -102,7 +102,7 @@ def warnings_of(bench: Bench) -> str:
 
 
 def test_defect_19_the_anon_key_can_no_longer_overwrite_the_model_file(
-    project: Bench, callers: Callers
+    project: SupabaseProject, callers: Callers
 ) -> None:
     project.apply(SEEDS_BUCKET)
     callers["service"].send("POST", f"{OBJECTS}/{MODEL}", TRUE_BYTES)
@@ -127,7 +127,7 @@ def test_defect_19_the_anon_key_can_no_longer_overwrite_the_model_file(
     assert callers["service"].send("GET", f"{OBJECTS}/{MODEL}").content == TRUE_BYTES
 
 
-def test_a_bucket_that_was_public_is_shut(project: Bench, callers: Callers) -> None:
+def test_a_bucket_that_was_public_is_shut(project: SupabaseProject, callers: Callers) -> None:
     project.apply(
         "insert into storage.buckets (id, name, public) values ('ml-models', 'ml-models', true),"
         " ('model-artifacts', 'model-artifacts', true)"
@@ -159,7 +159,7 @@ HARMLESS = {
 
 
 def test_policies_of_somebody_else_are_kept_and_those_that_may_open_a_bucket_are_told(
-    project: Bench, callers: Callers
+    project: SupabaseProject, callers: Callers
 ) -> None:
     policies = "; ".join(
         f'create policy "{name}" on storage.objects {policy}'
@@ -179,7 +179,9 @@ def test_policies_of_somebody_else_are_kept_and_those_that_may_open_a_bucket_are
 # ------------------------------------------------------------------------------------- tables
 
 
-def test_defect_26_logs_that_everyone_could_read_are_shut(project: Bench, callers: Callers) -> None:
+def test_defect_26_logs_that_everyone_could_read_are_shut(
+    project: SupabaseProject, callers: Callers
+) -> None:
     project.apply(SEEDS_TABLES)
     insert(project, "evaluation_log", {"event_id": make_id(1), "prediction": "H"})
     insert(project, "model_retraining_runs", {"source": "manual", "error_message": "Traceback"})
@@ -209,7 +211,7 @@ def test_defect_26_logs_that_everyone_could_read_are_shut(project: Bench, caller
 
 
 def test_policies_that_opened_requests_and_runs_to_everyone_are_gone(
-    project: Bench, callers: Callers
+    project: SupabaseProject, callers: Callers
 ) -> None:
     project.apply(SEEDS_TABLES)
     insert(project, REQUESTS, {"id": make_id(1), "requested_by": OTHER, "status": "pending"})
@@ -230,7 +232,7 @@ def test_policies_that_opened_requests_and_runs_to_everyone_are_gone(
     assert (rows(project, REQUESTS), rows(project, "model_retraining_runs")) == before
 
 
-def test_defect_26_the_service_key_is_printed_masked(supabase: Bench) -> None:
+def test_defect_26_the_service_key_is_printed_masked(supabase: SupabaseProject) -> None:
     key, url = supabase.service_key, supabase.url
     settings = StoreSettings(supabase_url=url, supabase_key=SecretStr(key))
     printed = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
@@ -241,7 +243,7 @@ def test_defect_26_the_service_key_is_printed_masked(supabase: Bench) -> None:
 # ----------------------------------------------------------------------------------- realtime
 
 
-def test_what_realtime_publishes_is_untouched(project: Bench) -> None:
+def test_what_realtime_publishes_is_untouched(project: SupabaseProject) -> None:
     project.apply(SEEDS_TABLES)
     project.apply("create table notes (id int primary key)")
     project.sql("create publication supabase_realtime")

@@ -27,7 +27,7 @@ from tests.contract.callers import (
     rows,
 )
 from tests.support.factories import DIGEST, MODEL_NAME, NOW, make_alert, make_id
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 CALLERS = ("anon", "user", "other", "service")
 REFUSED = "42501"
@@ -228,7 +228,7 @@ SAMPLES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def doors(supabase: Bench) -> Iterator[Callers]:
+def doors(supabase: SupabaseProject) -> Iterator[Callers]:
     supabase.blank()
     migrate(supabase)
     with open_callers(supabase) as opened:
@@ -236,15 +236,15 @@ def doors(supabase: Bench) -> Iterator[Callers]:
 
 
 @pytest.fixture
-def callers(bench: Bench, doors: Callers) -> Callers:
-    assert bench.gateway.requests == []
+def callers(project: SupabaseProject, doors: Callers) -> Callers:
+    assert project.gateway.requests == []
     return doors
 
 
 # ------------------------------------------------------------------------------------- tables
 
 
-def test_every_table_and_view_has_a_decision(supabase: Bench) -> None:
+def test_every_table_and_view_has_a_decision(supabase: SupabaseProject) -> None:
     found = supabase.sql("""
         select relname, relkind::text, relrowsecurity from pg_class
         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f')
@@ -253,14 +253,14 @@ def test_every_table_and_view_has_a_decision(supabase: Bench) -> None:
     assert {(row["relkind"], row["relrowsecurity"]) for row in found} == {("r", True)}
 
 
-def tried(bench: Bench, caller: Caller, table: str) -> dict[str, str | None]:
+def tried(project: SupabaseProject, caller: Caller, table: str) -> dict[str, str | None]:
     """Return what came of everything one can try: done, refused with a code, or nothing found."""
     sample = SAMPLES[table]
     key, value = next(iter(sample.row.items()))
     there = {key: f"eq.{value}"}
     seen = caller.table("GET", table, **there)
     outcome = {"select": "done" if seen.is_success and seen.json() else code_of(seen)}
-    before = rows(bench, table)
+    before = rows(project, table)
     for deed, method, body, query in (
         ("insert", "POST", sample.new, {}),
         ("update", "PATCH", sample.change, there),
@@ -268,7 +268,7 @@ def tried(bench: Bench, caller: Caller, table: str) -> dict[str, str | None]:
     ):
         # Without the rows in the answer: whoever may write may not always read.
         answer = caller.send(method, f"/rest/v1/{table}", body, query=query)
-        after = rows(bench, table)
+        after = rows(project, table)
         assert answer.is_success or after == before
         outcome[deed] = code_of(answer) if after == before else "done"
         before = after
@@ -277,15 +277,15 @@ def tried(bench: Bench, caller: Caller, table: str) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("table", WHO_MAY)
 def test_everyone_does_with_a_table_what_is_decided_and_no_more(
-    bench: Bench, callers: Callers, table: str
+    project: SupabaseProject, callers: Callers, table: str
 ) -> None:
     if table == "model_promotion_events":
-        insert(bench, "model_metadata", model_row("m-1"))
-    insert(bench, table, SAMPLES[table].row)
+        insert(project, "model_metadata", model_row("m-1"))
+    insert(project, table, SAMPLES[table].row)
     count = callers["anon"].send("HEAD", f"/rest/v1/{table}", headers={"Prefer": "count=exact"})
     assert "Content-Range" not in count.headers
     # The service comes last: what it may delete, the others must have met.
-    outcomes = {who: tried(bench, callers[who], table) for who in CALLERS}
+    outcomes = {who: tried(project, callers[who], table) for who in CALLERS}
     expected: dict[str, dict[str, str | None]] = {}
     for who, done in WHO_MAY[table].items():
         nothing = FINDS_NOTHING.get((table, who), set())
@@ -294,7 +294,7 @@ def test_everyone_does_with_a_table_what_is_decided_and_no_more(
     assert outcomes == expected
 
 
-def test_the_rights_in_the_catalogue_are_exactly_these(supabase: Bench) -> None:
+def test_the_rights_in_the_catalogue_are_exactly_these(supabase: SupabaseProject) -> None:
     found = supabase.sql("""
         select relname, attname, grantee::regrole::text as who, privilege_type as what
         from (
@@ -314,7 +314,7 @@ def test_the_rights_in_the_catalogue_are_exactly_these(supabase: Bench) -> None:
     } | {(REQUESTS, column, "authenticated", "INSERT") for column in MAY_SAY}
 
 
-def test_no_policy_is_for_anonymous_callers_or_for_everyone(supabase: Bench) -> None:
+def test_no_policy_is_for_anonymous_callers_or_for_everyone(supabase: SupabaseProject) -> None:
     found = supabase.sql(
         "select schemaname || '.' || tablename as name, roles, cmd from pg_policies"
     )
@@ -329,9 +329,9 @@ def test_no_policy_is_for_anonymous_callers_or_for_everyone(supabase: Bench) -> 
 
 @pytest.mark.parametrize(("table", "columns"), [(RUNS, RUN_COLUMNS), (REQUESTS, REQUEST_COLUMNS)])
 def test_signed_in_users_see_these_columns_and_no_others(
-    bench: Bench, callers: Callers, table: str, columns: str
+    project: SupabaseProject, callers: Callers, table: str, columns: str
 ) -> None:
-    insert(bench, table, SAMPLES[table].row)
+    insert(project, table, SAMPLES[table].row)
     (row,) = callers["user"].table("GET", table).json()
     assert set(row) == set(columns.split())
     assert row["id"] == make_id(1)
@@ -351,15 +351,15 @@ def test_the_description_of_the_api_names_to_each_only_what_is_theirs(callers: C
 # ---------------------------------------------------------------------------------- functions
 
 
-def arguments_of(bench: Bench, function: str) -> Row:
+def arguments_of(project: SupabaseProject, function: str) -> Row:
     """Every argument that a function takes in, as null."""
-    (row,) = bench.sql(
+    (row,) = project.sql(
         "select proargnames[1:pronargs] as a from pg_proc where proname = %s", [function]
     )
     return dict.fromkeys(row["a"] or [])
 
 
-def test_every_function_has_a_decision(supabase: Bench) -> None:
+def test_every_function_has_a_decision(supabase: SupabaseProject) -> None:
     found = supabase.sql("""
         select proname, prorettype = 'trigger'::regtype as trigger, prosecdef
         from pg_proc where pronamespace = 'public'::regnamespace
@@ -369,7 +369,7 @@ def test_every_function_has_a_decision(supabase: Bench) -> None:
     assert [row["proname"] for row in found if row["prosecdef"]] == ["ml_pipeline_admit_request"]
 
 
-def test_execute_is_granted_exactly_as_decided(supabase: Bench) -> None:
+def test_execute_is_granted_exactly_as_decided(supabase: SupabaseProject) -> None:
     found = supabase.sql("""
         select proname, grantee::regrole::text as who
         from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
@@ -383,7 +383,7 @@ def test_execute_is_granted_exactly_as_decided(supabase: Bench) -> None:
 
 @pytest.mark.parametrize("function", [*WHO_CALLS, *sorted(TRIGGERS)])
 def test_a_function_is_called_by_whom_it_is_for(
-    supabase: Bench, doors: Callers, function: str
+    supabase: SupabaseProject, doors: Callers, function: str
 ) -> None:
     arguments = {} if function in TRIGGERS else arguments_of(supabase, function)
     allowed = WHO_CALLS.get(function, NOBODY)
@@ -488,22 +488,22 @@ WRITES: dict[str, Row] = {
 
 @pytest.mark.parametrize("function", WRITES)
 def test_a_call_that_works_for_the_service_changes_nothing_for_others(
-    bench: Bench, callers: Callers, function: str
+    project: SupabaseProject, callers: Callers, function: str
 ) -> None:
-    insert(bench, "model_metadata", model_row("m-1", state="champion"))
-    insert(bench, "model_metadata", model_row("m-2"))
-    insert(bench, RUNS, run_row(1))
+    insert(project, "model_metadata", model_row("m-1", state="champion"))
+    insert(project, "model_metadata", model_row("m-2"))
+    insert(project, RUNS, run_row(1))
     lease = {"status": "processing", "retraining_run_id": make_id(1), "lease_until": LATER}
     mine = {"requested_by": USER, "model_name": MODEL_NAME}
-    insert(bench, REQUESTS, {"id": make_id(11), **mine, **lease, "attempts": 1})
-    insert(bench, REQUESTS, {"id": make_id(12), **mine})
-    insert(bench, "evaluation_log", {**NEW_EVENT, "event_id": make_id(21)})
-    insert(bench, "ml_pipeline_leases", SAMPLES["ml_pipeline_leases"].row)
+    insert(project, REQUESTS, {"id": make_id(11), **mine, **lease, "attempts": 1})
+    insert(project, REQUESTS, {"id": make_id(12), **mine})
+    insert(project, "evaluation_log", {**NEW_EVENT, "event_id": make_id(21)})
+    insert(project, "ml_pipeline_leases", SAMPLES["ml_pipeline_leases"].row)
     if function == "change_decay_alert":
-        insert(bench, "prediction_decay_events", to_json(make_alert(40)))
-    before = everything(bench)
+        insert(project, "prediction_decay_events", to_json(make_alert(40)))
+    before = everything(project)
     for who in ("anon", "user", "other"):
         assert code_of(callers[who].call(function, **WRITES[function])) == REFUSED
-    assert everything(bench) == before
+    assert everything(project) == before
     assert code_of(callers["service"].call(function, **WRITES[function])) is None
-    assert everything(bench) != before
+    assert everything(project) != before

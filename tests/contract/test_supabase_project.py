@@ -1,4 +1,4 @@
-"""The bench behaves as Supabase does where the adapter has to cope with it."""
+"""The project behaves as Supabase does where the adapter has to cope with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storage3.exceptions import StorageApiError
 from supabase import Client, ClientOptions, create_client
 
 from tests.support.supabase import faults
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '(timeout|verify|proxy)' parameter is deprecated:DeprecationWarning"
@@ -62,13 +62,13 @@ Connect = Callable[..., Client]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def schema(supabase: Bench) -> None:
+def schema(supabase: SupabaseProject) -> None:
     supabase.blank()
     supabase.apply(SCHEMA)
 
 
 @pytest.fixture
-def connect(bench: Bench) -> Iterator[Connect]:
+def connect(project: SupabaseProject) -> Iterator[Connect]:
     """Open clients as users do, but with connections that are closed in the end."""
     opened: list[httpx.Client] = []
 
@@ -77,7 +77,7 @@ def connect(bench: Bench) -> Iterator[Connect]:
         options = ClientOptions(httpx_client=opened[-1], postgrest_client_retry=False)
         if token:
             options.headers["Authorization"] = f"Bearer {token}"
-        return create_client(bench.url, key, options=options)
+        return create_client(project.url, key, options=options)
 
     yield connect_with
     for client in opened:
@@ -85,8 +85,8 @@ def connect(bench: Bench) -> Iterator[Connect]:
 
 
 @pytest.fixture
-def service(bench: Bench, connect: Connect) -> Client:
-    return connect(bench.service_key)
+def service(project: SupabaseProject, connect: Connect) -> Client:
+    return connect(project.service_key)
 
 
 def note(number: int, **more: object) -> dict[str, Any]:
@@ -105,14 +105,14 @@ def storage_refused(status: int, code: str) -> pytest.RaisesExc[StorageApiError]
 
 class TestRest:
     def test_answers_are_cut_at_1000_rows_whatever_the_limit(
-        self, bench: Bench, service: Client
+        self, project: SupabaseProject, service: Client
     ) -> None:
-        bench.sql("insert into notes (id, body) select n, 'x' from generate_series(1, 1500) as n")
+        project.sql("insert into notes (id, body) select n, 'x' from generate_series(1, 1500) as n")
         assert len(service.table("notes").select("id").limit(2000).execute().data) == 1000
         assert len(_list(service.rpc("numbers", {"many": 1500}).execute().data)) == 1000
 
-    def test_the_row_cap_can_differ(self, bench: Bench, service: Client) -> None:
-        bench.limit_rows(100)
+    def test_the_row_cap_can_differ(self, project: SupabaseProject, service: Client) -> None:
+        project.limit_rows(100)
         assert len(_list(service.rpc("numbers", {"many": 1500}).execute().data)) == 100
 
     def test_a_second_row_with_the_same_key_is_23505(self, service: Client) -> None:
@@ -129,28 +129,32 @@ class TestRest:
         assert _list(answer.data)[0]["weight"] == 0.25
 
     def test_a_count_says_how_many_rows_there_really_are(
-        self, bench: Bench, service: Client
+        self, project: SupabaseProject, service: Client
     ) -> None:
-        bench.sql("insert into notes (id, body) select n, 'x' from generate_series(1, 1500) as n")
+        project.sql("insert into notes (id, body) select n, 'x' from generate_series(1, 1500) as n")
         found = service.table("notes").select("id", count="exact").execute()  # type: ignore[arg-type]
         assert (found.count, len(found.data)) == (1500, 1000)
 
-    def test_a_new_table_is_served_after_apply(self, bench: Bench, service: Client) -> None:
+    def test_a_new_table_is_served_after_apply(
+        self, project: SupabaseProject, service: Client
+    ) -> None:
         try:
-            bench.apply("create table public.late (id int); insert into late values (5)")
+            project.apply("create table public.late (id int); insert into late values (5)")
             assert service.table("late").select("*").execute().data == [{"id": 5}]
         finally:
-            bench.apply("drop table public.late")
+            project.apply("drop table public.late")
 
 
 class TestKeysAndRoles:
-    def test_an_unknown_key_is_401(self, bench: Bench) -> None:
-        for headers in ({}, {"apikey": "wrong", "Authorization": f"Bearer {bench.service_key}"}):
+    def test_an_unknown_key_is_401(self, project: SupabaseProject) -> None:
+        for headers in ({}, {"apikey": "wrong", "Authorization": f"Bearer {project.service_key}"}):
             for path in ("/rest/v1/notes", "/storage/v1/bucket"):
-                assert httpx.get(bench.url + path, headers=headers).status_code == 401
+                assert httpx.get(project.url + path, headers=headers).status_code == 401
 
-    def test_both_styles_of_key_are_the_service_role(self, bench: Bench, connect: Connect) -> None:
-        for key in (bench.service_key, bench.secret_key):
+    def test_both_styles_of_key_are_the_service_role(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        for key in (project.service_key, project.secret_key):
             me = _dict(connect(key).rpc("whoami").execute().data)
             assert (me["role"], me["current"], me["timeout"]) == (
                 "service_role",
@@ -159,39 +163,47 @@ class TestKeysAndRoles:
             )
 
     def test_both_styles_of_public_key_are_anon_with_3_seconds(
-        self, bench: Bench, connect: Connect
+        self, project: SupabaseProject, connect: Connect
     ) -> None:
-        for key in (bench.anon_key, bench.keys.publishable):
+        for key in (project.anon_key, project.keys.publishable):
             me = _dict(connect(key).rpc("whoami").execute().data)
             assert (me["role"], me["uid"], me["timeout"]) == ("anon", None, "3s")
 
-    def test_a_signed_in_user_is_who_the_token_says(self, bench: Bench, connect: Connect) -> None:
-        me = _dict(connect(bench.anon_key, bench.user_token(ANN)).rpc("whoami").execute().data)
+    def test_a_signed_in_user_is_who_the_token_says(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        me = _dict(connect(project.anon_key, project.user_token(ANN)).rpc("whoami").execute().data)
         assert (me["role"], me["uid"], me["timeout"]) == ("authenticated", str(ANN), "8s")
 
-    def test_rows_are_seen_by_whom_the_policies_let(self, bench: Bench, connect: Connect) -> None:
-        ann = connect(bench.anon_key, bench.user_token(ANN))
+    def test_rows_are_seen_by_whom_the_policies_let(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        ann = connect(project.anon_key, project.user_token(ANN))
         ann.table("notes").insert(note(1)).execute()
-        ben = connect(bench.anon_key, bench.user_token(BEN))
-        clients = {"ann": ann, "ben": ben, "anon": connect(bench.anon_key)}
+        ben = connect(project.anon_key, project.user_token(BEN))
+        clients = {"ann": ann, "ben": ben, "anon": connect(project.anon_key)}
         seen = {who: len(c.table("notes").select("*").execute().data) for who, c in clients.items()}
         assert seen == {"ann": 1, "ben": 0, "anon": 0}
         with refused("42501"):
             ben.table("notes").insert(note(2, owner=str(ANN))).execute()
 
-    def test_a_table_without_rls_is_open_to_everyone(self, bench: Bench, connect: Connect) -> None:
-        anon = connect(bench.anon_key)
+    def test_a_table_without_rls_is_open_to_everyone(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        anon = connect(project.anon_key)
         anon.table("unguarded").insert({"n": 2}).execute()
         assert len(anon.table("unguarded").select("*").execute().data) == 2
 
-    def test_the_owner_of_the_database_may_not_alter_storage_or_auth(self, bench: Bench) -> None:
+    def test_the_owner_of_the_database_may_not_alter_storage_or_auth(
+        self, project: SupabaseProject
+    ) -> None:
         for statement in (
             "alter table storage.objects disable row level security",
             "create table auth.mine (id int)",
             "create role another superuser",
         ):
             with (
-                psycopg.connect(bench.dsn) as database,
+                psycopg.connect(project.dsn) as database,
                 pytest.raises(psycopg.errors.InsufficientPrivilege),
             ):
                 database.execute(statement.encode())
@@ -212,24 +224,26 @@ class TestStorage:
         shelf.upload("log.csv", b"three", {"upsert": "true"})
         assert (shelf.download("log.csv"), shelf.info("log.csv")["size"]) == (b"three", 5)
 
-    def test_what_is_missing_is_404_in_a_400(self, bench: Bench, service: Client) -> None:
+    def test_what_is_missing_is_404_in_a_400(
+        self, project: SupabaseProject, service: Client
+    ) -> None:
         shelf = service.storage.from_("shelf")
         with storage_refused(404, "not_found"):
             shelf.download("nothing")
         assert not shelf.exists("nothing")
         with storage_refused(404, "Bucket not found"):
             service.storage.from_("nowhere").upload("a", b"")
-        headers = {"apikey": bench.service_key, "Authorization": f"Bearer {bench.service_key}"}
-        answer = httpx.get(f"{bench.url}/storage/v1/object/shelf/nothing", headers=headers)
+        headers = {"apikey": project.service_key, "Authorization": f"Bearer {project.service_key}"}
+        answer = httpx.get(f"{project.url}/storage/v1/object/shelf/nothing", headers=headers)
         assert (answer.status_code, answer.json()) == (
             400,
             {"statusCode": "404", "error": "not_found", "message": "Object not found"},
         )
 
     def test_a_list_has_100_entries_unless_more_are_asked_for(
-        self, bench: Bench, service: Client
+        self, project: SupabaseProject, service: Client
     ) -> None:
-        bench.sql(
+        project.sql(
             "insert into storage.objects (bucket_id, name)"
             " select 'shelf', format('logs/%s.txt', n) from generate_series(100, 204) as n"
         )
@@ -245,12 +259,12 @@ class TestStorage:
             service.storage.from_("shelf").upload("modèle.skops", b"x")
 
     def test_a_private_bucket_is_closed_to_all_but_the_service_role(
-        self, bench: Bench, service: Client, connect: Connect
+        self, project: SupabaseProject, service: Client, connect: Connect
     ) -> None:
         service.storage.from_("shelf").upload("model", b"secret")
         for client in (
-            connect(bench.anon_key),
-            connect(bench.anon_key, bench.user_token(ANN)),
+            connect(project.anon_key),
+            connect(project.anon_key, project.user_token(ANN)),
         ):
             shelf = client.storage.from_("shelf")
             with storage_refused(404, "not_found"):
@@ -264,36 +278,42 @@ class TestStorage:
                 client.storage.create_bucket("another")
         assert service.storage.from_("shelf").download("model") == b"secret"
 
-    def test_a_policy_of_a_migration_opens_a_bucket(self, bench: Bench, connect: Connect) -> None:
-        connect(bench.anon_key, bench.user_token(ANN)).storage.from_("window").upload("a", b"x")
+    def test_a_policy_of_a_migration_opens_a_bucket(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        connect(project.anon_key, project.user_token(ANN)).storage.from_("window").upload("a", b"x")
         with storage_refused(403, "Unauthorized"):
-            connect(bench.anon_key, bench.user_token(BEN)).storage.from_("window").upload("b", b"")
-        assert connect(bench.anon_key).storage.from_("window").download("a") == b"x"
+            connect(project.anon_key, project.user_token(BEN)).storage.from_("window").upload(
+                "b", b""
+            )
+        assert connect(project.anon_key).storage.from_("window").download("a") == b"x"
 
-    def test_a_signed_url_opens_one_object_for_a_while(self, bench: Bench, service: Client) -> None:
+    def test_a_signed_url_opens_one_object_for_a_while(
+        self, project: SupabaseProject, service: Client
+    ) -> None:
         shelf = service.storage.from_("shelf")
         shelf.upload("reports/run 1.html", b"<html>")
         url = shelf.create_signed_url("reports/run 1.html", 60)["signedURL"] or ""
         assert httpx.get(url).content == b"<html>"
         assert httpx.get(url.replace("run%201", "run%202")).status_code == 400
-        expired = bench.keys.expired(url.partition("token=")[2])
+        expired = project.keys.expired(url.partition("token=")[2])
         assert httpx.get(f"{url.partition('?')[0]}?token={expired}").json()["statusCode"] == "400"
 
     def test_a_bad_token_on_download_looks_like_a_missing_bucket(
-        self, bench: Bench, connect: Connect
+        self, project: SupabaseProject, connect: Connect
     ) -> None:
-        expired = bench.keys.expired(bench.service_key)
+        expired = project.keys.expired(project.service_key)
         with storage_refused(404, "Bucket not found"):
-            connect(bench.service_key, expired).storage.from_("shelf").download("model")
+            connect(project.service_key, expired).storage.from_("shelf").download("model")
 
     def test_files_over_the_limit_and_a_full_disk_are_refused(
-        self, bench: Bench, service: Client
+        self, project: SupabaseProject, service: Client
     ) -> None:
         shelf = service.storage.from_("shelf")
-        bench.storage.file_size_limit = 10
+        project.storage.file_size_limit = 10
         with storage_refused(413, "Payload too large"):
             shelf.upload("large", b"x" * 11)
-        bench.storage.capacity = 15
+        project.storage.capacity = 15
         shelf.upload("first", b"x" * 10)
         with storage_refused(500, "Error"):
             shelf.upload("second", b"x" * 10)
@@ -312,57 +332,65 @@ class TestStorage:
 
 
 class TestFaults:
-    def test_an_html_page_with_200_arrives_as_a_string(self, bench: Bench, service: Client) -> None:
-        bench.gateway.fault(faults.html200(), path="/rest/v1/notes")
+    def test_an_html_page_with_200_arrives_as_a_string(
+        self, project: SupabaseProject, service: Client
+    ) -> None:
+        project.gateway.fault(faults.html200(), path="/rest/v1/notes")
         assert isinstance(service.table("notes").select("*").execute().data, str)
         assert service.table("notes").select("*").execute().data == []
 
-    def test_an_html_page_with_502_is_an_api_error(self, bench: Bench, service: Client) -> None:
-        bench.gateway.fault(faults.status(502), method="POST", path="/rest/v1/notes")
+    def test_an_html_page_with_502_is_an_api_error(
+        self, project: SupabaseProject, service: Client
+    ) -> None:
+        project.gateway.fault(faults.status(502), method="POST", path="/rest/v1/notes")
         with refused("502"):
             service.table("notes").insert(note(1)).execute()
 
-    def test_too_many_requests_names_the_wait(self, bench: Bench) -> None:
-        bench.gateway.fault(faults.status(429, {"Retry-After": "7"}, b"{}"), nth=2)
-        headers = {"apikey": bench.service_key, "Authorization": f"Bearer {bench.service_key}"}
-        answers = [httpx.get(f"{bench.url}/rest/v1/notes", headers=headers) for _ in range(3)]
+    def test_too_many_requests_names_the_wait(self, project: SupabaseProject) -> None:
+        project.gateway.fault(faults.status(429, {"Retry-After": "7"}, b"{}"), nth=2)
+        headers = {"apikey": project.service_key, "Authorization": f"Bearer {project.service_key}"}
+        answers = [httpx.get(f"{project.url}/rest/v1/notes", headers=headers) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 429, 200]
         assert answers[1].headers["Retry-After"] == "7"
 
     @pytest.mark.parametrize(("fault", "rows"), [("drop_before", 0), ("drop_after", 1)])
     def test_a_lost_connection_does_not_tell_whether_the_write_was_done(
-        self, bench: Bench, service: Client, fault: str, rows: int
+        self, project: SupabaseProject, service: Client, fault: str, rows: int
     ) -> None:
-        rule = bench.gateway.fault(getattr(faults, fault), method="POST")
+        rule = project.gateway.fault(getattr(faults, fault), method="POST")
         with pytest.raises(httpx.RemoteProtocolError):
             service.table("notes").insert(note(1)).execute()
-        assert (rule.hits, len(bench.sql("select * from notes"))) == (1, rows)
+        assert (rule.hits, len(project.sql("select * from notes"))) == (1, rows)
 
-    def test_an_answer_can_be_cut_short(self, bench: Bench, service: Client) -> None:
+    def test_an_answer_can_be_cut_short(self, project: SupabaseProject, service: Client) -> None:
         shelf = service.storage.from_("shelf")
         shelf.upload("model", b"x" * 1000)
-        bench.gateway.fault(faults.cut_short, method="GET", path="/object/shelf/model")
+        project.gateway.fault(faults.cut_short, method="GET", path="/object/shelf/model")
         with pytest.raises(httpx.RemoteProtocolError):
             shelf.download("model")
 
-    def test_a_hanging_server_outlasts_the_client(self, bench: Bench, connect: Connect) -> None:
-        bench.gateway.fault(faults.hang(0.5))
+    def test_a_hanging_server_outlasts_the_client(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        project.gateway.fault(faults.hang(0.5))
         started = time.monotonic()
         with pytest.raises(httpx.ReadTimeout):
-            connect(bench.service_key, timeout=0.2).table("notes").insert(note(1)).execute()
+            connect(project.service_key, timeout=0.2).table("notes").insert(note(1)).execute()
         assert time.monotonic() - started < 0.45
-        assert _eventually(lambda: bool(bench.sql("select * from notes")))
+        assert _eventually(lambda: bool(project.sql("select * from notes")))
 
-    def test_what_hangs_at_a_reset_is_never_done(self, bench: Bench, connect: Connect) -> None:
-        bench.gateway.fault(faults.hang(0.4))
+    def test_what_hangs_at_a_reset_is_never_done(
+        self, project: SupabaseProject, connect: Connect
+    ) -> None:
+        project.gateway.fault(faults.hang(0.4))
         with pytest.raises(httpx.ReadTimeout):
-            connect(bench.service_key, timeout=0.1).table("notes").insert(note(1)).execute()
-        bench.reset()
+            connect(project.service_key, timeout=0.1).table("notes").insert(note(1)).execute()
+        project.reset()
         time.sleep(0.6)
-        assert bench.sql("select * from notes") == []
+        assert project.sql("select * from notes") == []
 
-    def test_a_token_can_expire_on_its_way(self, bench: Bench, service: Client) -> None:
-        bench.gateway.fault(faults.expired_jwt(bench.keys), times=2)
+    def test_a_token_can_expire_on_its_way(self, project: SupabaseProject, service: Client) -> None:
+        project.gateway.fault(faults.expired_jwt(project.keys), times=2)
         with pytest.raises(APIError, match="JWT expired"):
             service.table("notes").select("*").execute()
         with storage_refused(403, "Unauthorized"):
@@ -371,37 +399,42 @@ class TestFaults:
 
 class TestTheBenchItself:
     def test_reset_brings_back_the_rows_of_the_last_apply(
-        self, bench: Bench, service: Client
+        self, project: SupabaseProject, service: Client
     ) -> None:
         service.table("unguarded").insert([{"n": 2}, {"n": 3}]).execute()
         service.storage.from_("shelf").upload("a", b"x")
-        bench.user_token(ANN)
-        bench.sql("update storage.buckets set public = true")
-        bench.sql("insert into notes (id, body) select n, 'x' from generate_series(1, 30000) as n")
-        bench.gateway.fault(faults.status(503), times=9)
+        project.user_token(ANN)
+        project.sql("update storage.buckets set public = true")
+        project.sql(
+            "insert into notes (id, body) select n, 'x' from generate_series(1, 30000) as n"
+        )
+        project.gateway.fault(faults.status(503), times=9)
         started = time.monotonic()
-        bench.reset()
+        project.reset()
         assert time.monotonic() - started < 0.5
-        assert bench.sql("select * from unguarded") == [{"id": 1, "n": 1}]
+        assert project.sql("select * from unguarded") == [{"id": 1, "n": 1}]
         assert service.table("unguarded").insert({"n": 2}).execute().data == [{"id": 2, "n": 2}]
-        assert bench.sql("select * from notes") == bench.sql("select * from auth.users") == []
+        assert project.sql("select * from notes") == project.sql("select * from auth.users") == []
         assert [bucket.public for bucket in service.storage.list_buckets()] == [False, True]
         assert service.storage.from_("shelf").list() == []
 
-    def test_traffic_is_recorded_with_its_bytes(self, bench: Bench, service: Client) -> None:
+    def test_traffic_is_recorded_with_its_bytes(
+        self, project: SupabaseProject, service: Client
+    ) -> None:
         service.storage.from_("shelf").upload("a", b"x" * 5000)
         service.storage.from_("shelf").download("a")
-        upload, download = bench.gateway.requests
+        upload, download = project.gateway.requests
         assert (upload.method, upload.path) == ("POST", "/storage/v1/object/shelf/a")
         assert (download.status, download.bytes_out) == (200, 5000)
-        assert 5000 < bench.gateway.bytes_in < 6000
+        assert 5000 < project.gateway.bytes_in < 6000
 
     def test_servers_do_not_outlive_a_killed_test_run(self) -> None:
         code = (
-            "from tests.support.supabase.project import open_bench\n"
-            "with open_bench() as bench:\n"
-            "    pids = [bench.postgres.server.process.pid, bench.rests[1000].server.process.pid]\n"
-            "    print(bench.folder, *pids, flush=True)\n"
+            "from tests.support.supabase.project import open_project\n"
+            "with open_project() as project:\n"
+            "    servers = [project.postgres.server, project.rests[1000].server]\n"
+            "    pids = [server.process.pid for server in servers]\n"
+            "    print(project.folder, *pids, flush=True)\n"
             "    input()\n"
         )
         with subprocess.Popen(

@@ -30,7 +30,7 @@ from tests.contract.callers import (
     rows,
 )
 from tests.support.factories import MODEL_NAME, NOW, make_id
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 REFUSED, NOT_THEIRS_TO_SAY, NO_LONGER, NONE_THERE, TOO_MANY = (
     "42501",
@@ -91,10 +91,10 @@ both_ways_to_ask = pytest.mark.parametrize("ask", [ask_directly, ask_by_function
 both_ways_to_cancel = pytest.mark.parametrize("cancel", [cancel_directly, cancel_by_function])
 
 
-def put(bench: Bench, number: int, user: str = USER, status: str = "pending") -> str:
+def put(project: SupabaseProject, number: int, user: str = USER, status: str = "pending") -> str:
     """Put a request in as it stands in that state."""
     row = {"id": make_id(number), "requested_by": user, "status": status, "reason": SECRET}
-    insert(bench, REQUESTS, {**row, "model_name": MODEL_NAME, **STATES[status]})
+    insert(project, REQUESTS, {**row, "model_name": MODEL_NAME, **STATES[status]})
     return make_id(number)
 
 
@@ -103,7 +103,7 @@ def is_now(text: str) -> bool:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def doors(supabase: Bench) -> Iterator[Callers]:
+def doors(supabase: SupabaseProject) -> Iterator[Callers]:
     supabase.blank()
     migrate(supabase)
     with open_callers(supabase) as opened:
@@ -111,8 +111,8 @@ def doors(supabase: Bench) -> Iterator[Callers]:
 
 
 @pytest.fixture
-def callers(bench: Bench, doors: Callers) -> Callers:
-    assert bench.gateway.requests == []
+def callers(project: SupabaseProject, doors: Callers) -> Callers:
+    assert project.gateway.requests == []
     return doors
 
 
@@ -120,10 +120,12 @@ def callers(bench: Bench, doors: Callers) -> Callers:
 
 
 @both_ways_to_ask
-def test_a_user_asks_as_themselves_and_now(bench: Bench, callers: Callers, ask: Ask) -> None:
+def test_a_user_asks_as_themselves_and_now(
+    project: SupabaseProject, callers: Callers, ask: Ask
+) -> None:
     assert ask(callers["user"], reason="please", priority="high").is_success
     assert ask(callers["user"], requested_by=USER, status="pending").is_success
-    first, second = sorted(rows(bench, REQUESTS), key=lambda row: str(row["created_at"]))
+    first, second = sorted(rows(project, REQUESTS), key=lambda row: str(row["created_at"]))
     for row in (first, second):
         assert (row["requested_by"], row["status"], row["attempts"]) == (USER, "pending", 0)
         assert (row["model_name"], is_now(row["created_at"])) == ("default", True)
@@ -153,7 +155,7 @@ NOT_THEIRS: list[Row] = [
 
 @pytest.mark.parametrize("values", NOT_THEIRS, ids=lambda values: "-".join(map(str, values)))
 def test_what_is_not_theirs_to_say_is_refused_in_an_insert(
-    bench: Bench, callers: Callers, values: Row
+    project: SupabaseProject, callers: Callers, values: Row
 ) -> None:
     assert code_of(ask_directly(callers["user"], **values)) in {REFUSED, "23514", "428C9"}
     unseen = callers["user"].table("POST", REQUESTS, values, prefer=UNSEEN)
@@ -161,15 +163,15 @@ def test_what_is_not_theirs_to_say_is_refused_in_an_insert(
     many = [{"reason": "fine"}, values]
     batch = callers["user"].table("POST", REQUESTS, many, prefer=f"{UNSEEN},missing=default")
     assert not batch.is_success
-    assert rows(bench, REQUESTS) == []
+    assert rows(project, REQUESTS) == []
 
 
 def test_what_is_not_theirs_to_say_is_not_heard_by_the_function(
-    bench: Bench, callers: Callers
+    project: SupabaseProject, callers: Callers
 ) -> None:
     said = {name: value for values in NOT_THEIRS for name, value in values.items()}
     assert ask_by_function(callers["user"], **said).is_success
-    (row,) = rows(bench, REQUESTS)
+    (row,) = rows(project, REQUESTS)
     assert (row["requested_by"], row["status"], row["attempts"]) == (USER, "pending", 0)
     assert (row["priority_rank"], row["error_message"], row["processed_at"]) == (1, None, None)
     assert (row["retraining_run_id"], row["claimed_at"], row["lease_until"]) == (None, None, None)
@@ -177,30 +179,33 @@ def test_what_is_not_theirs_to_say_is_not_heard_by_the_function(
     assert is_now(row["updated_at"])
 
 
-def no_one(bench: Bench, callers: Callers) -> Caller:
+def no_one(project: SupabaseProject, callers: Callers) -> Caller:
     """Somebody whose token says signed in, but not who."""
-    return Caller(callers["user"].line, bench.anon_key, bench.keys.user_token(""))
+    return Caller(callers["user"].line, project.anon_key, project.keys.user_token(""))
 
 
-def late(bench: Bench, callers: Callers) -> Caller:
+def late(project: SupabaseProject, callers: Callers) -> Caller:
     user = callers["user"]
-    return Caller(user.line, user.key, bench.keys.expired(user.token))
+    return Caller(user.line, user.key, project.keys.expired(user.token))
 
 
-def forger(bench: Bench, callers: Callers) -> Caller:
+def forger(project: SupabaseProject, callers: Callers) -> Caller:
     claims = {"role": "service_role", "sub": USER, "exp": 4_000_000_000}
     secret = "a secret of one's own, long enough for HS256"
-    return Caller(callers["user"].line, bench.anon_key, jwt.encode(claims, secret))
+    return Caller(callers["user"].line, project.anon_key, jwt.encode(claims, secret))
 
 
 @both_ways_to_ask
 @pytest.mark.parametrize("make", [no_one, late, forger])
 def test_a_token_without_a_user_or_a_valid_signature_opens_nothing(
-    bench: Bench, callers: Callers, make: Callable[[Bench, Callers], Caller], ask: Ask
+    project: SupabaseProject,
+    callers: Callers,
+    make: Callable[[SupabaseProject, Callers], Caller],
+    ask: Ask,
 ) -> None:
-    stranger = make(bench, callers)
-    mine = put(bench, 1)
-    before = everything(bench)
+    stranger = make(project, callers)
+    mine = put(project, 1)
+    before = everything(project)
     assert not ask(stranger).is_success
     assert not ask(stranger, requested_by=USER).is_success
     assert not stranger.table("POST", REQUESTS, {"requested_by": USER}, prefer=UNSEEN).is_success
@@ -208,19 +213,21 @@ def test_a_token_without_a_user_or_a_valid_signature_opens_nothing(
     cancel_directly(stranger, mine)
     read = stranger.table("GET", REQUESTS)
     assert not read.is_success or read.json() == []
-    assert everything(bench) == before
+    assert everything(project) == before
 
 
 @both_ways_to_ask
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_kept_as_text(bench: Bench, callers: Callers, ask: Ask, text: str) -> None:
+def test_hostile_text_is_kept_as_text(
+    project: SupabaseProject, callers: Callers, ask: Ask, text: str
+) -> None:
     user = callers["user"]
     name = text[:200]
     assert ask(user, reason=text, model_name=name).is_success
     assert code_of(ask(user, priority=text)) == "23514"
     assert code_of(ask(user, id=text)) == "22P02"
     assert code_of(cancel_by_function(user, text)) == "22P02"
-    (row,) = rows(bench, REQUESTS)
+    (row,) = rows(project, REQUESTS)
     assert (row["reason"], row["model_name"], row["priority"]) == (text, name, "normal")
     assert [row["reason"] for row in user.table("GET", REQUESTS).json()] == [text]
     listed = callers["service"].call("list_retraining_requests", p_model_name=name).json()
@@ -241,20 +248,20 @@ def test_hostile_text_is_kept_as_text(bench: Bench, callers: Callers, ask: Ask, 
     ids=["a long reason", "a long name", "no name", "a zero byte"],
 )
 def test_text_that_cannot_be_kept_is_refused(
-    bench: Bench, callers: Callers, ask: Ask, values: Row, code: str
+    project: SupabaseProject, callers: Callers, ask: Ask, values: Row, code: str
 ) -> None:
     assert code_of(ask(callers["user"], **values)) == code
-    assert rows(bench, REQUESTS) == []
+    assert rows(project, REQUESTS) == []
 
 
 # ------------------------------------------------------------------------------------ reading
 
 
 def test_users_read_their_own_requests_whatever_they_ask_for(
-    bench: Bench, callers: Callers
+    project: SupabaseProject, callers: Callers
 ) -> None:
-    mine, theirs = put(bench, 1, USER), put(bench, 2, OTHER)
-    insert(bench, REQUESTS, {"id": make_id(3), "requested_by": None})
+    mine, theirs = put(project, 1, USER), put(project, 2, OTHER)
+    insert(project, REQUESTS, {"id": make_id(3), "requested_by": None})
     for who, request_id in (("user", mine), ("other", theirs)):
         for query in (
             {},
@@ -274,9 +281,11 @@ def test_users_read_their_own_requests_whatever_they_ask_for(
     assert len(callers["service"].table("GET", REQUESTS).json()) == 3
 
 
-def test_a_refusal_tells_nothing_about_anothers_request(bench: Bench, callers: Callers) -> None:
-    theirs = put(bench, 1, OTHER)
-    before = everything(bench)
+def test_a_refusal_tells_nothing_about_anothers_request(
+    project: SupabaseProject, callers: Callers
+) -> None:
+    theirs = put(project, 1, OTHER)
+    before = everything(project)
     user = callers["user"]
     answers = [
         ask_directly(user, id=theirs),
@@ -291,7 +300,7 @@ def test_a_refusal_tells_nothing_about_anothers_request(bench: Bench, callers: C
         assert not answer.is_success or answer.json() == []
         assert SECRET not in answer.text
         assert OTHER not in answer.text
-    assert everything(bench) == before
+    assert everything(project) == before
 
 
 # --------------------------------------------------------------------------------- cancelling
@@ -299,12 +308,12 @@ def test_a_refusal_tells_nothing_about_anothers_request(bench: Bench, callers: C
 
 @both_ways_to_cancel
 def test_a_user_cancels_their_own_pending_request(
-    bench: Bench, callers: Callers, cancel: Callable[[Caller, str], httpx.Response]
+    project: SupabaseProject, callers: Callers, cancel: Callable[[Caller, str], httpx.Response]
 ) -> None:
-    mine, another = put(bench, 1), put(bench, 2)
-    before = {row["id"]: row for row in rows(bench, REQUESTS)}
+    mine, another = put(project, 1), put(project, 2)
+    before = {row["id"]: row for row in rows(project, REQUESTS)}
     assert cancel(callers["user"], mine).is_success
-    after = {row["id"]: row for row in rows(bench, REQUESTS)}
+    after = {row["id"]: row for row in rows(project, REQUESTS)}
     changed = {name for name in after[mine] if after[mine][name] != before[mine][name]}
     assert changed == {"status", "processed_at", "updated_at"}
     assert after[mine]["status"] == "cancelled"
@@ -312,30 +321,32 @@ def test_a_user_cancels_their_own_pending_request(
     assert is_now(after[mine]["processed_at"])
     assert after[another] == before[another]
     cancel(callers["user"], mine)
-    assert {row["id"]: row for row in rows(bench, REQUESTS)} == after
+    assert {row["id"]: row for row in rows(project, REQUESTS)} == after
 
 
 @pytest.mark.parametrize("status", STATES)
-def test_nobody_cancels_anothers_request(bench: Bench, callers: Callers, status: str) -> None:
-    mine = put(bench, 1, USER, status)
-    before = everything(bench)
+def test_nobody_cancels_anothers_request(
+    project: SupabaseProject, callers: Callers, status: str
+) -> None:
+    mine = put(project, 1, USER, status)
+    before = everything(project)
     for who, code in (("other", NONE_THERE), ("anon", REFUSED)):
         assert code_of(cancel_by_function(callers[who], mine)) == code
         answer = cancel_directly(callers[who], mine)
         assert code_of(answer) == REFUSED if who == "anon" else answer.json() == []
         callers[who].table("PATCH", REQUESTS, {"status": "cancelled"}, prefer=UNSEEN)
-    assert everything(bench) == before
+    assert everything(project) == before
 
 
 @pytest.mark.parametrize("status", ["processing", "completed", "failed"])
 def test_a_request_in_work_or_finished_cannot_be_cancelled(
-    bench: Bench, callers: Callers, status: str
+    project: SupabaseProject, callers: Callers, status: str
 ) -> None:
-    mine = put(bench, 1, USER, status)
-    before = everything(bench)
+    mine = put(project, 1, USER, status)
+    before = everything(project)
     assert code_of(cancel_by_function(callers["user"], mine)) == NO_LONGER
     assert cancel_directly(callers["user"], mine).json() == []
-    assert everything(bench) == before
+    assert everything(project) == before
 
 
 @pytest.mark.parametrize(
@@ -363,10 +374,10 @@ def test_a_request_in_work_or_finished_cannot_be_cancelled(
     ids=lambda change: "-".join(map(str, [*change, change.get("status", "")])).strip("-"),
 )
 def test_a_users_row_cannot_be_edited_in_any_state(
-    bench: Bench, callers: Callers, change: Row
+    project: SupabaseProject, callers: Callers, change: Row
 ) -> None:
-    ids = [put(bench, number, USER, status) for number, status in enumerate(STATES)]
-    before = everything(bench)
+    ids = [put(project, number, USER, status) for number, status in enumerate(STATES)]
+    before = everything(project)
     for request_id in ids:
         answer = callers["user"].table("PATCH", REQUESTS, change, id=f"eq.{request_id}")
         assert code_of(answer) in {REFUSED, "23514"} if not answer.is_success else not answer.json()
@@ -374,38 +385,40 @@ def test_a_users_row_cannot_be_edited_in_any_state(
     callers["user"].table("PATCH", REQUESTS, change, prefer=UNSEEN)
     callers["user"].table("POST", REQUESTS, every, prefer="resolution=merge-duplicates")
     callers["user"].table("PUT", REQUESTS, every[0], id=f"eq.{ids[0]}")
-    assert everything(bench) == before
+    assert everything(project) == before
 
 
 @both_ways_to_ask
-def test_a_cancelled_request_stays_cancelled(bench: Bench, callers: Callers, ask: Ask) -> None:
+def test_a_cancelled_request_stays_cancelled(
+    project: SupabaseProject, callers: Callers, ask: Ask
+) -> None:
     user = callers["user"]
     mine = make_id(1)
     assert ask(user, id=mine, reason="please").is_success
     assert cancel_directly(user, mine).is_success
-    before = everything(bench)
+    before = everything(project)
     ask(user, id=mine, reason="please")
     user.table("PATCH", REQUESTS, {"status": "pending"}, id=f"eq.{mine}")
     user.table(
         "POST", REQUESTS, {"id": mine, "status": "pending"}, prefer="resolution=merge-duplicates"
     )
-    assert everything(bench) == before
-    assert [row["status"] for row in rows(bench, REQUESTS)] == ["cancelled"]
+    assert everything(project) == before
+    assert [row["status"] for row in rows(project, REQUESTS)] == ["cancelled"]
 
 
 @both_ways_to_cancel
 def test_of_a_cancel_and_a_claim_at_once_exactly_one_wins(
-    bench: Bench, callers: Callers, cancel: Callable[[Caller, str], httpx.Response]
+    project: SupabaseProject, callers: Callers, cancel: Callable[[Caller, str], httpx.Response]
 ) -> None:
     claim = {"p_model_name": MODEL_NAME, "p_run_id": make_id(1)}
     times = {"p_now": NOW.isoformat(), "p_lease_until": LATER}
     for number in range(10):
-        mine = put(bench, number)
+        mine = put(project, number)
         cancelled, claimed = at_once(
             partial(cancel, callers["user"], mine),
             partial(callers["service"].call, "claim_retraining_request", **claim, **times),
         )
-        row = next(row for row in rows(bench, REQUESTS) if row["id"] == mine)
+        row = next(row for row in rows(project, REQUESTS) if row["id"] == mine)
         won = cancelled.is_success and cancelled.json() not in ([], None)
         assert row["status"] == ("cancelled" if won else "processing")
         assert (row["retraining_run_id"] is None) == won
@@ -422,20 +435,20 @@ def ask_either_way(caller: Caller, **values: object) -> httpx.Response:
 
 @pytest.mark.parametrize("ask", [ask_directly, ask_by_function, ask_either_way])
 def test_the_limit_per_user_holds_against_parallel_requests(
-    bench: Bench, callers: Callers, ask: Ask
+    project: SupabaseProject, callers: Callers, ask: Ask
 ) -> None:
     owners = {make_id(number): "user" if number <= 5 else "other" for number in range(1, 11)}
     waiting = "select count(*) as n from pg_stat_activity where wait_event_type = 'Lock'"
 
     def all_wait() -> None:
         deadline = time.monotonic() + 6
-        while (begun := bench.sql(waiting)[0]["n"]) < len(owners) and time.monotonic() < deadline:
+        while (begun := project.sql(waiting)[0]["n"]) < len(owners) and time.monotonic() < deadline:
             time.sleep(0.01)
         first.rollback()
         assert begun == len(owners)
 
     # Somebody has all the ids in hand, so that nobody is done before everybody has begun.
-    with psycopg.connect(bench.dsn) as first:
+    with psycopg.connect(project.dsn) as first:
         for request_id in owners:
             first.execute("insert into model_retraining_requests (id) values (%s)", [request_id])
         answers = at_once(
@@ -444,27 +457,27 @@ def test_the_limit_per_user_holds_against_parallel_requests(
         )
     codes = [code_of(answer) for answer in answers]
     assert sorted(map(str, codes)) == [TOO_MANY] * 4 + ["None"] * 2 * OPEN_PER_USER
-    kept = sorted(row["requested_by"] for row in rows(bench, REQUESTS))
+    kept = sorted(row["requested_by"] for row in rows(project, REQUESTS))
     assert kept == [USER] * OPEN_PER_USER + [OTHER] * OPEN_PER_USER
 
 
 @pytest.mark.parametrize("prefer", ["", "resolution=ignore-duplicates", "missing=default"])
 def test_one_insert_of_many_rows_meets_the_limit_as_well(
-    bench: Bench, callers: Callers, prefer: str
+    project: SupabaseProject, callers: Callers, prefer: str
 ) -> None:
     many = [{"reason": str(number)} for number in range(OPEN_PER_USER + 1)]
     assert code_of(callers["user"].table("POST", REQUESTS, many, prefer=prefer)) == TOO_MANY
-    assert rows(bench, REQUESTS) == []
+    assert rows(project, REQUESTS) == []
     assert callers["user"].table("POST", REQUESTS, many[1:], prefer=prefer).is_success
-    assert len(rows(bench, REQUESTS)) == OPEN_PER_USER
+    assert len(rows(project, REQUESTS)) == OPEN_PER_USER
 
 
 @both_ways_to_ask
 def test_requests_in_work_count_and_finished_ones_do_not(
-    bench: Bench, callers: Callers, ask: Ask
+    project: SupabaseProject, callers: Callers, ask: Ask
 ) -> None:
     for number, status in enumerate(["processing", "completed", "failed", "cancelled", "pending"]):
-        put(bench, number, USER, status)
+        put(project, number, USER, status)
     assert ask(callers["user"]).is_success
     assert code_of(ask(callers["user"])) == TOO_MANY
     assert cancel_directly(callers["user"], make_id(4)).is_success
@@ -472,13 +485,15 @@ def test_requests_in_work_count_and_finished_ones_do_not(
 
 
 @both_ways_to_ask
-def test_the_limit_over_all_users_holds(bench: Bench, callers: Callers, ask: Ask) -> None:
-    bench.sql("update ml_pipeline_limits set value = 2 where name = 'open_requests_total'")
-    put(bench, 1, OTHER)
+def test_the_limit_over_all_users_holds(
+    project: SupabaseProject, callers: Callers, ask: Ask
+) -> None:
+    project.sql("update ml_pipeline_limits set value = 2 where name = 'open_requests_total'")
+    put(project, 1, OTHER)
     assert ask(callers["user"]).is_success
     answers = at_once(*(partial(ask, callers[who]) for who in ("user", "other") * 3))
     assert {code_of(answer) for answer in answers} == {TOO_MANY}
-    assert len(rows(bench, REQUESTS)) == 2
+    assert len(rows(project, REQUESTS)) == 2
     assert ask(callers["service"], model_name=MODEL_NAME).is_success
 
 
@@ -486,7 +501,7 @@ def test_the_limit_over_all_users_holds(bench: Bench, callers: Callers, ask: Ask
 
 
 def test_defect_12_a_user_can_cancel_and_cannot_insert_any_status_or_run_id(
-    bench: Bench, callers: Callers
+    project: SupabaseProject, callers: Callers
 ) -> None:
     user = callers["user"]
     smuggled: list[dict[str, Any]] = [
@@ -496,8 +511,8 @@ def test_defect_12_a_user_can_cancel_and_cannot_insert_any_status_or_run_id(
         {"status": "failed"},
     ]
     assert {code_of(ask_directly(user, **values)) for values in smuggled} == {REFUSED}
-    assert rows(bench, REQUESTS) == []
+    assert rows(project, REQUESTS) == []
     (asked,) = ask_directly(user, requested_by=USER, status="pending", reason="please").json()
     (gone,) = cancel_directly(user, asked["id"]).json()
-    (row,) = rows(bench, REQUESTS)
+    (row,) = rows(project, REQUESTS)
     assert (row["id"], row["status"], row["requested_by"]) == (gone["id"], "cancelled", USER)

@@ -38,7 +38,7 @@ from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Order, run_pass
+from ml_pipeline.runs.recording import Order, run_once
 from ml_pipeline.store import schema
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
@@ -46,7 +46,7 @@ from ml_pipeline.store.records import RetrainingRun
 from tests.support import golden, league
 from tests.support.shell import environment
 from tests.support.supabase import dump
-from tests.support.supabase.project import open_bench
+from tests.support.supabase.project import open_project
 from tests.support.warm import ml_pipeline
 
 FIRST_DAY = date(2026, 3, 1)
@@ -183,7 +183,7 @@ class Project:
         """A nightly pass. Raises RuntimeError when the story goes another way."""
         flags = {name.replace("__", "."): value for name, value in changes.items()}
         with self.opened() as store:
-            finished = run_pass(
+            finished = run_once(
                 store,
                 Order(
                     settings=load_settings(flags=flags),
@@ -208,7 +208,7 @@ class Project:
 
 
 @contextmanager
-def project(name: str, settings: Mapping[str, Any], **variables: str) -> Iterator[Project]:
+def empty_project(name: str, settings: Mapping[str, Any], **variables: str) -> Iterator[Project]:
     """An empty project as the working directory; it is gone afterwards."""
     folder = Path(tempfile.gettempdir()) / "football"
     folder.mkdir()
@@ -261,7 +261,7 @@ def live(lived: Project) -> None:
 
 def make_embedded() -> None:
     """A project in an embedded store."""
-    with project("embedded", SETTINGS, ML_PIPELINE_LOCAL="store") as lived:
+    with empty_project("embedded", SETTINGS, ML_PIPELINE_LOCAL="store") as lived:
         live(lived)
         with closing(sqlite3.connect("store/store.db")) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -273,12 +273,12 @@ def make_supabase() -> None:
     """The same on Supabase."""
     # Without an embedded store the log stands beside the installed package.
     settings = SETTINGS | {"log": {"csv_file": "evaluation_log.csv"}}
-    with open_bench() as bench:
-        bench.apply(schema.whole())
-        variables = {"SUPABASE_URL": bench.url, "SUPABASE_SERVICE_KEY": bench.service_key}
-        with project("supabase", settings, **variables) as lived:
+    with open_project() as project:
+        project.apply(schema.whole())
+        variables = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
+        with empty_project("supabase", settings, **variables) as lived:
             live(lived)
-            dump.dump(bench, schema.whole(), lived.folder)
+            dump.dump(project, schema.whole(), lived.folder)
             names = [golden.CONFIG, golden.TOLD, "past.csv", "evaluation_log.csv"]
             names += [dump.SCHEMA, dump.ROWS, dump.OBJECTS]
             golden.pack(lived.folder, names, golden.SUPABASE)
@@ -297,7 +297,7 @@ def make_classifiers(registry: Path) -> None:
             # So few rows teach a tree hardly anything.
             "promotion": {"min_skill": -1.0},
         }
-        with project(algorithm, SETTINGS | changes, ML_PIPELINE_LOCAL="store") as lived:
+        with empty_project(algorithm, SETTINGS | changes, ML_PIPELINE_LOCAL="store") as lived:
             lived.train(algorithm)
             for number in range(2):
                 lived.play(FIRST_DAY + timedelta(days=number), turned=True)
@@ -308,7 +308,7 @@ def make_classifiers(registry: Path) -> None:
 
 def make_router(registry: Path) -> None:
     """A registry with the model of the router's example."""
-    with project("router", {}, ML_PIPELINE_LOCAL="store") as lived:
+    with empty_project("router", {}, ML_PIPELINE_LOCAL="store") as lived:
         told(init, "--example", "router", now=TRAINED_AT)
         with Path("router_prompts.csv").open(encoding="utf-8", newline="") as file:
             prompts = list(csv.DictReader(file))[:PROMPTS]

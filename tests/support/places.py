@@ -15,7 +15,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from tests.support import league
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 EMBEDDED, SUPABASE = "embedded", "supabase"
 
@@ -24,12 +24,12 @@ EMBEDDED, SUPABASE = "embedded", "supabase"
 class Place:
     """A store that is empty at first; `variables` is the environment that names it.
 
-    `bench` is there for Supabase only.
+    `project` is there for Supabase only.
     """
 
     kind: str
     variables: Mapping[str, str]
-    bench: Bench | None = None
+    project: SupabaseProject | None = None
 
     def open(self) -> Store:
         """Another handle on it."""
@@ -55,7 +55,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def our_schema(supabase: Bench) -> None:
+def our_schema(supabase: SupabaseProject) -> None:
     """A Supabase project with our tables in it."""
     folder = files("ml_pipeline") / "sql" / "supabase"
     scripts = sorted(folder.iterdir(), key=lambda script: script.name)
@@ -70,9 +70,9 @@ def place(request: Any, tmp_path: Path) -> Place:  # noqa: ANN401 - pytest's own
         folder = str(tmp_path / "store")
         return Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": folder})
     request.getfixturevalue("our_schema")
-    bench: Bench = request.getfixturevalue("bench")
+    project: SupabaseProject = request.getfixturevalue("project")
     return Place(
         kind=SUPABASE,
-        variables={"SUPABASE_URL": bench.url, "SUPABASE_SERVICE_KEY": bench.service_key},
-        bench=bench,
+        variables={"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key},
+        project=project,
     )

@@ -18,14 +18,14 @@ from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.runs.processes import Done
-from ml_pipeline.runs.recording import Failed, place_of, run_pass
+from ml_pipeline.runs.recording import Failed, place_of, run_once
 from ml_pipeline.runs.worker import Duties, Schedule, Worker
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest
 from ml_pipeline.store.supabase.store import SupabaseStore
-from ml_pipeline.store.supabase.transport import Patience
+from ml_pipeline.store.supabase.transport import Timeouts
 from tests.support import crashing, league, warm
 from tests.support.places import Place
 from tests.support.supabase import faults
@@ -52,7 +52,7 @@ def simulated_pass(work: str, now: str, fate: str, fatal: int, pid: int) -> None
     store = crashing.through(open_store(load_store_settings()), meet)
     moment = datetime.fromisoformat(now)
     order = crashing.order(Path(work), moment, name=f"{now} {pid}", place=place_of(pid))
-    outcome = run_pass(store, order)
+    outcome = run_once(store, order)
     common.print_json(dict(outcome.result))
     sys.exit(1 if isinstance(outcome, Failed) else 0)
 
@@ -60,10 +60,10 @@ def simulated_pass(work: str, now: str, fate: str, fatal: int, pid: int) -> None
 @contextmanager
 def outage(place: Place) -> Iterator[None]:
     """A store that answers nobody: really locked, or dropping every connection."""
-    if place.bench is not None:
-        place.bench.gateway.fault(faults.drop_before, times=1_000_000)
+    if place.project is not None:
+        place.project.gateway.fault(faults.drop_before, times=1_000_000)
         yield
-        place.bench.gateway.reset()
+        place.project.gateway.reset()
         return
     path = Path(place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
     database = sqlite3.connect(path, isolation_level=None)
@@ -176,9 +176,9 @@ class Day:
         return self._opened[-1]
 
     def _impatient(self) -> Store:
-        if self.place.bench is None:
+        if self.place.project is None:
             folder = Path(self.place.variables["ML_PIPELINE_LOCAL"])
             return LocalStore.open(folder, patience=timedelta(milliseconds=5))
-        key = SecretStr(self.place.bench.service_key)
-        patience = Patience(attempts=2, first_wait=0.001, longest_wait=0.001, jitter=0)
-        return SupabaseStore.open(self.place.bench.url, key, patience=patience)
+        key = SecretStr(self.place.project.service_key)
+        patience = Timeouts(attempts=2, first_wait=0.001, longest_wait=0.001, jitter=0)
+        return SupabaseStore.open(self.place.project.url, key, patience=patience)

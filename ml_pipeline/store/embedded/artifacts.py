@@ -36,8 +36,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class LocalShelf:
-    """`ArtifactShelf` on files below `folder/<bucket>/<path>`."""
+class LocalArtifacts:
+    """`ArtifactStore` on files below `folder/<bucket>/<path>`."""
 
     _folder: Path
 

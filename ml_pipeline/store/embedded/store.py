@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
-from ml_pipeline.store.embedded.artifacts import LocalShelf
+from ml_pipeline.store.embedded.artifacts import LocalArtifacts
 from ml_pipeline.store.embedded.database import SQLITE_VERSION, Connection, Database
 from ml_pipeline.store.embedded.log import LocalLog
 from ml_pipeline.store.embedded.requests import LocalRequests
@@ -67,7 +67,7 @@ def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> Non
         raise PromotionRefused(message)
 
 
-class LocalStore(LocalLog, LocalRequests, LocalShelf, LocalTruth, LocalWatch):
+class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch):
     """Everything of `Store` in one folder. Build it with `open`."""
 
     def __init__(self, directory: Path, *, patience: timedelta = PATIENCE) -> None:

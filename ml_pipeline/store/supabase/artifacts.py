@@ -33,8 +33,8 @@ _SIZE_HINT: Final = (
 )
 
 
-class SupabaseShelf:
-    """`ArtifactShelf` on objects that are never overwritten."""
+class SupabaseArtifacts:
+    """`ArtifactStore` on objects that are never overwritten."""
 
     _project: Project
 

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from ml_pipeline.errors import PipelineError, StoreCorrupt, StoreError
 from ml_pipeline.store.project_facts import SERIES_ROWS, ProjectFacts, Refused
 from ml_pipeline.store.supabase.answers import Refusal, refusal_error
-from ml_pipeline.store.supabase.transport import Patience, Project
+from ml_pipeline.store.supabase.transport import Project, Timeouts
 
-_FULL: Final = Patience(attempts=3, budget=10, first_wait=0.3, connect=5, answer=10)
+_FULL: Final = Timeouts(attempts=3, budget=10, first_wait=0.3, connect=5, answer=10)
 # A health check has two seconds, and the interpreter takes its part of them.
-_QUICK: Final = Patience(attempts=1, budget=1, first_wait=0.1, connect=0.8, answer=1)
+_QUICK: Final = Timeouts(attempts=1, budget=1, first_wait=0.1, connect=0.8, answer=1)
 _NO_RIGHT: Final = "42501"
 
 Clock = Callable[[], datetime]

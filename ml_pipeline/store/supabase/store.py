@@ -19,7 +19,7 @@ from ml_pipeline.store.records import (
     RetrainingRun,
 )
 from ml_pipeline.store.rows import Record, time_text
-from ml_pipeline.store.supabase.artifacts import SupabaseShelf
+from ml_pipeline.store.supabase.artifacts import SupabaseArtifacts
 from ml_pipeline.store.supabase.log import SupabaseLog
 from ml_pipeline.store.supabase.tables import (
     SupabaseTruth,
@@ -28,20 +28,20 @@ from ml_pipeline.store.supabase.tables import (
     from_json,
     to_json,
 )
-from ml_pipeline.store.supabase.transport import Patience, Project
+from ml_pipeline.store.supabase.transport import Project, Timeouts
 
-_PATIENCE: Final = Patience()
+_PATIENCE: Final = Timeouts()
 _CANDIDATES: Final = 20
 
 
-class SupabaseStore(SupabaseLog, SupabaseShelf, SupabaseTruth, SupabaseWatch):
+class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
 
     @classmethod
-    def open(cls, url: str, key: SecretStr, *, patience: Patience = _PATIENCE) -> Self:
+    def open(cls, url: str, key: SecretStr, *, patience: Timeouts = _PATIENCE) -> Self:
         """Open the store of the project; nothing is asked of it yet.
 
         `key` is a service key of either style. Raises ConfigError when the address or the key

@@ -51,7 +51,7 @@ _BUILDING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
+class Timeouts:
     """How long an answer is waited for, and how often a call is repeated. Times are in seconds.
 
     `connect` and `answer` are waited for in each attempt. Once `budget` is used up no other attempt
@@ -71,7 +71,7 @@ class Patience:
 class Line(httpx.Client):
     """An HTTP client whose every failure is `Unanswered` or `Refusal`, without the key."""
 
-    def __init__(self, key: str, patience: Patience) -> None:
+    def __init__(self, key: str, patience: Timeouts) -> None:
         # Redirects are not followed: the key would go wherever they lead.
         timeout = httpx.Timeout(patience.answer, connect=patience.connect)
         super().__init__(timeout=timeout, follow_redirects=False)
@@ -94,7 +94,7 @@ class Line(httpx.Client):
 class Project:
     """A Supabase project as its service role sees it."""
 
-    def __init__(self, url: str, key: SecretStr, patience: Patience) -> None:
+    def __init__(self, url: str, key: SecretStr, patience: Timeouts) -> None:
         self.url = _checked_url(url)
         self._patience = patience
         self._line = Line(_checked_key(key), patience)

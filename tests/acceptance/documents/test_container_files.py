@@ -15,7 +15,7 @@ from ml_pipeline.cli import COMMANDS
 from ml_pipeline.commands import init_files
 from tests.support import warm
 from tests.support.shell import ROOT
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 from tests.support.supabase.servers import Rest
 
 BIN = Path(sys.executable).parent
@@ -115,7 +115,7 @@ def test_services_start_when_what_they_need_is_healthy_and_keep_what_they_write(
 
 
 def test_the_keys_that_init_prints_are_what_a_real_server_takes(
-    supabase: Bench, tmp_path: Path
+    supabase: SupabaseProject, tmp_path: Path
 ) -> None:
     done = warm.ml_pipeline("init", "--print_keys", cwd=tmp_path)
     lines = dict(line.split("=", 1) for line in done.stdout.splitlines())

@@ -13,7 +13,7 @@ from ml_pipeline.cli import COMMANDS
 from ml_pipeline.config.settings import Settings
 from tests.support.places import our_schema
 from tests.support.shell import ROOT
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["our_schema"]
 
@@ -42,8 +42,10 @@ def said_columns() -> set[tuple[str, str]]:
 
 
 @pytest.mark.usefixtures("our_schema")
-def test_the_schema_page_names_every_column_of_the_database_and_no_other(bench: Bench) -> None:
-    there = {(row["table_name"], row["column_name"]) for row in bench.sql(COLUMNS)}
+def test_the_schema_page_names_every_column_of_the_database_and_no_other(
+    project: SupabaseProject,
+) -> None:
+    there = {(row["table_name"], row["column_name"]) for row in project.sql(COLUMNS)}
     assert said_columns() == there
 
 

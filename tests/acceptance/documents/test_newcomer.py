@@ -16,13 +16,13 @@ from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.acceptance.documents.test_readme import block_after
 from tests.acceptance.documents.test_workflows import checkout
 from tests.support.shell import environment
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["checkout"]
 
 
 def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
-    database: Bench, checkout: Path
+    database: SupabaseProject, checkout: Path
 ) -> None:
     lines = block_after("first night").strip().splitlines()
     assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is this very interpreter's

@@ -29,7 +29,7 @@ from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.conftest import FirstModel
 from tests.support import league, warm
 from tests.support.shell import ROOT, Finished, environment
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 GIT = shutil.which("git") or "/usr/bin/git"
 BIN = Path(sys.executable).parent
@@ -120,7 +120,7 @@ class Runner:
 
 
 @pytest.fixture
-def project(database: Bench) -> Bench:
+def project(database: SupabaseProject) -> SupabaseProject:
     """A Supabase project with our schema and buckets."""
     folder = files("ml_pipeline") / "sql" / "supabase"
     scripts = sorted(folder.iterdir(), key=lambda script: script.name)
@@ -142,7 +142,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
-def values_of(project: Bench, **inputs: str) -> dict[str, str]:
+def values_of(project: SupabaseProject, **inputs: str) -> dict[str, str]:
     secrets = {
         "secrets.SUPABASE_URL": project.url,
         "secrets.SUPABASE_SERVICE_KEY": project.service_key,
@@ -153,7 +153,7 @@ def values_of(project: Bench, **inputs: str) -> dict[str, str]:
 
 
 def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
-    project: Bench, checkout: Path, first_model: FirstModel
+    project: SupabaseProject, checkout: Path, first_model: FirstModel
 ) -> None:
     store = SupabaseStore.open(project.url, SecretStr(project.service_key))
     now = datetime.now(UTC)
@@ -180,7 +180,7 @@ def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
 
 
 def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
-    database: Bench, checkout: Path
+    database: SupabaseProject, checkout: Path
 ) -> None:
     runner = Runner(checkout=checkout, values=values_of(database))
     told = runner.run(workflow("retrain")["jobs"]["retrain"], event="schedule")
@@ -270,7 +270,7 @@ def test_a_package_that_was_installed_from_a_commit_is_installed_from_it_again()
 
 
 def test_in_a_repository_without_our_code_a_base_is_trained_when_it_is_due_and_not_before(
-    project: Bench, tmp_path: Path
+    project: SupabaseProject, tmp_path: Path
 ) -> None:
     checkout = tmp_path / "own"
     assert in_own_repository(checkout, "--package", "./vendor/some.whl").code == 0

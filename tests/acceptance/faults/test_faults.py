@@ -22,18 +22,18 @@ from pydantic import SecretStr
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import PipelineError, StoreUnavailable
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Failed, run_pass
+from ml_pipeline.runs.recording import Failed, run_once
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import ModelState, RunStatus
 from ml_pipeline.store.supabase.store import SupabaseStore
-from ml_pipeline.store.supabase.transport import Patience
+from ml_pipeline.store.supabase.transport import Timeouts
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
 from tests.support.places import EMBEDDED, SUPABASE, Place
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 NIGHTS = league.nights_before(NOW, 3)
 ROWS = league.play(99, 50).features
@@ -43,7 +43,7 @@ NOBODY = 65534
 def assert_repaired(place: Place, work: Path, later: datetime) -> None:
     """The next run does what the broken one did not, and nothing stands there twice."""
     with place.opened() as store:
-        run_pass(store, crashing.order(work, later, "repair"))
+        run_once(store, crashing.order(work, later, "repair"))
         runs = store.list_runs(model_name="default", limit=9)
         assert all(run.status in {RunStatus.COMPLETED, RunStatus.FAILED} for run in runs)
         events = store.promotion_events(model_name="default")
@@ -62,9 +62,9 @@ def test_a_clock_that_jumps_during_a_run_neither_stops_it_nor_blocks_the_next(
     readings = iter([NOW] * 4 + [NOW + jump] * 10_000)
     with place.opened() as store:
         order = crashing.order(tmp_path / "w", clock=lambda: next(readings))
-        outcome = run_pass(store, order)
+        outcome = run_once(store, order)
         assert outcome.result["outcome"] == "promoted"
-        following = run_pass(store, crashing.order(tmp_path / "w", NOW + timedelta(hours=1), "b"))
+        following = run_once(store, crashing.order(tmp_path / "w", NOW + timedelta(hours=1), "b"))
         assert following.result["outcome"] == "skipped_no_new_data"
         assert len(store.promotion_events(model_name="default")) == 2
 
@@ -81,7 +81,7 @@ def test_a_scheduler_whose_clock_is_years_ahead_blocks_nobody_when_it_dies(
 
     with place.opened() as store:
         with pytest.raises(KeyboardInterrupt):
-            run_pass(
+            run_once(
                 crashing.through(store, die), crashing.order(tmp_path / "w", wrong, "from 2030")
             )
         assert store.list_runs(model_name="default", limit=9)[0].status is RunStatus.RUNNING
@@ -98,7 +98,7 @@ def full_disk(work: Path, step: str) -> None:
 
     store = open_store(load_store_settings())
     try:
-        outcome = run_pass(crashing.through(store, fill), crashing.order(work))
+        outcome = run_once(crashing.through(store, fill), crashing.order(work))
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     finally:
@@ -130,9 +130,9 @@ begin raise 'could not extend file: No space left on device' using errcode = '53
 
 
 @contextmanager
-def without_room(bench: Bench) -> Iterator[None]:
+def without_room(project: SupabaseProject) -> Iterator[None]:
     """The database's own disk is full: it answers every write as PostgreSQL does then."""
-    with psycopg.connect(bench.dsn, autocommit=True) as database:
+    with psycopg.connect(project.dsn, autocommit=True) as database:
         database.execute(_FULL)
         tables = [
             name
@@ -157,15 +157,15 @@ def without_room(bench: Bench) -> Iterator[None]:
 @pytest.mark.usefixtures("our_schema")
 @pytest.mark.parametrize("step", ["start_run", "register", "promote", "finish_run"])
 def test_a_database_without_room_is_no_success_and_the_next_run_repairs(
-    bench: Bench, first_model: FirstModel, tmp_path: Path, step: str
+    project: SupabaseProject, first_model: FirstModel, tmp_path: Path, step: str
 ) -> None:
     place = Place(
         kind=SUPABASE,
-        variables={"SUPABASE_URL": bench.url, "SUPABASE_SERVICE_KEY": bench.service_key},
-        bench=bench,
+        variables={"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key},
+        project=project,
     )
     place.fill(first_model, NIGHTS)
-    full = without_room(bench)
+    full = without_room(project)
 
     def fill_up(name: str, _number: int) -> None:
         if name == step:
@@ -174,7 +174,7 @@ def test_a_database_without_room_is_no_success_and_the_next_run_repairs(
     with impatient(place) as store:
         try:
             with pytest.raises(StoreUnavailable, match="No space left on device"):
-                run_pass(crashing.through(store, fill_up), crashing.order(tmp_path / "w"))
+                run_once(crashing.through(store, fill_up), crashing.order(tmp_path / "w"))
         finally:
             full.__exit__(None, None, None)
     assert_repaired(place, tmp_path / "w", NOW + timedelta(hours=2))
@@ -196,7 +196,7 @@ def as_nobody(work: Path) -> None:
     store.list_runs(model_name="default", limit=1)
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
-    outcome = run_pass(store, crashing.order(work))
+    outcome = run_once(store, crashing.order(work))
     print(outcome.result["outcome"], outcome.result["error"])  # noqa: T201 - the child's answer
     sys.exit(isinstance(outcome, Failed))
 
@@ -228,8 +228,8 @@ def test_a_run_that_may_not_write_its_files_is_recorded_as_failed_with_the_way_o
 @contextmanager
 def locked(place: Place) -> Iterator[None]:
     """Somebody holds the tables and does not let go."""
-    if place.bench is not None:
-        with psycopg.connect(place.bench.dsn) as other:
+    if place.project is not None:
+        with psycopg.connect(place.project.dsn) as other:
             other.execute("lock table model_retraining_runs in access exclusive mode")
             yield
             other.rollback()
@@ -255,12 +255,12 @@ def impatient(place: Place) -> Iterator[Store]:
 
 
 def _impatient(place: Place) -> Store:
-    if place.bench is None:
+    if place.project is None:
         folder = Path(place.variables["ML_PIPELINE_LOCAL"])
         return LocalStore.open(folder, patience=timedelta(milliseconds=200))
-    patience = Patience(attempts=2, budget=1, first_wait=0.01, jitter=0.01, answer=0.5)
+    patience = Timeouts(attempts=2, budget=1, first_wait=0.01, jitter=0.01, answer=0.5)
     return SupabaseStore.open(
-        place.bench.url, SecretStr(place.bench.service_key), patience=patience
+        place.project.url, SecretStr(place.project.service_key), patience=patience
     )
 
 
@@ -278,7 +278,7 @@ def test_a_database_that_is_locked_for_longer_than_the_time_out_is_said_and_made
     with impatient(place) as store:
         try:
             with pytest.raises(StoreUnavailable) as told:
-                run_pass(crashing.through(store, close_the_door), crashing.order(tmp_path / "w"))
+                run_once(crashing.through(store, close_the_door), crashing.order(tmp_path / "w"))
         finally:
             lock.__exit__(None, None, None)
     assert "try again" in str(told.value).lower() or "answer" in str(told.value)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.runs.recording import run_pass
+from ml_pipeline.runs.recording import run_once
 from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest, RunStatus
 from tests.conftest import FirstModel
 from tests.support import crashing, league
@@ -84,8 +84,8 @@ def trainers(folder: Path) -> list[str]:
 @contextmanager
 def stuck(place: Place) -> Iterator[None]:
     """A store that answers nobody for a while."""
-    if place.bench is not None:
-        place.bench.gateway.fault(faults.hang(8), path="finish_retraining_run", times=9)
+    if place.project is not None:
+        place.project.gateway.fault(faults.hang(8), path="finish_retraining_run", times=9)
         yield
         return
     path = Path(place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
@@ -140,15 +140,15 @@ def test_the_second_signal_ends_the_run_at_once_and_the_next_run_takes_over(
         # The store would have been waited for longer.
         assert time.monotonic() - began < 5
     assert code == 128 + signal.SIGTERM
-    if place.bench is not None:
-        place.bench.gateway.faults.clear()
+    if place.project is not None:
+        place.project.gateway.faults.clear()
     until(lambda: trainers(tmp_path) == [])
 
     with place.opened() as store:
         (left,) = store.list_runs(model_name="default", limit=9)
         assert left.status is RunStatus.RUNNING
         later = datetime.now(UTC) + timedelta(hours=2)
-        outcome = run_pass(store, crashing.order(tmp_path / "next", later))
+        outcome = run_once(store, crashing.order(tmp_path / "next", later))
         assert outcome.result["request_ids"] == [WISH]
         assert store.get_run(left.run_id).status is RunStatus.FAILED
         assert store.get_request(WISH).status is RequestStatus.COMPLETED
@@ -186,7 +186,7 @@ def test_a_signal_to_this_very_process_at_a_write_leaves_no_half_told_story(
                 signal.raise_signal(signal.SIGTERM)
 
         with order.stop.on_signals():
-            done = run_pass(crashing.through(store, interrupt), order)
+            done = run_once(crashing.through(store, interrupt), order)
         assert done.result["outcome"] == outcome
         run = store.get_run(done.run.run_id)
         request = store.get_request(WISH)

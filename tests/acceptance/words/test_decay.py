@@ -18,9 +18,9 @@ import pytest
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import read_dataset
-from ml_pipeline.decay.daily_checks import closer_look
+from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.watchdog import Look, Watch, decide, look
-from ml_pipeline.runs.recording import Order, run_pass
+from ml_pipeline.runs.recording import Order, run_once
 from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, DecayAlert
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
@@ -142,7 +142,7 @@ def test_the_run_that_serves_it_says_that_decay_started_it(
     again()
     settings = Settings().changed({"model_name": MODEL_NAME, "run.min_error_samples": 10_000})
     order = Order(settings=settings, work_dir=tmp_path / "work", clock=lambda: NOW)
-    outcome = run_pass(store, order)
+    outcome = run_once(store, order)
     assert outcome.run.source is Source.DECAY_TRIGGERED
     again(1)
     alert = alert_of(store)
@@ -365,7 +365,7 @@ def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalSt
             for place, row in enumerate(rows.tolist())
         ]  # fmt: skip
         store.append_events(frame_of(events))
-        return closer_look(
+        return daily_checks(
             store, Watch(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + days))
         )
 
@@ -393,7 +393,9 @@ def test_a_handful_of_earlier_predictions_is_no_mix_to_compare_with(tmp_path: Pa
         for event in events:
             event["prediction"] = "H" if days_ago else "A"
         store.append_events(frame_of(events[:4] if first == 1 else events))
-        found = closer_look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(first)))
+        found = daily_checks(
+            store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(first))
+        )
         return [drift["column"] for drift in found["drift"]]
 
     assert columns(10, 1) == []
@@ -415,7 +417,7 @@ def test_errors_that_cluster_are_alerted_of_once_and_retrain_nothing(tmp_path: P
 
     def closer(now: datetime, events: list[dict[str, Any]], number: int) -> dict[str, Any]:
         store.append_events(frame_of(events))
-        return closer_look(
+        return daily_checks(
             store, Watch(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + number))
         )
 
@@ -444,7 +446,7 @@ def test_before_labels_arrive_the_estimate_stands_beside_the_realised_accuracy(
     ]  # fmt: skip
     store.append_events(frame_of(waiting))
     settings = Settings().changed({"model_name": MODEL_NAME})
-    found = closer_look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
+    found = daily_checks(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
     assert found["realised_accuracy"] == 0.5
     estimate = found["estimate"]
     assert (estimate["rows"], estimate["accuracy"]) == (50, pytest.approx(0.75))

@@ -23,7 +23,7 @@ from tests.support.factories import make_finished_run, make_run
 from tests.support.shell import Finished
 from tests.support.supabase import faults
 from tests.support.supabase.messages import Reply, Request, Upstream
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 DAY = timedelta(days=1)
 SCHEMA = "\n".join(script.text for script in schema.scripts())
@@ -123,14 +123,14 @@ SCHEMAS = {
 class Clinic:
     """A project with a champion that has predicted three nights and a run of tonight."""
 
-    bench: Bench
+    project: SupabaseProject
     folder: Path
 
     @property
     def credentials(self) -> dict[str, str]:
         return {
-            "SUPABASE_URL": self.bench.url,
-            "SUPABASE_SERVICE_KEY": self.bench.service_key,
+            "SUPABASE_URL": self.project.url,
+            "SUPABASE_SERVICE_KEY": self.project.service_key,
         }
 
     def examine(self, *flags: str, **variables: str) -> Finished:
@@ -140,7 +140,7 @@ class Clinic:
         return done
 
     def check_quiet(self, done: Finished) -> None:
-        keys = self.bench.keys
+        keys = self.project.keys
         for key in (keys.service, keys.secret, keys.anon, keys.publishable):
             assert key not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -159,7 +159,7 @@ def fill(store: Store, first: FirstModel) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(supabase: Bench, first_model: FirstModel) -> Bench:
+def filled(supabase: SupabaseProject, first_model: FirstModel) -> SupabaseProject:
     supabase.blank()
     supabase.apply(SCHEMA)
     store = SupabaseStore.open(supabase.url, SecretStr(supabase.service_key))
@@ -172,23 +172,23 @@ def filled(supabase: Bench, first_model: FirstModel) -> Bench:
 
 
 @pytest.fixture
-def clinic(filled: Bench, tmp_path: Path) -> Clinic:
+def clinic(filled: SupabaseProject, tmp_path: Path) -> Clinic:
     filled.reset()
-    return Clinic(bench=filled, folder=tmp_path)
+    return Clinic(project=filled, folder=tmp_path)
 
 
 @pytest.fixture
 def healed(clinic: Clinic) -> Iterator[Clinic]:
     """The same, whose schema the package's own files heal afterwards."""
     yield clinic
-    clinic.bench.sql(
+    clinic.project.sql(
         """update pg_index set indisvalid = true
         where indexrelid = 'model_retraining_runs_latest'::regclass;
         drop policy if exists avatars on storage.objects;
         drop policy if exists service on storage.objects"""
     )
-    clinic.bench.reset()
-    clinic.bench.apply(SCHEMA)
+    clinic.project.reset()
+    clinic.project.apply(SCHEMA)
 
 
 def faulty(done: Finished) -> set[str]:
@@ -240,14 +240,14 @@ def test_a_health_check_costs_little_more_than_its_libraries(clinic: Clinic) -> 
 @pytest.mark.parametrize("case", ROWS)
 def test_a_fault_in_the_rows_is_found_by_name(clinic: Clinic, case: str) -> None:
     names, plant = ROWS[case]
-    clinic.bench.sql("set storage.allow_delete_query = 'true';" + plant)
+    clinic.project.sql("set storage.allow_delete_query = 'true';" + plant)
     assert faulty(clinic.examine()) == set(names.split())
 
 
 @pytest.mark.parametrize("case", SCHEMAS)
 def test_a_fault_in_the_schema_is_found_by_name(healed: Clinic, case: str) -> None:
     name, plant = SCHEMAS[case]
-    healed.bench.sql(plant)
+    healed.project.sql(plant)
     assert faulty(healed.examine()) == {name}
 
 
@@ -256,13 +256,15 @@ def test_a_fault_in_the_schema_is_found_by_name(healed: Clinic, case: str) -> No
     [
         ("key", lambda _: "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.x"),
         ("key", lambda _: "sb_secret_of_another_project"),
-        ("key_role", lambda bench: bench.anon_key),
-        ("key_role", lambda bench: bench.keys.publishable),
+        ("key_role", lambda project: project.anon_key),
+        ("key_role", lambda project: project.keys.publishable),
         ("credentials", lambda _: "not a key"),
     ],
 )
-def test_a_wrong_key_is_told_apart(clinic: Clinic, name: str, key: Callable[[Bench], str]) -> None:
-    done = clinic.examine("--quick", SUPABASE_SERVICE_KEY=key(clinic.bench))
+def test_a_wrong_key_is_told_apart(
+    clinic: Clinic, name: str, key: Callable[[SupabaseProject], str]
+) -> None:
+    done = clinic.examine("--quick", SUPABASE_SERVICE_KEY=key(clinic.project))
     assert faulty(done) == {name}
 
 
@@ -271,7 +273,7 @@ def test_a_wrong_key_is_a_fault_of_the_full_examination_too(clinic: Clinic) -> N
 
 
 def test_a_key_of_the_new_style_is_a_service_key(clinic: Clinic) -> None:
-    done = clinic.examine("--quick", SUPABASE_SERVICE_KEY=clinic.bench.secret_key)
+    done = clinic.examine("--quick", SUPABASE_SERVICE_KEY=clinic.project.secret_key)
     assert faulty(done) == set()
 
 
@@ -294,14 +296,14 @@ def test_a_server_that_is_not_there_is_a_fault(clinic: Clinic, flags: tuple[str,
 
 
 def test_a_server_that_hangs_does_not_hold_a_health_check(clinic: Clinic) -> None:
-    clinic.bench.gateway.fault(faults.hang(20), times=1000)
+    clinic.project.gateway.fault(faults.hang(20), times=1000)
     began = time.monotonic()
     assert faulty(clinic.examine("--quick")) == {"server"}
     assert time.monotonic() - began < 5
 
 
 def test_a_proxys_page_is_no_answer(clinic: Clinic) -> None:
-    clinic.bench.gateway.fault(faults.html200(), times=1000)
+    clinic.project.gateway.fault(faults.html200(), times=1000)
     assert faulty(clinic.examine("--quick")) == {"server"}
 
 
@@ -313,19 +315,19 @@ def test_a_clock_that_differs_is_a_fault(clinic: Clinic, hours: int, expected: s
         facts["now"] = (datetime.fromisoformat(facts["now"]) + timedelta(hours=hours)).isoformat()
         return Reply(status=reply.status, headers=reply.headers, body=json.dumps(facts).encode())
 
-    clinic.bench.gateway.fault(shifted, path="/rpc/ml_pipeline_doctor")
+    clinic.project.gateway.fault(shifted, path="/rpc/ml_pipeline_doctor")
     assert faulty(clinic.examine()) == expected
 
 
 def test_the_row_cap_is_told(clinic: Clinic) -> None:
-    clinic.bench.limit_rows(100)
+    clinic.project.limit_rows(100)
     done = clinic.examine()
     assert faulty(done) == set()
     assert "at most 100 rows" in finding(done, "row_cap")["what"]
 
 
 def test_a_policy_on_other_buckets_opens_none_of_ours(healed: Clinic) -> None:
-    healed.bench.sql(
+    healed.project.sql(
         "create policy avatars on storage.objects for select using (bucket_id = 'avatars');"
         "create policy service on storage.objects for all "
         "using (auth.role() = 'service_role')"
@@ -348,7 +350,7 @@ def test_a_policy_on_other_buckets_opens_none_of_ours(healed: Clinic) -> None:
     ],
 )
 def test_what_a_run_can_live_with_is_a_warning(clinic: Clinic, name: str, plant: str) -> None:
-    clinic.bench.sql(plant)
+    clinic.project.sql(plant)
     done = clinic.examine()
     assert faulty(done) == set()
     assert finding(done, name)["severity"] == "warning"
@@ -356,7 +358,7 @@ def test_what_a_run_can_live_with_is_a_warning(clinic: Clinic, name: str, plant:
 
 
 def test_what_is_late_follows_the_schedule(clinic: Clinic) -> None:
-    clinic.bench.sql(f"{RUN} completed_at = now() - interval '8 days'")
+    clinic.project.sql(f"{RUN} completed_at = now() - interval '8 days'")
     said = {
         hours: finding(clinic.examine(ML_PIPELINE__RUN__EVERY_HOURS=hours), "last_success")
         for hours in ("24", "72", "168")
@@ -376,15 +378,15 @@ def test_a_trigger_that_never_fires_is_told_with_its_numbers(clinic: Clinic) -> 
 
 
 def test_a_project_without_the_schema_is_told_so(healed: Clinic) -> None:
-    bench = healed.bench
-    bench.sql("alter schema public rename to parked; create schema public")
-    bench.keep()
+    project = healed.project
+    project.sql("alter schema public rename to parked; create schema public")
+    project.keep()
     try:
         assert faulty(healed.examine()) == {"schema"}
         assert faulty(healed.examine("--quick")) == {"schema"}
     finally:
-        bench.sql("drop schema public; alter schema parked rename to public")
-        bench.keep()
+        project.sql("drop schema public; alter schema parked rename to public")
+        project.keep()
 
 
 # -------------------------------------------------------------------- settings, machine, SQLite

@@ -8,7 +8,7 @@ import pytest
 
 from ml_pipeline.store import schema
 from tests.support import shell, warm
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 PASSWORD = "s3cr3t-of-the-database"
 FILES = [script.name for script in schema.scripts()]
@@ -17,18 +17,18 @@ TABLES = "select count(*) as n from pg_tables where schemaname = 'public'"
 
 
 @pytest.fixture
-def project(supabase: Bench) -> Bench:
+def project(supabase: SupabaseProject) -> SupabaseProject:
     """A new project with nothing of ours in it."""
     supabase.blank()
     return supabase
 
 
-def url_of(bench: Bench, user: str = "postgres") -> str:
-    return bench.postgres.dsn(user).replace(":bench@", f":{PASSWORD}@")
+def url_of(project: SupabaseProject, user: str = "postgres") -> str:
+    return project.postgres.dsn(user).replace(":project@", f":{PASSWORD}@")
 
 
 def test_init_applies_the_schema_makes_the_buckets_and_may_be_repeated(
-    project: Bench, tmp_path: Path
+    project: SupabaseProject, tmp_path: Path
 ) -> None:
     first = shell.ml_pipeline("init", "--database_url", url_of(project), cwd=tmp_path)
     again = warm.ml_pipeline("init", f"--database-url={url_of(project)}", cwd=tmp_path)
@@ -52,7 +52,9 @@ def test_init_applies_the_schema_makes_the_buckets_and_may_be_repeated(
     assert warm.ml_pipeline("doctor", cwd=tmp_path, **credentials).code == 0
 
 
-def test_what_print_sql_prints_is_the_whole_schema(project: Bench, tmp_path: Path) -> None:
+def test_what_print_sql_prints_is_the_whole_schema(
+    project: SupabaseProject, tmp_path: Path
+) -> None:
     done = shell.ml_pipeline("init", "--print_sql", cwd=tmp_path)
 
     assert done.code == 0
@@ -63,7 +65,7 @@ def test_what_print_sql_prints_is_the_whole_schema(project: Bench, tmp_path: Pat
 
 
 def test_migration_files_sort_in_their_order_and_are_written_once(
-    project: Bench, tmp_path: Path
+    project: SupabaseProject, tmp_path: Path
 ) -> None:
     flags = ("--print_sql", "--output", "supabase/migrations")
     done = warm.ml_pipeline("init", *flags, cwd=tmp_path)
@@ -81,7 +83,7 @@ def test_migration_files_sort_in_their_order_and_are_written_once(
 
 
 def test_a_database_without_storage_has_no_buckets_and_says_so(
-    project: Bench, tmp_path: Path
+    project: SupabaseProject, tmp_path: Path
 ) -> None:
     project.sql("alter schema storage rename to elsewhere")
     done = warm.ml_pipeline("init", "--database_url", url_of(project), cwd=tmp_path)
@@ -92,7 +94,9 @@ def test_a_database_without_storage_has_no_buckets_and_says_so(
     assert "ml-models" in done.stderr
 
 
-def test_a_policy_that_opens_a_bucket_is_a_warning(project: Bench, tmp_path: Path) -> None:
+def test_a_policy_that_opens_a_bucket_is_a_warning(
+    project: SupabaseProject, tmp_path: Path
+) -> None:
     project.sql("create policy gate on storage.objects using (bucket_id = 'ml-models')")
     done = warm.ml_pipeline("init", "--database_url", url_of(project), cwd=tmp_path)
     assert done.code == 0, done.stderr
@@ -101,7 +105,7 @@ def test_a_policy_that_opens_a_bucket_is_a_warning(project: Bench, tmp_path: Pat
 
 
 def test_without_the_right_to_make_tables_nothing_is_changed(
-    project: Bench, tmp_path: Path
+    project: SupabaseProject, tmp_path: Path
 ) -> None:
     project.sql(
         "drop role if exists guest; create role guest login; "
@@ -118,7 +122,7 @@ def test_without_the_right_to_make_tables_nothing_is_changed(
 
 
 def test_a_file_that_fails_in_the_middle_leaves_nothing_half_applied(
-    project: Bench, tmp_path: Path
+    project: SupabaseProject, tmp_path: Path
 ) -> None:
     project.sql("create view model_metadata as select 1 as version")
     done = warm.ml_pipeline("init", "--database_url", url_of(project), cwd=tmp_path)

@@ -24,7 +24,7 @@ from ml_pipeline.store.records import ModelState
 from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.support.factories import make_id
 from tests.support.shell import Finished
-from tests.support.supabase.project import Bench
+from tests.support.supabase.project import SupabaseProject
 
 LABELS = ["EASY", "MEDIUM", "HARD"]
 
@@ -56,7 +56,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def schema(supabase: Bench) -> None:
+def schema(supabase: SupabaseProject) -> None:
     folder = files("ml_pipeline") / "sql" / "supabase"
     scripts = sorted(folder.iterdir(), key=lambda script: script.name)
     supabase.blank()
@@ -76,11 +76,11 @@ def place(
         store = LocalStore.open(tmp_path / "store")
     else:
         request.getfixturevalue("schema")
-        bench: Bench = request.getfixturevalue("bench")
+        project: SupabaseProject = request.getfixturevalue("project")
         monkeypatch.delenv("ML_PIPELINE_LOCAL", raising=False)
-        monkeypatch.setenv("SUPABASE_URL", bench.url)
-        monkeypatch.setenv("SUPABASE_SERVICE_KEY", bench.service_key)
-        store = SupabaseStore.open(bench.url, SecretStr(bench.service_key))
+        monkeypatch.setenv("SUPABASE_URL", project.url)
+        monkeypatch.setenv("SUPABASE_SERVICE_KEY", project.service_key)
+        store = SupabaseStore.open(project.url, SecretStr(project.service_key))
     monkeypatch.chdir(tmp_path)
     opened = Place(store=store, folder=tmp_path, capture=capsys)
     opened.configure("router")

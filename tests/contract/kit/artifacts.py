@@ -42,7 +42,7 @@ HOSTILE_PATHS = (
 HOSTILE_BUCKETS = ("", "..", "/", "a/b", "A", "a_b", "a.b", "ä", "a\n")
 
 
-class ArtifactShelfContract(StoreFixtures):
+class ArtifactStoreContract(StoreFixtures):
     """Artifacts."""
 
     BUCKET = "ml-models"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 
 from ml_pipeline.store.contract import Store
-from tests.contract.kit.artifacts import ArtifactShelfContract
+from tests.contract.kit.artifacts import ArtifactStoreContract
 from tests.contract.kit.base import OpenStore
 from tests.contract.kit.log import EvaluationLogContract
-from tests.contract.kit.models import ModelShelfContract
+from tests.contract.kit.models import ModelRegistryContract
 from tests.contract.kit.requests import RequestQueueContract
 from tests.contract.kit.runs import RunLedgerContract
 from tests.contract.kit.truth import GroundTruthContract
@@ -25,8 +25,8 @@ class StoreContract(
     EvaluationLogContract,
     RunLedgerContract,
     RequestQueueContract,
-    ArtifactShelfContract,
-    ModelShelfContract,
+    ArtifactStoreContract,
+    ModelRegistryContract,
     GroundTruthContract,
     WatchLedgerContract,
 ):

@@ -29,7 +29,7 @@ from tests.support.factories import (
 )
 
 
-class ModelShelfContract(StoreFixtures):
+class ModelRegistryContract(StoreFixtures):
     """Models and promotions."""
 
     @staticmethod

@@ -117,12 +117,12 @@ create trigger protect_objects_delete before delete on storage.objects
     for each statement execute function storage.protect_delete();
 
 
--- Ours, for the bench alone: remember the rows of a moment, and bring them back.
-create schema bench;
-create table bench.kept_tables (name regclass primary key, copy regclass);
-create table bench.kept_sequences (name regclass primary key, value bigint);
+-- Ours, for the tests alone: remember the rows of a moment, and bring them back.
+create schema project;
+create table project.kept_tables (name regclass primary key, copy regclass);
+create table project.kept_sequences (name regclass primary key, value bigint);
 
-create function bench.refuse_foreign_changes() returns event_trigger language plpgsql as $$
+create function project.refuse_foreign_changes() returns event_trigger language plpgsql as $$
 declare
     change record;
 begin
@@ -136,48 +136,48 @@ begin
     end loop;
 end $$;
 create event trigger refuse_foreign_changes on ddl_command_end
-    execute function bench.refuse_foreign_changes();
+    execute function project.refuse_foreign_changes();
 
-create view bench.tables as
+create view project.tables as
     select class.oid::regclass as name
     from pg_class as class
     join pg_namespace as space on space.oid = class.relnamespace
     where class.relkind in ('r', 'p') and not class.relispartition
       and (space.nspname in ('public', 'storage') or class.oid = 'auth.users'::regclass);
 
-create function bench.keep() returns void language plpgsql as $$
+create function project.keep() returns void language plpgsql as $$
 declare
     found regclass;
     filled boolean;
 begin
-    for found in select copy from bench.kept_tables where copy is not null loop
+    for found in select copy from project.kept_tables where copy is not null loop
         execute format('drop table %s', found);
     end loop;
-    truncate bench.kept_tables, bench.kept_sequences;
-    for found in select name from bench.tables loop
+    truncate project.kept_tables, project.kept_sequences;
+    for found in select name from project.tables loop
         execute format('select exists (select from %s)', found) into filled;
         if filled then
-            execute format('create table bench.rows_%s as table %s', found::oid, found);
+            execute format('create table project.rows_%s as table %s', found::oid, found);
         end if;
-        insert into bench.kept_tables
-            values (found, to_regclass(format('bench.rows_%s', found::oid)));
+        insert into project.kept_tables
+            values (found, to_regclass(format('project.rows_%s', found::oid)));
     end loop;
-    insert into bench.kept_sequences
+    insert into project.kept_sequences
         select format('%I.%I', schemaname, sequencename)::regclass, last_value
         from pg_sequences where schemaname = 'public';
 end $$;
 
-create function bench.bring_back() returns void language plpgsql as $$
+create function project.bring_back() returns void language plpgsql as $$
 declare
     kept record;
     columns text;
 begin
     set local session_replication_role = replica; -- no triggers, no foreign keys
     set local lock_timeout = '5s';
-    for kept in select name from bench.tables where pg_relation_size(name) > 1000000 loop
+    for kept in select name from project.tables where pg_relation_size(name) > 1000000 loop
         execute format('truncate %s cascade', kept.name); -- far faster than delete, when it is much
     end loop;
-    for kept in select tables.name, copy from bench.tables left join bench.kept_tables using (name)
+    for kept in select tables.name, copy from project.tables left join project.kept_tables using (name)
     loop
         execute format('delete from %s', kept.name);
         if kept.copy is not null then
@@ -187,6 +187,6 @@ begin
                            kept.name, columns, columns, kept.copy);
         end if;
     end loop;
-    perform setval(name, coalesce(value, 1), value is not null) from bench.kept_sequences
+    perform setval(name, coalesce(value, 1), value is not null) from project.kept_sequences
         where name::oid in (select oid from pg_class);
 end $$;

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.supabase.binaries import Missing, find_postgres, find_postgrest
-from tests.support.supabase.project import Bench, open_bench
+from tests.support.supabase.project import SupabaseProject, open_project
 
-__all__ = ["bench", "supabase"]
+__all__ = ["project", "supabase"]
 
 
 @pytest.fixture(scope="session")
-def supabase() -> Iterator[Bench]:
+def supabase() -> Iterator[SupabaseProject]:
     """The session's Supabase, its database as new; whoever applies a schema calls `blank` first."""
     require_servers()
-    with open_bench() as opened:
+    with open_project() as opened:
         yield opened
 
 
 @pytest.fixture
-def bench(supabase: Bench) -> Bench:
+def project(supabase: SupabaseProject) -> SupabaseProject:
     """The session's Supabase with the rows of the last `apply`, and no faults."""
     supabase.reset()
     return supabase

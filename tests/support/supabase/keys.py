@@ -1,4 +1,4 @@
-"""The keys of the bench's project: JWTs of both styles, and tokens of signed-in users."""
+"""The keys of the project's project: JWTs of both styles, and tokens of signed-in users."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KeyRing:
 
     @classmethod
     def cut(cls) -> KeyRing:
-        jwt_secret = "a secret of the bench, long enough for HS256"
+        jwt_secret = "a secret of the project, long enough for HS256"
         return cls(
             jwt_secret=jwt_secret,
             anon=_sign({"role": "anon"}, jwt_secret, TEN_YEARS),

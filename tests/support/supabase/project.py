@@ -1,4 +1,4 @@
-"""The bench: everything that a test needs to know about its Supabase."""
+"""The project: everything that a test needs to know about its Supabase."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATABASE = "postgres"
 
 
 @dataclass(slots=True)
-class Bench:
+class SupabaseProject:
     """A Supabase project of one's own.
 
     `url` with one of the keys is what users configure; `dsn` is the database as its owner
@@ -97,7 +97,7 @@ class Bench:
     def keep(self) -> None:
         """Take the present rows for those that `reset` returns to; show PostgREST the schema."""
         before = {cap: rest.loads() for cap, rest in self.rests.items()}
-        self.sql("select bench.keep(); notify pgrst, 'reload schema'")
+        self.sql("select project.keep(); notify pgrst, 'reload schema'")
         for cap, rest in self.rests.items():
             rest.wait_until_loaded(after=before[cap])
 
@@ -108,7 +108,7 @@ class Bench:
         """
         self.gateway.reset()
         self.row_cap = self.max_rows
-        self.sql("select bench.bring_back()")
+        self.sql("select project.bring_back()")
         self.storage.forget_orphans()
 
     def blank(self) -> None:
@@ -146,7 +146,7 @@ class Bench:
 
 
 @contextmanager
-def open_bench(folder: Path | None = None, *, max_rows: int = 1000) -> Iterator[Bench]:
+def open_project(folder: Path | None = None, *, max_rows: int = 1000) -> Iterator[SupabaseProject]:
     """Start the servers below `folder`, or below a temporary one that is removed in the end.
 
     Sockets live there, so its path must be short; and as root, PostgreSQL's user must get in.
@@ -158,10 +158,10 @@ def open_bench(folder: Path | None = None, *, max_rows: int = 1000) -> Iterator[
         postgres = Postgres.start(folder)
         stack.callback(postgres.stop)
         _make_template(postgres)
-        bench = Bench(folder, KeyRing.cut(), postgres, max_rows)
-        stack.callback(bench.close)
-        bench.blank()
-        yield bench
+        project = SupabaseProject(folder, KeyRing.cut(), postgres, max_rows)
+        stack.callback(project.close)
+        project.blank()
+        yield project
 
 
 def _make_template(postgres: Postgres) -> None:

@@ -136,7 +136,7 @@ class Postgres:
 
     def dsn(self, user: str, database: str = "postgres") -> str:
         """Return a URL as the dashboard shows it; any password is right."""
-        return f"postgresql://{user}:bench@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:project@127.0.0.1:{self.port}/{database}"
 
     def _answers(self) -> bool:
         try:

@@ -17,15 +17,15 @@ from ml_pipeline.config.sections import PromotionSettings
 from ml_pipeline.evaluation.gate import (
     Bounds,
     Check,
-    Duel,
+    PairedComparison,
     PromotionDecision,
     confidence_sequence,
     judge_challenger,
     judge_first,
-    judge_line,
+    judge_online,
     judge_shadow,
 )
-from ml_pipeline.evaluation.ledger import ChampionRecord, LineRecord, PairedGain
+from ml_pipeline.evaluation.ledger import ChampionRecord, OnlineRecord, PairedGain
 from ml_pipeline.evaluation.metrics import EvaluationReport, evaluate
 from ml_pipeline.store.records import Outcome
 
@@ -42,9 +42,9 @@ def gain(mean: float, *, deviation: float = 0.3, rows: int = 900, nights: int = 
 
 def record(
     since: PairedGain, recent: PairedGain | None = None, over: PairedGain | None = None
-) -> LineRecord:
+) -> OnlineRecord:
     """A line's record; what is not given is as `since`."""
-    return LineRecord(
+    return OnlineRecord(
         since_approval=since,
         recent=since if recent is None else recent,
         over_champion=since if over is None else over,
@@ -62,10 +62,10 @@ def report(hits: int, *, rows: int = 100, recall_of_draws: float = 1.0) -> Evalu
     return evaluate(actual, chances, ["H", "D", "A"], ordered=True)
 
 
-EVEN = Duel(champion=report(60), challenger=report(60))
-BETTER = Duel(champion=report(60), challenger=report(70))
-WORSE = Duel(champion=report(60), challenger=report(55))
-FALLEN = Duel(champion=report(60), challenger=report(70, recall_of_draws=0.9))
+EVEN = PairedComparison(champion=report(60), challenger=report(60))
+BETTER = PairedComparison(champion=report(60), challenger=report(70))
+WORSE = PairedComparison(champion=report(60), challenger=report(55))
+FALLEN = PairedComparison(champion=report(60), challenger=report(70, recall_of_draws=0.9))
 
 
 def named(decision: PromotionDecision, name: str) -> Check:
@@ -139,10 +139,10 @@ GOOD, BAD, THIN_BAD = gain(0.02), gain(-0.05), gain(-0.5, rows=99)
 )
 def test_a_policy_decides_about_the_line(
     policy: Any,  # noqa: ANN401 - one of the literals
-    of_the_line: LineRecord,
+    of_the_line: OnlineRecord,
     outcome: Outcome,
 ) -> None:
-    decision = judge_line(of_the_line, EVEN, PromotionSettings(policy=policy))
+    decision = judge_online(of_the_line, EVEN, PromotionSettings(policy=policy))
     assert decision.outcome is outcome
     assert decision.policy == policy
 
@@ -150,8 +150,8 @@ def test_a_policy_decides_about_the_line(
 def test_a_regression_is_what_even_the_upper_bound_cannot_deny() -> None:
     error = 0.3 / math.sqrt(900)
     just, over = (record(gain(-factor * error)) for factor in (1.644, 1.646))
-    assert judge_line(just, None, PromotionSettings()).outcome is Outcome.PROMOTED
-    assert judge_line(over, None, PromotionSettings()).outcome is Outcome.REJECTED
+    assert judge_online(just, None, PromotionSettings()).outcome is Outcome.PROMOTED
+    assert judge_online(over, None, PromotionSettings()).outcome is Outcome.REJECTED
 
 
 def test_thin_evidence_ends_at_three_nights_and_a_hundred_rows() -> None:
@@ -161,13 +161,13 @@ def test_thin_evidence_ends_at_three_nights_and_a_hundred_rows() -> None:
         (3, 99, Outcome.PROMOTED),
     ):
         of_the_line = record(gain(-0.5, nights=nights, rows=rows))
-        decision = judge_line(of_the_line, None, PromotionSettings())
+        decision = judge_online(of_the_line, None, PromotionSettings())
         assert decision.outcome is outcome
         assert ("needs 3 nights and 100 rows" in decision.sentence) == (outcome is Outcome.PROMOTED)
 
 
 def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
-    decision = judge_line(record(GOOD, recent=BAD), WORSE, PromotionSettings())
+    decision = judge_online(record(GOOD, recent=BAD), WORSE, PromotionSettings())
     assert decision.sentence == (
         "The live line against its anchor over the last 30 days: -0.0500 nats a row "
         "(upper bound -0.0336) on 900 unseen rows of 30 nights, a regression."
@@ -187,25 +187,25 @@ def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
 
 
 def test_a_promotion_says_how_much_the_line_gains() -> None:
-    sentence = judge_line(record(GOOD), None, PromotionSettings()).sentence
+    sentence = judge_online(record(GOOD), None, PromotionSettings()).sentence
     assert "since the anchor was approved: +0.0200 nats a row" in sentence
     assert sentence.endswith("no regression.")
 
 
 def test_the_nightly_policy_shows_the_regression_it_does_not_act_on() -> None:
-    decision = judge_line(record(BAD), None, PromotionSettings(policy="nightly"))
+    decision = judge_online(record(BAD), None, PromotionSettings(policy="nightly"))
     check = named(decision, "since_approval")
     assert (check.passed, check.decides) == (False, False)
 
 
 def test_falls_of_accuracy_and_recall_are_shown_and_decide_nothing() -> None:
-    decision = judge_line(record(GOOD), WORSE, PromotionSettings())
+    decision = judge_online(record(GOOD), WORSE, PromotionSettings())
     check = named(decision, "accuracy")
     assert decision.outcome is Outcome.PROMOTED
     assert (check.passed, check.decides) == (False, False)
     assert check.sentence == "Accuracy 0.6000 → 0.5500 on 100 rows."
     assert check.numbers == pytest.approx({"gain": -0.05, "rows": 100})
-    fallen = named(judge_line(record(GOOD), FALLEN, PromotionSettings()), "recall")
+    fallen = named(judge_online(record(GOOD), FALLEN, PromotionSettings()), "recall")
     assert (fallen.passed, fallen.decides) == (False, False)
     assert fallen.sentence == "Largest fall of a class's recall: 0.1000 (D)."
 
@@ -222,10 +222,10 @@ def test_falls_of_accuracy_and_recall_are_shown_and_decide_nothing() -> None:
     ],
 )
 def test_a_veto_decides_when_the_config_asks_for_it(
-    vetoes: list[Any], duel: Duel, outcome: Outcome
+    vetoes: list[Any], duel: PairedComparison, outcome: Outcome
 ) -> None:
     settings = PromotionSettings(vetoes=vetoes)
-    assert judge_line(record(GOOD), duel, settings).outcome is outcome
+    assert judge_online(record(GOOD), duel, settings).outcome is outcome
     assert judge_challenger(gain(0.2), gain(0.2), duel, settings).outcome is outcome
 
 
@@ -238,7 +238,7 @@ def test_the_seeds_threshold_asks_for_a_gain_of_accuracy(
 ) -> None:
     settings = PromotionSettings(promotion_threshold=threshold)
     for decision in (
-        judge_line(record(GOOD), BETTER, settings),
+        judge_online(record(GOOD), BETTER, settings),
         judge_challenger(gain(0.2), gain(0.2), BETTER, settings),
     ):
         assert decision.outcome is outcome
@@ -249,17 +249,17 @@ def test_the_seeds_threshold_asks_for_a_gain_of_accuracy(
 
 
 def test_a_line_that_waits_for_a_person_is_not_promoted() -> None:
-    waiting = judge_line(record(GOOD), EVEN, PromotionSettings(), held=HELD)
+    waiting = judge_online(record(GOOD), EVEN, PromotionSettings(), held=HELD)
     assert (waiting.outcome, waiting.sentence) == (Outcome.AWAITING_APPROVAL, HELD)
-    worse = judge_line(record(BAD), EVEN, PromotionSettings(), held=HELD)
+    worse = judge_online(record(BAD), EVEN, PromotionSettings(), held=HELD)
     assert worse.outcome is Outcome.REJECTED
 
 
 def test_a_higher_confidence_level_holds_back_less() -> None:
     slight = record(gain(-0.02))
     strict, mild = (PromotionSettings(confidence_level=level) for level in (0.9, 0.999))
-    assert judge_line(slight, None, strict).outcome is Outcome.REJECTED
-    assert judge_line(slight, None, mild).outcome is Outcome.PROMOTED
+    assert judge_online(slight, None, strict).outcome is Outcome.REJECTED
+    assert judge_online(slight, None, mild).outcome is Outcome.PROMOTED
 
 
 @given(
@@ -277,7 +277,7 @@ def test_every_decision_is_plain_json_with_a_sentence(
     settings = PromotionSettings(policy=policy)
     paired = gain(mean, deviation=deviation, rows=rows, nights=min(rows, 5))
     for decision in (
-        judge_line(record(paired), WORSE, settings),
+        judge_online(record(paired), WORSE, settings),
         judge_challenger(paired, paired, WORSE, settings),
         judge_first(report(60), 1.0, settings),
     ):
@@ -301,7 +301,7 @@ def test_defect_18_a_chain_of_lines_each_hardly_worse_than_the_last_is_stopped_a
         against_the_last.append(PairedGain.of_rows(steps, nights=1))
         everything = PairedGain.of_rows(np.concatenate(nightly), nights=night)
         recent = PairedGain.of_rows(np.concatenate(nightly[-30:]), nights=min(night, 30))
-        decision = judge_line(record(everything, recent), None, settings)
+        decision = judge_online(record(everything, recent), None, settings)
         served.append(decision.outcome is Outcome.PROMOTED)
     stopped = served.index(False)
     assert slip * stopped < 0.1
@@ -309,16 +309,16 @@ def test_defect_18_a_chain_of_lines_each_hardly_worse_than_the_last_is_stopped_a
     # The seeds' way: a year of steps, of which none alone is a regression against the last.
     assert slip * 365 > 0.7
     assert all(
-        judge_line(record(step), None, settings).outcome is Outcome.PROMOTED
+        judge_online(record(step), None, settings).outcome is Outcome.PROMOTED
         for step in against_the_last
     )
 
 
 def test_a_line_that_recovers_serves_again() -> None:
     settings = PromotionSettings()
-    assert judge_line(record(gain(-0.05)), None, settings).outcome is Outcome.REJECTED
+    assert judge_online(record(gain(-0.05)), None, settings).outcome is Outcome.REJECTED
     recovered = record(gain(-0.005, rows=3000, nights=100), recent=gain(0.03))
-    assert judge_line(recovered, None, settings).outcome is Outcome.PROMOTED
+    assert judge_online(recovered, None, settings).outcome is Outcome.PROMOTED
 
 
 # --------------------------------------------------------------------------- refit challengers

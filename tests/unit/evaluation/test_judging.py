@@ -13,12 +13,12 @@ import pytest
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.judging import Bench, digest_of, judge
+from ml_pipeline.evaluation.judging import JudgingContext, digest_of, judge
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
 from ml_pipeline.store.records import Outcome
 
 TODAY = date(2025, 6, 1)
-BENCH = Bench(champion_id="champion", today=TODAY, held=None)
+BENCH = JudgingContext(champion_id="champion", today=TODAY, held=None)
 HELD = "A person rolled the champion back: a person decides."
 
 
@@ -57,16 +57,16 @@ def test_without_a_row_nothing_is_judged() -> None:
 
 
 def test_a_first_model_is_judged_against_the_frequencies_of_its_training_rows() -> None:
-    bench = replace(BENCH, champion_id=None)
+    context = replace(BENCH, champion_id=None)
     prior = [0.5, 0.3, 0.2]
-    verdict = judge(_evidence(0.6, None), {"prior": prior}, Settings(), bench)
+    verdict = judge(_evidence(0.6, None), {"prior": prior}, Settings(), context)
     counts = np.bincount(_evidence(0.6, None).actual, minlength=3)
     floor = -float(counts @ np.log(prior)) / 300
     assert verdict.decision.outcome is Outcome.PROMOTED
     assert f"against {floor:.4f} for the class frequencies" in verdict.decision.sentence
     assert verdict.champion is None
     assert verdict.challenger.rows == 300
-    worse = judge(_evidence(0.25, None), {"prior": prior}, Settings(), bench)
+    worse = judge(_evidence(0.25, None), {"prior": prior}, Settings(), context)
     assert worse.decision.outcome is Outcome.REJECTED
 
 

@@ -21,7 +21,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
 from ml_pipeline.training import backtest
 from ml_pipeline.training.backtest import Replay, grouped
-from ml_pipeline.training.online_model import LineState, Rows
+from ml_pipeline.training.online_model import OnlineState, Rows
 from ml_pipeline.training.online_training import KnownRows
 from ml_pipeline.training.policies import POLICIES, SLOW_POLICIES, Adaptive, History
 from tests.support import streams
@@ -183,7 +183,7 @@ def _after_one_night(gain_per_row: float) -> Adaptive:
     entry |= {"rows": rows, "gain_sum": rows * gain_per_row}
     entry["gain_squares"] = rows * (gain_per_row**2 + 0.01)
     ledger = np.array([list((entry | {"night": night}).values()) for night in (1, 2, 3)])
-    fresh = LineState.fresh(anchor)
+    fresh = OnlineState.fresh(anchor)
     policy = Adaptive(
         model=anchor,
         settings=streams.SETTINGS,

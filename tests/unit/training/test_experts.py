@@ -21,7 +21,7 @@ from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.training import backtest
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
 from ml_pipeline.training.heads import Rates
-from ml_pipeline.training.online_model import LineState
+from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, refreshed
 from ml_pipeline.training.policies import History
 from ml_pipeline.training.strategies import Challenger, Serving, base_in_shadow
@@ -198,7 +198,7 @@ def test_the_evidence_is_what_the_experts_said_before_they_saw_it() -> None:
 def test_too_few_rows_or_one_class_leave_the_line_as_it_is(labels: list[str]) -> None:
     moments = [streams.moment_of(0, minute) for minute in range(len(labels))]
     data = streams.dataset(draw(3, len(labels))[0], labels, moments=moments)
-    state = replace(LineState.fresh(streams.model(SETTINGS)), night=DAY_ONE.toordinal())
+    state = replace(OnlineState.fresh(streams.model(SETTINGS)), night=DAY_ONE.toordinal())
     assert refreshed(state, _known(data), SETTINGS.training) is state
 
 
@@ -223,7 +223,7 @@ def test_a_new_base_takes_the_experts_along_with_old_heads_or_fresh_ones() -> No
             data, loop.served, DAY_ONE + timedelta(days=6), SETTINGS, carry_heads=carry_heads
         ).model
         assert _experts(born) == _experts(loop.served)
-        assert LineState.of(born).votes.shape == (0, 7)
+        assert OnlineState.of(born).votes.shape == (0, 7)
         again = adapt(
             born,
             Serving(model_id="champion", model=loop.served),

@@ -17,13 +17,13 @@ from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, line_record
+from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, online_record
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads import Lesson
 from ml_pipeline.training.online_model import (
-    LineState,
+    Incumbent,
     NightScores,
-    Rival,
+    OnlineState,
     Rows,
     by_day,
     replay,
@@ -59,14 +59,14 @@ class Loop:
         return result
 
 
-def _line(result: Challenger) -> LineState:
+def _line(result: Challenger) -> OnlineState:
     assert result.line is not None
     return result.line
 
 
-def _settled(result: Challenger) -> LineState:
+def _settled(result: Challenger) -> OnlineState:
     assert result.model.line_ is not None
-    return LineState.from_dict(result.model.line_)
+    return OnlineState.from_dict(result.model.line_)
 
 
 def _assert_same(one: Challenger, other: Challenger) -> None:
@@ -244,13 +244,13 @@ def _rows(data: Dataset) -> tuple[NDArray[np.int64], Rows]:
 
 
 def _replayed(
-    data: Dataset, adaptive: AdaptiveSettings | None = None, rival: Rival | None = None
-) -> tuple[LineState, list[NightScores]]:
+    data: Dataset, adaptive: AdaptiveSettings | None = None, incumbent: Incumbent | None = None
+) -> tuple[OnlineState, list[NightScores]]:
     model = streams.model()
-    state, scored = LineState.fresh(model), []
-    rival = rival or Rival(model_id="anchor", memory=state.memory)
+    state, scored = OnlineState.fresh(model), []
+    incumbent = incumbent or Incumbent(model_id="anchor", memory=state.memory)
     adaptive = adaptive or AdaptiveSettings()
-    for after, scores in replay(model, state, by_day(*_rows(data)), rival, adaptive):
+    for after, scores in replay(model, state, by_day(*_rows(data)), incumbent, adaptive):
         state = after
         scored += [scores] if scores else []
     return state, scored
@@ -259,13 +259,13 @@ def _replayed(
 @pytest.mark.parametrize("night", [4, 5])
 def test_a_day_taken_in_twice_is_an_error(night: int) -> None:
     model = streams.model()
-    state = take_day(LineState.fresh(model), 5, Rows.none(streams.model()))
+    state = take_day(OnlineState.fresh(model), 5, Rows.none(streams.model()))
     with pytest.raises(ValueError, match=f"day {night} comes after day 5 was taken in"):
         take_day(state, night, Rows.none(streams.model()))
 
 
 def test_a_day_without_rows_moves_the_mark_and_nothing_else() -> None:
-    state = LineState.fresh(streams.model())
+    state = OnlineState.fresh(streams.model())
     after = take_day(state, 7, Rows.none(streams.model()))
     assert (after.night, after.first_night, after.rows_digest, after.rows_seen) == (7, 7, "", 0)
     assert after.last_event_id is None
@@ -290,7 +290,7 @@ def test_the_sums_of_the_ledger_are_those_of_the_rows() -> None:
     data = streams.stream([40, 50, 33], turn_per_day=0.5)
     memory = streams.model().partial_fit(*draw(3, 200, turn=1.0)).memory()
     some = frozenset(data.frame["event_id"].astype(str).iloc[::4])
-    state, scored = _replayed(data, rival=Rival(model_id="c", memory=memory, learned=some))
+    state, scored = _replayed(data, incumbent=Incumbent(model_id="c", memory=memory, learned=some))
     assert len(scored) == 3
     for entry, scores in zip(state.ledger, scored, strict=True):
         row = dict(zip(LEDGER_COLUMNS, entry.tolist(), strict=True))
@@ -390,8 +390,10 @@ def _with_a_flipped_night(nights: Sequence[int], flipped: int, turn: float = 0.0
 def test_a_night_of_flipped_labels_is_held_one_night_and_learned_with_the_next() -> None:
     data = _with_a_flipped_night([60] * 12, 9)
     adaptive, model = AdaptiveSettings(quarantine=True), streams.model()
-    rival = Rival(model_id="anchor", memory=model.memory())
-    replayed = list(replay(model, LineState.fresh(model), by_day(*_rows(data)), rival, adaptive))
+    incumbent = Incumbent(model_id="anchor", memory=model.memory())
+    replayed = list(
+        replay(model, OnlineState.fresh(model), by_day(*_rows(data)), incumbent, adaptive)
+    )
     states = [state for state, _ in replayed]
     quarantined = states[-1].ledger[:, LEDGER_COLUMNS.index("quarantined")]
     assert np.flatnonzero(quarantined).tolist() == [9]
@@ -450,7 +452,7 @@ def test_a_state_survives_being_written_down() -> None:
     state = take_day(state, DAY_ONE.toordinal() + 20, _rows(streams.stream([5]))[1])
     assert len(state.held) == 60
     assert len(state.waiting) == 5
-    again = LineState.from_dict(state.as_dict())
+    again = OnlineState.from_dict(state.as_dict())
     left, right = state.as_dict(), again.as_dict()
     assert left.keys() == right.keys()
     for name, value in left.items():
@@ -459,7 +461,7 @@ def test_a_state_survives_being_written_down() -> None:
 
 
 def test_a_state_that_has_learned_nothing_survives_as_well() -> None:
-    again = LineState.from_dict(LineState.fresh(streams.model()).as_dict())
+    again = OnlineState.from_dict(OnlineState.fresh(streams.model()).as_dict())
     assert (again.memory.precisions, again.night, again.rows_digest) == (None, None, "")
     assert again.ledger.shape == (0, len(LEDGER_COLUMNS))
 
@@ -480,7 +482,7 @@ def test_the_record_counts_from_approval_over_the_window_and_under_the_champion(
             _entry(101, 5, 8.0, 3),
         ]
     )
-    record = line_record(ledger, ["a", "b", "b", "b"], champion_id="b", today=101, window_days=30)
+    record = online_record(ledger, ["a", "b", "b", "b"], champion_id="b", today=101, window_days=30)
     everything, recent, over = record.since_approval, record.recent, record.over_champion
     assert (everything.nights, everything.rows, everything.total) == (4, 65, 15.0)
     assert everything.squares == 1 + 4 + 16 + 64
@@ -491,14 +493,14 @@ def test_the_record_counts_from_approval_over_the_window_and_under_the_champion(
 
 def test_a_champion_that_never_served_a_night_has_no_record() -> None:
     ledger = np.array([_entry(1, 10, 1.0, 10), _entry(2, 10, 1.0, 10)])
-    record = line_record(ledger, ["a", "a"], champion_id="b", today=2, window_days=30)
+    record = online_record(ledger, ["a", "a"], champion_id="b", today=2, window_days=30)
     assert (record.over_champion.nights, record.over_champion.rows) == (0, 0)
     assert record.over_champion.mean == record.over_champion.standard_error == 0
 
 
 def test_an_empty_ledger_has_an_empty_record() -> None:
-    state = LineState.fresh(streams.model())
-    record = line_record(state.ledger, [], champion_id="a", today=1, window_days=30)
+    state = OnlineState.fresh(streams.model())
+    record = online_record(state.ledger, [], champion_id="a", today=1, window_days=30)
     assert record.since_approval.rows == record.recent.rows == 0
     assert math.isclose(record.since_approval.mean, 0.0)
 

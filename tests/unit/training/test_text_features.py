@@ -28,7 +28,7 @@ from ml_pipeline.serving.artifact import ArtifactScorer, Many
 from ml_pipeline.store.serving import ServedModel
 from ml_pipeline.training import algorithms, strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.online_model import LineState, take_day
+from ml_pipeline.training.online_model import OnlineState, take_day
 from ml_pipeline.training.online_training import adapt, nightly_rows
 from ml_pipeline.training.strategies import Serving, new_model
 
@@ -200,12 +200,12 @@ def test_rows_that_wait_keep_their_texts_in_the_artifact(tmp_path: Path) -> None
     dated = Dataset(features=data.features, labels=data.labels, times=times, groups=None,
                     frame=frame, source="")  # fmt: skip
     _, rows = nightly_rows(dated.take(np.arange(5)), model, config)
-    state = take_day(LineState.fresh(model), 1, rows)
+    state = take_day(OnlineState.fresh(model), 1, rows)
     model.line_ = state.as_dict()
     path = tmp_path / "model.skops"
     archive.save_model(model, path)
     loaded: Any = archive.load_model(path, expected_digest=archive.digest_file(path))
-    again = LineState.from_dict(loaded.line_)
+    again = OnlineState.from_dict(loaded.line_)
     assert content(again.waiting.features) == content(rows.features)
     assert again.held.features.shape == (0, 3)
     assert take_day(again, 2, rows).rows_digest == take_day(state, 2, rows).rows_digest
