@@ -20,7 +20,7 @@ from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.notify import channels_for, deliver
 from ml_pipeline.decay.watchdog import Look, Watch, look
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.opening import LeasedStore
+from ml_pipeline.store.leased import LeasedStore
 
 log = logging.getLogger("model_retrainer")
 

@@ -16,7 +16,7 @@ from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
 from ml_pipeline.runs.processes import Done
 from ml_pipeline.runs.recording import close_dead, place_of
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.opening import LeasedStore
+from ml_pipeline.store.leased import LeasedStore
 from ml_pipeline.store.records import RequestStatus, RetrainingRequest, RetrainingRun, RunStatus
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
