@@ -23,7 +23,11 @@ from tests.support.served import FEATURES, ROW
 from tests.support.shell import ROOT, Finished, python
 from tests.support.warm import ml_pipeline
 
-HEAVY = ("numpy", "pandas", "sklearn", "scipy", "supabase", "duckdb", "pydantic", "yaml")
+HEAVY = (
+    "numpy", "pandas", "sklearn", "scipy", "supabase", "duckdb", "pydantic", "yaml",
+    # Small, but together they double the time of a cold prediction.
+    "dataclasses", "inspect", "logging", "pathlib", "tempfile", "typing",
+)  # fmt: skip
 PAIRS = [f"{name}={value}" for name, value in zip(FEATURES, ROW, strict=True)]
 KEYS = {
     "event_id", "match_id", "prediction", "confidence", "probabilities", "model_id", "timestamp",
