@@ -26,7 +26,7 @@ from ml_pipeline.registry.models import check_fits
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import event_json, model_json
 from ml_pipeline.training import strategies
-from ml_pipeline.training.strategies import Serving
+from ml_pipeline.training.strategies import Champion
 
 # ---------------------------------------------------------------------------------- command
 
@@ -212,8 +212,8 @@ def compare(
     }
 
 
-def _load(store: Store, settings: Settings, model_id: str) -> Serving:
+def _load(store: Store, settings: Settings, model_id: str) -> Champion:
     version = store.get_model(settings.model_name, model_id)
     model = models.load_model_version(store, version)
     check_fits(model, settings)
-    return Serving(model_id=model_id, model=model)
+    return Champion(model_id=model_id, model=model)

@@ -37,7 +37,7 @@ class Given:
     """
 
     data: Any  # a Dataset
-    champion: Any  # Serving, or None
+    champion: Any  # Champion, or None
     parts: Any  # a Split
     learned_until: str | None
 
@@ -199,12 +199,12 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
     from ml_pipeline.datasets.dataset import read_dataset
     from ml_pipeline.training import strategies
     from ml_pipeline.training.online_training import adapt
-    from ml_pipeline.training.strategies import Serving
+    from ml_pipeline.training.strategies import Champion
 
     champion_model = head
     if args.champion_path:
         champion_model = load_any(Path(args.champion_path), args.champion_digest, settings, data)
-    champion = Serving(model_id=args.champion_id or "", model=champion_model)
+    champion = Champion(model_id=args.champion_id or "", model=champion_model)
     strategy = settings.training.strategy
     today = date.fromisoformat(args.today) if args.today else now.date()
     if args.new_base:
@@ -263,17 +263,17 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
     }
     if len(challenger.evidence):
         result |= _reports(challenger.evidence, ordered=settings.data.ordered)
-    if challenger.line is not None:
+    if challenger.online is not None:
         result["line"] = {
-            "ledger": challenger.line.ledger.tolist(),
-            "champions": list(challenger.line.champions),
-            "vote": challenger.line.memory.vote.tolist(),
+            "ledger": challenger.online.ledger.tolist(),
+            "champions": list(challenger.online.champions),
+            "vote": challenger.online.memory.vote.tolist(),
             "votes": [
                 None if any(map(math.isnan, vote)) else vote
-                for vote in challenger.line.votes.tolist()
+                for vote in challenger.online.votes.tolist()
             ],
             "half_lives": list(challenger.model.rates_().half_lives),
-            "experts": [expert.name for expert in challenger.line.memory.experts],
+            "experts": [expert.name for expert in challenger.online.memory.experts],
         }
     if challenger.prior is not None:
         result["prior"] = challenger.prior.tolist()

@@ -9,7 +9,7 @@ the ledger on which the gate decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -243,30 +243,23 @@ class NightScores:
     quarantined: bool
 
 
-def replay(  # noqa: PLR0913 - a line, its days, its incumbent and rules
+def take_in(  # noqa: PLR0913, PLR0917 - a model, its state, a day's rows and rules
     model: AdaptiveClassifier,
     state: OnlineState,
-    days: Iterable[tuple[int, Rows]],
+    night: int,
+    rows: Rows,
     incumbent: Incumbent,
     adaptive: AdaptiveSettings,
-    *,
-    after_day: Callable[[OnlineState], OnlineState] = lambda state: state,
-) -> Iterator[tuple[OnlineState, NightScores | None]]:
-    """Take in each day in order; yield the state after it and the scores of a learned night.
+) -> tuple[OnlineState, NightScores | None]:
+    """Take in a day's rows, in the order of their event ids, and learn as soon as enough wait.
 
-    `days` are (ordinal, rows in the order of their event ids); the ordinals rise. `after_day` has
-    the last word on the state after each. Raises ValueError when a day comes that was taken in
-    already.
+    Returns the state after it, and the scores if a night was learned. Raises ValueError for a day
+    taken in already.
     """
-    for night, rows in days:
-        state = take_day(state, night, rows)
-        scores = None
-        if len(state.waiting) >= adaptive.min_night_rows:
-            state, scores = take_night(
-                model, state, night, incumbent, quarantine=adaptive.quarantine
-            )
-        state = after_day(state)
-        yield state, scores
+    state = take_day(state, night, rows)
+    if len(state.waiting) < adaptive.min_night_rows:
+        return state, None
+    return take_night(model, state, night, incumbent, quarantine=adaptive.quarantine)
 
 
 def take_day(state: OnlineState, night: int, rows: Rows) -> OnlineState:

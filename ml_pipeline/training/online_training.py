@@ -1,12 +1,16 @@
-"""Take a live line on over the days that it has not seen: the strategy `adaptive`."""
+"""Take an online model on over the days that it has not seen: the strategy `adaptive`.
+
+`adapt` is the whole of it. Above stand the rows it learns, by UTC day, and the experts that it
+fits once a day is settled; below, what the gate gets to see.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +32,41 @@ from ml_pipeline.training.online_model import (
     OnlineState,
     Rows,
     by_day,
-    replay,
+    take_in,
     take_night,
 )
 from ml_pipeline.training.parallel import spread
-from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Serving
+from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Champion
+
+log = logging.getLogger("train_model")
+
+
+def nightly_rows(
+    data: Dataset, model: AdaptiveClassifier, adaptive: AdaptiveSettings
+) -> tuple[NDArray[np.int64], Rows]:
+    """Labelled rows by UTC day and event id: (nights, rows)."""
+    if data.times is None or "event_id" not in data.frame.columns:
+        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
+    nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
+    event_ids = data.frame["event_id"].astype(str)
+    order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
+    # A row is learned once, also when a file holds it twice.
+    order = order[~event_ids.iloc[order].duplicated().to_numpy()]
+    wrong = np.zeros(len(data), dtype=bool)
+    if "prediction" in data.frame.columns:
+        predicted = data.frame["prediction"].to_numpy(dtype=str)
+        wrong = (predicted != data.labels) & (predicted != UNCERTAIN)
+    weights = np.where(
+        wrong, 1 / adaptive.label_probability_wrong, 1 / adaptive.label_probability_right
+    )
+    rows = Rows(
+        features=data.features[order],
+        base=model.base_proba(data.features[order]),
+        actual=encode(data.labels[order], model.classes_),
+        weights=weights[order],
+        event_ids=tuple(event_ids.iloc[order].tolist()),
+    )
+    return nights.to_numpy(dtype=np.int64)[order], rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,25 +82,41 @@ class KnownRows:
     weights: Floats
     classes: NDArray[Any]
 
+    @classmethod
+    def of(
+        cls, data: Dataset | None, model: AdaptiveClassifier, adaptive: AdaptiveSettings
+    ) -> KnownRows:
+        """The rows of a dataset, or none."""
+        nights, rows = np.empty(0, dtype=np.int64), Rows.none(model)
+        if data is not None:
+            nights, rows = nightly_rows(data, model, adaptive)
+        return cls(
+            nights=nights,
+            features=rows.features,
+            actual=rows.actual,
+            weights=rows.weights,
+            classes=model.classes_,
+        )
+
     def until(self, night: int) -> KnownRows:
         """The rows that were known when `night` was over."""
         return self.first(int(np.searchsorted(self.nights, night, side="right")))
 
     def first(self, count: int) -> KnownRows:
         """So many rows from the start."""
-        return KnownRows(
+        return replace(
+            self,
             nights=self.nights[:count],
             features=self.features[:count],
             actual=self.actual[:count],
             weights=self.weights[:count],
-            classes=self.classes,
         )
 
 
 def refreshed(state: OnlineState, known: KnownRows, training: TrainingSettings) -> OnlineState:
-    """The line with new experts if they are due after its last night, else as it is.
+    """The state with new experts if they are due after its last night, else as it is.
 
-    With too few rows, or rows of one class alone, the line goes on as it is and they stay due.
+    With too few rows, or rows of one class alone, the state stays as it is and they stay due.
     So they do while rows wait to be scored: what learns a row before may not be judged on it.
     """
     fitted = {expert.name: expert.night for expert in state.memory.experts}
@@ -77,6 +127,7 @@ def refreshed(state: OnlineState, known: KnownRows, training: TrainingSettings) 
         len(rows.nights) < training.min_training_samples or len(set(rows.actual.tolist())) < 2  # noqa: PLR2004
     ):
         return state
+    log.info("New experts from the rows up to %s", date.fromordinal(state.night))
     experts = fit_experts(rows, state.night, training)
     return state.with_experts(experts, weight=training.adaptive.initial_head_weight)
 
@@ -99,138 +150,8 @@ def fit_experts(rows: KnownRows, night: int, training: TrainingSettings) -> tupl
     return tuple(spread(fitted, training.experts))
 
 
-log = logging.getLogger("train_model")
-
-
-def nightly_rows(
-    data: Dataset, model: AdaptiveClassifier, adaptive: AdaptiveSettings
-) -> tuple[NDArray[np.int64], Rows]:
-    """Labelled rows by UTC day and event id: (nights, rows)."""
-    if data.times is None or "event_id" not in data.frame.columns:
-        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
-    nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
-    event_ids = data.frame["event_id"].astype(str)
-    order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
-    # A row is learned once, also when a file holds it twice.
-    order = order[~event_ids.iloc[order].duplicated().to_numpy()]
-    wrong = np.zeros(len(data), dtype=bool)
-    if "prediction" in data.frame.columns:
-        said = data.frame["prediction"].to_numpy(dtype=str)
-        wrong = (said != data.labels) & (said != UNCERTAIN)
-    weights = np.where(
-        wrong, 1 / adaptive.label_probability_wrong, 1 / adaptive.label_probability_right
-    )
-    rows = Rows(
-        features=data.features[order],
-        base=model.base_proba(data.features[order]),
-        actual=encode(data.labels[order], model.classes_),
-        weights=weights[order],
-        event_ids=tuple(event_ids.iloc[order].tolist()),
-    )
-    return nights.to_numpy(dtype=np.int64)[order], rows
-
-
-def adapt(  # noqa: PLR0913 - a line, its incumbent, rows and rules
-    head: AdaptiveClassifier,
-    champion: Serving,
-    parts: Iterable[Dataset],
-    today: date,
-    settings: Settings,
-    *,
-    other_base: bool = False,
-    known: Dataset | None = None,
-) -> Challenger:
-    """Take the line on from `head` over every day it has not seen, up to and with `today`.
-
-    `parts` are whole days in their order; one at a time is held in memory. `other_base`: the
-    champion stands on another base than the line. `known` is every labelled row, for the experts;
-    without it there are no new ones.
-
-    Days before today are settled. Today's rows, and those of days too small to learn alone, are
-    learned for serving only: the next run takes them up again from the settled state, so the
-    state never depends on when the runs were.
-    """
-    adaptive = settings.training.adaptive
-    start = OnlineState.of(head)
-    last, todays = today.toordinal(), list[str]()
-
-    def days() -> Iterator[tuple[int, Rows]]:
-        for part in parts:
-            for night, rows in by_day(*nightly_rows(part, head, adaptive)):
-                if (start.night is None or night > start.night) and night <= last:
-                    todays.extend(rows.event_ids if night == last else ())
-                    yield night, rows
-
-    incumbent = Incumbent(
-        model_id=champion.model_id,
-        memory=champion.model.memory(),
-        model=champion.model if other_base else None,
-        learned=champion.learned_event_ids(),
-        settled_night=champion.settled_night(),
-    )
-    over = partial(
-        _after_day, today=last, known=_known_rows(known, head, adaptive), training=settings.training
-    )
-    said: list[_Said] = []
-    state = settled = start
-    for after, scores in replay(head, state, days(), incumbent, adaptive, after_day=over):
-        state = after
-        said += [_Said.of(scores)] if scores else []
-        if state.night is not None and state.night < last:
-            settled = state
-    served = state
-    if len(state.waiting):
-        served, scores = take_night(head, state, state.night or last, incumbent, quarantine=False)
-        said.append(_Said.of(scores))
-    model = _serving(head, settled, served, [*settled.waiting.event_ids, *todays])
-    return Challenger(
-        model=model,
-        evidence=_line_evidence(model, said),
-        rows_learned=served.rows_seen - start.rows_seen,
-        training_digest="sha256:" + (served.rows_digest or "0" * 64),
-        line=served,
-    )
-
-
-def _after_day(
-    state: OnlineState, *, today: int, known: KnownRows, training: TrainingSettings
-) -> OnlineState:
-    """New experts once a day is settled, if they are due."""
-    if state.night is None or state.night >= today:
-        return state
-    after = refreshed(state, known, training)
-    if after is not state:
-        log.info("New experts from the rows up to %s", date.fromordinal(state.night))
-    return after
-
-
-def _known_rows(
-    known: Dataset | None, model: AdaptiveClassifier, adaptive: AdaptiveSettings
-) -> KnownRows:
-    nights, rows = np.empty(0, dtype=np.int64), Rows.none(model)
-    if known is not None:
-        nights, rows = nightly_rows(known, model, adaptive)
-    return KnownRows(
-        nights=nights,
-        features=rows.features,
-        actual=rows.actual,
-        weights=rows.weights,
-        classes=model.classes_,
-    )
-
-
-def _serving(
-    head: AdaptiveClassifier, settled: OnlineState, served: OnlineState, unsettled: list[str]
-) -> AdaptiveClassifier:
-    from copy import copy
-
-    model = copy(head).set_memory(served.memory)
-    model.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled}
-    return model
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Said:
+class _Scored:
     """What of a night's scores the evidence needs; the rows themselves may be many."""
 
     night: int
@@ -241,7 +162,7 @@ class _Said:
     unseen: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, scores: NightScores) -> _Said:
+    def of(cls, scores: NightScores) -> _Scored:
         return cls(
             night=scores.night,
             event_ids=scores.rows.event_ids,
@@ -252,11 +173,104 @@ class _Said:
         )
 
 
-def _line_evidence(model: AdaptiveClassifier, scored: list[_Said]) -> Evidence:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a model has been taken on, up to and with `today` (an ordinal).
+
+    `state` has taken in every day so far, `settled` every one before today. `todays` are the ids
+    of today's rows, `scored` what each night was predicted before it was learned.
+    """
+
+    today: int
+    state: OnlineState
+    settled: OnlineState
+    todays: tuple[str, ...] = ()
+    scored: tuple[_Scored, ...] = ()
+
+    def after(
+        self, night: int, rows: Rows, state: OnlineState, scores: NightScores | None
+    ) -> Progress:
+        """The progress after one more day."""
+        is_today = night == self.today
+        return replace(
+            self,
+            state=state,
+            settled=self.settled if is_today else state,
+            todays=rows.event_ids if is_today else self.todays,
+            scored=self.scored if scores is None else (*self.scored, _Scored.of(scores)),
+        )
+
+    def with_everything_learned(self, model: AdaptiveClassifier, incumbent: Incumbent) -> Progress:
+        """Learn for serving what still waits; the settled state does not know of it."""
+        if not len(self.state.waiting):
+            return self
+        night = self.state.night or self.today
+        state, scores = take_night(model, self.state, night, incumbent, quarantine=False)
+        return replace(self, state=state, scored=(*self.scored, _Scored.of(scores)))
+
+
+def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
+    model: AdaptiveClassifier,
+    champion: Champion,
+    parts: Iterable[Dataset],
+    today: date,
+    settings: Settings,
+    *,
+    other_base: bool = False,
+    known: Dataset | None = None,
+) -> Challenger:
+    """Take the model on over every day it has not seen, up to and with `today`.
+
+    `parts` are whole days in their order; one at a time is held in memory. `other_base`: the
+    champion stands on another base than the model. `known` is every labelled row, for the
+    experts; without it there are no new ones.
+
+    Days before today are settled. Today's rows, and those of days too small to learn alone, are
+    learned for serving only: the next run takes them up again from the settled state, so the
+    state never depends on when the runs were.
+    """
+    training, last = settings.training, today.toordinal()
+    start = OnlineState.of(model)
+    incumbent = champion.as_incumbent(other_base=other_base)
+    for_experts = KnownRows.of(known, model, training.adaptive)
+    progress = Progress(today=last, state=start, settled=start)
+    for night, rows in _days(parts, model, training.adaptive):
+        if night > last or (start.night is not None and night <= start.night):
+            continue
+        state, scores = take_in(model, progress.state, night, rows, incumbent, training.adaptive)
+        if night < last:
+            state = refreshed(state, for_experts, training)
+        progress = progress.after(night, rows, state, scores)
+    progress = progress.with_everything_learned(model, incumbent)
+    return Challenger(
+        model=_model_to_serve(model, progress),
+        evidence=_evidence(model, progress.scored),
+        rows_learned=progress.state.rows_seen - start.rows_seen,
+        training_digest="sha256:" + (progress.state.rows_digest or "0" * 64),
+        online=progress.state,
+    )
+
+
+def _days(
+    parts: Iterable[Dataset], model: AdaptiveClassifier, adaptive: AdaptiveSettings
+) -> Iterator[tuple[int, Rows]]:
+    for part in parts:
+        yield from by_day(*nightly_rows(part, model, adaptive))
+
+
+def _model_to_serve(model: AdaptiveClassifier, progress: Progress) -> AdaptiveClassifier:
+    """It predicts with everything learned, and carries the settled state to go on from."""
+    unsettled = [*progress.settled.waiting.event_ids, *progress.todays]
+    served = copy(model).set_memory(progress.state.memory)
+    served.line_ = progress.settled.as_dict() | {OPEN_EVENTS: unsettled}
+    return served
+
+
+def _evidence(model: AdaptiveClassifier, scored: tuple[_Scored, ...]) -> Evidence:
     """The rows that the champion has not learned, or all of them without it if there are none."""
     parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
-    is_duel = any(len(rows) for _, rows in parts)
-    if not is_duel:
+    is_paired = any(len(rows) for _, rows in parts)
+    if not is_paired:
         parts = [(s, np.arange(len(s.actual))) for s in scored]
 
     def stacked(name: str) -> Floats:
@@ -270,5 +284,5 @@ def _line_evidence(model: AdaptiveClassifier, scored: list[_Said]) -> Evidence:
         nights=np.concatenate(none + [np.full(len(rows), s.night) for s, rows in parts]),
         actual=np.concatenate(none + [s.actual[rows] for s, rows in parts]),
         challenger=stacked("live"),
-        champion=stacked("champion") if is_duel else None,
+        champion=stacked("champion") if is_paired else None,
     )

@@ -1,11 +1,12 @@
 """How a challenger comes about from rows at hand: a new base, or a step from the old one.
 
-Every strategy ends in the same two things: a model, and evidence on rows that neither it nor the
-champion has learned. The live line has a module of its own, `line_training`.
+Every strategy ends in a `Challenger`: a model, and evidence on rows that neither it nor the
+`Champion` has learned. The strategy `adaptive` has a module of its own, `online_training`.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -23,30 +24,13 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.online_model import OnlineState
+from ml_pipeline.training.online_model import Incumbent, OnlineState
 
 OPEN_EVENTS = "open_event_ids"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Challenger:
-    """A model that asks to serve.
-
-    `line` is the live line that it serves, None for a new base. `prior` are the class frequencies
-    of a new base's training rows, the floor that a first champion has to clear.
-    """
-
-    model: AdaptiveClassifier
-    evidence: Evidence
-    rows_learned: int
-    training_digest: str
-    line: OnlineState | None = None
-    prior: Floats | None = None
-    cross_validation: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Serving:
+class Champion:
     """The champion as the loop knows it."""
 
     model_id: str
@@ -60,6 +44,34 @@ class Serving:
         """The last day of which the champion has learned everything."""
         return (self.model.line_ or {}).get("night")
 
+    def as_incumbent(self, *, other_base: bool) -> Incumbent:
+        """What an online model on the same base, or on another one, is held against."""
+        return Incumbent(
+            model_id=self.model_id,
+            memory=self.model.memory(),
+            model=self.model if other_base else None,
+            learned=self.learned_event_ids(),
+            settled_night=self.settled_night(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Challenger:
+    """A model that asks to serve.
+
+    `online` is the state of the online model with everything learned, None for a new base.
+    `prior` are the class frequencies of a new base's training rows, the floor that a first
+    champion has to clear.
+    """
+
+    model: AdaptiveClassifier
+    evidence: Evidence
+    rows_learned: int
+    training_digest: str
+    online: OnlineState | None = None
+    prior: Floats | None = None
+    cross_validation: dict[str, Any] = field(default_factory=dict)
+
 
 def new_model(
     base: Any,  # noqa: ANN401 - a fitted scikit-learn classifier
@@ -69,7 +81,7 @@ def new_model(
     *,
     learned_until: int | None = None,
 ) -> AdaptiveClassifier:
-    """Heads that equal the base, and a line that starts after day `learned_until`."""
+    """Heads that equal the base, and an online state that starts after day `learned_until`."""
     training = settings.training
     adaptive = training.adaptive
     rates = {
@@ -85,19 +97,17 @@ def new_model(
     model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
-    line = OnlineState.fresh(model).as_dict() | {"night": learned_until}
-    model.line_ = line | {OPEN_EVENTS: []}
+    state = OnlineState.fresh(model).as_dict() | {"night": learned_until}
+    model.line_ = state | {OPEN_EVENTS: []}
     return model
 
 
-def fine_tune_rows(head: AdaptiveClassifier, data: Dataset, settings: Settings) -> Challenger:
+def fine_tune_rows(model: AdaptiveClassifier, data: Dataset, settings: Settings) -> Challenger:
     """Learn rows that carry no nights as one night; the held-out rest is the evidence."""
     parts = split(data, test_size=settings.training.test_size, seed=settings.training.random_seed)
     learned, held = data.take(parts.train), data.take(parts.holdout)
-    champion = Serving(model_id="", model=head)
-    from copy import copy
-
-    tuned = copy(head).partial_fit(learned.features, learned.labels)
+    champion = Champion(model_id="", model=model)
+    tuned = copy(model).partial_fit(learned.features, learned.labels)
     return Challenger(
         model=tuned,
         evidence=_evidence(tuned, held, champion),
@@ -106,16 +116,13 @@ def fine_tune_rows(head: AdaptiveClassifier, data: Dataset, settings: Settings) 
     )
 
 
-# -------------------------------------------------------------------------------- new bases
-
-
 def train_base(  # noqa: PLR0913 - one model is data, split and choices
     data: Dataset,
     settings: Settings,
     *,
     algorithm: str,
     classes: list[str] | None = None,
-    champion: Serving | None = None,
+    champion: Champion | None = None,
     parts: Split | None = None,
 ) -> Challenger:
     """A base from scratch, judged on the last rows in time, beside the champion if there is one."""
@@ -127,7 +134,7 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
     return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
 
 
-def refit(data: Dataset, champion: Serving, settings: Settings, *, algorithm: str) -> Challenger:
+def refit(data: Dataset, champion: Champion, settings: Settings, *, algorithm: str) -> Challenger:
     """A new base from everything the champion has learned, judged on everything it has not."""
     unseen = unseen_rows(data, champion)
     parts = without_shared_groups(
@@ -147,9 +154,9 @@ def base_in_shadow(
     *,
     carry_heads: bool,
 ) -> Challenger:
-    """A new base from every logged row of the days before today, with a line that starts there.
+    """A new base from every logged row of the days before today, whose heads learn from there on.
 
-    Nothing is held out: what the nights to come bring is the evidence.
+    Nothing is held out: what the days to come bring is the evidence.
     """
     if data.times is None or "event_id" not in data.frame.columns:
         raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
@@ -173,18 +180,18 @@ def base_in_shadow(
 
 def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bool) -> None:
     """Give a new base the champion's experts, and its heads as well if so wished."""
-    memory, line = champion.memory(), OnlineState.of(model)
+    memory, state = champion.memory(), OnlineState.of(model)
     if not heads:
         weight = model.rates_().initial_head_weight
-        memory = line.memory.with_experts(memory.experts, weight=weight)
+        memory = state.memory.with_experts(memory.experts, weight=weight)
     elif champion.heads_.shape != model.heads_.shape:
         raise DataError("The champion's heads do not fit the new base.")
     model.set_memory(memory)
-    line = replace(line, memory=memory, votes=np.empty((0, len(memory.vote))))
-    model.line_ = line.as_dict() | {OPEN_EVENTS: []}
+    state = replace(state, memory=memory, votes=np.empty((0, len(memory.vote))))
+    model.line_ = state.as_dict() | {OPEN_EVENTS: []}
 
 
-def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Dataset) -> Challenger:
+def sgd(data: Dataset, champion: Champion, settings: Settings, replay_rows: Dataset) -> Challenger:
     """Stochastic descent from the champion's coefficients on the new rows and some old ones."""
     training = settings.training
     parts = _last_unseen(data, unseen_rows(data, champion), training)
@@ -207,7 +214,7 @@ def sgd(data: Dataset, champion: Serving, settings: Settings, replay_rows: Datas
     return _finished(base, data, parts, champion, settings)
 
 
-def errors_only(data: Dataset, champion: Serving, settings: Settings) -> Challenger:
+def errors_only(data: Dataset, champion: Champion, settings: Settings) -> Challenger:
     """The original documents' recipe: a fresh model from the error samples alone."""
     parts = _last_unseen(data, unseen_rows(data, champion), settings.training)
     if "is_error" not in data.frame.columns:
@@ -225,7 +232,7 @@ def _truthy(column: pd.Series) -> NDArray[np.bool_]:
     return column.astype(str).str.lower().isin(["true", "1", "1.0"]).to_numpy()
 
 
-def unseen_rows(data: Dataset, champion: Serving) -> NDArray[np.bool_]:
+def unseen_rows(data: Dataset, champion: Champion) -> NDArray[np.bool_]:
     """Rows that the champion has not learned."""
     if data.times is None or "event_id" not in data.frame.columns:
         return np.ones(len(data), dtype=bool)
@@ -254,7 +261,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     *,
     algorithm: str,
     classes: list[str] | None,
-    champion: Serving | None,
+    champion: Champion | None,
 ) -> Challenger:
     training = settings.training
     learned = data.take(parts.train)
@@ -271,7 +278,7 @@ def _finished(  # noqa: PLR0913
     base: Any,  # noqa: ANN401
     data: Dataset,
     parts: Split,
-    champion: Serving | None,
+    champion: Champion | None,
     settings: Settings,
     *,
     classes: list[str] | None = None,
@@ -309,7 +316,7 @@ def _last_night(learned: Dataset) -> int | None:
     return int(learned.times.max().date().toordinal())
 
 
-def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Serving | None) -> Evidence:
+def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Champion | None) -> Evidence:
     nights = np.zeros(len(held), dtype=np.int64)
     if held.times is not None:
         nights = held.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)

@@ -31,7 +31,7 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import ModelVersion, Outcome
 from ml_pipeline.training.job import Given, read_rows, train
-from ml_pipeline.training.strategies import Serving
+from ml_pipeline.training.strategies import Champion
 
 log = logging.getLogger("enrolling")
 
@@ -93,7 +93,7 @@ def _given(
     if standing.champion is not None:
         model = load_model_version(store, standing.champion)
         check_fits(model, settings)
-        champion = Serving(model_id=standing.champion.model_id, model=model)
+        champion = Champion(model_id=standing.champion.model_id, model=model)
         parts = ground_truth.unlearned(data, parts, standing.champion.lineage.get("learned_until"))
         if not len(parts.holdout):
             raise DataError(

@@ -18,7 +18,7 @@ from ml_pipeline.config.settings import load_settings
 from ml_pipeline.datasets.labelled_file import LabelledFile
 from ml_pipeline.training import algorithms, job
 from ml_pipeline.training.online_training import adapt
-from ml_pipeline.training.strategies import Serving, new_model
+from ml_pipeline.training.strategies import Champion, new_model
 from tests.support.shell import ROOT, environment
 
 FEATURES = [f"f{number}" for number in range(8)]
@@ -63,7 +63,7 @@ def _learn(how: str, path: Path) -> dict[str, object]:
     base = algorithms.fit("LogisticRegression", rows, first.labels[-5000:], SETTINGS.training)
     model = new_model(base, rows, list(SETTINGS.data.classes or ()), SETTINGS)
     today = datetime.now(UTC).date()
-    learned = adapt(model, Serving(model_id="base", model=model), parts, today, SETTINGS)
+    learned = adapt(model, Champion(model_id="base", model=model), parts, today, SETTINGS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {"peak_mb": peak, "digest": learned.training_digest}
 

@@ -15,7 +15,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.strategies import Serving, new_model
+from ml_pipeline.training.strategies import Champion, new_model
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]
@@ -90,9 +90,9 @@ def model(settings: Settings = SETTINGS, *, rows: int = 300) -> AdaptiveClassifi
     return new_model(base(rows=rows), draw(7, rows)[0], CLASSES, settings)
 
 
-def serving(served: AdaptiveClassifier, model_id: str = "champion") -> Serving:
+def serving(served: AdaptiveClassifier, model_id: str = "champion") -> Champion:
     """The champion."""
-    return Serving(model_id=model_id, model=served)
+    return Champion(model_id=model_id, model=served)
 
 
 def loss(probabilities: Floats, labels: Sequence[str] | Labels) -> float:

@@ -15,7 +15,7 @@ from ml_pipeline.datasets.labelled_file import LabelledFile
 from ml_pipeline.errors import DataError
 from ml_pipeline.training import job
 from ml_pipeline.training.online_training import adapt
-from ml_pipeline.training.strategies import Serving
+from ml_pipeline.training.strategies import Champion
 from tests.support import streams
 from tests.support.streams import DAY_ONE, FEATURES
 
@@ -97,7 +97,7 @@ def test_a_line_learns_the_same_from_the_parts_as_from_the_whole(tmp_path: Path)
         path=path, settings=file.settings, rows=file.rows, last=file.last.take(np.arange(9))
     )
     model = streams.model(SETTINGS)
-    champion = Serving(model_id="champion", model=model)
+    champion = Champion(model_id="champion", model=model)
     whole = [job.read_rows(str(path), SETTINGS)]
     one = adapt(model, champion, whole, today, SETTINGS)
     other = adapt(model, champion, cut.parts(40), today, SETTINGS)

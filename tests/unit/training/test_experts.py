@@ -24,7 +24,7 @@ from ml_pipeline.training.heads import Rates
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, refreshed
 from ml_pipeline.training.policies import History
-from ml_pipeline.training.strategies import Challenger, Serving, base_in_shadow
+from ml_pipeline.training.strategies import Challenger, Champion, base_in_shadow
 from tests.support import streams
 from tests.support.streams import CLASSES, DAY_ONE, draw
 
@@ -54,7 +54,7 @@ class Loop:
         assert data.times is not None
         known = data.take(np.flatnonzero(data.times < streams.moment_of(day, 60 * hour)))
         today = DAY_ONE + timedelta(days=day)
-        champion = Serving(model_id="champion", model=self.served)
+        champion = Champion(model_id="champion", model=self.served)
         result = adapt(self.served, champion, [known], today, self.settings, known=known)
         self.served = result.model
         return result
@@ -166,9 +166,9 @@ def test_it_does_not_matter_when_the_runs_were(
     assert one.model.predict_proba(PROBES) == pytest.approx(
         other.model.predict_proba(PROBES), abs=1e-12
     )
-    assert one.line is not None
-    assert other.line is not None
-    assert one.line.votes == pytest.approx(other.line.votes, abs=1e-12)
+    assert one.online is not None
+    assert other.online is not None
+    assert one.online.votes == pytest.approx(other.online.votes, abs=1e-12)
 
 
 def test_no_expert_learns_a_row_before_it_was_judged_on_it() -> None:
@@ -211,8 +211,8 @@ def test_experts_that_the_config_no_longer_names_leave_the_vote() -> None:
     memory = after.model.memory()
     assert (memory.experts, len(memory.vote)) == ((), 5)
     assert memory.vote.sum() == pytest.approx(1)
-    assert after.line is not None
-    assert after.line.votes.shape[1] == 5
+    assert after.online is not None
+    assert after.online.votes.shape[1] == 5
 
 
 def test_a_new_base_takes_the_experts_along_with_old_heads_or_fresh_ones() -> None:
@@ -226,7 +226,7 @@ def test_a_new_base_takes_the_experts_along_with_old_heads_or_fresh_ones() -> No
         assert OnlineState.of(born).votes.shape == (0, 7)
         again = adapt(
             born,
-            Serving(model_id="champion", model=loop.served),
+            Champion(model_id="champion", model=loop.served),
             [streams.stream([60] * 8)],
             DAY_ONE + timedelta(days=7),
             SETTINGS,

@@ -26,11 +26,11 @@ from ml_pipeline.training.online_model import (
     OnlineState,
     Rows,
     by_day,
-    replay,
     take_day,
+    take_in,
 )
 from ml_pipeline.training.online_training import adapt, nightly_rows
-from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Serving
+from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Champion
 from tests.support import streams
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
 
@@ -53,15 +53,15 @@ class Loop:
         assert data.times is not None
         known = data.times < streams.moment_of(day, 60 * hour)
         today = DAY_ONE + timedelta(days=day)
-        champion = Serving(model_id=f"model {self.runs}", model=self.served)
+        champion = Champion(model_id=f"model {self.runs}", model=self.served)
         result = adapt(self.served, champion, [data.take(np.flatnonzero(known))], today, SETTINGS)
         self.served, self.runs = result.model, self.runs + 1
         return result
 
 
 def _line(result: Challenger) -> OnlineState:
-    assert result.line is not None
-    return result.line
+    assert result.online is not None
+    return result.online
 
 
 def _settled(result: Challenger) -> OnlineState:
@@ -250,8 +250,8 @@ def _replayed(
     state, scored = OnlineState.fresh(model), []
     incumbent = incumbent or Incumbent(model_id="anchor", memory=state.memory)
     adaptive = adaptive or AdaptiveSettings()
-    for after, scores in replay(model, state, by_day(*_rows(data)), incumbent, adaptive):
-        state = after
+    for night, rows in by_day(*_rows(data)):
+        state, scores = take_in(model, state, night, rows, incumbent, adaptive)
         scored += [scores] if scores else []
     return state, scored
 
@@ -391,17 +391,18 @@ def test_a_night_of_flipped_labels_is_held_one_night_and_learned_with_the_next()
     data = _with_a_flipped_night([60] * 12, 9)
     adaptive, model = AdaptiveSettings(quarantine=True), streams.model()
     incumbent = Incumbent(model_id="anchor", memory=model.memory())
-    replayed = list(
-        replay(model, OnlineState.fresh(model), by_day(*_rows(data)), incumbent, adaptive)
-    )
-    states = [state for state, _ in replayed]
+    state, states, scored = OnlineState.fresh(model), [], []
+    for night, rows in by_day(*_rows(data)):
+        state, scores = take_in(model, state, night, rows, incumbent, adaptive)
+        states.append(state)
+        scored.append(scores)
     quarantined = states[-1].ledger[:, LEDGER_COLUMNS.index("quarantined")]
     assert np.flatnonzero(quarantined).tolist() == [9]
     before, held, after = states[8:11]
     assert held.memory is before.memory
     assert len(held.held) == 60
     assert len(held.waiting) == len(after.held) == 0
-    scores = replayed[10][1]
+    scores = scored[10]
     assert scores is not None
     both = held.held.followed_by(scores.rows)
     base = model.base_proba(both.features)

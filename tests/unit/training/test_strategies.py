@@ -62,7 +62,7 @@ def test_a_base_is_trained_on_the_past_and_judged_on_the_last_fifth() -> None:
     assert _coefficients(challenger.model) == pytest.approx(expected.steps[-1][1].coef_)
     assert challenger.model.mean_ == pytest.approx(data.features[:320].mean(axis=0))
     assert challenger.evidence.champion is None
-    assert challenger.line is None
+    assert challenger.online is None
     assert challenger.cross_validation["folds"] == 5
     assert challenger.training_digest == data.take(np.arange(320)).digest()
     assert challenger.evidence.challenger == pytest.approx(

@@ -30,7 +30,7 @@ from ml_pipeline.training import algorithms, strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online_model import OnlineState, take_day
 from ml_pipeline.training.online_training import adapt, nightly_rows
-from ml_pipeline.training.strategies import Serving, new_model
+from ml_pipeline.training.strategies import Champion, new_model
 
 ALGORITHMS = ("LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest", "Ensemble")
 MIXED = Settings().changed(
@@ -178,7 +178,7 @@ def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> N
                   times=pd.Series(pd.Timestamp("2026-03-01", tz="UTC") + days))  # fmt: skip
     first, rest, today = log.take(np.arange(90)), log.take(np.arange(90, count)), date(2026, 3, 6)
     base = strategies.train_base(first, config, algorithm="LogisticRegression").model
-    champion = Serving(model_id="m", model=base)
+    champion = Champion(model_id="m", model=base)
 
     line = adapt(base, champion, [rest], today, config)
     assert (line.rows_learned, len(line.evidence)) == (count - 90, count - 90)
