@@ -15,7 +15,7 @@ from ml_pipeline.reports.summary import as_markdown
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the Markdown of a result file; a file that is not there is told, not a fault."""
+    """Print the Markdown of a result file; a missing file is reported, not a fault."""
     (name,) = sys.argv[1:] if argv is None else argv
     try:
         text = Path(name).read_text(encoding="utf-8").strip()

@@ -41,11 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `decay`."""
     common.add_common(parser)
     add = parser.add_argument
-    add("--watch", action="store_true", help="go on looking until stopped")
-    add("--interval_minutes", type=float, help="between two looks "
+    add("--watch", action="store_true", help="keep checking until stopped")
+    add("--interval_minutes", type=float, help="minutes between two checks "
         f"(default: {defaults.CHECK_INTERVAL_MIN})")  # fmt: skip
-    add("--acknowledge", metavar="ID", help="a person takes care: nothing more is done by itself")
-    add("--override", metavar="ID", help="close an alert: what it says is the new normal")
+    add(
+        "--acknowledge",
+        metavar="ID",
+        help="somebody takes care of it: nothing more happens automatically",
+    )
+    add("--override", metavar="ID", help="close an alert: this is the new normal")
     add("--resolve", metavar="ID", help="close an alert: it is over")
     add("--reason", default="", help="why, for the record")
 
@@ -92,7 +96,7 @@ def _decided(
         model_name=settings.model_name,
         alert_id=alert_id,
         status=_DECISIONS[name],
-        reason=reason or "a person said so",
+        reason=reason or "a person decided",
         now=now,
     )
     return {"status": "completed", "alert": alert_json(alert)}

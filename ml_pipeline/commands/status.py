@@ -55,7 +55,7 @@ def show(found: Overview) -> None:
         texts = (f"{it.started_at:%Y-%m-%d %H:%M}", str(it.outcome or it.status),
                  str(it.dataset_size), str(it.training_rows), it.outcome_reason or "")  # fmt: skip
         runs.add_row(*map(Text, texts))
-    queue = table("Queue", "asked", "status", "priority", "reason")
+    queue = table("Requests", "requested", "status", "priority", "reason")
     for request in found.requests:
         texts_ = (f"{request.created_at:%Y-%m-%d %H:%M}", str(request.status),
                   str(request.priority), request.reason)  # fmt: skip
@@ -71,14 +71,18 @@ def _lines(found: Overview) -> list[str]:
     champion = "none yet" if found.champion is None else found.champion.model_id
     lines = [f"Champion of {found.model_name}: {champion}."]
     lines += [
-        f"{model.model_id} awaits approval: `ml-pipeline models promote {model.model_id}`."
+        f"{model.model_id} waits for approval: `ml-pipeline models promote {model.model_id}`."
         for model in found.waiting
     ]
     if found.due_at is None:
         lines.append("No run yet.")
     else:
-        late = ": it is late" if found.is_late else ""
-        lines.append(f"Next run expected by {found.due_at:%Y-%m-%d %H:%M} UTC{late}.")
+        due = f"{found.due_at:%Y-%m-%d %H:%M} UTC"
+        lines.append(
+            f"Late: the next run was expected by {due}."
+            if found.is_late
+            else f"Next run expected by {due}."
+        )
     return lines
 
 

@@ -18,7 +18,7 @@ FILE: Final = "comparison.html"
 BASE: Final = "frozen"
 WINDOWS: Final = 20
 LEVEL: Final = 0.95
-# The errors trigger is enough when it would have fired on so many of the nights.
+# The errors trigger is enough when it would have fired on this share of the days.
 OFTEN: Final = 0.9
 # A policy that ends so many times further away than the nearest one hides the others.
 FLATTENS: Final = 10.0
@@ -91,11 +91,11 @@ def advise(courses: Sequence[Course], settings: Settings) -> Advice:
     chosen = min(equal, key=lambda course: course.figures["train_cpu_s"])
     base = next(course for course in courses if course.name == BASE)
     fired = _fired(chosen, settings)
-    told = [_compared(course, base) for course in by_loss if course is not base]
+    compared = [_compared(course, base) for course in by_loss if course is not base]
     if chosen is base or _gain(base, chosen)[1] <= 0:
-        sentence = "Keep the model as it is: no policy was certainly better on these rows."
+        sentence = "Keep the model as it is: no policy was certainly better on these outcomes."
         return Advice(
-            policy=BASE, strategy="", trigger="", fired=fired, sentences=(sentence, *told)
+            policy=BASE, strategy="", trigger="", fired=fired, sentences=(sentence, *compared)
         )
     trigger = "errors" if fired >= OFTEN * len(chosen.nights) else "labels"
     sentences = (
@@ -103,7 +103,7 @@ def advise(courses: Sequence[Course], settings: Settings) -> Advice:
         (
             f"The errors trigger ({settings.run.min_error_samples} confident errors within "
             f"{settings.run.lookback_days:g} days) would have started a run on {fired} of "
-            f"{len(chosen.nights)} nights"
+            f"{len(chosen.nights)} days"
             + (
                 ", which is often enough."
                 if trigger == "errors"
@@ -111,11 +111,11 @@ def advise(courses: Sequence[Course], settings: Settings) -> Advice:
             )
         ),
         (
-            f"As replayed it ran on {len(chosen.nights)} nights and promoted "
+            f"In the backtest it ran on {len(chosen.nights)} days and promoted "
             f"{chosen.figures['promotions']:g} times, with "
             f"{chosen.figures['train_cpu_s']:.1f} s of processor time in all."
         ),
-        *told,
+        *compared,
     )
     return Advice(
         policy=chosen.name,
@@ -127,23 +127,25 @@ def advise(courses: Sequence[Course], settings: Settings) -> Advice:
 
 
 def _gain(worse: Course, better: Course) -> tuple[float, float, float]:
-    """Nats a row that `better` gains over `worse`: mean, lower and upper bound."""
+    """Mean log loss that `better` saves over `worse`, with its lower and upper bound."""
     gains = worse.losses - better.losses
     return float(gains.mean()), *mean_bounds(gains, LEVEL)
 
 
 def _compared(course: Course, base: Course) -> str:
     mean, low, high = _gain(base, course)
-    points = 100 * (course.figures["accuracy"] - base.figures["accuracy"])
-    verdict = "better" if low > 0 else "worse" if high < 0 else "not certainly different"
+    accuracy, usual = (100 * it.figures["accuracy"] for it in (course, base))
+    verdict = (
+        "better than" if low > 0 else "worse than" if high < 0 else "not certainly different from"
+    )
     return (
-        f"{course.name} against {BASE}: {mean:+.4f} nats a row ({low:+.4f} to {high:+.4f}, 95 %), "
-        f"{points:+.2f} points of accuracy: {verdict}."
+        f"{course.name} was {verdict} {BASE}: right {accuracy:.2f} % of the time against "
+        f"{usual:.2f} %, log-loss gain {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f})."
     )
 
 
 def _fired(course: Course, settings: Settings) -> int:
-    """On how many nights the errors of the last days would have been enough."""
+    """On how many days the errors of the last days would have been enough."""
     numbers = [night for night, *_ in course.nights]
     fired = 0
     for place, night in enumerate(numbers):
@@ -163,14 +165,14 @@ def _fired(course: Course, settings: Settings) -> int:
 
 def _accuracy(courses: Sequence[Course]) -> Any:  # noqa: ANN401 - markup
     width = max(1, len(courses[0].nights) // WINDOWS)
-    told = ", ".join(
+    totals = ", ".join(
         f"{course.name} {100 * course.figures['accuracy']:.2f} %" for course in courses
     )
     return draw(
         Chart(
             name="accuracy",
-            title=f"Accuracy, averaged over {width} nights",
-            summary=f"Over everything: {told}.",
+            title=f"Accuracy, averaged over {width} days",
+            summary=f"Over all days: {totals}.",
             series=[
                 Series(name=c.name, points=_trailing(c.nights, width), style=STYLES[c.name])
                 for c in courses
@@ -204,7 +206,7 @@ def _difference(courses: Sequence[Course], base: Course) -> Any:  # noqa: ANN401
         return ""
     ends = [int(end) for end in np.cumsum([rows for _, rows, _, _ in base.nights])]
     sums = {course.name: np.cumsum(course.losses - base.losses) for course in others}
-    told = ", ".join(f"{name} {total[-1]:+,.0f}" for name, total in sums.items())
+    totals = ", ".join(f"{name} {total[-1]:+,.0f}" for name, total in sums.items())
     ends_at = {name: abs(float(total[-1])) for name, total in sums.items()}
     drawn = [name for name in sums if ends_at[name] <= FLATTENS * min(ends_at.values())]
     left_out = [name for name in sums if name not in drawn]
@@ -212,8 +214,8 @@ def _difference(courses: Sequence[Course], base: Course) -> Any:  # noqa: ANN401
     return draw(
         Chart(
             name="difference",
-            title=f"Cumulative log loss minus that of {BASE}, in nats (below 0 is better)",
-            summary=f"At the end: {told} nats." + (flattened if left_out else ""),
+            title=f"Log loss summed up, minus that of {BASE} (below 0 is better)",
+            summary=f"At the end: {totals}." + (flattened if left_out else ""),
             series=[
                 Series(
                     name=name,

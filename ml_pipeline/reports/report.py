@@ -16,14 +16,14 @@ SMALLER_IS_BETTER: Final = {"log_loss", "brier", "ece", "rps"}
 SMOOTHED_FROM: Final = 30
 SMOOTHED_OVER: Final = 7
 LOADED: Final = {
-    "rows": "rows looked at",
+    "rows": "read",
     "bad": "set aside as malformed",
-    "folded": "folded into another row of the same event",
-    "other_model": "of another model name",
-    "pending": "waiting for their outcome",
-    "outside": "known outside the time to learn",
-    "labelled": "labelled",
-    "unusable": "labelled, but without usable features",
+    "folded": "merged with another row of the same event",
+    "other_model": "of another model",
+    "pending": "without an outcome yet",
+    "outside": "with an outcome from outside the lookback window",
+    "labelled": "with an outcome",
+    "unusable": "with an outcome, but without usable features",
     "errors": "confident errors",
 }
 
@@ -55,7 +55,7 @@ def view_of(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, A
         "reasons": (details.get("load_report") or {}).get("reasons", {}),
         "rejected": kept.get("rejected", []),
         "runs_test": kept.get("runs_test"),
-        "nights": _nights(kept, events),
+        "days_chart": _days_chart(kept, events),
         "votes": _votes(kept),
         "shadows": details.get("shadows", []),
         "lineage": _lineage(run),
@@ -69,12 +69,12 @@ def _facts(run: RetrainingRun) -> list[tuple[str, Any]]:
     return [
         ("Run", run.run_id),
         ("Model", run.model_name),
-        ("Started by", str(run.source)),
+        ("Started by", run.source.replace("_", " ")),
         ("Started", run.started_at),
         ("Ended", run.completed_at),
         ("Took", None if took is None else f"{took.total_seconds():.1f} s"),
         ("Confident errors", run.dataset_size),
-        ("Labelled rows learned", run.training_rows),
+        ("Training rows", run.training_rows),
         ("Champion afterwards", run.champion_id or "none"),
         ("Challenger", run.challenger_id or "none"),
     ]
@@ -150,9 +150,9 @@ def _reliability(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
     ]
     if not series:
         return ""
-    told = "; ".join(
+    detail = "; ".join(
         f"{side}: " + ", ".join(
-            f"{100 * b['confidence']:.0f} % said, {100 * b['accuracy']:.0f} % right ({b['rows']})"
+            f"{100 * b['accuracy']:.0f} % right at {100 * b['confidence']:.0f} % ({b['rows']} rows)"
             for b in kept[side]["reliability"]
         )
         for side in ("champion", "challenger") if kept.get(side)
@@ -160,10 +160,10 @@ def _reliability(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
     return draw(
         Chart(
             name="reliability",
-            title="Reliability: how often answers of a confidence were right",
-            summary="Below the diagonal a model is too sure of itself, above it too modest.",
-            detail=f"{told}.",
-            series=[*series, Series(name="as said", points=[(0.0, 0.0), (1.0, 1.0)])],
+            title="Reliability: how often answers with a given confidence were right",
+            summary="Below the diagonal a model is too confident, above it not confident enough.",
+            detail=f"{detail}.",
+            series=[*series, Series(name="perfect calibration", points=[(0.0, 0.0), (1.0, 1.0)])],
             x_text=percent_text,
             y_text=percent_text,
             y_range=(0.0, 1.0),
@@ -192,27 +192,26 @@ def promotion_marks(events: Sequence[PromotionEvent]) -> list[Mark]:
     ]
 
 
-def _nights(kept: Mapping[str, Any], events: Sequence[PromotionEvent]) -> Any:  # noqa: ANN401
+def _days_chart(kept: Mapping[str, Any], events: Sequence[PromotionEvent]) -> Any:  # noqa: ANN401
     nights = kept.get("nights", [])
     if not nights:
         return ""
-    line, anchor = _smoothed(nights, "line"), _smoothed(nights, "anchor")
     rows = sum(night["rows"] for night in nights)
     totals = [sum(n[side] * n["rows"] for n in nights) / rows for side in ("line", "anchor")]
     changes = sum(event.kind is PromotionKind.PROMOTION for event in events)
-    over = f", each averaged over {SMOOTHED_OVER} nights" if len(nights) >= SMOOTHED_FROM else ""
+    over = f", averaged over {SMOOTHED_OVER} days" if len(nights) >= SMOOTHED_FROM else ""
     return draw(
         Chart(
             name="nights",
-            title="Accuracy over nights, each predicted before it was learned",
+            title="Accuracy by day, each day predicted before the model was updated with it",
             summary=(
-                f"{len(nights)} nights with {rows} rows{over}: the live line was right "
-                f"{100 * totals[0]:.1f} % of the time, its anchor {100 * totals[1]:.1f} %. "
-                f"{changes} promotions."
+                f"{rows} outcomes on {len(nights)} days{over}: the updated model was right "
+                f"{100 * totals[0]:.1f} % of the time, the approved one "
+                f"{100 * totals[1]:.1f} %. {changes} promotions."
             ),
             series=[
-                Series(name="live line", points=line),
-                Series(name="anchor (approved base)", points=anchor),
+                Series(name="updated model", points=_smoothed(nights, "line")),
+                Series(name="approved model (anchor)", points=_smoothed(nights, "anchor")),
             ],
             x_text=day_text,
             y_text=percent_text,
@@ -240,12 +239,12 @@ def _votes(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
         return ""
     last = nights[-1]["vote"]
     winner = max(range(len(last)), key=lambda place: last[place])
-    told = ", ".join(f"{name} {100 * w:.0f} %" for name, w in zip(experts, last, strict=True))
+    weights = ", ".join(f"{name} {100 * w:.0f} %" for name, w in zip(experts, last, strict=True))
     return draw(
         Chart(
             name="votes",
-            title="Weights of the vote over nights: which memory is winning",
-            summary=f"After the last night {experts[winner]} weighs most: {told}.",
+            title="Weights in the vote by day: how long a memory serves best",
+            summary=f"After the last day {experts[winner]} has the largest weight: {weights}.",
             series=[
                 Series(name=name, points=[(float(n["night"]), n["vote"][place]) for n in nights])
                 for place, name in enumerate(experts)
@@ -263,16 +262,16 @@ def _lineage(run: RetrainingRun) -> list[tuple[str, Any]]:
     parents = [
         (title, f"{parent['model_id']} ({parent['digest']})")
         for title, parent in (
-            ("Line goes on from", made.get("head")),
-            ("Champion before", made.get("champion")),
+            ("Continues from", made.get("head")),
+            ("Champion before the run", made.get("champion")),
         )
         if parent
     ]
     return [
         *parents,
-        ("Training rows", run.training_digest),
-        ("Judged on", run.holdout_digest),
-        ("Settings", run.config_digest),
+        ("Training data", run.training_digest),
+        ("Holdout data", run.holdout_digest),
+        ("Configuration", run.config_digest),
         ("Code", code.get("digest")),
         ("Version", code.get("version")),
         ("Commit", run.git_sha),
@@ -298,7 +297,7 @@ PROMOTIONS_SEEN: Final = 200
 def store_report(
     store: Store, run: RetrainingRun, folder: Path, *, dry_run: bool
 ) -> dict[str, str]:
-    """Write the report into the run's folder and onto the shelf; return where it stands."""
+    """Write the report into the run's folder and the artifact store; return where it stands."""
     events = store.promotion_events(model_name=run.model_name, limit=PROMOTIONS_SEEN)
     path = folder / "report.html"
     path.write_text(as_html(run, events), encoding="utf-8")

@@ -269,7 +269,7 @@ def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
     column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
     votes = line.get("votes") or [None] * len(line["ledger"])
     kept = list(zip(line["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
-    heads = [f"{half_life:g} nights" for half_life in line.get("half_lives", ())]
+    heads = [f"half-life {half_life:g} days" for half_life in line.get("half_lives", ())]
     experts = ["base", *heads, *line.get("experts", ())]
     return {
         "experts": experts,

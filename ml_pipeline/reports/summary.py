@@ -26,8 +26,8 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
     lines = [
         f"Outcome: {result['outcome']}. {result['outcome_reason']}",
         (
-            f"{result['dataset_size']} confident errors, {result['training_rows']} labelled rows "
-            f"learned. Champion now: {result['champion'] or 'none'}."
+            f"{result['dataset_size']} confident errors; trained on {result['training_rows']} "
+            f"labelled rows. Champion now: {result['champion'] or 'none'}."
         ),
     ]
     if result.get("error"):
@@ -46,7 +46,7 @@ def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
     if len(rows) > SHOWN_ERRORS:
         title += f" (the {SHOWN_ERRORS} most confident of {len(rows)})"
     table = Table(title=title, title_justify="left")
-    for name in ("match", "said", "confidence", "was"):
+    for name in ("id", "predicted", "confidence", "actual"):
         table.add_column(name, justify="right" if name == "confidence" else "left")
     for row in rows[:SHOWN_ERRORS]:
         texts = (row["match_id"] or row["event_id"], row["prediction"],
@@ -58,7 +58,7 @@ def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
 def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
     from rich.table import Table
 
-    table = Table(title="On the same unseen rows", title_justify="left")
+    table = Table(title="Both models on the same new outcomes", title_justify="left")
     table.add_column("")
     table.add_column("champion", justify="right")
     table.add_column("challenger", justify="right")
@@ -77,7 +77,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     challenger = result.get("challenger_metrics") or result.get("metrics") or {}
     champion = result.get("champion_metrics") or {}
     if challenger:
-        lines += ["| on the same unseen rows | champion | challenger |", "|---|---:|---:|"]
+        lines += ["| on the same new outcomes | champion | challenger |", "|---|---:|---:|"]
         for name in METRICS:
             values = (champion.get(name), challenger.get(name))
             cells = ["" if value is None else f"{value:.4f}" for value in values]
@@ -92,7 +92,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 _FACTS: Mapping[str, str] = {
     "Champion now": "champion",
     "Confident errors": "dataset_size",
-    "Labelled rows learned": "training_rows",
+    "Training rows": "training_rows",
     "Run": "run_id",
     "Error": "error",
 }

@@ -42,10 +42,10 @@ async function refresh() {
       const fresh = page.getElementById(part.id);
       if (fresh) renew(part, fresh);
     }
-    note.textContent = `As of ${new Date().toLocaleTimeString()}, renewed every 30 seconds.`;
+    note.textContent = `Updated at ${new Date().toLocaleTimeString()}; refreshes every 30 seconds.`;
     note.className = "";
   } catch {
-    note.textContent = `Not renewed at ${new Date().toLocaleTimeString()}: the server does not answer.`;
+    note.textContent = `Could not refresh at ${new Date().toLocaleTimeString()}: the server does not answer.`;
     note.className = "late";
   }
 }

@@ -121,13 +121,16 @@ def _check() -> Response | AnyResponse | None:
     """Host, then token, then whether a form is one of ours."""
     guard = desk().guard
     if not guard.knows_host(request):
-        return _message("This server does not go by that name.", 421)
+        return _message("This server does not answer to that host name.", 421)
     if request.endpoint not in OPEN_TO_ALL and not guard.lets_in(request):
         if request.path.startswith("/api/") or "Authorization" in request.headers:
             return _failure("A token is needed: Authorization: Bearer TOKEN.", 401)
         return redirect("/sign-in", 303) if request.method == "GET" else _message("Sign in.", 401)
     if request.method == "POST" and is_forged(request):
-        return _message("The form was not one of this page, or it is too old. Load it again.", 403)
+        return _message(
+            "This form is not from this page, or it has expired. Reload the page and try again.",
+            403,
+        )
     return None
 
 
@@ -267,21 +270,21 @@ def retrain() -> AnyResponse:
         now=at.clock(),
         new_id=at.new_id(),
     )
-    return _done(f"Request {asked.request_id[:8]} is in the queue: the next run serves it.")
+    return _done(f"Request {asked.request_id[:8]} is in the queue; the next run will handle it.")
 
 
 @door.post("/approve")
 def approve() -> AnyResponse:
     """Let a waiting challenger serve."""
     model = champion.approve(desk().store, _model_id(), desk().word(_reason()))
-    return _done(f"{model.model_id} serves now.")
+    return _done(f"Approved: {model.model_id} serves now.")
 
 
 @door.post("/refuse")
 def refuse() -> AnyResponse:
     """Let a waiting challenger go."""
     model = champion.refuse(desk().store, _model_id(), desk().word(_reason()))
-    return _done(f"{model.model_id} was refused; the champion stays.")
+    return _done(f"Rejected: {model.model_id} will not serve; the champion stays.")
 
 
 @door.post("/roll-back")
@@ -291,7 +294,7 @@ def roll_back() -> AnyResponse:
     if not reason:
         return _message("A rollback needs a reason: it is kept in the history.", 400)
     model = champion.roll_back(desk().store, _model_id() or None, desk().word(reason))
-    return _done(f"{model.model_id} serves again.")
+    return _done(f"Rolled back: {model.model_id} serves again.")
 
 
 def _reason() -> str:

@@ -88,9 +88,9 @@ def _runs_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
     return draw(
         Chart(
             name="runs",
-            title="Accuracy of the last runs on rows that neither model had learned",
+            title="Accuracy of the last runs on outcomes that neither model was trained on",
             summary=(
-                f"{len(judged)} judged runs; the latest challenger was right "
+                f"{len(judged)} runs compared models; the latest challenger was right "
                 f"{percent(challenger[-1][1])} of the time. {len(marks)} promotions."
             ),
             series=[
@@ -122,10 +122,10 @@ def _days_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
     return draw(
         Chart(
             name="days",
-            title="Accuracy per day, as outcomes became known",
+            title="Accuracy per day on which the outcome became known",
             summary=(
-                f"{len(days)} days with {rows} outcomes of answers, {percent(right / rows)} "
-                f"right. {len(marks)} decay alerts."
+                f"{rows} outcomes on {len(days)} days; the answers were right "
+                f"{percent(right / rows)} of the time. {len(marks)} alerts."
             ),
             series=[
                 Series(
@@ -136,7 +136,7 @@ def _days_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
             x_text=day_text,
             y_text=percent_text,
             marks=marks,
-            marks_name="decay alert",
+            marks_name="alert",
         )
     )
 

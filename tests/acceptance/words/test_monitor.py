@@ -111,7 +111,7 @@ def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
     for part in ("#live-latest", "#live-queue", "#live-alerts", "#live-runs", "#back-to"):
         assert "<img src=x" in (page.locator(part).text_content() or ""), part
     assert "49" not in page.locator("#live-latest p.failed").inner_text()
-    page.get_by_role("link", name="Report of the run").click()
+    page.get_by_role("link", name="Report of this run").click()
     assert page.locator("#errors").is_visible()
     assert (page.locator("main").text_content() or "").count(HOSTILE) > 5
     check_accessible(page)
@@ -154,7 +154,7 @@ def test_retrain_now_ends_as_a_request_and_then_as_a_run(
     page.wait_for_timeout(1100)  # the page's own look is a second old at most
     page.reload()
     expect(page.locator("#live-latest .badge")).to_have_text("awaiting approval")
-    expect(page.locator("#live-queue")).to_contain_text("Nothing waits")
+    expect(page.locator("#live-queue")).to_contain_text("No requests")
     check_accessible(page)
 
     page.locator("#live-waiting").get_by_role("button", name="Approve").click()
@@ -177,9 +177,9 @@ def champion(served: Served) -> str:
 def test_a_challenger_can_be_refused_without_javascript(browser: Browser, small: Served) -> None:
     small.store.register(make_model("m-9", model_name=NAME, state=ModelState.AWAITING))
     page = look_at(browser, small.url, java_script_enabled=False)
-    page.locator("#word-1").fill("not yet")
-    page.get_by_role("button", name="Refuse").click()
-    expect(page.get_by_role("status")).to_contain_text("was refused")
+    page.locator("#decision-1").fill("not yet")
+    page.get_by_role("button", name="Reject").click()
+    expect(page.get_by_role("status")).to_contain_text("will not serve")
     assert champion(small) == league.FIRST_MODEL
     assert small.store.get_model(NAME, "m-9").state is ModelState.RETIRED
 
@@ -196,8 +196,8 @@ def test_the_refresh_keeps_what_is_being_typed_and_the_focus(
     many.store.cancel(make_id(7), now=crashing.NOW)
     page.wait_for_timeout(1100)
     page.clock.run_for(31_000)
-    expect(page.locator("#live-queue")).to_contain_text("Nothing waits")
-    expect(page.locator("#refreshed")).to_contain_text("As of")
+    expect(page.locator("#live-queue")).to_contain_text("No requests")
+    expect(page.locator("#refreshed")).to_contain_text("Updated at")
     expect(field).to_have_value("half a sen")
     expect(field).to_be_focused()
     page.keyboard.type("tence")
@@ -250,7 +250,7 @@ def test_beyond_this_machine_a_token_is_asked_for(browser: Browser, tmp_path: Pa
             assert answer.status == 401, wrong
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button").click()
-        expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+        expect(page.get_by_role("alert")).to_have_text("Wrong token.")
         assert post(served.url) == 401
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button").click()

@@ -161,7 +161,7 @@ def test_whatever_stands_in_a_run_is_shown_and_never_markup(field: str) -> None:
 def test_a_run_of_an_earlier_version_is_shown_as_far_as_it_is_known() -> None:
     run = make_finished_run(details={})
     assert not view_of(run, ())["has_review"]
-    assert "kept nothing more" in report.as_html(run)
+    assert "kept no further details" in report.as_html(run)
     assert "better by 0.03 nats" in report.as_markdown(run)
 
 

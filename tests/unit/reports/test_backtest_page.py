@@ -41,9 +41,12 @@ def test_the_policy_that_is_certainly_better_is_recommended_with_its_numbers() -
     advice = advise([FROZEN, course("adaptive", 0.4, seed=1)], league.settings_for())
     assert (advice.policy, advice.trigger, advice.fired) == ("adaptive", "errors", 37)
     assert advice.sentences[0] == "Use training.strategy: adaptive with run.trigger: errors."
-    assert "on 37 of 40 nights" in advice.sentences[1]
+    assert "on 37 of 40 days" in advice.sentences[1]
     assert "promoted 40 times" in advice.sentences[2]
-    assert "adaptive against frozen: +0.1" in advice.sentences[3]
+    assert (
+        "adaptive was better than frozen: right 60.00 % of the time against 50.00 %"
+        in advice.sentences[3]
+    )
 
 
 @pytest.mark.parametrize(
