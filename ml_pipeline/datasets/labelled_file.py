@@ -14,8 +14,8 @@ import pandas as pd
 
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.datasets.dataset import PARQUET, Dataset, from_frame
-from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.sql_text import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -112,8 +112,10 @@ def _header(path: Path) -> set[str]:
 
 def _source(path: Path) -> str:
     if path.suffix in PARQUET:
-        return f"read_parquet({quote(path)})"
-    return f"read_csv({quote(path)}, all_varchar = true, header = true, delim = ',', quote = '\"')"
+        return f"read_parquet({literal(path)})"
+    return (
+        f"read_csv({literal(path)}, all_varchar = true, header = true, delim = ',', quote = '\"')"
+    )
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         database = duckdb.connect()
         try:
             database.execute(
-                f"SET memory_limit = '{MEMORY_MB}MB'; SET temp_directory = {quote(scratch)}; "
+                f"SET memory_limit = '{MEMORY_MB}MB'; SET temp_directory = {literal(scratch)}; "
                 "SET TimeZone = 'UTC'; SET enable_progress_bar = false; "
                 "SET pandas_analyze_sample = 0"
             )

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.sql_text import literal
 
 # A field of a million characters may be four million bytes.
 _MAX_LINE: Final = 4_200_000
@@ -44,7 +44,7 @@ class CsvFile:
         # No sniffing: it samples, so it would decide from the first rows what later rows may be.
         columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(self.names)))
         return (
-            f"read_csv({quote(self.path)}, auto_detect = false, columns = {{{columns}}}, "
+            f"read_csv({literal(self.path)}, auto_detect = false, columns = {{{columns}}}, "
             f"header = {self.has_header}, delim = ',', quote = '\"', escape = '\"', "
             "store_rejects = true, rejects_table = 'rejects', rejects_scan = 'reject_scans', "
             f"max_line_size = {_MAX_LINE}, buffer_size = {_BUFFER}, parallel = {parallel}, "

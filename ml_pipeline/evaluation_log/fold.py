@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.sql import quote
 from ml_pipeline.datasets.texts import MAX_CHARACTERS
 from ml_pipeline.evaluation_log.rules import (
     LABELLED_COLUMNS,
@@ -34,6 +33,7 @@ from ml_pipeline.evaluation_log.rules import (
 )
 from ml_pipeline.evaluation_log.scan import SETTLED, WAITING, Scanned, Stage, at_line
 from ml_pipeline.store.records import UNCERTAIN
+from ml_pipeline.store.sql_text import identifier, literal
 
 _OBJECT = "CASE WHEN json_valid(features) THEN features END"
 # What Python's `strip` leaves of a text that is not empty.
@@ -48,7 +48,7 @@ def feature_lists(settings: Settings) -> tuple[str, str, str, str]:
     features, column = settings.data.features, settings.data.text_column
     said = "NULL::VARCHAR"
     if column is not None:
-        said = f"json_extract_string({_OBJECT}, {quote(_pointer(column))})"
+        said = f"json_extract_string({_OBJECT}, {literal(_pointer(column))})"
     if not features:
         return "NULL::VARCHAR[]", "NULL::VARCHAR[]", "NULL::DOUBLE[]", said
     pointers = listing(map(_pointer, features))
@@ -65,7 +65,7 @@ def feature_fault(settings: Settings) -> str:
 
     def first(condition: str, complaint: str) -> str:
         bad = f"list_position([{condition} FOR x IN range(1, {len(features) + 1})], true)"
-        return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {quote(complaint)}"
+        return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {literal(complaint)}"
 
     numbers = (
         first("found[x] IS NULL", " is absent"),
@@ -74,7 +74,7 @@ def feature_fault(settings: Settings) -> str:
         "WHEN list_aggregate(texts, 'count') = 0 THEN 'all features are missing'",
     )
     return f"""CASE
-        WHEN features IS NULL THEN {quote(NO_FEATURES)}
+        WHEN features IS NULL THEN {literal(NO_FEATURES)}
         WHEN NOT json_valid(features) THEN 'features are not JSON'
         WHEN json_type(features) <> 'OBJECT' THEN 'features are not a JSON object'
         {" ".join(numbers) if features else ""}
@@ -85,10 +85,10 @@ def _text_faults(column: str) -> Iterator[str]:
     """What `texts.fault` says, but of Unicode: no database holds half a letter."""
 
     def when(condition: str, complaint: str) -> str:
-        return f"WHEN {condition} THEN {quote(f'text {column} {complaint}')}"
+        return f"WHEN {condition} THEN {literal(f'text {column} {complaint}')}"
 
     yield when("said IS NULL", "is absent")
-    yield when(f"NOT regexp_matches(said, {quote(_SEEN)})", "is empty")
+    yield when(f"NOT regexp_matches(said, {literal(_SEEN)})", "is empty")
     yield when(f"length(said) > {MAX_CHARACTERS}", f"has more than {MAX_CHARACTERS} characters")
     yield when("contains(said, chr(0))", "holds a NUL character")
 
@@ -247,7 +247,7 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
             outcome, confidence, features, {start} AND known <= {instant(request.now)} AS to_learn,
-            prediction <> outcome AND prediction <> {quote(UNCERTAIN)}
+            prediction <> outcome AND prediction <> {literal(UNCERTAIN)}
                 AND confidence > {threshold!r}::DOUBLE AND known >= {instant(window.start)}
                 AND known < {instant(window.end)} AND {mine} AS is_error
         FROM ({_whole_events()}) WHERE outcome IS NOT NULL))))"""
@@ -296,7 +296,7 @@ def _reasons(stage: Stage) -> dict[str, int]:
     return dict(
         stage.run(f"""SELECT reason, count(*) FROM (SELECT reason FROM malformed
         UNION ALL SELECT reason FROM bad_rows
-        UNION ALL SELECT {quote(UNUSABLE)} || fault FROM events
+        UNION ALL SELECT {literal(UNUSABLE)} || fault FROM events
             WHERE to_learn AND fault IS NOT NULL)
         GROUP BY reason ORDER BY count(*) DESC, reason""")
     )
@@ -304,7 +304,7 @@ def _reasons(stage: Stage) -> dict[str, int]:
 
 def lacks_features(stage: Stage) -> bool:
     """Whether an event is wanted whose features may stand in metadata."""
-    return stage.number(f"SELECT count(*) FROM events WHERE fault = {quote(NO_FEATURES)}") > 0
+    return stage.number(f"SELECT count(*) FROM events WHERE fault = {literal(NO_FEATURES)}") > 0
 
 
 def labelled_by_day(stage: Stage) -> dict[date, int]:
@@ -329,7 +329,7 @@ def rejected_query() -> str:
         "THEN '\"' || replace(x, '\"', '\"\"') || '\"' ELSE coalesce(x, '') END"
     )
     rows = f"""(SELECT b.row_no, b.reason,
-        coalesce(array_to_string([{cell} FOR x IN w.r], ','), {quote(_NOT_KEPT)}) AS text
+        coalesce(array_to_string([{cell} FOR x IN w.r], ','), {literal(_NOT_KEPT)}) AS text
         FROM bad_rows b LEFT JOIN whole w ON w.row_no = b.row_no)"""
     return f"""SELECT row, reason, left(text, {_TEXT_SHOWN}) AS text FROM (
         SELECT line AS row, reason, text FROM malformed
@@ -347,20 +347,16 @@ def table_query(settings: Settings, condition: str) -> str:
         "confidence": "confidence",
         "is_error": "is_error",
     }
-    columns = [f"{cells[name]} AS {_name(name)}" for name in LABELLED_COLUMNS]
+    columns = [f"{cells[name]} AS {identifier(name)}" for name in LABELLED_COLUMNS]
     columns += [
-        f"CASE WHEN fault IS NULL THEN numbers[{place}] END AS {_name(name)}"
+        f"CASE WHEN fault IS NULL THEN numbers[{place}] END AS {identifier(name)}"
         for place, name in enumerate(settings.data.features, 1)
     ]
     if settings.data.text_column is not None:
         columns.append(
-            f"CASE WHEN fault IS NULL THEN said END AS {_name(settings.data.text_column)}"
+            f"CASE WHEN fault IS NULL THEN said END AS {identifier(settings.data.text_column)}"
         )
-    columns.append(f"outcome AS {_name(settings.data.target)}")
+    columns.append(f"outcome AS {identifier(settings.data.target)}")
     return (
         f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY day, events.event_id"
     )
-
-
-def _name(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets import sql
-from ml_pipeline.datasets.sql import quote
+from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import Counts
@@ -26,6 +25,7 @@ from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
 from ml_pipeline.evaluation_log.scan import Scanned, Stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow, ModelVersion
+from ml_pipeline.store.sql_text import literal
 
 log = logging.getLogger("data_loader")
 
@@ -114,7 +114,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         try:
             loaded = _load(store, settings, request, files, memory)
             break
-        except sql.OutOfMemory:
+        except OutOfMemory:
             log.info("The rows are long: %d MB for each thread were too little", memory)
     else:
         raise DataError(
@@ -140,7 +140,7 @@ def _load(
 ) -> _Written:
     with scan.open_stage(files.errors.parent, memory) as stage:
         counts = _read(stage, store, settings, request)
-        with sql.readable(_source(settings)):
+        with as_data_error(_source(settings)):
             return _write(stage, settings, counts, files)
 
 
@@ -195,7 +195,7 @@ def _check_names(settings: Settings) -> None:
 def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
     """Scan and fold; once more with metadata when features may stand there."""
     scanned = _scan(stage, store, settings, request, with_metadata=False)
-    with sql.readable(_source(settings)):
+    with as_data_error(_source(settings)):
         counts = fold.fold(stage, scanned, settings, request)
         if not scanned.columns.leave_out_metadata or not fold.lacks_features(stage):
             return counts
@@ -292,7 +292,7 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
 def _copy(stage: Stage, query: str, target: Path) -> None:
     scratch = target.with_name(f".{target.name}.part")
     try:
-        stage.run(f"COPY ({query}) TO {quote(scratch)} (FORMAT csv, HEADER true, DELIMITER ',')")
+        stage.run(f"COPY ({query}) TO {literal(scratch)} (FORMAT csv, HEADER true, DELIMITER ',')")
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from ml_pipeline.datasets.sql import OutOfMemory
+from ml_pipeline.datasets.duckdb_errors import OutOfMemory
 from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation_log import sides
 from ml_pipeline.evaluation_log.csv_file import fold

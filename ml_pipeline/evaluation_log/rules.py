@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from ml_pipeline.config.data import DEFAULT_COLUMNS
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.sql import quote
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
+from ml_pipeline.store.sql_text import literal
 
 # What the trainer reads: one labelled row each, then the configured features, then the target.
 LABELLED_COLUMNS = (
@@ -151,17 +151,17 @@ def _tried(column: str, settings: Settings) -> list[str]:
 
 def listing(values: Iterable[str]) -> str:
     """Texts as an SQL list."""
-    return "[" + ", ".join(quote(value) for value in values) + "]"
+    return "[" + ", ".join(literal(value) for value in values) + "]"
 
 
 def instant(moment: datetime) -> str:
     """A time as an SQL literal."""
-    return f"TIMESTAMPTZ {quote(moment.astimezone(UTC).isoformat(sep=' '))}"
+    return f"TIMESTAMPTZ {literal(moment.astimezone(UTC).isoformat(sep=' '))}"
 
 
 def is_blank(x: str, blanks: Sequence[str] = _UNSAID) -> str:
     """Whether a cell says nothing."""
-    words = ", ".join(quote(word) for word in blanks)
+    words = ", ".join(literal(word) for word in blanks)
     return f"lower(trim({x})) IN ({words})"
 
 
@@ -177,7 +177,7 @@ def _text(x: str, blanks: Sequence[str] = _UNSAID) -> str:
 def _case(x: str, values: Mapping[str, int]) -> str:
     if not values:
         return "NULL"
-    branches = " ".join(f"WHEN {quote(text)} THEN {code}" for text, code in values.items())
+    branches = " ".join(f"WHEN {literal(text)} THEN {code}" for text, code in values.items())
     return f"CASE {x} {branches} END"
 
 
@@ -205,12 +205,12 @@ class Labels:
             f"coalesce({_case(f'trim({x})', codes)}, {_case(f'lower(trim({x}))', _folded(codes))}, "
             f"CASE WHEN {is_blank(x)} THEN {NO_LABEL} ELSE {UNKNOWN_LABEL} END)"
         )
-        branches = " ".join(f"WHEN {quote(text)} THEN {code}" for text, code in codes.items())
+        branches = " ".join(f"WHEN {literal(text)} THEN {code}" for text, code in codes.items())
         fast = f"CASE {x} {branches} ELSE {slow} END"
         return f"(CASE WHEN {x} IS NULL THEN {NO_LABEL} ELSE {fast} END)::UINTEGER"
 
     def _open_code(self, x: str, *, is_prediction: bool) -> str:
-        refused = "false" if is_prediction else f"trim({x}) = {quote(UNCERTAIN)}"
+        refused = "false" if is_prediction else f"trim({x}) = {literal(UNCERTAIN)}"
         return (
             f"(CASE WHEN {x} IS NULL OR {is_blank(x)} THEN {NO_LABEL} WHEN {refused} "
             f"THEN {UNKNOWN_LABEL} ELSE 1 + (hash(trim({x})) & {_HASHES}) END)::UINTEGER"
@@ -255,7 +255,7 @@ class RowRules:
 
     def is_other_model(self) -> str:
         """Whether another model's name stands in the row."""
-        name, own = self.raw("model_name"), quote(self._settings.model_name)
+        name, own = self.raw("model_name"), literal(self._settings.model_name)
         if "model_name" not in self._columns.places:
             return "false"
         return (
@@ -293,7 +293,7 @@ class RowRules:
         return f"a = {NO_LABEL} AND known < {_LATEST} AND {self._is_sound()}"
 
     def _is_sound(self) -> str:
-        blanks = ", ".join(quote(word) for word in _UNSAID)
+        blanks = ", ".join(literal(word) for word in _UNSAID)
         return (
             f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND sure >= 0 AND sure <= {self._most} "
             f"AND known >= {_EARLIEST} "
@@ -338,7 +338,7 @@ class RowRules:
         }
         if not cells:
             return "NULL"
-        pairs = ", ".join(f"{quote(name)}, {cell}" for name, cell in cells.items())
+        pairs = ", ".join(f"{literal(name)}, {cell}" for name, cell in cells.items())
         filled = " AND ".join(f"({cell}) IS NULL" for cell in cells.values())
         return f"CASE WHEN {filled} THEN NULL ELSE json_object({pairs})::VARCHAR END"
 
@@ -368,7 +368,7 @@ class RowRules:
             WHEN isnan(sure) THEN 'confidence is NaN'
             WHEN isinf(sure) THEN 'confidence is infinite'
             WHEN sure < 0 THEN 'confidence is negative'
-            WHEN sure > 1 THEN {quote(over)}"""
+            WHEN sure > 1 THEN {literal(over)}"""
 
 
 def careful_time(x: str) -> str:

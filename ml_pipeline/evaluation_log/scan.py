@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.sql import quote, readable
+from ml_pipeline.datasets.duckdb_errors import as_data_error
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.files import (
     CsvFile,
@@ -46,6 +46,7 @@ from ml_pipeline.evaluation_log.rules import (
     find_columns,
 )
 from ml_pipeline.store.records import EVENT_COLUMNS
+from ml_pipeline.store.sql_text import identifier, literal
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 _MOST_THREADS: Final = 4
@@ -85,7 +86,7 @@ class Stage:
 
     def has(self, table: str) -> bool:
         """Whether there is such a table."""
-        return bool(self.run(f"FROM duckdb_tables() WHERE table_name = {quote(table)}"))
+        return bool(self.run(f"FROM duckdb_tables() WHERE table_name = {literal(table)}"))
 
 
 @contextmanager
@@ -100,7 +101,7 @@ def open_stage(folder: Path, memory: int = MEMORY_STEPS[0]) -> Iterator[Stage]:
         try:
             connection.execute(
                 f"SET threads = {threads}; SET memory_limit = '{threads * memory}MB'; "
-                f"SET temp_directory = {quote(Path(scratch) / 'spill')}; SET TimeZone = 'UTC'; "
+                f"SET temp_directory = {literal(Path(scratch) / 'spill')}; SET TimeZone = 'UTC'; "
                 "SET preserve_insertion_order = true; SET enable_progress_bar = false; "
                 "SET pandas_analyze_sample = 0"
             )
@@ -157,7 +158,7 @@ def scan_file(
         raise ConfigError(f"log.source {path} is not a log that can be read.", hint=hint)
     if not path.is_file():
         raise DataError(f"There is no log {path}.", hint="Set log.source.")
-    with readable(str(path)):
+    with as_data_error(str(path)):
         if path.name.lower().endswith(".parquet"):
             return _scan_parquet(stage, path, settings, before)
         file = open_csv(path)
@@ -174,30 +175,30 @@ def scan_frames(
     """Scan frames with `EVENT_COLUMNS`; an event that an earlier frame held is left out."""
     columns = ", ".join(f"c{number} VARCHAR" for number in range(len(EVENT_COLUMNS)))
     stage.run(f"CREATE TEMP TABLE frames ({columns})")
-    cells = ", ".join(f'"{name}"::VARCHAR' for name in EVENT_COLUMNS)
+    cells = ", ".join(f"{identifier(name)}::VARCHAR" for name in EVENT_COLUMNS)
     place = EVENT_COLUMNS.index("event_id")
     for frame in frames:
         stage.connection.register("frame", frame.loc[:, list(EVENT_COLUMNS)])
         stage.run(f"""INSERT INTO frames SELECT {cells} FROM frame
             WHERE event_id NOT IN (SELECT c{place} FROM frames)""")
         stage.connection.unregister("frame")
-    with readable("The table"):
+    with as_data_error("The table"):
         reading = _Reading(columns=event_columns(), settings=settings, before=before)
         return _scan(stage, "frames", reading)
 
 
 def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime | None) -> Scanned:
-    found = stage.run(f"DESCRIBE SELECT * FROM read_parquet({quote(path)})")
+    found = stage.run(f"DESCRIBE SELECT * FROM read_parquet({literal(path)})")
     columns = find_columns([name for name, *_ in found], settings, str(path))
     cells = ", ".join(
         f"{_as_text(name, kind)} AS c{number}" for number, (name, kind, *_) in enumerate(found)
     )
-    relation = f"(SELECT {cells} FROM read_parquet({quote(path)}))"
+    relation = f"(SELECT {cells} FROM read_parquet({literal(path)}))"
     return _scan(stage, relation, _Reading(columns=columns, settings=settings, before=before))
 
 
 def _as_text(name: str, kind: str) -> str:
-    column = '"' + name.replace('"', '""') + '"'
+    column = identifier(name)
     is_nested = kind.startswith(("STRUCT", "MAP")) or kind.endswith("]")
     return f"to_json({column})::VARCHAR" if is_nested else f"{column}::VARCHAR"
 
@@ -230,7 +231,7 @@ def _scan(stage: Stage, relation: str, reading: _Reading) -> Scanned:
     _view(stage, "scanned", stage.scratch)
     stage.run(f"""CREATE OR REPLACE TEMP VIEW whole AS
         SELECT file_row_number + 1 AS row_no, h, {_CODES}, (c >> 62)::UTINYINT AS state, r
-        FROM read_parquet({quote(stage.scratch)}, file_row_number = true)
+        FROM read_parquet({literal(stage.scratch)}, file_row_number = true)
         WHERE (c >> 62) <> {SETTLED}""")
     return _scanned(stage, reading)
 
@@ -277,11 +278,11 @@ def _pick(stage: Stage, file: CsvFile, scanned: Scanned, reading: _Reading) -> b
         _write_scan(stage, part.relation(), reading, picked, with_text=True)
     else:
         stage.run(
-            f"COPY (SELECT h, 0::UBIGINT AS c, []::VARCHAR[] AS r FROM wanted) TO {quote(picked)}"
+            f"COPY (SELECT h, 0::UBIGINT AS c, []::VARCHAR[] AS r FROM wanted) TO {literal(picked)}"
         )
     stage.run(f"""CREATE OR REPLACE TEMP VIEW whole AS
         SELECT w.row_no, w.h, w.p, w.a, w.state, p.r FROM wanted w
-        JOIN read_parquet({quote(picked)}, file_row_number = true) p
+        JOIN read_parquet({literal(picked)}, file_row_number = true) p
         ON p.file_row_number + 1 = w.place AND p.h = w.h AND (p.c >> 62) = w.state""")
     return stage.number("SELECT count(*) FROM whole") == len(numbers)
 
@@ -322,7 +323,7 @@ def _write_scan(
                 {rules.code("actual_result")} AS a,
                 {rules.plain_time()} AS known, {rules.plain_confidence()} AS sure
                 FROM {relation}))
-        ) TO {quote(target)} (FORMAT parquet, COMPRESSION uncompressed,
+        ) TO {literal(target)} (FORMAT parquet, COMPRESSION uncompressed,
             DICTIONARY_SIZE_LIMIT 1, ROW_GROUP_SIZE {stage.rows_per_group})""")
 
 
@@ -332,7 +333,7 @@ _CODES: Final = "((c >> 39) & 8388607)::UINTEGER AS p, ((c >> 16) & 8388607)::UI
 def _view(stage: Stage, name: str, scratch: Path) -> None:
     stage.run(f"""CREATE OR REPLACE TEMP VIEW {name} AS SELECT file_row_number + 1 AS row_no, h,
         {_CODES}, (c & 65535)::INTEGER AS day, (c >> 62)::UTINYINT AS state
-        FROM read_parquet({quote(scratch)}, file_row_number = true)""")
+        FROM read_parquet({literal(scratch)}, file_row_number = true)""")
 
 
 def _scanned(stage: Stage, reading: _Reading) -> Scanned:

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import duckdb
 
-from ml_pipeline.datasets.sql import quote, readable
+from ml_pipeline.datasets.duckdb_errors import as_data_error
 from ml_pipeline.evaluation_log.csv_file import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import Row
 from ml_pipeline.store.records import EVENT_COLUMNS
+from ml_pipeline.store.sql_text import identifier, literal
 
 # The first does for a million events of usual length.
 MEMORY_STEPS_MB: Final = (200, 800, 3200)
@@ -34,7 +35,7 @@ COUNTED: Final = (
     "is_pending", "looks_different",
 )  # fmt: skip
 
-_NAMES: Final = ", ".join(f'"{column}"' for column in EVENT_COLUMNS)
+_NAMES: Final = ", ".join(map(identifier, EVENT_COLUMNS))
 _KEY: Final = "hash(lower(event_id))"
 # The same time has the same text on both sides, a confidence need not. What looks different
 # without being it is found when it is looked at closely.
@@ -76,9 +77,9 @@ def open_sides(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnectio
     """
     with duckdb.connect() as db:
         db.execute(f"SET memory_limit = '{memory_mb}MB'")
-        db.execute(f"SET temp_directory = {quote(folder)}")
+        db.execute(f"SET temp_directory = {literal(folder)}")
         db.execute("SET preserve_insertion_order = false")
-        nothing = ", ".join(f'NULL::VARCHAR AS "{column}"' for column in EVENT_COLUMNS)
+        nothing = ", ".join(f"NULL::VARCHAR AS {identifier(column)}" for column in EVENT_COLUMNS)
         for side in (CSV, TABLE):
             db.execute(f"CREATE VIEW {side} AS SELECT {nothing} LIMIT 0")
         db.execute(f"CREATE TABLE table_side AS SELECT {_EVENT}, {_ANSWER} FROM {TABLE}")
@@ -96,21 +97,21 @@ def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None
     if path.exists() and path.stat().st_size:
         db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
         dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
-        lines = _lines(quote(path), f"{dialect}, ignore_errors = true, store_rejects = true")
+        lines = _lines(literal(path), f"{dialect}, ignore_errors = true, store_rejects = true")
         db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
-            WHERE event_id IS NOT NULL AND coalesce(model_name = {quote(model_name)}, true)""")
-    with readable(str(path)):
+            WHERE event_id IS NOT NULL AND coalesce(model_name = {literal(model_name)}, true)""")
+    with as_data_error(str(path)):
         db.execute(_CSV_SIDE)
 
 
 def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Add the events of a file that the store wrote to `table_side`."""
     db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
-    with readable("The table"):
+    with as_data_error("The table"):
         db.execute(
-            f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(quote(path))})"
+            f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(literal(path))})"
         )
-    files = quote(path.with_name(f"*{path.suffix}"))
+    files = literal(path.with_name(f"*{path.suffix}"))
     db.execute(f"CREATE OR REPLACE VIEW {TABLE} AS {_exported(files)}")
 
 
@@ -121,13 +122,15 @@ def join(db: duckdb.DuckDBPyConnection) -> None:
 
 
 def _exported(files: str) -> str:
-    mark = quote(EXPORT_QUOTE)
-    dialect = f"delim = {quote(EXPORT_DELIMITER)}, quote = {mark}, escape = {mark}, header = false"
+    mark = literal(EXPORT_QUOTE)
+    dialect = (
+        f"delim = {literal(EXPORT_DELIMITER)}, quote = {mark}, escape = {mark}, header = false"
+    )
     return _lines(files, dialect)
 
 
 def _lines(files: str, dialect: str) -> str:
-    columns = ", ".join(f"{quote(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
+    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
     return (
         f"FROM read_csv({files}, columns = {{{columns}}}, auto_detect = false, "
         f"buffer_size = {BUFFER_BYTES}, {dialect})"

@@ -26,6 +26,7 @@ from ml_pipeline.registry import archive, models
 from ml_pipeline.registry.models import TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, RetrainingRun
+from ml_pipeline.store.sql_text import identifier
 from ml_pipeline.training.job import read_rows
 from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
@@ -97,7 +98,7 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
     import duckdb
 
     columns = ("event_id", "prediction", settings.data.target, *settings.data.inputs)
-    told = ", ".join(f"coalesce({_quoted(name)}, '')" for name in columns)
+    told = ", ".join(f"coalesce({identifier(name)}, '')" for name in columns)
     query = (
         f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {told}))) "  # noqa: S608 - quoted names
         "FROM read_csv(?, all_varchar = true, header = true) GROUP BY day ORDER BY day"
@@ -105,10 +106,6 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
     with duckdb.connect() as database:
         rows = database.execute(query, [str(labelled)]).fetchall()
     return {day: [count, f"{digest:032x}"] for day, count, digest in rows}
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 WITHIN: Final = 1e-12

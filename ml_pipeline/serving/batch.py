@@ -22,12 +22,12 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.datasets.sql import quote_name
 from ml_pipeline.errors import InputError
 from ml_pipeline.serving.answering import HIGH_CONFIDENCE, LARGEST
 from ml_pipeline.serving.artifact import Many
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
 from ml_pipeline.store.event_row import UNCERTAIN, Row, prediction_row, utc_text
+from ml_pipeline.store.sql_text import identifier, literal
 
 
 def default_output(path: str) -> str:
@@ -95,7 +95,7 @@ class _Job:
     def predict(self, start: int) -> None:
         """Score the rows from `start` on, and keep what is said of them."""
         wanted = ["error IS NULL AS good", *map(_value, self._many.features)]
-        wanted += [quote_name(self._many.text_column)] if self._many.text_column else []
+        wanted += [identifier(self._many.text_column)] if self._many.text_column else []
         columns = self._db.execute(
             f"SELECT {', '.join(wanted)} FROM given "
             f"WHERE rowid >= {start} AND rowid < {start + self.chunk} ORDER BY rowid"
@@ -251,12 +251,8 @@ def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield db
 
 
-def _quote(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
-
-
 def _value(column: str) -> str:
-    return f"TRY_CAST(trim({quote_name(column)}) AS DOUBLE)"
+    return f"TRY_CAST(trim({identifier(column)}) AS DOUBLE)"
 
 
 def _opened(path: str) -> IO[str]:
@@ -292,16 +288,16 @@ def _check(path: str, header: Sequence[str], many: Many) -> None:
 
 
 def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many: Many) -> None:
-    columns = ", ".join(f"{_quote(name)}: 'VARCHAR'" for name in header)
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
     faults = " ".join(_faults(name) for name in many.features)
     if many.text_column:
-        cell = quote_name(many.text_column)
-        faults += f" WHEN {cell} IS NULL THEN {_quote(many.text_column + ' is missing.')}"
+        cell = identifier(many.text_column)
+        faults += f" WHEN {cell} IS NULL THEN {literal(many.text_column + ' is missing.')}"
     extra = "" if "match_id" in header else ", NULL::VARCHAR AS match_id"
     try:
         db.execute(
             f"CREATE TABLE given AS SELECT *{extra}, CASE {faults} END AS error "
-            f"FROM read_csv({_quote(path)}, columns = {{{columns}}}, header = true, "
+            f"FROM read_csv({literal(path)}, columns = {{{columns}}}, header = true, "
             "auto_detect = false, delim = ',', quote = '\"', escape = '\"', null_padding = true, "
             "ignore_errors = true, store_rejects = true, parallel = false)"
         )
@@ -310,12 +306,13 @@ def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many:
 
 
 def _faults(feature: str) -> str:
-    cell, value, label = quote_name(feature), _value(feature), feature.replace("'", "''")
+    cell, value = identifier(feature), _value(feature)
+    shown = f"{literal(f'{feature} = ')} || {cell}"
     return (
-        f"WHEN {cell} IS NULL OR trim({cell}) = '' THEN '{label} is missing.' "
-        f"WHEN {value} IS NULL THEN '{label} = ' || {cell} || ' is not a number.' "
-        f"WHEN NOT isfinite({value}) THEN '{label} = ' || {cell} || ' is not a finite number.' "
-        f"WHEN abs({value}) > {LARGEST} THEN '{label} = ' || {cell} || ' is out of range.'"
+        f"WHEN {cell} IS NULL OR trim({cell}) = '' THEN {literal(f'{feature} is missing.')} "
+        f"WHEN {value} IS NULL THEN {shown} || ' is not a number.' "
+        f"WHEN NOT isfinite({value}) THEN {shown} || ' is not a finite number.' "
+        f"WHEN abs({value}) > {LARGEST} THEN {shown} || ' is out of range.'"
     )
 
 
@@ -330,9 +327,9 @@ def _write(
     many: Many,
     timestamp: str,
 ) -> None:
-    labels = f"[{', '.join(map(_quote, many.classes))}]"
+    labels = f"[{', '.join(map(literal, many.classes))}]"
     pairs = " || ', ' || ".join(
-        f"{_quote(json.dumps(label, ensure_ascii=False) + ': ')} || p{place}"
+        f"{literal(json.dumps(label, ensure_ascii=False) + ': ')} || p{place}"
         for place, label in enumerate(many.classes)
     )
     good = "g.error IS NULL"
@@ -342,13 +339,13 @@ def _write(
         ELSE {labels}[best::INT + 1] END AS prediction,
         CASE WHEN {good} AND blocked = 1 THEN {labels}[best::INT + 1] END AS best_guess,
         CASE WHEN {good} THEN confidence END AS confidence,
-        CASE WHEN {good} THEN [{", ".join(map(_quote, _LEVELS))}][level::INT + 1] END
+        CASE WHEN {good} THEN [{", ".join(map(literal, _LEVELS))}][level::INT + 1] END
         AS confidence_level,
         CASE WHEN {good} THEN '{{' || {pairs} || '}}' END AS probabilities,
-        CASE WHEN {good} THEN {_quote(many.model_id)} END AS model_id,
-        {_quote(timestamp)} AS timestamp,
+        CASE WHEN {good} THEN {literal(many.model_id)} END AS model_id,
+        {literal(timestamp)} AS timestamp,
         CASE WHEN {good} THEN 'completed' ELSE 'failed' END AS status, g.error AS error"""
-    columns = ", ".join(f"g.{quote_name(name)}" for name in header)
+    columns = ", ".join(f"g.{identifier(name)}" for name in header)
     source = "given g POSITIONAL JOIN answers a"
     if not db.execute("SELECT count(*) FROM given").fetchall()[0][0]:
         source = "given g"
@@ -357,7 +354,7 @@ def _write(
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         db.execute(
-            f"COPY (SELECT {columns}, {said} FROM {source}) TO {_quote(draft)} "
+            f"COPY (SELECT {columns}, {said} FROM {source}) TO {literal(draft)} "
             "(FORMAT csv, HEADER true, DELIMITER ',')"
         )
         draft.replace(target)

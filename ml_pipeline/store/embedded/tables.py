@@ -18,6 +18,7 @@ from ml_pipeline.store.rows import (
     truth_frame,
     truth_row,
 )
+from ml_pipeline.store.sql_text import identifier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,8 +90,9 @@ class LocalTruth:
         with self._database.reading() as db:
             _check_columns(db, table, key)
             query = (
-                f'SELECT * FROM "{table}" WHERE :after IS NULL OR "{key}" > :after '  # noqa: S608
-                f'ORDER BY "{key}" LIMIT {TRUTH_CHUNK}'
+                f"SELECT * FROM {identifier(table)} "  # noqa: S608 - quoted
+                f"WHERE :after IS NULL OR {identifier(key)} > :after "
+                f"ORDER BY {identifier(key)} LIMIT {TRUTH_CHUNK}"
             )
             while page := db.execute(query, {"after": after}).fetchall():
                 yield truth_frame([dict(row) for row in page])

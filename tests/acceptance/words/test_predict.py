@@ -295,6 +295,31 @@ def test_a_file_that_cannot_be_used_leaves_no_output(
     assert (missing.code, "nothing.csv" in missing.json["error"]) == (1, True)
 
 
+def test_columns_and_classes_may_be_called_anything(tmp_path: Path) -> None:
+    names = ['it\'s "home"', "a.b", "_", "🎯 %s"]
+    target, classes = 'what\'s "it"', ["it's", 'a "b"']
+    data = {
+        "features": names, "target": target, "classes": classes, "ordered": False,
+        "time_column": None, "group_column": None,
+    }  # fmt: skip
+    (tmp_path / "model_config.yaml").write_text(json.dumps({"data": data}, ensure_ascii=False))
+    rows = [[f"{n % 7}", f"{n % 5}", f"{n % 2}", "1", classes[n % 2]] for n in range(120)]
+    with (tmp_path / "odd.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[*names, target], *rows])
+    served.train(
+        tmp_path, "LogisticRegression", model_id="odd",
+        ML_PIPELINE__DATA__TRAINING_DATASET=str(tmp_path / "odd.csv"),
+    )  # fmt: skip
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([names, *(row[:4] for row in rows[:3]), ["1", "x", "1", "1"]])
+    done = predict(tmp_path, "--batch", "rows.csv")
+    assert done.code == 0, done.stderr
+    answers = read_rows(tmp_path / "rows_predictions.csv")
+    assert [row["prediction"] for row in answers] == [*(row[4] for row in rows[:3]), ""]
+    assert answers[3]["error"] == "a.b = x is not a number."
+    assert list(json.loads(answers[0]["probabilities"])) == classes
+
+
 def test_a_batch_of_nothing_is_a_header(folder: Path) -> None:
     write_rows(folder / "rows.csv", [])
     done = predict(folder, "--batch", "rows.csv")

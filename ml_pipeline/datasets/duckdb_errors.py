@@ -1,4 +1,4 @@
-"""SQL helpers: names quoted, DuckDB's complaints in our own words."""
+"""What DuckDB says about a file it cannot read, as an error of this package."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ OutOfMemory = duckdb.OutOfMemoryException
 
 
 @contextmanager
-def readable(source: str) -> Iterator[None]:
-    """Turn what DuckDB says about a log into a DataError; faults of ours and OutOfMemory pass."""
+def as_data_error(source: str) -> Iterator[None]:
+    """Raise DataError, naming `source`, for what DuckDB cannot read.
+
+    Faults of this package's own statements pass, and so does OutOfMemory.
+    """
     try:
         yield
     except OutOfMemory:
@@ -22,13 +25,3 @@ def readable(source: str) -> Iterator[None]:
     except (duckdb.OperationalError, duckdb.DataError, duckdb.InvalidInputException) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{source} cannot be read: {reason}.") from error
-
-
-def quote_name(column: str | None) -> str:
-    """A column's name as an SQL identifier."""
-    return '"' + str(column).replace('"', '""') + '"'
-
-
-def quote(text: object) -> str:
-    """A text as an SQL literal."""
-    return "'" + str(text).replace("'", "''") + "'"
