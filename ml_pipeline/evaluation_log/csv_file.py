@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
-from ml_pipeline.store.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, Row
+from ml_pipeline.store.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, EventRow
 
 TORN_SUFFIX = ".torn"
 DELIVERED_SUFFIX = ".delivered"
@@ -39,11 +39,11 @@ def lines_of(rows: Iterable[Mapping[str, object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def row_of(cells: Sequence[str]) -> Row | None:
+def row_of(cells: Sequence[str]) -> EventRow | None:
     """The row in a line's cells; None when the line is no event."""
     if len(cells) != _WIDTH or not cells[1]:
         return None
-    row: Row = {name: cell or None for name, cell in zip(EVENT_COLUMNS, cells, strict=True)}
+    row: EventRow = {name: cell or None for name, cell in zip(EVENT_COLUMNS, cells, strict=True)}
     try:
         for name in _NUMBERS:
             cell = row[name]
@@ -53,9 +53,9 @@ def row_of(cells: Sequence[str]) -> Row | None:
     return row
 
 
-def fold(rows: Iterable[Row]) -> dict[str, Row]:
+def fold(rows: Iterable[EventRow]) -> dict[str, EventRow]:
     """Rows by event id; a later row adds what an earlier one does not say."""
-    events: dict[str, Row] = {}
+    events: dict[str, EventRow] = {}
     for row in rows:
         known = events.setdefault(str(row["event_id"]), row)
         if known is not row:
@@ -65,7 +65,7 @@ def fold(rows: Iterable[Row]) -> dict[str, Row]:
     return events
 
 
-def _outcome(row: Row) -> Row:
+def _outcome(row: EventRow) -> EventRow:
     return {name: row[name] for name in ("actual_result", "evaluated_at", "accuracy", "status")}
 
 
@@ -189,7 +189,7 @@ class EventCsv:
         except FileNotFoundError:
             return 0
 
-    def rows_from(self, offset: int) -> Iterator[tuple[list[Row], int]]:
+    def rows_from(self, offset: int) -> Iterator[tuple[list[EventRow], int]]:
         """Events after that byte, some at a time, each time with the byte behind them.
 
         Lines that are no events are left out, and so is a last line that is not whole.
@@ -205,7 +205,7 @@ class EventCsv:
 
     def find(
         self, event_ids: Collection[str] = (), match_ids: Collection[str] = ()
-    ) -> dict[str, Row]:
+    ) -> dict[str, EventRow]:
         """The events with those ids, or of those matches, folded."""
         if not self.size():
             return {}
@@ -220,7 +220,7 @@ class EventCsv:
             if row["event_id"] in wanted_events or row["match_id"] in wanted_matches
         )
 
-    def _search(self, texts: Sequence[str]) -> Iterator[Row]:
+    def _search(self, texts: Sequence[str]) -> Iterator[EventRow]:
         """Lines that hold one of the texts anywhere, found without reading each line."""
         import mmap
 
@@ -310,7 +310,7 @@ def _boot_id() -> bytes:
         return b"process-%d" % os.getpid()
 
 
-def _event(cells: Sequence[str]) -> Row | None:
+def _event(cells: Sequence[str]) -> EventRow | None:
     return None if list(cells[:2]) == ["timestamp", "event_id"] else row_of(cells)
 
 

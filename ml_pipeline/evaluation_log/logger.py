@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, Span
-from ml_pipeline.store.event_row import Row, new_event_id, prediction_row, with_outcome
+from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
 from ml_pipeline.store.serving import Serving
 
 RETRY_AFTER_S = 60.0
@@ -143,7 +143,7 @@ class EvaluationLogger:
         file.close()
         return str(row["event_id"])
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[EventRow]) -> None:
         """Bring rows to the disk, then to the store if it answers."""
         if not rows:
             return
@@ -151,7 +151,7 @@ class EvaluationLogger:
             span = self.csv.append(rows)
             self._deliver(rows, span)
 
-    def write_outcomes(self, rows: Sequence[Row]) -> list[str]:
+    def write_outcomes(self, rows: Sequence[EventRow]) -> list[str]:
         """Write whole events with their outcomes; return the ids that the store refused.
 
         The store is asked first, so that the CSV never holds an outcome that the store
@@ -175,7 +175,7 @@ class EvaluationLogger:
                     self._delivered.move(end, durable=True)
             return refused
 
-    def _deliver(self, rows: Sequence[Row], span: Span) -> None:
+    def _deliver(self, rows: Sequence[EventRow], span: Span) -> None:
         if self._open_table is None or time.monotonic() < self._away_until:
             return
         try:
@@ -225,7 +225,7 @@ class EvaluationLogger:
                 self._delivered.move(end, durable=True)
         return new
 
-    def _append(self, rows: Sequence[Row], *, durable: bool) -> int:
+    def _append(self, rows: Sequence[EventRow], *, durable: bool) -> int:
         """Append what is not refused."""
         if self._table is None and self._open_table is not None:
             self._table = self._open_table()

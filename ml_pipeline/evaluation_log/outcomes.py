@@ -13,7 +13,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
-from ml_pipeline.store.event_row import EVENT_COLUMNS, Row, utc_text, with_outcome
+from ml_pipeline.store.event_row import EVENT_COLUMNS, EventRow, utc_text, with_outcome
 from ml_pipeline.store.records import EVER, parse_utc
 
 KEYS = ("event_id", "match_id")
@@ -111,10 +111,10 @@ def record(
     labels = _labels(settings)
     ids = {key: {item.value for item in given if item.key == key} for key in KEYS}
     events = _find(logger, store, ids, settings.model_name)
-    by_match: dict[object, list[Row]] = {}
+    by_match: dict[object, list[EventRow]] = {}
     for row in events.values():
         by_match.setdefault(row["match_id"], []).append(row)
-    fresh: dict[str, Row] = {}
+    fresh: dict[str, EventRow] = {}
     for item in given:
         actual = labels(item.actual)
         if item.key == "event_id":
@@ -136,7 +136,7 @@ def record(
 
 
 def _settle(
-    report: Report, fresh: dict[str, Row], row: Row, actual: str | None, item: Given
+    report: Report, fresh: dict[str, EventRow], row: EventRow, actual: str | None, item: Given
 ) -> None:
     event_id = str(row["event_id"])
     stands = fresh.get(event_id, row)["actual_result"]
@@ -150,7 +150,7 @@ def _settle(
         report.refused.append(_refusal(row, str(stands), actual))
 
 
-def _refusal(row: Row, stands: str | None, given: str) -> dict[str, str | None]:
+def _refusal(row: EventRow, stands: str | None, given: str) -> dict[str, str | None]:
     match_id = None if row["match_id"] is None else str(row["match_id"])
     return {
         "event_id": str(row["event_id"]),
@@ -174,7 +174,7 @@ def _find(
     store: EvaluationLog | None,
     ids: Mapping[str, set[str]],
     model_name: str,
-) -> dict[str, Row]:
+) -> dict[str, EventRow]:
     """Events of the CSV; what is not there is looked for in the store."""
     events = logger.csv.find(ids["event_id"], ids["match_id"])
     matches = {row["match_id"] for row in events.values()}
@@ -188,16 +188,18 @@ def _find(
     return events
 
 
-def _stored(store: EvaluationLog, ids: Mapping[str, set[str]], model_name: str) -> Iterable[Row]:
+def _stored(
+    store: EvaluationLog, ids: Mapping[str, set[str]], model_name: str
+) -> Iterable[EventRow]:
     for frame in store.read_events(EVER, model_name=model_name, labelled_only=False):
         chosen = frame["event_id"].isin(ids["event_id"]) | frame["match_id"].isin(ids["match_id"])
         for record_ in frame[chosen].to_dict("records"):
             yield _row_of_record(record_)
 
 
-def _row_of_record(record: Mapping[Any, Any]) -> Row:
+def _row_of_record(record: Mapping[Any, Any]) -> EventRow:
     """A record of a frame of events as a row."""
-    row: Row = {}
+    row: EventRow = {}
     for name in EVENT_COLUMNS:
         value = record[name]
         # NaN and NaT differ from themselves.

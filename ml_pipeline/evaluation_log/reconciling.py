@@ -22,7 +22,7 @@ from ml_pipeline.evaluation_log.csv_file import fold
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.sides import CSV, TABLE
 from ml_pipeline.store.contract import EvaluationLog
-from ml_pipeline.store.event_row import Row, utc_text
+from ml_pipeline.store.event_row import EventRow, utc_text
 from ml_pipeline.store.records import parse_utc
 
 SHOWN = 100
@@ -155,12 +155,12 @@ def _differences(db: duckdb.DuckDBPyConnection) -> Differences:
     return differences
 
 
-def _batches(events: Iterator[list[Row]]) -> Iterator[list[list[Row]]]:
+def _batches(events: Iterator[list[EventRow]]) -> Iterator[list[list[EventRow]]]:
     while batch := list(islice(events, SENT_AT_ONCE)):
         yield batch
 
 
-def _compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _compared(rows: Sequence[EventRow]) -> list[dict[str, Any]]:
     first, *others = rows
     found: dict[str, dict[str, Any]] = {}
     for name, row in product(COMPARED, others):
@@ -220,7 +220,7 @@ def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
     )
 
 
-def _uniform(row: Row) -> Row:
+def _uniform(row: EventRow) -> EventRow:
     times = {
         name: utc_text(parse_utc(str(row[name])))
         for name in ("timestamp", "evaluated_at")
@@ -229,7 +229,7 @@ def _uniform(row: Row) -> Row:
     return {**row, **times, "event_type": row["event_type"] or "prediction"}
 
 
-def _send(store: EvaluationLog, rows: Sequence[Row]) -> int:
+def _send(store: EvaluationLog, rows: Sequence[EventRow]) -> int:
     """Append what the store does not refuse."""
     if not rows:
         return 0

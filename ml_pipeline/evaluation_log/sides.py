@@ -20,7 +20,7 @@ import duckdb
 from ml_pipeline.datasets.duckdb_errors import as_data_error
 from ml_pipeline.evaluation_log.csv_file import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
-from ml_pipeline.store.event_row import Row
+from ml_pipeline.store.event_row import EventRow
 from ml_pipeline.store.records import EVENT_COLUMNS
 from ml_pipeline.store.sql_text import identifier, literal
 
@@ -183,7 +183,7 @@ def event_ids(db: duckdb.DuckDBPyConnection, side: str, condition: str, most: in
 
 def events(
     db: duckdb.DuckDBPyConnection, sides: Sequence[str], condition: str
-) -> Iterator[list[Row]]:
+) -> Iterator[list[EventRow]]:
     """The lines of each event of that kind, in the order of the sides, predictions first.
 
     Events in `different` are left out. They come in slices, so that memory does not grow with

@@ -26,7 +26,7 @@ from ml_pipeline.errors import InputError
 from ml_pipeline.serving.answering import HIGH_CONFIDENCE, LARGEST
 from ml_pipeline.serving.artifact import Many
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
-from ml_pipeline.store.event_row import UNCERTAIN, Row, prediction_row, utc_text
+from ml_pipeline.store.event_row import UNCERTAIN, EventRow, prediction_row, utc_text
 from ml_pipeline.store.sql_text import identifier, literal
 
 
@@ -185,7 +185,7 @@ class _Job:
             f"WHERE g.rowid >= {start} AND g.rowid < {start + self.chunk} ORDER BY g.rowid"
         ).fetchall()
         ids = [known[place] for place in np.flatnonzero(good)]
-        rows = list[Row]()
+        rows = list[EventRow]()
         for place, (event_id, match_id, error) in enumerate(ids):
             if error is not None:
                 continue
@@ -213,7 +213,7 @@ class _Job:
         text: str | None,
         answers: dict[str, NDArray[Any]],
         place: int,
-    ) -> Row:
+    ) -> EventRow:
         many = self._many
         label = many.classes[int(answers["best"][place])]
         blocked = bool(answers["blocked"][place])

@@ -18,7 +18,7 @@ from ml_pipeline.serving.answering import judge, part_text, read_values
 from ml_pipeline.store import opening
 from ml_pipeline.store.event_row import (
     UNCERTAIN,
-    Row,
+    EventRow,
     new_event_id,
     plain_text,
     prediction_row,
@@ -166,7 +166,7 @@ class PredictionEngine:
         A mapping may hold `match_id` and the text beside the features; a string is a text.
         """
         answers: list[dict[str, Any]] = []
-        logged: list[Row] = []
+        logged: list[EventRow] = []
         for given in rows:
             match_id = given.get("match_id") if isinstance(given, Mapping) else None
             try:
@@ -188,7 +188,7 @@ class PredictionEngine:
         given: Given,
         match_id: str | None,
         text: str | None,
-    ) -> tuple[dict[str, Any], Row | None]:
+    ) -> tuple[dict[str, Any], EventRow | None]:
         model, scorer = self._serving()
         given, text = part_text(given, text, scorer.text_column)
         known = scorer.read_text(text)

@@ -35,7 +35,7 @@ SEED_LOG_COLUMNS = (
 EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
 TIME_WIDTH = 32
 
-Row = dict[str, object]
+EventRow = dict[str, object]
 
 _json_text = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
@@ -116,7 +116,7 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
     confidence: float | None,
     features: Mapping[str, object] | None = None,
     metadata: Mapping[str, object] | None = None,
-) -> Row:
+) -> EventRow:
     """A prediction whose outcome is not known yet. Raises InputError for what no log can hold."""
     if not prediction:
         raise InputError("A prediction cannot be empty.")
@@ -141,7 +141,7 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
     }
 
 
-def with_outcome(row: Mapping[str, object], actual_result: str, evaluated_at: datetime) -> Row:
+def with_outcome(row: Mapping[str, object], actual_result: str, evaluated_at: datetime) -> EventRow:
     """The whole event again, now with its outcome; the accuracy follows from it."""
     return {
         **row,
@@ -168,8 +168,6 @@ WRITTEN_EVENT_COLUMNS = (
 )
 _EVENT_FACTS = ("timestamp", "model_name", "model_id", "match_id", "prediction", "confidence")
 
-AnyRow = Mapping[str, object]
-
 
 def refuse_other_content(refused: Sequence[str]) -> None:
     """Raise StoreRefused when there are ids of known events that came with other content."""
@@ -184,7 +182,7 @@ def some(ids: Sequence[str]) -> str:
     return ", ".join(sorted(ids)[:5]) + more
 
 
-def contradicts(row: AnyRow, stored: AnyRow) -> bool:
+def contradicts(row: Mapping[str, object], stored: Mapping[str, object]) -> bool:
     """Whether an event says something else than the stored one. What is missing says nothing."""
     if any(_differs(row[name], stored[name]) for name in _EVENT_FACTS):
         return True

@@ -1,17 +1,17 @@
-"""Records as rows of a table and back: what both adapters do alike."""
+"""Records as rows of their tables and back: what both adapters do alike.
+
+A row is a mapping from column to value: times are UTC text of one width, objects JSON text, states
+their stored values. Events have modules of their own: `event_row` for one, `event_frames` for many.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Final, TypeVar
-
-import numpy as np
-import pandas as pd
-from pandas.api.types import infer_dtype
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
 from ml_pipeline.store.alerts import (
@@ -23,9 +23,8 @@ from ml_pipeline.store.alerts import (
     LearningCycle,
     Severity,
 )
-from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS
+from ml_pipeline.store.event_row import some
 from ml_pipeline.store.records import (
-    EVENT_COLUMNS,
     ArtifactRef,
     ModelState,
     ModelVersion,
@@ -42,110 +41,39 @@ from ml_pipeline.store.records import (
     require_utc,
 )
 
-# A label that a person gave: table `ml_data`.
-TRUTH_COLUMNS = (
-    "id",
-    "created_at",
-    "model_name",
-    "query",
-    "features",
-    "label",
-    "source",
-    "metadata",
-)
+if TYPE_CHECKING:
+    import pandas as pd
 
-_EVENT_TIMES = ("timestamp", "evaluated_at")
-_EVENT_NUMBERS = ("confidence", "accuracy")
+Row = Mapping[str, Any]
 
 
-def _texts(column: pd.Series[Any]) -> list[str | None]:
-    missing = column.isna()
-    kind = "empty" if missing.all() else infer_dtype(column, skipna=True)
-    if kind not in {"string", "empty"}:
-        message = f"Events cannot be stored: {column.name} holds {kind} values, not text."
-        raise StoreRefused(message)
-    texts = column.astype(object).to_numpy(copy=True)
-    texts[missing.to_numpy()] = None
-    return list(texts)
+def time_text(moment: datetime) -> str:
+    """UTC text of one width, so that text order is time order."""
+    return require_utc(moment, "time").isoformat(timespec="microseconds")
 
 
-def _numbers(column: pd.Series[Any]) -> list[float | None]:
+def json_text(value: object, name: str) -> str:
+    """Strict JSON; raise StoreRefused for NaN and for what JSON cannot hold."""
     try:
-        numbers = column.astype("float64").tolist()
+        plain = dict(value) if isinstance(value, Mapping) else value
+        return json.dumps(plain, allow_nan=False, sort_keys=True, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        message = f"Events cannot be stored: {column.name} is not a number everywhere ({error})."
+        message = f"{name} cannot be stored as JSON: {error}."
         raise StoreRefused(message) from error
-    return [None if number != number else number for number in numbers]  # noqa: PLR0124 - NaN
-
-
-def _time_texts(column: pd.Series[Any]) -> list[str | None]:
-    if not isinstance(column.dtype, pd.DatetimeTZDtype):
-        for moment in column[column.notna()]:
-            if not isinstance(moment, datetime) or moment.tzinfo is None:
-                message = f"Events cannot be stored: {column.name} {moment!r} carries no time zone."
-                raise StoreRefused(message)
-        column = pd.to_datetime(column, utc=True)
-    plain = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
-    texts = np.datetime_as_string(plain, unit="us").tolist()
-    return [None if text == "NaT" else f"{text}+00:00" for text in texts]
-
-
-def _written(frame: pd.DataFrame, name: str) -> Sequence[object]:
-    if name not in frame.columns:
-        return ["prediction" if name == "event_type" else None] * len(frame)
-    if name in _EVENT_TIMES:
-        return _time_texts(frame[name])
-    if name in _EVENT_NUMBERS:
-        return _numbers(frame[name])
-    return _texts(frame[name])
-
-
-def event_rows(frame: pd.DataFrame, size: int) -> Iterator[list[dict[str, Any]]]:
-    """The rows to write, `size` at a time. Without an outcome there is no `evaluated_at`."""
-    for start in range(0, len(frame), size):
-        part = frame.iloc[start : start + size]
-        columns = [_written(part, name) for name in WRITTEN_EVENT_COLUMNS]
-        rows = [
-            dict(zip(WRITTEN_EVENT_COLUMNS, values, strict=True))
-            for values in zip(*columns, strict=True)
-        ]
-        for row in rows:
-            if row["actual_result"] is None:
-                row["evaluated_at"] = None
-        yield rows
-
-
-def event_frame(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
-    """Rows that begin with `EVENT_COLUMNS` as a frame."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(EVENT_COLUMNS)
-    return pd.DataFrame(
-        {name: _read(name, columns[place]) for place, name in enumerate(EVENT_COLUMNS)}
-    )
-
-
-def _read(name: str, values: Sequence[Any]) -> pd.Series[Any]:
-    if name in _EVENT_NUMBERS:
-        return pd.Series(values, dtype="float64")
-    if name in _EVENT_TIMES:
-        # numpy reads ISO 8601 several times faster than pandas, but refuses a zone.
-        plain = np.array([None if text is None else text[:26] for text in values], "datetime64[us]")
-        return pd.Series(plain).dt.tz_localize("UTC")
-    return pd.Series(values, dtype=object)
 
 
 Record = TypeVar(
     "Record", RetrainingRun, RetrainingRequest, ModelVersion, PromotionEvent, DecayAlert
 )
-Row = Mapping[str, Any]
 
-_TABLES: Mapping[type, str] = {
+TABLES: Mapping[type, str] = {
     RetrainingRun: "model_retraining_runs",
     RetrainingRequest: "model_retraining_requests",
     ModelVersion: "model_metadata",
     PromotionEvent: "model_promotion_events",
     DecayAlert: "prediction_decay_events",
 }
-_KEYS: Mapping[type, tuple[str, ...]] = {
+KEYS: Mapping[type, tuple[str, ...]] = {
     RetrainingRun: ("id",),
     RetrainingRequest: ("id",),
     ModelVersion: ("model_name", "model_id"),
@@ -175,10 +103,10 @@ _TIMES = (
     "window_end",
     "window_start",
 )
-_MAPPINGS = ("details", "library_versions", "lineage", "metrics", "verdict")
+OBJECT_COLUMNS = ("details", "library_versions", "lineage", "metrics", "verdict")
 _READERS: Mapping[str, Callable[[Any], object]] = {
     **dict.fromkeys(_TIMES, parse_utc),
-    **dict.fromkeys(_MAPPINGS, json.loads),
+    **dict.fromkeys(OBJECT_COLUMNS, json.loads),
     "action_state": ActionState,
     "cause": Cause,
     "fine_tune": bool,
@@ -195,21 +123,6 @@ _STATUSES: Mapping[type, type[StrEnum]] = {
     RetrainingRequest: RequestStatus,
     DecayAlert: AlertStatus,
 }
-
-
-def time_text(moment: datetime) -> str:
-    """UTC text of one width, so that text order is time order."""
-    return require_utc(moment, "time").isoformat(timespec="microseconds")
-
-
-def json_text(value: object, name: str) -> str:
-    """Strict JSON; raise StoreRefused for NaN and for what JSON cannot hold."""
-    try:
-        plain = dict(value) if isinstance(value, Mapping) else value
-        return json.dumps(plain, allow_nan=False, sort_keys=True, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        message = f"{name} cannot be stored as JSON: {error}."
-        raise StoreRefused(message) from error
 
 
 def _stored(value: object, name: str) -> object:
@@ -249,70 +162,24 @@ def _field(kind: type, name: str, row: Row) -> object:
 
 
 def from_row(kind: type[Record], row: Row) -> Record:
-    """The record that stands in a row; raise StoreCorrupt when none can."""
+    """The record in a row. Raises StoreCorrupt for a row that holds none."""
     try:
         values: dict[str, Any] = {item.name: _field(kind, item.name, row) for item in fields(kind)}
         return kind(**values)
     except (TypeError, ValueError, KeyError) as error:
-        message = f"A row of {_TABLES[kind]} cannot be read: {error}."
+        message = f"A row of {TABLES[kind]} cannot be read: {error}."
         raise StoreCorrupt(message) from error
 
 
-def check_same(stored: Record, given: Record, *moving: str) -> None:
-    """Refuse other content under a known id; the `moving` fields change in the row's life."""
-    expected = replace(given, **{name: getattr(stored, name) for name in moving})
+def check_same(stored: Record, record: Record, *moving: str) -> None:
+    """Raise StoreRefused for other content under a known id; `moving` fields may differ."""
+    expected = replace(record, **{name: getattr(stored, name) for name in moving})
     old, new = to_row(stored), to_row(expected)
     changed = sorted(name for name in old if old[name] != new[name])
     if changed:
-        key = " / ".join(str(old[name]) for name in _KEYS[type(stored)])
-        message = f"{key} stands in {_TABLES[type(stored)]} with another {', '.join(changed)}."
+        key = " / ".join(str(old[name]) for name in KEYS[type(stored)])
+        message = f"{key} is in {TABLES[type(stored)]} already, with another {', '.join(changed)}."
         raise StoreRefused(message)
-
-
-_DEFAULTS: Final = {"model_name": "default", "source": "feedback", "metadata": {}}
-
-
-def truth_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A label as the table holds it. Raises StoreRefused for what it cannot hold."""
-    unknown = sorted(set(row) - set(TRUTH_COLUMNS))
-    if unknown or not row.get("id") or row.get("created_at") is None:
-        raise StoreRefused(
-            "A label needs an id and a time (created_at), and may have "
-            f"{', '.join(TRUTH_COLUMNS[2:])}; got {', '.join(map(str, row)) or 'nothing'}."
-        )
-    full: dict[str, Any] = {**dict.fromkeys(TRUTH_COLUMNS), **_DEFAULTS, **row}
-    for name in ("features", "metadata"):
-        if full[name] is not None:
-            full[name] = json_text(full[name], name)
-    return full | {"created_at": time_text(full["created_at"])}
-
-
-def refuse_other_labels(given: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> None:
-    """Raise StoreRefused when a known id comes with another label; `known` is label by id."""
-    labels = dict(known)
-    other = [
-        row["id"] for row in given if labels.setdefault(row["id"], row["label"]) != row["label"]
-    ]
-    if other:
-        shown = ", ".join(sorted(set(map(str, other)))[:5])
-        raise StoreRefused(
-            f"Known ids came with another label: {shown}.", hint="Nothing was written."
-        )
-
-
-def truth_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame of texts; None where nothing stands."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {name: pd.Series([_cell(row[name]) for row in rows], dtype=object) for name in rows[0]}
-    )
-
-
-def _cell(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json_text(value, "a cell") if isinstance(value, (dict, list)) else str(value)
 
 
 SUMS: Final = (
@@ -327,7 +194,7 @@ SUMS: Final = (
 
 
 def day_row(day: DailyAccuracy) -> dict[str, Any]:
-    """The columns of a row of `prediction_accuracy_daily`; sums stand in `details`."""
+    """The columns of a row of `prediction_accuracy_daily`; its sums go into `details`."""
     return {
         "model_name": day.model_name,
         "day": day.day.isoformat(),
@@ -341,7 +208,7 @@ def day_row(day: DailyAccuracy) -> dict[str, Any]:
 
 
 def day_of(row: Row, model_name: str) -> DailyAccuracy:
-    """The day that stands in a row; raise StoreCorrupt when none can."""
+    """The day in a row, its sums beside its columns. Raises StoreCorrupt."""
     try:
         sums: dict[str, Any] = {
             name: float(row[name]) if name.endswith("_sum") else int(row[name]) for name in SUMS
@@ -356,11 +223,11 @@ def day_of(row: Row, model_name: str) -> DailyAccuracy:
             **sums,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorrupt(f"Something else than a day's sums came: {error}.") from error
+        raise StoreCorrupt(f"A row of daily sums cannot be read: {error}.") from error
 
 
 def cycle_of(row: Row) -> LearningCycle:
-    """The learning cycle in a row; raise StoreCorrupt when none can."""
+    """The learning cycle in a row. Raises StoreCorrupt."""
     try:
         return LearningCycle(
             at=parse_utc(row["at"]),
@@ -369,4 +236,56 @@ def cycle_of(row: Row) -> LearningCycle:
             model_id=row["model_id"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreCorrupt(f"A row of learning_stats cannot be used: {error}.") from error
+        raise StoreCorrupt(f"A row of learning_stats cannot be read: {error}.") from error
+
+
+# ---------------------------------------------------------------------- labels of people
+
+LABEL_COLUMNS: Final = (
+    "id", "created_at", "model_name", "query", "features", "label", "source", "metadata",
+)  # fmt: skip
+_LABEL_OBJECTS: Final = ("features", "metadata")
+_LABEL_DEFAULTS: Final = {"model_name": "default", "source": "feedback", "metadata": {}}
+
+
+def label_row(row: Row) -> dict[str, Any]:
+    """The row of `ml_data` for a label. Raises StoreRefused for what the table cannot hold."""
+    unknown = sorted(set(row) - set(LABEL_COLUMNS))
+    if unknown or not row.get("id") or row.get("created_at") is None:
+        raise StoreRefused(
+            "A label needs an id and a time (created_at), and may have "
+            f"{', '.join(LABEL_COLUMNS[2:])}; got {', '.join(map(str, row)) or 'nothing'}."
+        )
+    full: dict[str, Any] = {**dict.fromkeys(LABEL_COLUMNS), **_LABEL_DEFAULTS, **row}
+    for name in _LABEL_OBJECTS:
+        if full[name] is not None:
+            full[name] = json_text(full[name], name)
+    return full | {"created_at": time_text(full["created_at"])}
+
+
+def refuse_other_labels(rows: Sequence[Row], known: Mapping[str, Any]) -> None:
+    """Raise StoreRefused when a known id comes with another label; `known` is label by id."""
+    labels = dict(known)
+    other = [
+        row["id"] for row in rows if labels.setdefault(row["id"], row["label"]) != row["label"]
+    ]
+    if other:
+        shown = some(sorted(set(map(str, other))))
+        raise StoreRefused(
+            f"Known ids came with another label: {shown}.", hint="Nothing was written."
+        )
+
+
+def text_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows of any table as a frame of texts: objects as JSON, None where there is no value."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {name: pd.Series([_cell(row[name]) for row in rows], dtype=object) for name in rows[0]}
+    )
+
+
+def _cell(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json_text(value, "a cell") if isinstance(value, (dict, list)) else str(value)

@@ -289,7 +289,7 @@ def test_text_that_is_not_unicode_is_refused(folder: Path) -> None:
 APPEND = """
 import sys
 from pathlib import Path
-from ml_pipeline.store import rows
+from ml_pipeline.store import event_frames
 from ml_pipeline.store.embedded import log as written
 from ml_pipeline.store.alerts import SystemEvent
 from ml_pipeline.store.embedded.store import LocalStore
@@ -297,14 +297,14 @@ from tests.support.factories import make_events
 written.EVENT_CHUNK = 200
 store = LocalStore.open(Path(sys.argv[1]))
 frame = make_events(*range(20_000))
-settle = rows.event_rows
+settle = event_frames.event_rows
 def slowly(frame, size):
     for number, some in enumerate(settle(frame, size)):
         if number == 50:
             print("half", flush=True)
             sys.stdin.readline()
         yield some
-rows.event_rows = slowly
+event_frames.event_rows = slowly
 store.append_events(frame)
 """
 

@@ -129,7 +129,7 @@ class LocalLog:
 
     def append_events(self, events: pd.DataFrame) -> int:
         """Add events; return how many were new."""
-        from ml_pipeline.store.rows import event_rows
+        from ml_pipeline.store.event_frames import event_rows
 
         return self._append(event_rows(events, EVENT_CHUNK))
 
@@ -176,7 +176,7 @@ class LocalLog:
 
         A statement reads one state of the database, so writers meanwhile change nothing.
         """
-        from ml_pipeline.store.rows import event_frame
+        from ml_pipeline.store.event_frames import event_frame
 
         with self._database.reading() as db:
             cursor = db.execute(
@@ -207,7 +207,7 @@ class LocalLog:
         model_ids: Sequence[str] | None,
     ) -> pd.DataFrame:
         """Labelled events that are wrong with confidence strictly over the threshold."""
-        from ml_pipeline.store.rows import event_frame
+        from ml_pipeline.store.event_frames import event_frame
 
         values = {
             **_within(window, model_name),

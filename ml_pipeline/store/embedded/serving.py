@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.store.embedded.database import Connection, HeldConnection
-from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS, AnyRow, contradicts
+from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS, contradicts
 from ml_pipeline.store.serving import ServedModel, Serving
 
 PATIENCE = timedelta(seconds=10)
@@ -100,7 +100,7 @@ _INSERT_EVENT = (
 )
 
 
-def insert_rows(db: Connection, rows: Sequence[AnyRow]) -> tuple[int, list[str]]:
+def insert_rows(db: Connection, rows: Sequence[Mapping[str, object]]) -> tuple[int, list[str]]:
     """Add rows, and take the outcomes that they bring for known events.
 
     Returns how many were new, and the ids of known events that came with other content.
@@ -111,10 +111,10 @@ def insert_rows(db: Connection, rows: Sequence[AnyRow]) -> tuple[int, list[str]]
     return new, _settle_known(db, rows) if new < len(rows) else []
 
 
-def _settle_known(db: Connection, rows: Sequence[AnyRow]) -> list[str]:
+def _settle_known(db: Connection, rows: Sequence[Mapping[str, object]]) -> list[str]:
     ids = json.dumps([row["event_id"] for row in rows])
     stored = {row["event_id"]: dict(row) for row in db.execute(KNOWN_EVENTS, {"ids": ids})}
-    refused, outcomes = list[str](), list[AnyRow]()
+    refused, outcomes = list[str](), list[Mapping[str, object]]()
     for row in rows:
         known = stored[row["event_id"]]
         if contradicts(row, known):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import NotFound
 from ml_pipeline.store.embedded.database import Connection, Database
 from ml_pipeline.store.rows import (
-    _KEYS,
-    _TABLES,
-    TRUTH_COLUMNS,
+    KEYS,
+    LABEL_COLUMNS,
+    TABLES,
     Record,
+    Row,
     from_row,
+    label_row,
     refuse_other_labels,
+    text_frame,
     to_row,
-    truth_frame,
-    truth_row,
 )
 from ml_pipeline.store.sql_text import identifier
 
@@ -28,15 +29,15 @@ def insert(db: Connection, record: object) -> None:
     """Add the record's row."""
     row = to_row(record)
     names = f"({', '.join(row)}) VALUES (:{', :'.join(row)})"
-    db.execute(f"INSERT INTO {_TABLES[type(record)]} {names}", row)
+    db.execute(f"INSERT INTO {TABLES[type(record)]} {names}", row)
 
 
 def update(db: Connection, record: Record) -> Record:
     """Write every column of the record's row; return the record."""
     row = to_row(record)
     changes = ", ".join(f"{name} = :{name}" for name in row)
-    where = " AND ".join(f"{name} = :{name}" for name in _KEYS[type(record)])
-    db.execute(f"UPDATE {_TABLES[type(record)]} SET {changes} WHERE {where}", row)  # noqa: S608
+    where = " AND ".join(f"{name} = :{name}" for name in KEYS[type(record)])
+    db.execute(f"UPDATE {TABLES[type(record)]} SET {changes} WHERE {where}", row)  # noqa: S608
     return record
 
 
@@ -44,27 +45,27 @@ def select(db: Connection, kind: type[Record], rest: str, **values: object) -> l
     """The rows whose columns hold `values` (None: any); `rest` follows the WHERE clause."""
     chosen = {name: value for name, value in values.items() if value is not None}
     where = " AND ".join(f"{name} = :{name}" for name in chosen) or "true"
-    rows = db.execute(f"SELECT * FROM {_TABLES[kind]} WHERE {where} {rest}", chosen)  # noqa: S608
+    rows = db.execute(f"SELECT * FROM {TABLES[kind]} WHERE {where} {rest}", chosen)  # noqa: S608
     return [from_row(kind, row) for row in rows]
 
 
 def find(db: Connection, kind: type[Record], *key: str) -> Record | None:
     """The row under that key."""
-    return next(iter(select(db, kind, "", **dict(zip(_KEYS[kind], key, strict=True)))), None)
+    return next(iter(select(db, kind, "", **dict(zip(KEYS[kind], key, strict=True)))), None)
 
 
 def get(db: Connection, kind: type[Record], *key: str) -> Record:
     """The row under that key. Raises NotFound."""
     found = find(db, kind, *key)
     if found is None:
-        message = f"There is no {' / '.join(key)} in {_TABLES[kind]}."
+        message = f"There is no {' / '.join(key)} in {TABLES[kind]}."
         raise NotFound(message)
     return found
 
 
 TRUTH_CHUNK: Final = 10_000
 _INSERT = (
-    f"INSERT INTO ml_data ({', '.join(TRUTH_COLUMNS)}) VALUES (:{', :'.join(TRUTH_COLUMNS)}) "  # noqa: S608
+    f"INSERT INTO ml_data ({', '.join(LABEL_COLUMNS)}) VALUES (:{', :'.join(LABEL_COLUMNS)}) "  # noqa: S608
     "ON CONFLICT (id) DO NOTHING"
 )
 
@@ -74,9 +75,9 @@ class LocalTruth:
 
     _database: Database
 
-    def add_labels(self, rows: Sequence[Mapping[str, Any]]) -> int:
+    def add_labels(self, rows: Sequence[Row]) -> int:
         """Add labels to `ml_data`; return how many were new."""
-        written = [truth_row(row) for row in rows]
+        written = [label_row(row) for row in rows]
         with self._database.writing() as db:
             ids = [row["id"] for row in written]
             refuse_other_labels(written, _known_labels(db, ids))
@@ -95,7 +96,7 @@ class LocalTruth:
                 f"ORDER BY {identifier(key)} LIMIT {TRUTH_CHUNK}"
             )
             while page := db.execute(query, {"after": after}).fetchall():
-                yield truth_frame([dict(row) for row in page])
+                yield text_frame([dict(row) for row in page])
                 after = page[-1][key]
 
 

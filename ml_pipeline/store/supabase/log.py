@@ -15,20 +15,17 @@ import pandas as pd
 
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
-from ml_pipeline.store.event_row import contradicts
+from ml_pipeline.store.event_frames import EVENT_TIMES, event_frame, event_rows
+from ml_pipeline.store.event_row import contradicts, some
 from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow
-from ml_pipeline.store.rows import event_rows, time_text
+from ml_pipeline.store.rows import Row, time_text
 from ml_pipeline.store.supabase.transport import Project
 
 # Both are done well within the 8 seconds that a hosted project gives a statement.
 PAGE: Final = 5_000
 APPENDED_AT_ONCE: Final = 10_000
-_TIMES: Final = ("timestamp", "evaluated_at")
 _WRITTEN_TIME: Final = "%Y-%m-%dT%H:%M:%S.%f+00:00"
-_NUMBERS: Final = ("confidence", "accuracy")
 _PAGE_COLUMNS: Final = (*EVENT_COLUMNS, "known_at")
-
-Row = Mapping[str, Any]
 
 
 class SupabaseLog:
@@ -93,7 +90,7 @@ class SupabaseLog:
         path = folder / "page.events"
         with path.open("w", encoding="utf-8", newline="") as file:
             for frame in self.read_events(EVER, model_name=model_name, labelled_only=False):
-                times = {name: frame[name].dt.strftime(_WRITTEN_TIME) for name in _TIMES}
+                times = {name: frame[name].dt.strftime(_WRITTEN_TIME) for name in EVENT_TIMES}
                 frame.assign(**times).to_csv(
                     file, header=False, index=False, lineterminator="\n", sep=EXPORT_DELIMITER,
                     quotechar=EXPORT_QUOTE, quoting=csv.QUOTE_NONNUMERIC,
@@ -176,7 +173,7 @@ def _check_numbers(rows: Sequence[Row]) -> None:
     """JSON has no infinity; the database would refuse it as well."""
     strange = [row["event_id"] for row in rows if row["confidence"] in {np.inf, -np.inf}]
     if strange:
-        message = f"Confidences must be numbers from 0 to 1: {', '.join(strange[:5])}."
+        message = f"Confidences must be numbers from 0 to 1: {some(strange)}."
         raise StoreRefused(message, hint="Nothing was written.")
 
 
@@ -192,7 +189,7 @@ def _check_repeated(chunks: Sequence[Sequence[Row]]) -> None:
         elif first["actual_result"] is None:
             first["actual_result"] = row["actual_result"]
     if refused:
-        message = f"Events came twice with other content: {', '.join(sorted(refused)[:5])}."
+        message = f"Events came twice with other content: {some(list(refused))}."
         raise StoreRefused(message, hint="Nothing was written.")
 
 
@@ -204,20 +201,10 @@ def _other_content(row: Row, first: Row) -> bool:
 
 
 def _event_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {name: _column(name, [row[name] for row in rows]) for name in EVENT_COLUMNS}
-    )
+    return event_frame([tuple(row.values()) for row in rows], _times)
 
 
-def _column(name: str, values: list[Any]) -> pd.Series[Any]:
-    if name in _NUMBERS:
-        return pd.Series(values, dtype="float64")
-    if name in _TIMES:
-        return _times(name, values)
-    return pd.Series(values, dtype=object)
-
-
-def _times(name: str, values: list[Any]) -> pd.Series[Any]:
+def _times(name: str, values: Sequence[Any]) -> pd.Series[Any]:
     try:
         moments = pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601")
     except (TypeError, ValueError) as error:

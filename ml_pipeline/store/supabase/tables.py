@@ -14,27 +14,28 @@ from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
 from ml_pipeline.store.records import LookbackWindow
 from ml_pipeline.store.rows import (
+    OBJECT_COLUMNS,
     Record,
+    Row,
     cycle_of,
     day_of,
     day_row,
     from_row,
+    label_row,
     refuse_other_labels,
+    text_frame,
     time_text,
     to_row,
-    truth_frame,
-    truth_row,
 )
 from ml_pipeline.store.supabase.transport import Project
 
-_OBJECTS: Final = ("details", "library_versions", "lineage", "metrics", "verdict")
 _FLOATS: Final = ("confidence_threshold", "baseline", "recent", "threshold")
 
 
 def to_json(record: Record) -> dict[str, object]:
     """The columns of a record's row. Raises StoreRefused for what JSON cannot hold."""
     row = to_row(record)
-    return row | {name: json.loads(str(row[name])) for name in _OBJECTS if name in row}
+    return row | {name: json.loads(str(row[name])) for name in OBJECT_COLUMNS if name in row}
 
 
 def from_json(kind: type[Record], row: object) -> Record:
@@ -44,7 +45,7 @@ def from_json(kind: type[Record], row: object) -> Record:
         raise StoreCorrupt(message)
     plain: dict[str, Any] = {
         **row,
-        **{name: json.dumps(row[name]) for name in _OBJECTS if name in row},
+        **{name: json.dumps(row[name]) for name in OBJECT_COLUMNS if name in row},
     }
     # JSON writes a whole number without its point.
     for name in _FLOATS:
@@ -70,12 +71,12 @@ class SupabaseTruth:
 
     _project: Project
 
-    def add_labels(self, rows: Sequence[Mapping[str, Any]]) -> int:
+    def add_labels(self, rows: Sequence[Row]) -> int:
         """Add labels to `ml_data`; return how many were new.
 
         All of them are checked first, then written `ADDED_AT_ONCE` at a time.
         """
-        written = [truth_row(row) for row in rows]
+        written = [label_row(row) for row in rows]
         parts = [written[n : n + ADDED_AT_ONCE] for n in range(0, len(written), ADDED_AT_ONCE)]
         known: dict[str, Any] = {}
         for part in parts:
@@ -106,7 +107,7 @@ class SupabaseTruth:
                 )
             if last is None or last == after:
                 raise StoreCorrupt(f"{table}.{key} is no key: pages cannot be told apart.")
-            yield truth_frame(page)
+            yield text_frame(page)
             read, after = read + len(page), last
         # Rows that were added meanwhile may or may not have been met; none may have been missed.
         if read < total:
@@ -115,7 +116,7 @@ class SupabaseTruth:
                 hint=f"Is {key} unique and never empty? Set ground_truth.id_column.",
             )
 
-    def _page(self, table: str, key: str, after: object) -> list[Mapping[str, Any]]:
+    def _page(self, table: str, key: str, after: object) -> list[Row]:
         return self._project.select(
             table,
             lambda rows: (rows if after is None else rows.gt(key, after)).order(key),
@@ -123,14 +124,11 @@ class SupabaseTruth:
         )
 
 
-def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(row: Row) -> dict[str, Any]:
     objects = {
         name: json.loads(row[name]) for name in ("features", "metadata") if row[name] is not None
     }
     return dict(row) | objects
-
-
-Row = Mapping[str, Any]
 
 
 def _rows(answer: object, function: str) -> list[Row]:

@@ -16,7 +16,7 @@ import pytest
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.evaluation_log.csv_file import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE, Store
-from ml_pipeline.store.event_row import Row, utc_text
+from ml_pipeline.store.event_row import EventRow, utc_text
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from tests.contract.kit.base import (
     AWKWARD,
@@ -440,8 +440,8 @@ class EvaluationLogContract(StoreFixtures):
         assert read_all(other)["event_id"].tolist() == [make_id(1)]
 
 
-def _exported(store: Store, folder: Path, model_name: str) -> dict[str, Row | None]:
-    rows: dict[str, Row | None] = {}
+def _exported(store: Store, folder: Path, model_name: str) -> dict[str, EventRow | None]:
+    rows: dict[str, EventRow | None] = {}
     for path in store.export_events(folder, model_name=model_name):
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file, delimiter=EXPORT_DELIMITER, quotechar=EXPORT_QUOTE)

@@ -17,7 +17,7 @@ from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, fold
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
-    Row,
+    EventRow,
     json_cell,
     plain_text,
     prediction_row,
@@ -29,7 +29,7 @@ from tests.support.shell import ROOT
 AT = datetime(2026, 3, 14, 2, 0, 0, 5, tzinfo=UTC)
 
 
-def make_row(number: int, **changes: object) -> Row:
+def make_row(number: int, **changes: object) -> EventRow:
     row = prediction_row(
         event_id=make_id(number),
         timestamp=AT,
@@ -44,7 +44,7 @@ def make_row(number: int, **changes: object) -> Row:
     return row | changes
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[EventRow]:
     return [row for rows, _ in EventCsv(str(path)).rows_from(0) for row in rows]
 
 
@@ -229,7 +229,7 @@ def test_events_are_found_by_event_and_by_match_in_a_few_and_in_many(path: Path)
 
 
 def test_folding_keeps_the_first_outcome_and_fills_what_was_not_said() -> None:
-    bare: Row = dict.fromkeys(EVENT_COLUMNS)
+    bare: EventRow = dict.fromkeys(EVENT_COLUMNS)
     bare |= {"event_id": make_id(1), "actual_result": "A", "accuracy": 0.0, "status": "evaluated"}
     again = with_outcome(make_row(1), "D", AT)
     event = fold([make_row(1), bare, again])[make_id(1)]

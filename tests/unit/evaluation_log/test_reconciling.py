@@ -19,7 +19,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log import reconciling, sides
 from ml_pipeline.evaluation_log.opening import MLLogger
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.store.event_row import Row, prediction_row, with_outcome
+from ml_pipeline.store.event_row import EventRow, prediction_row, with_outcome
 from tests.contract.kit.log import read_all
 from tests.support.factories import MODEL_NAME
 
@@ -66,7 +66,7 @@ LOGGED = st.builds(
 )
 
 
-def row_of(number: int, logged: Logged, outcome: str) -> Row:
+def row_of(number: int, logged: Logged, outcome: str) -> EventRow:
     row = prediction_row(
         event_id=f"event-{number}", timestamp=AT, model_name=MODEL_NAME, model_id=f"m-{number % 3}",
         match_id=f"match-{number}", prediction="H", confidence=logged.sure, features=FEATURES,
@@ -74,7 +74,7 @@ def row_of(number: int, logged: Logged, outcome: str) -> Row:
     return with_outcome(row, outcome, AT + timedelta(hours=1)) if outcome else row
 
 
-def csv_rows(number: int, logged: Logged) -> list[Row]:
+def csv_rows(number: int, logged: Logged) -> list[EventRow]:
     """A prediction, its outcome as a line of its own, and each perhaps twice."""
     if logged.csv is None:
         return []
@@ -83,7 +83,7 @@ def csv_rows(number: int, logged: Logged) -> list[Row]:
     return rows * 2 if logged.twice else rows
 
 
-def table_row(number: int, logged: Logged) -> list[Row]:
+def table_row(number: int, logged: Logged) -> list[EventRow]:
     """The event with its JSON in another spelling, and something else in one field."""
     if logged.table is None:
         return []
