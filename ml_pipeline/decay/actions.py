@@ -19,6 +19,7 @@ from uuid import UUID, uuid5
 
 from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.sections import DecaySettings
+from ml_pipeline.decay import messages
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert, SystemEvent
 from ml_pipeline.store.contract import RequestQueue, RunLedger, WatchLedger
@@ -153,8 +154,10 @@ def _acted(  # noqa: PLR0913 - one row has that many parts
         run_id=None,
         details={**kept, **details, **settled},
     )
-    message = f"Decay of {alert.model_name}: {action} {state}. {alert.message}"
-    told(store, acted, f"action {state}", message, now)
+    what = "a retraining is queued" if action == "request" else "the configured command runs"
+    if failed:
+        what = f"the {action} failed: {details.get('error')}"
+    told(store, acted, f"action {state}", f"{messages.opening(acted)}: {what}", now)
     return acted
 
 
@@ -281,5 +284,7 @@ def _settled(  # noqa: PLR0913 - one row has that many parts
             "settled_because": reason,
         },
     )
-    told(store, done, f"action {state}", f"Decay of {alert.model_name}: {reason}", now)
+    action = "retraining" if alert.action == "request" else "command"
+    message = f"{messages.opening(done)}: the {action} {state}. {reason}"
+    told(store, done, f"action {state}", message, now)
     return done

@@ -16,6 +16,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.dataset import Dataset, read_dataset
 from ml_pipeline.datasets.features import parted
+from ml_pipeline.decay import messages
 from ml_pipeline.decay.actions import changed, told
 from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
 from ml_pipeline.decay.watchdog import Watch
@@ -33,7 +34,7 @@ from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 class Finding:
     """What was found of a cause: whether it alarms, whether it is over, and its numbers.
 
-    Between the two an alert stays as it is. `headline` begins the message that opens the alert.
+    Between the two an alert stays as it is.
     """
 
     cause: Cause
@@ -45,7 +46,6 @@ class Finding:
     threshold: float
     rows: int
     usual_rows: int
-    headline: str
     sentence: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ def _open(store: Store, watch: Watch, finding: Finding, model_id: str | None) ->
         details=dict(finding.details),
     )
     if store.open_alert(alert) == alert:
-        told(store, alert, "opened", f"{finding.headline} {finding.sentence}", now)
+        told(store, alert, "opened", f"{messages.opening(alert)}. {finding.sentence}", now)
 
 
 def _close(store: Store, watch: Watch, alert: DecayAlert, finding: Finding) -> None:
@@ -99,7 +99,7 @@ def _close(store: Store, watch: Watch, alert: DecayAlert, finding: Finding) -> N
         # A person was faster; the next look sees what they did.
         log.warning("%s", refused)
         return
-    told(store, done, "resolved", f"Over: {finding.headline} {finding.sentence}", now)
+    told(store, done, "resolved", f"{messages.subject(done)} is over. {finding.sentence}", now)
 
 
 log = logging.getLogger("model_retrainer")
@@ -219,6 +219,9 @@ def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None
     if worst is None:
         return None
     threshold = settings.decay.drift_threshold
+    what, reference = f"The values of {worst.column} have shifted", "training rows"
+    if worst.column == PREDICTIONS:
+        what, reference = "The mix of predictions has shifted", "earlier ones"
     return Finding(
         cause=Cause.INPUT_DRIFT,
         is_alarming=worst.psi > threshold,
@@ -229,9 +232,9 @@ def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None
         threshold=threshold,
         rows=worst.rows,
         usual_rows=worst.reference_rows,
-        headline=f"Inputs of {settings.model_name} have moved.",
-        sentence=f"{worst.column} has moved most: population stability index {worst.psi:.2f} on "
-        f"{worst.rows:,} rows against {worst.reference_rows:,}, {threshold:g} is allowed.",
+        sentence=f"{what} most: population stability index {worst.psi:.2f} on "
+        f"{worst.rows:,} new rows against {worst.reference_rows:,} {reference}; "
+        f"more than {threshold:g} raises an alert.",
         details={"drift": [drift.as_json() for drift in moved if drift.psi > threshold]},
     )
 
@@ -254,7 +257,6 @@ def _cluster_finding(settings: Settings, tested: RunsTest) -> Finding | None:
         threshold=level,
         rows=tested.rows,
         usual_rows=0,
-        headline=f"The errors of {settings.model_name} come in clusters.",
         sentence=tested.sentence,
         details={"errors_in_order": tested.as_json()},
     )

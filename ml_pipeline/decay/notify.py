@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ml_pipeline.config.environment import NotifySettings
+from ml_pipeline.decay import messages
 from ml_pipeline.decay.actions import changed, told
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
-from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.store.alerts import ActionState, DecayAlert
 from ml_pipeline.store.contract import WatchLedger
 
 log = logging.getLogger("model_retrainer")
@@ -64,43 +65,18 @@ def state_of(alert: DecayAlert) -> str:
 def message_of(alert: DecayAlert) -> Message:
     """What happened, since when, by how much, on how many rows, and what happens next."""
     change = (
-        f"{alert.metric} {alert.baseline:.3f} → {alert.recent:.3f} "
-        f"({alert.recent - alert.baseline:+.3f})"
+        f"{alert.metric.replace('_', ' ')} {alert.baseline:.3f} → {alert.recent:.3f} "
+        f"({alert.recent - alert.baseline:+.3f}), on {alert.recent_rows:,} new rows "
+        f"against {alert.baseline_rows:,} before"
     )
-    lines = [
-        f"What: {alert.message}",
+    paragraphs = [
+        f"What happened: {alert.message}",
+        f"What now: {messages.next_step(alert)}",
         f"Since: {alert.window_start:%Y-%m-%d}, noticed {alert.detected_at:%Y-%m-%d %H:%M} UTC",
-        f"By how much: {change}, {alert.severity}",
-        f"On how many rows: {alert.recent_rows:,} against {alert.baseline_rows:,}",
-        f"Next: {_next(alert)}",
+        f"Figures: {change}",
         f"Alert: {alert.alert_id}",
     ]
-    title = f"{alert.model_name}: {alert.cause.replace('_', ' ')} {state_of(alert)}"
-    return Message(title=title, text="\n\n".join(lines))
-
-
-def _next(alert: DecayAlert) -> str:
-    by_status = {
-        AlertStatus.RESOLVED: f"nothing. {alert.details.get('resolved_because', '')}".strip(),
-        AlertStatus.OVERRIDDEN: "nothing; this is the new normal.",
-        AlertStatus.ACKNOWLEDGED: "a person takes care; nothing more is done by itself.",
-    }
-    if alert.status in by_status:
-        return by_status[alert.status]
-    if alert.needs_person:
-        return (
-            f"a person is needed, {alert.fruitless} retrains in a row brought no better model. "
-            f"`ml-pipeline decay --acknowledge {alert.alert_id}` says that someone looks at it."
-        )
-    if alert.action_state is ActionState.FAILED:
-        why = alert.details.get("settled_because") or alert.details.get("error")
-        code = alert.details.get("exit_code")
-        return f"the {alert.action} failed ({why or f'exit code {code}'}); it is tried again."
-    by_action = {
-        "request": f"a retrain is queued (request {alert.request_id}); the next run serves it.",
-        "command": f"`{' '.join(alert.details.get('command', []))}` was run.",
-    }
-    return by_action.get(alert.action or "", "nothing is done by itself; a person decides.")
+    return Message(title=messages.headline(alert), text="\n\n".join(paragraphs))
 
 
 def deliver(
@@ -180,14 +156,14 @@ class AppriseChannel:
         for place, url in enumerate(urls, start=1):
             if not self._apprise.add(url):
                 raise ConfigError(
-                    f"URL {place} of ML_PIPELINE_NOTIFY_URLS is none that Apprise knows.",
-                    hint="Such as mailto://…, slack://…, json://… or msteams://…",
+                    f"URL {place} of ML_PIPELINE_NOTIFY_URLS is of no kind that Apprise knows.",
+                    hint="Use one such as mailto://…, slack://…, json://… or msteams://….",
                 )
 
     def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:  # noqa: ARG002
         """Send to all of them."""
         if not self._apprise.notify(title=message.title, body=message.text):
-            raise NotSentError("A notification could not be sent; the next look tries again.")
+            raise NotSentError("A notification could not be sent; the next check tries again.")
         return {}
 
 

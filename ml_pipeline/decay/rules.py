@@ -1,4 +1,4 @@
-"""When has a model decayed, and when has it recovered? The rules, pure."""
+"""When has a model decayed, and when has it recovered? The rules, without side effects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import Any
 
 from ml_pipeline.config.sections import DecaySettings
+from ml_pipeline.decay import messages
 from ml_pipeline.decay.measures import (
     Measure,
     Window,
@@ -75,9 +76,10 @@ def judge(
     now: datetime,
     closed: Sequence[DecayAlert] = (),
 ) -> Verdict:
-    """Compare recent days with the baseline; `days` are the champion's line's, in any order.
+    """Compare recent days with the baseline.
 
-    `closed` are the earlier alerts of the same cause.
+    `days` are those of the champion's lineage, in any order. `closed` are the earlier alerts
+    of the same cause.
     """
     today, settled = now.date(), settled_before(closed)
     baseline = baseline_window(days, settings, today, closed)
@@ -121,14 +123,29 @@ class _Usual:
 def _verdict(signals: Sequence[Signal], settings: DecaySettings) -> Verdict:
     alarming = [signal for signal in signals if signal.alarming]
     if not alarming:
-        said = "No decay." if signals else "Too few outcomes to say anything."
-        return Verdict(signals=tuple(signals), decayed=None, severity=None, sentence=said)
+        return Verdict(signals=tuple(signals), decayed=None, severity=None, sentence=_calm(signals))
     worst = max(alarming, key=lambda signal: (signal.metric == "accuracy", signal.relative))
     return Verdict(
         signals=tuple(signals),
         decayed=worst,
         severity=severity(worst.relative, settings),
         sentence=worst.sentence,
+    )
+
+
+def _calm(signals: Sequence[Signal]) -> str:
+    """What to say when nothing alarms: the accuracy of the longest window, if it is known."""
+    if not signals:
+        return "Too few new outcomes to tell."
+    known = [signal for signal in signals if signal.metric == "accuracy"]
+    if not known:
+        return "No decay."
+    longest = max(known, key=lambda signal: signal.window_days)
+    return "No decay. " + messages.compared(
+        "accuracy",
+        days=longest.window_days,
+        recent=(longest.recent, longest.recent_rows),
+        usual=(longest.baseline, longest.baseline_rows),
     )
 
 
@@ -166,18 +183,14 @@ def _signal(
         and is_large
         and bound > 0
         and usual.lasts(metric, before),
-        sentence=f"{_change(metric, before, after)} in the last {length} days, at least "
-        f"{bound:.3f} worse with {settings.confidence_level:.2%} certainty.",
-    )
-
-
-def _change(metric: str, before: Measure, after: Measure) -> str:
-    worse = (after.value < before.value) == (metric == "accuracy")
-    change = abs(after.value - before.value)
-    return (
-        f"The {metric.replace('_', ' ')} is {after.value:.3f} on {after.rows:,} rows, "
-        f"{change:.3f} {'worse' if worse else 'better'} than {before.value:.3f} on "
-        f"{before.rows:,} rows before,"
+        sentence=messages.compared(
+            metric,
+            days=length,
+            recent=(after.value, after.rows),
+            usual=(before.value, before.rows),
+        )
+        + " "
+        + messages.certainty(metric, at_least=bound, level=settings.confidence_level),
     )
 
 
@@ -194,7 +207,8 @@ def accept_rate(
     if len(latest) < settings.accept_rate_min_cycles:
         return None
     level, threshold = settings.accept_rate_confidence, settings.accept_rate_threshold
-    if all(cycle.total for cycle in latest):
+    counted = "answers" if all(cycle.total for cycle in latest) else "cycles"
+    if counted == "answers":
         rows = sum(cycle.total or 0 for cycle in latest)
         if rows < settings.min_rows:
             return None
@@ -217,8 +231,9 @@ def accept_rate(
         threshold=threshold,
         since=latest[0].at.date(),
         alarming="accept_rate" in settings.alarm_on and high < threshold,
-        sentence=f"The accept rate of the last {len(latest)} learning cycles is {rate:.3f}, at "
-        f"most {high:.3f} at {level:.0%}; {threshold:g} is asked for ({rows:,} rows).",
+        sentence=f"In the last {len(latest)} learning cycles {100 * rate:.1f} % of the answers "
+        f"were accepted ({rows:,} {counted}). That is at most {100 * high:.1f} % with "
+        f"{100 * level:g} % confidence; {100 * threshold:g} % is required.",
     )
 
 
@@ -264,8 +279,8 @@ def follow_up(
     after = measure(alert.metric, Window(days=tuple(day for day in days if day.day > since)))
     if after is None or after.rows < settings.min_rows:
         rows = 0 if after is None else after.rows
-        said = f"{rows} outcomes since {since}, {settings.min_rows} are needed."
-        return FollowUp(recovered=False, still_down=False, sentence=said, rows=rows)
+        sentence = f"{rows} new outcomes since {since}; {settings.min_rows} are needed to tell."
+        return FollowUp(recovered=False, still_down=False, sentence=sentence, rows=rows)
     before = _stored(alert.metric, alert.baseline, alert.baseline_rows)
     was = _stored(alert.metric, alert.recent, alert.recent_rows)
     worse, bound, _ = compare(alert.metric, before, after, settings)
@@ -273,8 +288,7 @@ def follow_up(
     return FollowUp(
         recovered=worse < alert.threshold / 2 and better,
         still_down=worse >= alert.threshold and bound > 0,
-        sentence=f"{alert.metric} is {after.value:.3f} on {after.rows:,} rows since {since}, "
-        f"{alert.baseline:.3f} was normal and {alert.recent:.3f} was the alert.",
+        sentence=messages.since_then(alert, after.value, after.rows, since=since),
         value=after.value,
         rows=after.rows,
     )
@@ -303,8 +317,9 @@ def _rate_follow_up(
 ) -> FollowUp:
     rate = accept_rate(cycles, settings, after=since)
     if rate is None:
-        said = f"Fewer than {settings.accept_rate_min_cycles} learning cycles since {since}."
-        return FollowUp(recovered=False, still_down=False, sentence=said)
+        needed = settings.accept_rate_min_cycles
+        sentence = f"Fewer than {needed} learning cycles since {since}: too few to tell."
+        return FollowUp(recovered=False, still_down=False, sentence=sentence)
     return FollowUp(
         recovered=rate.recent >= rate.threshold,
         still_down=rate.bound > 0,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.decay import actions, measures
+from ml_pipeline.decay import actions, measures, messages
 from ml_pipeline.decay.actions import changed, told
 from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, judge, of_cause, severity
 from ml_pipeline.errors import StoreRefused
@@ -224,8 +224,7 @@ class _Case:
         stands = self.store.open_alert(alert)
         if stands.alert_id != alert.alert_id:
             return
-        message = f"{alert.severity} decay of {alert.model_name}: {alert.message}"
-        told(self.store, alert, "opened", message, now)
+        told(self.store, alert, "opened", f"{messages.opening(alert)}. {alert.message}", now)
         self._act(alert)
 
     def _act(self, alert: DecayAlert) -> None:
@@ -233,12 +232,12 @@ class _Case:
         settings, now = self.watch.settings.decay, self.watch.now
         if settings.action != "alert" and alert.fruitless >= settings.max_fruitless:
             if not alert.needs_person:
-                said = (
-                    f"Decay of {alert.model_name} needs a person: {alert.fruitless} retrains in a "
-                    f"row brought no better model. {alert.message}"
-                )
                 tripped = changed(self.store, alert, now, needs_person=True)
-                told(self.store, tripped, "needs a person", said, now)
+                message = (
+                    f"{messages.headline(tripped)}, because {messages.vain_attempts(tripped)}. "
+                    f"{alert.message}"
+                )
+                told(self.store, tripped, "needs a person", message, now)
             return
         actions.act(self.store, alert, settings, now)
 
@@ -248,7 +247,7 @@ class _Case:
         alert = actions.settle(self.store, alert, settings, now)
         anchor = None if self.champion is None else self.champion.anchor_id
         if alert.model_id != anchor:
-            self._resolve(alert, f"{anchor or 'Nobody'} serves by now, not {alert.model_id}.")
+            self._resolve(alert, f"{anchor or 'No model'} serves now, not {alert.model_id}.")
             return
         then = follow_up(alert, self.days, self.cycles, settings, since=_since(alert))
         if then.recovered:
@@ -287,7 +286,7 @@ class _Case:
             resolved_at=now,
             details={**alert.details, "resolved_because": why},
         )
-        told(self.store, done, "resolved", f"Decay of {alert.model_name} is over. {why}", now)
+        told(self.store, done, "resolved", f"{messages.subject(done)} is over. {why}", now)
 
     def _escalated(self, alert: DecayAlert, then: FollowUp) -> DecayAlert:
         """The alert, its severity raised when more was lost than it says."""
@@ -299,8 +298,8 @@ class _Case:
         if now_is.rank <= alert.severity.rank:
             return alert
         worse = changed(self.store, alert, self.watch.now, severity=now_is)
-        said = f"Decay of {alert.model_name} is {now_is} by now. {then.sentence}"
-        told(self.store, worse, f"escalated to {now_is}", said, self.watch.now)
+        message = f"{messages.subject(worse)} has become {now_is}. {then.sentence}"
+        told(self.store, worse, f"escalated to {now_is}", message, self.watch.now)
         return worse
 
 
@@ -337,5 +336,5 @@ def decide(  # noqa: PLR0913 - who, what, why and when
         resolved_at=None if status.is_open else now,
         details={**alert.details, f"{status}_because": reason},
     )
-    told(store, done, str(status), f"Alert {alert_id} is {status}: {reason}", now)
+    told(store, done, str(status), f"Alert {alert_id} was {status} by a person: {reason}", now)
     return done

@@ -130,7 +130,9 @@ def test_a_decay_is_written_down_and_a_retrain_is_queued_once(
     assert (alert.severity, alert.model_id) == ("critical", "m-1")
     (request,) = store.list_requests(model_name=MODEL_NAME)
     assert (request.request_id, request.status) == (alert.request_id, RequestStatus.PENDING)
-    assert request.reason.startswith("decay_triggered: The accuracy is 0.500")
+    assert request.reason.startswith(
+        "decay_triggered: In the last 3 days the model was right 50.0 % of the time"
+    )
     days = store.list_days(model_name=MODEL_NAME, since=(NOW - timedelta(days=90)).date())
     assert len(days) == 2 * (DAYS + 7)
     assert {day.accuracy for day in days} == {0.75, 0.5}
@@ -153,7 +155,7 @@ def test_the_run_that_serves_it_says_that_decay_started_it(
 def test_outcomes_of_an_earlier_champion_do_not_count(store: LocalStore, again: Again) -> None:
     store.register(make_model("m-2", created_at=NOW))
     store.promote(make_promotion("m-2", "m-1", 2, created_at=NOW))
-    assert again().verdict.sentence == "Too few outcomes to say anything."
+    assert again().verdict.sentence == "Too few new outcomes to tell."
     assert store.list_alerts(model_name=MODEL_NAME) == []
 
 
@@ -163,7 +165,7 @@ def test_a_new_base_ends_the_alert_of_the_old_one(store: LocalStore, again: Agai
     store.promote(make_promotion("m-2", "m-1", 2, created_at=NOW))
     again(1)
     assert alert_of(store).status is AlertStatus.RESOLVED
-    assert "m-2 serves by now" in alert_of(store).details["resolved_because"]
+    assert "m-2 serves now" in alert_of(store).details["resolved_because"]
 
 
 def test_outcomes_that_are_imported_for_past_days_are_counted(
@@ -302,7 +304,10 @@ def test_the_command_looks_once_and_takes_a_persons_word(tmp_path: Path) -> None
     assert (done.json["realised_accuracy"], done.json["estimate"]) == (0.5, None)
     assert done.json["errors_in_order"]["rows"] == 7 * ROWS
     logged = (tmp_path / "logs" / "model_retrainer.log").read_text()
-    assert " - WARNING - critical decay of default: The accuracy is 0.500" in logged
+    assert (
+        " - WARNING - default has decayed (critical). In the last 3 days the model was right 50.0 %"
+        in logged
+    )
     word = ("--override", alert["alert_id"], "--reason", "a new season")
     over = ml_pipeline("decay", "--local", tmp_path / "store", *word, cwd=tmp_path)
     assert over.code == 0, over.stderr
@@ -462,4 +467,5 @@ def test_noise_alone_never_alarms(tmp_path: Path) -> None:
     store.append_events(frame_of(events))
     settings = Settings().changed({"model_name": MODEL_NAME})
     found = look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
-    assert (found.verdict.decayed, found.verdict.sentence) == (None, "No decay.")
+    assert found.verdict.decayed is None
+    assert found.verdict.sentence.startswith("No decay. In the last 7 days the model was right")

@@ -120,11 +120,11 @@ def test_a_webhook_hears_of_each_change_of_state_once(
     assert [tell(store, **url) for _ in range(2)] == [1, 0]
     titles = [body["title"] for _, _, body in listener.got]
     assert titles == [
-        "football: performance pending, warning",
-        "football: performance pending, warning, needs a person",
-        "football: performance resolved, warning, needs a person",
+        "football has decayed (warning)",
+        "football has decayed (warning): a person is needed",
+        "The decay of football is over",
     ]
-    assert "150 against 1,400" in listener.got[0][2]["message"]
+    assert "150 new rows against 1,400 before" in listener.got[0][2]["message"]
 
 
 def test_what_could_not_be_told_is_told_by_the_next_look(
@@ -153,8 +153,8 @@ def test_the_text_says_what_since_when_by_how_much_on_how_many_rows_and_what_nex
     )  # fmt: skip
     text = message_of(queued).text
     for words in (
-        "What: accuracy fell", "Since: 2026-03-11", "0.750 → 0.600 (-0.150)",
-        "150 against 1,400", f"a retrain is queued (request {make_id(5)})",
+        "What happened: accuracy fell", "Since: 2026-03-11", "0.750 → 0.600 (-0.150)",
+        "150 new rows against 1,400 before", f"a retraining is queued (request {make_id(5)})",
     ):  # fmt: skip
         assert words in text
     failed = replace(queued, action="command", action_state=ActionState.FAILED,
@@ -182,7 +182,8 @@ def test_on_github_the_summary_and_one_issue_follow_an_alert(
     assert listener.asked()[2:] == [("POST", f"{issues}/40/comments"), ("PATCH", f"{issues}/40")]
     assert listener.got[-1][2] == {"state": "closed"}
     summary = (tmp_path / "summary.md").read_text()
-    assert summary.count("## football: performance") == 2
+    assert "## football has decayed (warning)\n" in summary
+    assert "## The decay of football is over\n" in summary
 
 
 def test_an_issue_whose_number_was_lost_is_found_and_not_opened_twice(
