@@ -15,7 +15,7 @@ from ml_pipeline.config.environment import chosen_store
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import InputError
 from ml_pipeline.evaluation_log import opening
-from ml_pipeline.evaluation_log.outcomes import KEYS, Given, read_outcomes, record
+from ml_pipeline.evaluation_log.outcomes import KEYS, ParsedOutcome, read_outcomes, record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Record outcomes and print the report; exit code 1 when one was not recorded."""
     settings = load_settings(common.path_or_none(args.config))
-    given = _given(args, settings, now)
+    outcomes = _read(args, settings, now)
     logger = opening.open_logger(settings, chosen_store(args.local))
     try:
         store = None if logger.open_store is None else logger.open_store()
         try:
-            report = record(logger, store, given, settings)
+            report = record(logger, store, outcomes, settings)
         finally:
             if store is not None:
                 store.close()
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     return 0 if result["status"] == "completed" else 1
 
 
-def _given(args: argparse.Namespace, settings: Settings, now: datetime) -> list[Given]:
+def _read(args: argparse.Namespace, settings: Settings, now: datetime) -> list[ParsedOutcome]:
     single = [(key, getattr(args, key)) for key in KEYS if getattr(args, key)]
     if args.csv:
         if single or args.actual:
@@ -59,7 +59,7 @@ def _given(args: argparse.Namespace, settings: Settings, now: datetime) -> list[
     if len(single) != 1 or not args.actual:
         raise InputError("Give --event-id or --match-id with --actual, or --csv FILE.")
     key, value = single[0]
-    return [Given(key=key, value=value, actual=args.actual, known_at=now)]
+    return [ParsedOutcome(key=key, value=value, actual=args.actual, known_at=now)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,8 +10,6 @@ from ml_pipeline.commands import common
 from ml_pipeline.errors import InputError
 from ml_pipeline.serving.engine import PredictionEngine
 
-# ---------------------------------------------------------------------------------- command
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `predict`."""
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             result = engine.get_model_info() | {"status": "completed"}
         else:
             text = _piped() if args.text == "-" else args.text
-            result = engine.predict(_given(args.predict, engine), args.match_id, text=text)
+            result = engine.predict(_row_input(args.predict, engine), args.match_id, text=text)
     common.print_json(result)
     return 0
 
@@ -59,7 +57,7 @@ def _piped() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
-def _given(
+def _row_input(
     tokens: Sequence[str] | None, engine: PredictionEngine
 ) -> Sequence[str] | dict[str, str] | None:
     """Numbers in order, or `name=value` pairs.

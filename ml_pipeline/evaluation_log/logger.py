@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, Span
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
-from ml_pipeline.store.serving import Serving
+from ml_pipeline.store.serving_view import ServingView
 
 RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
@@ -33,7 +33,7 @@ class EvaluationLogger:
         csv_path: str,
         *,
         model_name: str,
-        open_table: Callable[[], Serving] | None = None,
+        open_table: Callable[[], ServingView] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.csv = EventCsv(csv_path)
@@ -41,7 +41,7 @@ class EvaluationLogger:
         self.refused: list[str] = []
         self._delivered = Delivered(csv_path)
         self._open_table = open_table
-        self._table: Serving | None = None
+        self._table: ServingView | None = None
         self._away_until = 0.0
         self._unsettled, self._settled_once = 0, False
         self._clock = clock

@@ -13,7 +13,7 @@ from ml_pipeline.config.quick import evaluation_csv
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.serving import Serving
+from ml_pipeline.store.serving_view import ServingView
 
 # --------------------------------------------------------------------------- evaluation log
 
@@ -74,9 +74,9 @@ def open_logger(settings: Settings, chosen: StoreSettings | None) -> MLLogger:
     from ml_pipeline.store import opening
 
     folder = None if chosen is None else chosen.local_dir
-    open_table: Callable[[], Serving] | None = None
+    open_table: Callable[[], ServingView] | None = None
     if chosen is not None:
-        open_table = lambda: opening.open_serving(chosen)  # noqa: E731 - or the type is lost
+        open_table = lambda: opening.open_serving_view(chosen)  # noqa: E731 - or the type is lost
     logger = MLLogger(
         evaluation_csv(settings.log.csv_file, folder),
         model_name=settings.model_name,

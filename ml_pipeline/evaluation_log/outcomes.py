@@ -20,8 +20,8 @@ KEYS = ("event_id", "match_id")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """One outcome as it was given; `key` is `event_id` or `match_id`."""
+class ParsedOutcome:
+    """An outcome to record; `key` is `event_id` or `match_id`, and `value` the id."""
 
     key: str
     value: str
@@ -51,7 +51,7 @@ class Report:
         }
 
 
-def read_outcomes(path: Path, settings: Settings, now: datetime) -> list[Given]:
+def read_outcomes(path: Path, settings: Settings, now: datetime) -> list[ParsedOutcome]:
     """Read a file of outcomes; the column `evaluated_at` may be missing or empty (now).
 
     Raises DataError naming what is missing or wrong, and in which line.
@@ -85,7 +85,7 @@ def _line(
     row: Mapping[str, str | None],
     columns: Mapping[str, str],
     now: datetime,
-) -> Given:
+) -> ParsedOutcome:
     cells = {name: (row.get(column) or "").strip() for name, column in columns.items()}
     key = next((key for key in KEYS if cells[key]), "")
     if not key or not cells["actual_result"]:
@@ -94,7 +94,9 @@ def _line(
         known_at = parse_utc(cells["evaluated_at"]) if cells["evaluated_at"] else now
     except ValueError as error:
         raise DataError(f"{path}, line {number}: {error}.") from error
-    return Given(key=key, value=cells[key], actual=cells["actual_result"], known_at=known_at)
+    return ParsedOutcome(
+        key=key, value=cells[key], actual=cells["actual_result"], known_at=known_at
+    )
 
 
 # -------------------------------------------------------------------------------- recording
@@ -103,19 +105,19 @@ def _line(
 def record(
     logger: EvaluationLogger,
     store: EvaluationLog | None,
-    given: Sequence[Given],
+    outcomes: Sequence[ParsedOutcome],
     settings: Settings,
 ) -> Report:
     """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed."""
     report = Report()
     labels = _labels(settings)
-    ids = {key: {item.value for item in given if item.key == key} for key in KEYS}
+    ids = {key: {item.value for item in outcomes if item.key == key} for key in KEYS}
     events = _find(logger, store, ids, settings.model_name)
     by_match: dict[object, list[EventRow]] = {}
     for row in events.values():
         by_match.setdefault(row["match_id"], []).append(row)
     fresh: dict[str, EventRow] = {}
-    for item in given:
+    for item in outcomes:
         actual = labels(item.actual)
         if item.key == "event_id":
             rows = [events[item.value]] if item.value in events else []
@@ -136,7 +138,11 @@ def record(
 
 
 def _settle(
-    report: Report, fresh: dict[str, EventRow], row: EventRow, actual: str | None, item: Given
+    report: Report,
+    fresh: dict[str, EventRow],
+    row: EventRow,
+    actual: str | None,
+    item: ParsedOutcome,
 ) -> None:
     event_id = str(row["event_id"])
     stands = fresh.get(event_id, row)["actual_result"]

@@ -1,4 +1,4 @@
-"""From the input of one row to an answer: its text and numbers read, its verdict said."""
+"""From the input of one row to an answer: its numbers and text read, its confidence judged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Given = Sequence[object] | Mapping[str, object] | str | None
+    # What a caller passes for one row: numbers in order, values by name, or a text.
+    RowInput = Sequence[object] | Mapping[str, object] | str | None
 
 # Squares of larger numbers overflow when features are standardised.
 LARGEST = 1e150
@@ -21,41 +22,41 @@ LARGEST = 1e150
 HIGH_CONFIDENCE = 0.7
 
 
-def part_text(given: Given, text: str | None, column: str | None) -> tuple[Given, str | None]:
+def part_text(row: RowInput, text: str | None, column: str | None) -> tuple[RowInput, str | None]:
     """The numbers and the text of one row, which may be a text alone or hold one by its name.
 
     Raises InputError for a text that is none.
     """
-    if isinstance(given, str):
-        return None, given
-    if text is None and column is not None and isinstance(given, Mapping):
-        text = given.get(column)  # type: ignore[assignment]
+    if isinstance(row, str):
+        return None, row
+    if text is None and column is not None and isinstance(row, Mapping):
+        text = row.get(column)  # type: ignore[assignment]
     if text is not None and not isinstance(text, str):
         raise InputError(f"{column} = {text!r} is not a text.")
-    return given, text
+    return row, text
 
 
-def read_values(given: Given, features: Sequence[str]) -> list[float]:
+def read_values(row: RowInput, features: Sequence[str]) -> list[float]:
     """The numbers of one row in the model's order.
 
     Raises InputError naming the feature that is missing, unknown, no number, or out of range.
     """
-    if isinstance(given, Mapping):
-        missing = [name for name in features if name not in given]
+    if isinstance(row, Mapping):
+        missing = [name for name in features if name not in row]
         if missing:
             raise InputError(f"Features are missing: {', '.join(missing)}.")
-        given = [given[name] for name in features]
-    given = [] if given is None else given
-    if given and not features:
+        row = [row[name] for name in features]
+    row = [] if row is None else row
+    if row and not features:
         raise InputError(
-            f"The model reads a text and no numbers, and {len(given)} were given.",
+            f"The model reads a text and no numbers, and {len(row)} were given.",
             hint='Give --text "…".',
         )
-    if len(given) != len(features):
+    if len(row) != len(features):
         raise InputError(
-            f"The model takes {len(features)} features ({', '.join(features)}), not {len(given)}."
+            f"The model takes {len(features)} features ({', '.join(features)}), not {len(row)}."
         )
-    return [_number(value, name) for value, name in zip(given, features, strict=True)]
+    return [_number(value, name) for value, name in zip(row, features, strict=True)]
 
 
 def _number(value: object, name: str) -> float:
@@ -80,7 +81,7 @@ def judge(
     threshold: float,
     margin: float,
 ) -> dict[str, Any]:
-    """What a model says of one row, and whether it is sure enough to say it."""
+    """The model's answer for one row: UNCERTAIN where it is not sure enough of its best class."""
     shares = scorer.probabilities(values, text)
     confidence = max(shares)
     label = scorer.classes[shares.index(confidence)]
@@ -111,21 +112,21 @@ def _second_best(shares: Sequence[float]) -> int:
 
 
 def _breakdown(scorer: scoring.Scorer, values: Sequence[float], text: str | None) -> dict[str, Any]:
-    """What each member says; the weight of one without an answer goes to the others."""
+    """Each member's vote; the weight of a member without an answer goes to the others."""
     members = scorer.members(values, text)
     answering = [member for member in members if member.probabilities is not None]
     total = sum(member.weight for member in answering)
-    said: dict[str, Any] = {}
+    votes: dict[str, Any] = {}
     for member in answering:
         shares = member.probabilities or []
         best = max(range(len(shares)), key=shares.__getitem__)
-        said[member.name] = {
+        votes[member.name] = {
             "prediction": scorer.base_classes[best],
             "confidence": shares[best],
             "weight": member.weight / total,
         }
     return {
-        "members": said,
+        "members": votes,
         "missing": [member.name for member in members if member.probabilities is None],
-        "agree": len({vote["prediction"] for vote in said.values()}) == 1,
+        "agree": len({vote["prediction"] for vote in votes.values()}) == 1,
     }

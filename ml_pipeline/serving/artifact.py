@@ -12,14 +12,14 @@ from ml_pipeline.datasets.features import joined
 from ml_pipeline.datasets.texts import fault
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry.scoring import Member, Scorer
-from ml_pipeline.store.serving import ServedModel
+from ml_pipeline.store.serving_view import ServedModel
 
 # Rows that are scored one by one before the artifact's libraries are worth loading.
 FEW = 2000
 
 
 class ArtifactScorer(Scorer):
-    """A loaded `AdaptiveClassifier` behind the door of a scorer."""
+    """Scores by a loaded `AdaptiveClassifier`, where there is no scoring file or it is slower."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
         self.model = model
@@ -42,10 +42,10 @@ class ArtifactScorer(Scorer):
         """The probability of each of `classes`."""
         written = list(self.read_text(text).values())
         try:
-            said = self.shares(_numbers(values), written or None)
+            shares = self.shares(_numbers(values), written or None)
         except ValueError as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
-        return [float(share) for share in said[0]]
+        return [float(share) for share in shares[0]]
 
     def shares(
         self, values: NDArray[np.float64], texts: Sequence[str] | None
@@ -55,7 +55,7 @@ class ArtifactScorer(Scorer):
         return np.asarray(self.model.predict_proba(rows), dtype=np.float64)
 
     def members(self, values: Sequence[float], text: str | None = None) -> list[Member]:
-        """What each voter says."""
+        """Each member's vote."""
         base = self.model.base_
         written = list(self.read_text(text).values())
         rows = base[:-1].transform(joined(_numbers(values), written or None))
@@ -72,8 +72,8 @@ def _numbers(values: Sequence[float]) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64).reshape(1, -1)
 
 
-class Many:
-    """A model as a file of rows needs it: few rows by its scorer, many by its artifact."""
+class BatchScorer:
+    """Scores the rows of a file: few by the scoring file, many by the artifact, which is faster."""
 
     def __init__(
         self, *, scorer: Scorer, served: ServedModel, load: Callable[[], ArtifactScorer]

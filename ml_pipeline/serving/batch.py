@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.errors import InputError
 from ml_pipeline.serving.answering import HIGH_CONFIDENCE, LARGEST
-from ml_pipeline.serving.artifact import Many
+from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
 from ml_pipeline.store.event_row import UNCERTAIN, EventRow, prediction_row, utc_text
 from ml_pipeline.store.sql_text import identifier, literal
@@ -59,18 +59,18 @@ def predict_csv(
     as a whole cannot be used.
     """
     target = Path(output or default_output(path))
-    many = engine.many()
+    scorer = engine.batch_scorer()
     header = _header(path)
-    _check(path, header, many)
+    _check(path, header, scorer)
     with TemporaryDirectory(prefix="ml_pipeline_") as folder, _database(Path(folder)) as db:
-        _read(db, path, header, many)
+        _read(db, path, header, scorer)
         total = db.execute("SELECT count(*) FROM given").fetchall()[0][0]
-        job = _Job(db=db, engine=engine, many=many, log=log, total=total)
+        job = _Job(db=db, engine=engine, scorer=scorer, log=log, total=total)
         advance = bars("rows", -(-total // job.chunk))
         for start in range(0, total, job.chunk):
             job.predict(start)
             advance()
-        _write(db, target, header, many, job.timestamp)
+        _write(db, target, header, scorer, job.timestamp)
         return job.counts() | {"output": str(target), "unreadable_lines": _rejected(db)}
 
 
@@ -82,39 +82,45 @@ class _Job:
         *,
         db: duckdb.DuckDBPyConnection,
         engine: PredictionEngine,
-        many: Many,
+        scorer: BatchScorer,
         log: bool,
         total: int,
     ) -> None:
-        self._db, self._engine, self._many, self._log, self._total = db, engine, many, log, total
-        self.chunk = CHUNK_OF_TEXTS if many.text_column else CHUNK
+        self._db, self._engine, self._scorer, self._log, self._total = (
+            db,
+            engine,
+            scorer,
+            log,
+            total,
+        )
+        self.chunk = CHUNK_OF_TEXTS if scorer.text_column else CHUNK
         self._predicted = self._uncertain = 0
         self.now = engine.now()
         self.timestamp = utc_text(self.now)
 
     def predict(self, start: int) -> None:
         """Score the rows from `start` on, and keep what is said of them."""
-        wanted = ["error IS NULL AS good", *map(_value, self._many.features)]
-        wanted += [identifier(self._many.text_column)] if self._many.text_column else []
+        wanted = ["error IS NULL AS good", *map(_value, self._scorer.features)]
+        wanted += [identifier(self._scorer.text_column)] if self._scorer.text_column else []
         columns = self._db.execute(
             f"SELECT {', '.join(wanted)} FROM given "
             f"WHERE rowid >= {start} AND rowid < {start + self.chunk} ORDER BY rowid"
         ).fetchnumpy()
         good = np.asarray(columns["good"], dtype=bool)
         arrays = list(columns.values())
-        width = len(self._many.features)
+        width = len(self._scorer.features)
         values = np.column_stack([
             np.ma.filled(array, np.nan).astype(np.float64)[good] for array in arrays[1 : width + 1]
         ]) if width else np.empty((int(good.sum()), 0))  # fmt: skip
         texts: list[str] | None = None
-        if self._many.text_column:
+        if self._scorer.text_column:
             texts = np.asarray(arrays[-1], dtype=object)[good].tolist()
-        shares, faults = self._many.score(values, texts)
+        shares, faults = self._scorer.score(values, texts)
         answers = self._answers(shares)
         everywhere = {
             name: _spread(array, good) for name, array in answers.items() if name != "shares"
         }
-        for place in range(len(self._many.classes)):
+        for place in range(len(self._scorer.classes)):
             everywhere[f"p{place}"] = _spread(answers["shares"][:, place], good)
         self._keep(everywhere, start)
         for place, fault in faults.items():
@@ -131,10 +137,10 @@ class _Job:
             return dict.fromkeys(names, empty) | {"shares": shares}
         best = shares.argmax(axis=1)
         confidence = shares[np.arange(len(shares)), best]
-        threshold = self._many.threshold
+        threshold = self._scorer.threshold
         low = confidence < threshold
         blocked = low.copy()
-        if self._many.is_ensemble:
+        if self._scorer.is_ensemble:
             second = np.partition(shares, -2, axis=1)[:, -2]
             blocked |= confidence - second < self._engine.settings.conflict_margin
         level = np.where(low, 0, np.where(confidence >= max(HIGH_CONFIDENCE, threshold), 2, 1))
@@ -161,7 +167,7 @@ class _Job:
         predicted = self._predicted
         return {
             "status": "completed",
-            "model_id": self._many.model_id,
+            "model_id": self._scorer.model_id,
             "rows": self._total,
             "predicted": predicted,
             "errors": self._total - predicted,
@@ -214,18 +220,18 @@ class _Job:
         answers: dict[str, NDArray[Any]],
         place: int,
     ) -> EventRow:
-        many = self._many
-        label = many.classes[int(answers["best"][place])]
+        scorer = self._scorer
+        label = scorer.classes[int(answers["best"][place])]
         blocked = bool(answers["blocked"][place])
-        shares = dict(zip(many.classes, answers["shares"][place].tolist(), strict=True))
-        given: dict[str, object] = dict(zip(many.features, features, strict=True))
-        if many.text_column and text is not None:
-            given[many.text_column] = text
+        shares = dict(zip(scorer.classes, answers["shares"][place].tolist(), strict=True))
+        given: dict[str, object] = dict(zip(scorer.features, features, strict=True))
+        if scorer.text_column and text is not None:
+            given[scorer.text_column] = text
         return prediction_row(
             event_id=known[0],
             timestamp=self.now,
             model_name=self._engine.settings.model_name,
-            model_id=many.model_id,
+            model_id=scorer.model_id,
             match_id=known[1],
             prediction=UNCERTAIN if blocked else label,
             confidence=min(float(answers["confidence"][place]), 1.0),
@@ -271,8 +277,8 @@ def _header(path: str) -> list[str]:
         raise InputError(f"{path} cannot be read: {error}.") from error
 
 
-def _check(path: str, header: Sequence[str], many: Many) -> None:
-    needed = [*many.features, *([many.text_column] if many.text_column else [])]
+def _check(path: str, header: Sequence[str], scorer: BatchScorer) -> None:
+    needed = [*scorer.features, *([scorer.text_column] if scorer.text_column else [])]
     missing = [name for name in needed if name not in header]
     if missing:
         raise InputError(
@@ -287,12 +293,14 @@ def _check(path: str, header: Sequence[str], many: Many) -> None:
         )
 
 
-def _read(db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], many: Many) -> None:
+def _read(
+    db: duckdb.DuckDBPyConnection, path: str, header: Sequence[str], scorer: BatchScorer
+) -> None:
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
-    faults = " ".join(_faults(name) for name in many.features)
-    if many.text_column:
-        cell = identifier(many.text_column)
-        faults += f" WHEN {cell} IS NULL THEN {literal(many.text_column + ' is missing.')}"
+    faults = " ".join(_faults(name) for name in scorer.features)
+    if scorer.text_column:
+        cell = identifier(scorer.text_column)
+        faults += f" WHEN {cell} IS NULL THEN {literal(scorer.text_column + ' is missing.')}"
     extra = "" if "match_id" in header else ", NULL::VARCHAR AS match_id"
     try:
         db.execute(
@@ -324,13 +332,13 @@ def _write(
     db: duckdb.DuckDBPyConnection,
     target: Path,
     header: Sequence[str],
-    many: Many,
+    scorer: BatchScorer,
     timestamp: str,
 ) -> None:
-    labels = f"[{', '.join(map(literal, many.classes))}]"
+    labels = f"[{', '.join(map(literal, scorer.classes))}]"
     pairs = " || ', ' || ".join(
         f"{literal(json.dumps(label, ensure_ascii=False) + ': ')} || p{place}"
-        for place, label in enumerate(many.classes)
+        for place, label in enumerate(scorer.classes)
     )
     good = "g.error IS NULL"
     said = f"""
@@ -342,7 +350,7 @@ def _write(
         CASE WHEN {good} THEN [{", ".join(map(literal, _LEVELS))}][level::INT + 1] END
         AS confidence_level,
         CASE WHEN {good} THEN '{{' || {pairs} || '}}' END AS probabilities,
-        CASE WHEN {good} THEN {literal(many.model_id)} END AS model_id,
+        CASE WHEN {good} THEN {literal(scorer.model_id)} END AS model_id,
         {literal(timestamp)} AS timestamp,
         CASE WHEN {good} THEN 'completed' ELSE 'failed' END AS status, g.error AS error"""
     columns = ", ".join(f"g.{identifier(name)}" for name in header)

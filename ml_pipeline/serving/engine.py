@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from ml_pipeline.evaluation_log.logger import EvaluationLogger
-    from ml_pipeline.serving.answering import Given
-    from ml_pipeline.serving.artifact import Many
-    from ml_pipeline.store.serving import ServedModel, Serving
+    from ml_pipeline.serving.answering import RowInput
+    from ml_pipeline.serving.artifact import BatchScorer
+    from ml_pipeline.store.serving_view import ServedModel, ServingView
 
 RELOAD_AFTER_S = 1.0
 LOGGED_AT_ONCE = 1000
@@ -62,19 +62,19 @@ class PredictionEngine:
         self._log = log
         self._reload_after_s = reload_after_s
         self._clock = clock
-        self._door: Serving = self._open_door()
+        self._store: ServingView = self._open_store()
         self._logger: EvaluationLogger | None = None
         self._checked_at = 0.0
         self._model: ServedModel | None = None
         self._scorer: scoring.Scorer | None = None
         self._trouble: str | None = None
 
-    def _open_door(self) -> Serving:
+    def _open_store(self) -> ServingView:
         if self._folder is not None:
-            return opening.open_local_serving(self._folder)
+            return opening.open_local_serving_view(self._folder)
         from ml_pipeline.config.environment import load_store_settings
 
-        return opening.open_serving(load_store_settings())
+        return opening.open_serving_view(load_store_settings())
 
     # --------------------------------------------------------------------------- the model
 
@@ -103,8 +103,8 @@ class PredictionEngine:
     def _wanted(self) -> ServedModel:
         name = self.settings.model_name
         if self._model_id is not None:
-            return self._door.model(name, self._model_id)
-        champion = self._door.champion(name)
+            return self._store.model(name, self._model_id)
+        champion = self._store.champion(name)
         if champion is None:
             raise NotFound(
                 f"No model serves {name} yet, so nothing can be predicted.",
@@ -119,7 +119,7 @@ class PredictionEngine:
             return model, load_artifact(self._folder, self.settings.model_name, model.model_id)
         digest, size = str(model.scoring["digest"]), model.scoring["size"]
         return model, scoring.load(
-            self._door.scoring_path(model), digest=digest, size=size if type(size) is int else None
+            self._store.scoring_path(model), digest=digest, size=size if type(size) is int else None
         )
 
     def get_model_info(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class PredictionEngine:
 
     def predict(
         self,
-        features: Given = None,
+        features: RowInput = None,
         match_id: str | None = None,
         *,
         text: str | None = None,
@@ -160,17 +160,18 @@ class PredictionEngine:
             self.logger.write([row])
         return answer
 
-    def batch_predict(self, rows: Iterable[Given]) -> list[dict[str, Any]]:
+    def batch_predict(self, rows: Iterable[RowInput]) -> list[dict[str, Any]]:
         """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
 
         A mapping may hold `match_id` and the text beside the features; a string is a text.
         """
         answers: list[dict[str, Any]] = []
         logged: list[EventRow] = []
-        for given in rows:
-            match_id = given.get("match_id") if isinstance(given, Mapping) else None
+        for passed in rows:
+            match_id = passed.get("match_id") if isinstance(passed, Mapping) else None
+            own_id = None if match_id is None else str(match_id)
             try:
-                answer, row = self._answer(given, None if match_id is None else str(match_id), None)
+                answer, row = self._answer(passed, own_id, None)
                 if row is not None:
                     logged.append(row)
             except InputError as error:
@@ -185,14 +186,14 @@ class PredictionEngine:
 
     def _answer(
         self,
-        given: Given,
+        passed: RowInput,
         match_id: str | None,
         text: str | None,
     ) -> tuple[dict[str, Any], EventRow | None]:
         model, scorer = self._serving()
-        given, text = part_text(given, text, scorer.text_column)
-        known = scorer.read_text(text)
-        values = read_values(given, scorer.features)
+        numbers, text = part_text(passed, text, scorer.text_column)
+        texts = scorer.read_text(text)
+        values = read_values(numbers, scorer.features)
         answer = judge(
             scorer, values, text, threshold=model.threshold, margin=self.settings.conflict_margin
         )
@@ -219,18 +220,18 @@ class PredictionEngine:
             match_id=match_id,
             prediction=answer["prediction"],
             confidence=min(answer["confidence"], 1.0),
-            features={**dict(zip(scorer.features, values, strict=True)), **known},
+            features={**dict(zip(scorer.features, values, strict=True)), **texts},
             metadata=metadata,
         )
         return about, row
 
-    def many(self) -> Many:
+    def batch_scorer(self) -> BatchScorer:
         """The model that answers now, for a file of rows."""
-        from ml_pipeline.serving.artifact import Many, load_artifact
+        from ml_pipeline.serving.artifact import BatchScorer, load_artifact
 
         model, scorer = self._serving()
         name, folder = self.settings.model_name, self._folder
-        return Many(
+        return BatchScorer(
             scorer=scorer, served=model, load=lambda: load_artifact(folder, name, model.model_id)
         )
 
@@ -259,7 +260,7 @@ class PredictionEngine:
             self._logger = EvaluationLogger(
                 path,
                 model_name=self.settings.model_name,
-                open_table=lambda: self._door,
+                open_table=lambda: self._store,
                 clock=self._clock,
             )
         return self._logger
@@ -268,7 +269,7 @@ class PredictionEngine:
         """Let go of the store and the log."""
         if self._logger is not None:
             self._logger.close()
-        self._door.close()
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self

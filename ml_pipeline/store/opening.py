@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ml_pipeline.config.environment import StoreSettings
     from ml_pipeline.store.contract import Store
     from ml_pipeline.store.project_facts import ProjectFacts
-    from ml_pipeline.store.serving import Serving
+    from ml_pipeline.store.serving_view import ServingView
 
 
 def open_store(settings: StoreSettings) -> Store:
@@ -51,19 +51,19 @@ def inspect_project(
     )
 
 
-def open_local_serving(folder: str) -> Serving:
-    """The embedded store's quick door; the folder must hold a store."""
-    from ml_pipeline.store.embedded.serving import LocalServing
+def open_local_serving_view(folder: str) -> ServingView:
+    """The embedded store as a prediction needs it; the folder must hold a store."""
+    from ml_pipeline.store.embedded.serving_view import LocalServingView
 
-    return LocalServing(folder)
+    return LocalServingView(folder)
 
 
-def open_serving(settings: StoreSettings) -> Serving:
+def open_serving_view(settings: StoreSettings) -> ServingView:
     """The store the person chose, as a prediction needs it; an embedded one is made if need be."""
     store = open_store(settings)
     if settings.local_dir is not None:
         store.close()
-        return open_local_serving(settings.local_dir)
-    from ml_pipeline.store.store_serving import StoreServing
+        return open_local_serving_view(settings.local_dir)
+    from ml_pipeline.store.store_serving_view import StoreServingView
 
-    return StoreServing(store)
+    return StoreServingView(store)

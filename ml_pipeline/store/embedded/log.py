@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.embedded.database import Connection, Database
-from ml_pipeline.store.embedded.serving import KNOWN_EVENTS, SET_OUTCOME, insert_rows
+from ml_pipeline.store.embedded.serving_view import KNOWN_EVENTS, SET_OUTCOME, insert_rows
 from ml_pipeline.store.event_row import refuse_other_content, some
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from ml_pipeline.store.rows import time_text

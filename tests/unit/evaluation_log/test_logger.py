@@ -16,7 +16,7 @@ from ml_pipeline.evaluation_log import logger as logger_
 from ml_pipeline.evaluation_log.csv_file import EventCsv
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
-from ml_pipeline.store.embedded.serving import LocalServing
+from ml_pipeline.store.embedded.serving_view import LocalServingView
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.contract.kit.base import EVER
 from tests.contract.kit.log import read_all
@@ -26,7 +26,7 @@ FEATURES: Mapping[str, object] = {"form": 0.1 + 0.2, "strength": 7.0}
 AT = datetime(2026, 3, 14, 2, tzinfo=UTC)
 
 
-class Flaky(LocalServing):
+class Flaky(LocalServingView):
     """The embedded store behind a connection that can be cut."""
 
     away = False

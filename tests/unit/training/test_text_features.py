@@ -24,8 +24,8 @@ from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.models import Sample
 from ml_pipeline.registry.scoring_writer import scoring_bytes
-from ml_pipeline.serving.artifact import ArtifactScorer, Many
-from ml_pipeline.store.serving import ServedModel
+from ml_pipeline.serving.artifact import ArtifactScorer, BatchScorer
+from ml_pipeline.store.serving_view import ServedModel
 from ml_pipeline.training import algorithms, strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online_model import OnlineState, take_day
@@ -70,12 +70,12 @@ def example(algorithm: str, *, with_numbers: bool = False) -> AdaptiveClassifier
     return model.partial_fit(data.features[:60], data.labels[:60])
 
 
-def served(scorer: scoring.Scorer) -> Many:
+def served(scorer: scoring.Scorer) -> BatchScorer:
     model = ServedModel(
         model_id="m", algorithm="", state="champion", created_at="", threshold=0.5,
         metrics={}, scoring=None, calibration=None,
     )  # fmt: skip
-    return Many(scorer=scorer, served=model, load=lambda: pytest.fail("not needed"))
+    return BatchScorer(scorer=scorer, served=model, load=lambda: pytest.fail("not needed"))
 
 
 @pytest.mark.parametrize("with_numbers", [False, True])

@@ -35,8 +35,8 @@ class ServedModel:
         self.calibration = calibration
 
 
-class Serving:
-    """The door of a store to predictions; adapters implement it."""
+class ServingView:
+    """The store as a prediction needs it; adapters implement it."""
 
     def champion(self, model_name: str) -> ServedModel | None:
         """The model that serves; None when there is none."""

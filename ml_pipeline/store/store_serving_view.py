@@ -9,11 +9,11 @@ from pathlib import Path
 from ml_pipeline.errors import NotFound
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import ArtifactRef, ModelVersion
-from ml_pipeline.store.serving import ServedModel, Serving
+from ml_pipeline.store.serving_view import ServedModel, ServingView
 
 
-class StoreServing(Serving):
-    """The door through the whole store; a fetched scoring file stays in a temporary folder."""
+class StoreServingView(ServingView):
+    """The serving view of a whole store; a fetched scoring file stays in a temporary folder."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

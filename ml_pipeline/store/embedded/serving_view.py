@@ -1,6 +1,6 @@
 """The embedded store as a prediction needs it: who serves, where its file is, and the log.
 
-The whole store is `local_store`; this door loads in a fraction of the time and keeps one
+The whole store is `embedded.store`; this view of it loads in a fraction of the time and keeps one
 connection open.
 """
 
@@ -15,7 +15,7 @@ from operator import itemgetter
 from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.store.embedded.database import Connection, HeldConnection
 from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS, contradicts
-from ml_pipeline.store.serving import ServedModel, Serving
+from ml_pipeline.store.serving_view import ServedModel, ServingView
 
 PATIENCE = timedelta(seconds=10)
 _MODEL = (
@@ -24,7 +24,7 @@ _MODEL = (
 )
 
 
-class LocalServing(Serving):
+class LocalServingView(ServingView):
     """One folder. Not for two threads at once."""
 
     def __init__(self, directory: str) -> None:
