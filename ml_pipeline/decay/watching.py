@@ -61,8 +61,8 @@ class Watcher:
             open_store=open_store,
             clock=clock,
             log=log,
-            busy="watching",
-            aside="another one watches",
+            active="watching",
+            standby="another one watches",
         )
         self._look = look
         self._clock = clock
@@ -78,9 +78,9 @@ class Watcher:
             except Exception:
                 # A watchdog that dies of one fault watches nothing any more.
                 log.exception("The look failed; the next one is in %.0f s", wait)
-                self._leased.let_go()
+                self._leased.disconnect()
             stop.wait(wait)
-        self._leased.give_back()
+        self._leased.release()
 
     def _turn(self) -> None:
         if not self._leased.take(self._rhythm.lease) or not self._is_due():

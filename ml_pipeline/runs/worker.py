@@ -167,8 +167,8 @@ class Worker:
             open_store=open_store,
             clock=clock,
             log=log,
-            busy="at work",
-            aside="another worker is at work",
+            active="at work",
+            standby="another worker is at work",
         )
         self._perform = perform
         self._tell = tell
@@ -184,7 +184,7 @@ class Worker:
         """Go on until `stop` is set, then give the lease back."""
         while not stop.is_set():
             stop.wait(self._turn(stop).total_seconds())
-        self._leased.give_back()
+        self._leased.release()
         return self.tally
 
     def _turn(self, stop: Stopping) -> timedelta:
@@ -192,7 +192,7 @@ class Worker:
         try:
             self._do_what_is_due(stop)
         except Exception as error:
-            self._leased.let_go()
+            self._leased.disconnect()
             self._faults += 1
             pause = backoff(self._faults, first=self._duties.poll, longest=LONGEST_PAUSE)
             if isinstance(error, StoreUnavailable):

@@ -22,7 +22,7 @@ class AlertStatus(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether the alert still says that something is wrong."""
+        """Whether what the alert is about still goes on."""
         return self not in {AlertStatus.OVERRIDDEN, AlertStatus.RESOLVED}
 
 
@@ -97,8 +97,8 @@ class DecayAlert:
 
     `metric` is the one that lost the most; `baseline` and `recent` are its values on
     `baseline_rows` and `recent_rows`, the recent ones known in `[window_start, window_end)`.
-    `model_id` names the approved base whose line was serving. `attempts` counts the actions taken,
-    `fruitless` those in a row that did not bring a new champion.
+    `model_id` names the approved base of the lineage that was serving. `attempts` counts the
+    actions taken, `fruitless` those in a row that did not bring a new champion.
     """
 
     alert_id: str

@@ -1,4 +1,4 @@
-"""What every artifact shelf does alike: names, digests, and files that appear whole."""
+"""What every artifact store does alike: names, digests, and files that appear whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUCKET = re.compile(r"[a-z0-9-]+")
 # No leading dot: that shuts out `.` and `..`, and leaves those names to temporary files.
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_FOR_GOOD = {
+_PERMANENT = {
     errno.EACCES,
     errno.EEXIST,
     errno.EISDIR,
@@ -44,19 +44,19 @@ def segments_of(bucket: str, path: str) -> list[str]:
 
 
 def _file_error(error: OSError, place: Path) -> StoreError:
-    """What a file system's refusal means to the caller."""
+    """The store's error for one of the file system."""
     message = f"{place}: {error.strerror or error}."
     if error.errno in _NO_SPACE:
         return StoreUnavailable(message, hint="Free some space on that disk, then try again.")
-    if error.errno in _FOR_GOOD:
+    if error.errno in _PERMANENT:
         hint = "Choose a folder that this user may write to, or change its permissions."
         return StoreRefused(message, hint=hint)
     return StoreUnavailable(message)
 
 
 @contextlib.contextmanager
-def naming(place: Path) -> Iterator[None]:
-    """Turn the file system's refusals into errors that name the place."""
+def file_errors(place: Path) -> Iterator[None]:
+    """Turn errors of the file system into those of a store, which name the place."""
     try:
         yield
     except OSError as error:
@@ -78,8 +78,8 @@ def blocks_of(source: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: source.read(BLOCK), b"")
 
 
-def write_down(blocks: Iterable[bytes], target: IO[bytes]) -> tuple[str, int]:
-    """Write to the disk itself; return digest and size of what was written."""
+def write_blocks(blocks: Iterable[bytes], target: IO[bytes]) -> tuple[str, int]:
+    """Write to the disk itself; return digest and size of the bytes."""
     digest = hashlib.sha256()
     size = 0
     for block in blocks:
@@ -92,10 +92,10 @@ def write_down(blocks: Iterable[bytes], target: IO[bytes]) -> tuple[str, int]:
 
 
 def verify(ref: ArtifactRef, place: object, digest: str, size: int) -> None:
-    """Raise ArtifactCorrupt when that is not what the row says."""
+    """Raise ArtifactCorrupt when digest or size are not those of the row."""
     if (digest, size) != (ref.digest, ref.size):
         message = (
-            f"{place} is not what was stored: expected {ref.digest} ({ref.size} bytes), "
+            f"{place} is damaged: expected {ref.digest} ({ref.size} bytes), "
             f"found {digest} ({size} bytes)."
         )
         raise ArtifactCorrupt(message)
@@ -105,4 +105,4 @@ def refuse_other_bytes(place: object, found: str, digest: str) -> None:
     """Raise StoreRefused when other bytes than ours stand at a place that never changes."""
     if found != digest:
         message = f"{place} holds other bytes already: {found}, not {digest}."
-        raise StoreRefused(message, hint="Artifacts never change; use another path.")
+        raise StoreRefused(message, hint="Artifacts are never overwritten; use another path.")

@@ -129,7 +129,7 @@ class RunLedger(Protocol):
         ...
 
     def heartbeat(self, run_id: str, *, now: datetime) -> None:
-        """Say that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
+        """Record that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
         ...
 
     def finish_run(self, run: RetrainingRun) -> None:
@@ -261,7 +261,7 @@ class ModelRegistry(Protocol):
     def list_models(
         self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
     ) -> list[ModelVersion]:
-        """Registered models, newest first; `anchor_id` keeps one live line."""
+        """Registered models, newest first; `anchor_id` keeps one lineage."""
         ...
 
     def champion(self, *, model_name: str) -> ModelVersion | None:
@@ -281,7 +281,7 @@ class ModelRegistry(Protocol):
         ...
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
-        """Say that the model's bytes are given up, before they are removed.
+        """Mark the model's bytes as given up, before they are removed.
 
         The same again changes nothing. Raises StoreRefused for the champion, NotFound.
         """
@@ -379,7 +379,7 @@ class Store(
     """All of it."""
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
         ...
 
     def describe(self) -> Mapping[str, Any]:

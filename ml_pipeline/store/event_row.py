@@ -183,18 +183,18 @@ def some(ids: Sequence[str]) -> str:
 
 
 def contradicts(row: Mapping[str, object], stored: Mapping[str, object]) -> bool:
-    """Whether an event says something else than the stored one. What is missing says nothing."""
+    """Whether an event contradicts the stored one. What is missing contradicts nothing."""
     if any(_differs(row[name], stored[name]) for name in _EVENT_FACTS):
         return True
     if stored["actual_result"] is not None and _differs(
         row["actual_result"], stored["actual_result"]
     ):
         return True
-    given, known = row["features"], stored["features"]
-    return _differs(given, known) and (
-        known is None or json.loads(str(given)) != json.loads(str(known))
+    features, known = row["features"], stored["features"]
+    return _differs(features, known) and (
+        known is None or json.loads(str(features)) != json.loads(str(known))
     )
 
 
-def _differs(given: object, known: object) -> bool:
-    return given is not None and given != known
+def _differs(value: object, known: object) -> bool:
+    return value is not None and value != known

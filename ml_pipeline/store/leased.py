@@ -1,4 +1,4 @@
-"""A store that one process of several uses: opened when needed, with a lease in it."""
+"""A store with a lease, so that one of several processes works on it at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAULTS = (PipelineError, OSError, RuntimeError)
 
 
 class LeasedStore:
-    """The store and its lease `name`; `log` is told who is `busy` and who stands `aside`."""
+    """The store and its lease `name`; changes are logged as `active` or `standby`."""
 
     def __init__(  # noqa: PLR0913 - what, where, when and who
         self,
@@ -24,15 +24,15 @@ class LeasedStore:
         open_store: Callable[[], Store],
         clock: Callable[[], datetime],
         log: logging.Logger,
-        busy: str,
-        aside: str,
+        active: str,
+        standby: str,
     ) -> None:
         self.name = name
         self.holder = holder
         self._open_store = open_store
         self._clock = clock
         self._log = log
-        self._busy, self._aside = busy, aside
+        self._active, self._standby = active, standby
         self._store: Store | None = None
         self._holds: bool | None = None
 
@@ -46,12 +46,12 @@ class LeasedStore:
         now = self._clock()
         held = self.open().take_lease(self.name, holder=self.holder, now=now, until=now + length)
         if held != self._holds:
-            self._log.info("%s: %s", self.holder, self._busy if held else self._aside)
+            self._log.info("%s: %s", self.holder, self._active if held else self._standby)
         self._holds = held
         return held
 
-    def let_go(self) -> None:
-        """Forget the connection, so that the next use makes a new one."""
+    def disconnect(self) -> None:
+        """Close the connection; the next use opens a new one."""
         store, self._store = self._store, None
         if store is not None:
             try:
@@ -59,12 +59,12 @@ class LeasedStore:
             except FAULTS:
                 self._log.exception("The store could not be closed")
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Drop the lease, if it is held, and close the store."""
         try:
             if self._holds:
                 # After a fault the store is closed: the process may end under it.
                 self.open().drop_lease(self.name, holder=self.holder)
         except FAULTS:
-            self._log.exception("The lease could not be given back; it runs out by itself")
-        self.let_go()
+            self._log.exception("The lease could not be released; it expires by itself")
+        self.disconnect()

@@ -1,4 +1,4 @@
-"""What a Supabase project said of itself when it was asked, for whoever judges it."""
+"""A Supabase project's report about itself, which `doctor` judges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY_HINT: Final = (
 
 
 class Refused(StoreRefused):
-    """A refusal, told apart by what a doctor would do about it."""
+    """A refusal by its kind: each needs another remedy."""
 
     def __init__(
         self, message: str, *, hint: str, wrong_key: bool, no_right: bool, unknown: bool
@@ -34,9 +34,9 @@ class Refused(StoreRefused):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectFacts:
-    """What a project says. `version` and `catalogue` are None where their functions are missing.
+    """A project's report. `version` and `catalogue` are None where their functions are missing.
 
-    `ahead_s` says by how many seconds its clock is ahead of ours, `rows` how many of
+    `ahead_s` is by how many seconds its clock is ahead of ours, `rows` how many of
     `SERIES_ROWS` rows arrive in one answer, `storage` which of the buckets Storage hands out.
     """
 
@@ -48,7 +48,7 @@ class ProjectFacts:
 
 
 def key_role(key: SecretStr) -> str:
-    """The role that a key says it is for, `unknown` when it does not say."""
+    """The role that a key names, `unknown` when it names none."""
     text = key.get_secret_value()
     if text.startswith("sb_"):
         return {"sb_secret": "service_role", "sb_publishable": "anon"}.get(

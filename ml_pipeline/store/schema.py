@@ -17,7 +17,7 @@ EXTRA: Final = 'pip install "ml-pipeline[init]"'
 _CONNECT_SECONDS: Final = 10
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('ml_pipeline.init', 0))"
 # A pooler may bring a statement timeout that an index on a large table does not fit in.
-_PATIENCE: Final = "set local statement_timeout = 0; set local lock_timeout = '30s'"
+_TIMEOUTS: Final = "set local statement_timeout = 0; set local lock_timeout = '30s'"
 _NO_RIGHT: Final = "42501"
 _BUSY: Final = ("08", "40", "53", "55", "57")
 _URL_HINT: Final = (
@@ -140,7 +140,7 @@ def apply(url: str) -> Applied:
         ) as database:
             database.add_notice_handler(listen)
             step = "waiting for another init"
-            database.execute(_PATIENCE)
+            database.execute(_TIMEOUTS)
             database.execute(_LOCK)
             for script in scripts():
                 step = script.name
@@ -149,7 +149,7 @@ def apply(url: str) -> Applied:
             buckets = _buckets(database)
             step = "committing"
     except psycopg.Error as error:
-        raise _explained(error, step, clean) from None
+        raise _error_for(error, step, clean) from None
     missing = [name for name in BUCKETS if name not in buckets]
     if missing:
         warnings.append(f"No bucket {' and no bucket '.join(missing)}: there is no storage here.")
@@ -183,7 +183,7 @@ def _cleaner(url: str) -> Callable[[str], str]:
     """A function that takes the password out of a message.
 
     Raises ConfigError for what is no URL of a database. A password with unescaped characters is
-    refused here: the driver would take a part of it for the host, and say so.
+    refused here: the driver would take a part of it for the host, and print it.
     """
     try:
         parts = urlsplit(url.strip())
@@ -196,8 +196,8 @@ def _cleaner(url: str) -> Callable[[str], str]:
     broken = parts.netloc.count("@") > 1 or "@" in behind or re.search(r"[\s\[\]]", password)
     if not known or broken or re.search(r"%(?![0-9A-Fa-f]{2})", password):
         raise ConfigError("--database_url is not the URL of a PostgreSQL database.", hint=_URL_HINT)
-    told = re.findall(r"password=([^&]*)", parts.query)
-    secrets = {text for raw in (password, *told) for text in (raw, unquote(raw)) if text}
+    in_query = re.findall(r"password=([^&]*)", parts.query)
+    secrets = {text for raw in (password, *in_query) for text in (raw, unquote(raw)) if text}
 
     def clean(text: str) -> str:
         for secret in secrets:
@@ -207,7 +207,7 @@ def _cleaner(url: str) -> Callable[[str], str]:
     return clean
 
 
-def _explained(error: Any, step: str, clean: Callable[[str], str]) -> PipelineError:  # noqa: ANN401 - psycopg's
+def _error_for(error: Any, step: str, clean: Callable[[str], str]) -> PipelineError:  # noqa: ANN401 - psycopg's
     code = getattr(error, "sqlstate", None) or ""
     text = clean(getattr(error.diag, "message_primary", None) or str(error))
     if step == "connecting":

@@ -13,7 +13,7 @@ from ml_pipeline.errors import ConfigError
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-PATIENCE_S = 10
+CLUSTER_TIMEOUT_S = 10
 WORTH_A_PROCESS_S = 3.0
 # How long a worker whose parent was killed may stay.
 IDLE_S = 30
@@ -40,7 +40,7 @@ def on_cluster(address: str | None) -> Iterator[None]:
         ) from error
     try:
         client = Client(  # type: ignore[no-untyped-call]
-            address, timeout=PATIENCE_S, set_as_default=False
+            address, timeout=CLUSTER_TIMEOUT_S, set_as_default=False
         )
     except (OSError, TimeoutError, ValueError) as error:
         raise ConfigError(
@@ -49,7 +49,7 @@ def on_cluster(address: str | None) -> Iterator[None]:
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE_S)
+            client.wait_for_workers(1, timeout=CLUSTER_TIMEOUT_S)
         except TimeoutError as error:
             raise ConfigError(f"The cluster at {address} has no worker.") from error
         token = _CLIENT.set(client)

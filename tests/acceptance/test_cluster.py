@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.shell import PATIENCE, environment, ml_pipeline, python
+from tests.support.shell import TIMEOUT_S, environment, ml_pipeline, python
 from tests.support.streams import FEATURES, draw
 
 BACKTEST = ("backtest", "--csv", "history.csv", "--target", "y", "--night", "night")
@@ -49,7 +49,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait_for(host: str, port: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         with socket.socket() as caller:
             if caller.connect_ex((host, port)) == 0:

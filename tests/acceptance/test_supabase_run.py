@@ -166,7 +166,7 @@ def test_a_server_that_is_down_at_one_step_loses_and_doubles_nothing(
     project: SupabaseProject, calm: Calm, tmp_path: Path, step: str
 ) -> None:
     quick = Timeouts(attempts=2, budget=2, first_wait=0.01, longest_wait=0.02, jitter=0.01)
-    store = SupabaseStore.open(project.url, SecretStr(project.service_key), patience=quick)
+    store = SupabaseStore.open(project.url, SecretStr(project.service_key), timeouts=quick)
     fill(store, calm.model, calm.events)
     down = project.gateway.fault(faults.drop_before, path=step, times=1_000)
     # Failed and recorded, or not even recordable: never a success.

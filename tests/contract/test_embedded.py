@@ -217,7 +217,7 @@ def test_a_read_only_shelf_is_refused_with_its_path(public_folder: Path) -> None
 
 
 def test_a_locked_store_is_unavailable_and_free_afterwards(folder: Path) -> None:
-    store = LocalStore.open(folder, patience=timedelta(milliseconds=100))
+    store = LocalStore.open(folder, lock_timeout=timedelta(milliseconds=100))
     with raw(folder) as db:
         db.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
@@ -310,7 +310,7 @@ store.append_events(frame)
 
 
 def test_a_writer_killed_in_the_middle_leaves_nothing_half_written(folder: Path) -> None:
-    store = LocalStore.open(folder, patience=timedelta(seconds=5))
+    store = LocalStore.open(folder, lock_timeout=timedelta(seconds=5))
     store.append_events(make_events(99_999))
     writer = start(APPEND, folder)
     assert writer.stdout is not None
@@ -416,7 +416,7 @@ def test_rows_changed_between_chunks_neither_vanish_nor_come_twice(
 
 def test_an_abandoned_read_holds_nobody_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "EVENT_CHUNK", 10)
-    store = LocalStore.open(folder, patience=timedelta(milliseconds=200))
+    store = LocalStore.open(folder, lock_timeout=timedelta(milliseconds=200))
     store.append_events(make_events(*range(40)))
     chunks = store.read_events(EVER, model_name=MODEL_NAME)
     next(chunks)

@@ -81,9 +81,9 @@ def opened(project: SupabaseProject) -> Iterator[Open]:
     """Open stores that are closed in the end."""
     stores: list[SupabaseStore] = []
 
-    def open_with(key: str | None = None, patience: Timeouts = QUICK) -> SupabaseStore:
+    def open_with(key: str | None = None, timeouts: Timeouts = QUICK) -> SupabaseStore:
         chosen = SecretStr(key or project.service_key)
-        stores.append(SupabaseStore.open(project.url, chosen, patience=patience))
+        stores.append(SupabaseStore.open(project.url, chosen, timeouts=timeouts))
         return stores[-1]
 
     yield open_with
@@ -138,7 +138,7 @@ class TestUnavailable:
         assert rows_of(project, "model_retraining_runs") == []
 
     def test_nobody_at_the_address_is_unavailable(self) -> None:
-        store = SupabaseStore.open("http://127.0.0.1:9", SecretStr("k"), patience=QUICK)
+        store = SupabaseStore.open("http://127.0.0.1:9", SecretStr("k"), timeouts=QUICK)
         with pytest.raises(StoreUnavailable, match="no connection"):
             store.latest_run(model_name=MODEL_NAME)
         store.close()
@@ -226,7 +226,7 @@ class TestUnavailable:
     def test_a_hanging_server_is_left_and_the_write_is_done_once(
         self, project: SupabaseProject, opened: Open
     ) -> None:
-        store = opened(patience=Timeouts(attempts=2, budget=5, first_wait=0.01, answer=0.5))
+        store = opened(timeouts=Timeouts(attempts=2, budget=5, first_wait=0.01, answer=0.5))
         project.gateway.fault(faults.hang(1))
         store.start_run(make_run())
         project.gateway.fault(faults.hang_after(1))
@@ -238,7 +238,7 @@ class TestUnavailable:
     def test_a_server_that_always_hangs_is_unavailable(
         self, project: SupabaseProject, opened: Open
     ) -> None:
-        store = opened(patience=Timeouts(attempts=2, budget=5, first_wait=0.01, answer=0.3))
+        store = opened(timeouts=Timeouts(attempts=2, budget=5, first_wait=0.01, answer=0.3))
         project.gateway.fault(faults.hang(1), times=ALWAYS)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable, match="took too long"):
@@ -247,7 +247,7 @@ class TestUnavailable:
 
     def test_patience_ends_with_its_budget(self, project: SupabaseProject, opened: Open) -> None:
         store = opened(
-            patience=Timeouts(attempts=ALWAYS, budget=0.5, first_wait=0.1, jitter=0, longest_wait=1)
+            timeouts=Timeouts(attempts=ALWAYS, budget=0.5, first_wait=0.1, jitter=0, longest_wait=1)
         )
         project.gateway.fault(faults.status(503), times=ALWAYS)
         started = time.monotonic()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120
+TIMEOUT_S = 120
 OURS = ("SUPABASE_", "ML_PIPELINE", "LOG_", "DEBUG")
 
 
@@ -44,7 +44,7 @@ def python(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_S,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)

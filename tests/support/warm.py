@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from tests.support.shell import PATIENCE, Finished, environment
+from tests.support.shell import TIMEOUT_S, Finished, environment
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(["tests.support.warm_imports"])
@@ -31,7 +31,7 @@ def call(target: Callable[..., None], *arguments: object, cwd: Path, **variables
         target=_within, args=(target, arguments, cwd, files, environment(**variables))
     )
     process.start()
-    process.join(PATIENCE)
+    process.join(TIMEOUT_S)
     if process.exitcode is None:
         process.kill()
         raise TimeoutError(arguments)

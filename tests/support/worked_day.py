@@ -178,7 +178,7 @@ class Day:
     def _impatient(self) -> Store:
         if self.place.project is None:
             folder = Path(self.place.variables["ML_PIPELINE_LOCAL"])
-            return LocalStore.open(folder, patience=timedelta(milliseconds=5))
+            return LocalStore.open(folder, lock_timeout=timedelta(milliseconds=5))
         key = SecretStr(self.place.project.service_key)
-        patience = Timeouts(attempts=2, first_wait=0.001, longest_wait=0.001, jitter=0)
-        return SupabaseStore.open(self.place.project.url, key, patience=patience)
+        timeouts = Timeouts(attempts=2, first_wait=0.001, longest_wait=0.001, jitter=0)
+        return SupabaseStore.open(self.place.project.url, key, timeouts=timeouts)

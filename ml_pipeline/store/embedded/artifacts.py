@@ -10,12 +10,12 @@ from pathlib import Path
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.artifact_files import (
     blocks_of,
-    naming,
+    file_errors,
     refuse_other_bytes,
     segments_of,
     temporary,
     verify,
-    write_down,
+    write_blocks,
 )
 from ml_pipeline.store.records import ArtifactRef
 
@@ -42,7 +42,7 @@ class LocalArtifacts:
     _folder: Path
 
     def _make_folder(self) -> None:
-        with naming(self._folder):
+        with file_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def _place(self, bucket: str, path: str) -> Path:
@@ -58,13 +58,13 @@ class LocalArtifacts:
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
         """Store the file's bytes. Raises StoreRefused when other bytes stand there already."""
         place = self._place(bucket, path)
-        with naming(source):
+        with file_errors(source):
             origin = source.open("rb")
-        with origin, naming(place):
+        with origin, file_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             with temporary(place.parent) as draft:
                 with draft.open("xb") as copy:
-                    digest, size = write_down(blocks_of(origin), copy)
+                    digest, size = write_blocks(blocks_of(origin), copy)
                 self._settle(draft, place, digest)
             _sync_folder(place.parent)
         return ArtifactRef(bucket=bucket, path=path, digest=digest, size=size)
@@ -89,13 +89,13 @@ class LocalArtifacts:
         if not place.is_file():
             message = f"There is no artifact {bucket}/{path} ({place})."
             raise NotFound(message)
-        with naming(place):
+        with file_errors(place):
             origin = place.open("rb")
-        with origin, naming(target):
+        with origin, file_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary(target.parent) as draft:
                 with draft.open("xb") as copy:
-                    found = write_down(blocks_of(origin), copy)
+                    found = write_blocks(blocks_of(origin), copy)
                 if ref is not None:
                     verify(ref, place, *found)
                 draft.replace(target)
@@ -106,13 +106,13 @@ class LocalArtifacts:
         place = self._place(bucket, folder)
         if not place.is_dir():
             return []
-        with naming(place):
+        with file_errors(place):
             return sorted(item.name for item in place.iterdir() if not item.name.startswith("."))
 
     def remove(self, bucket: str, path: str) -> None:
         """Remove an object for good; one that is not there is fine."""
         place = self._place(bucket, path)
-        with naming(place):
+        with file_errors(place):
             place.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             place.parent.rmdir()  # when it was the last one

@@ -1,4 +1,4 @@
-"""The file of the embedded store: connections, transactions, migrations and refusals."""
+"""The file of the embedded store: connections, transactions, migrations and errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from ml_pipeline.errors import ConfigError, StoreCorrupt, StoreError, StoreRefus
 Connection = sqlite3.Connection
 SQLITE_VERSION = sqlite3.sqlite_version
 _OLDEST_SQLITE = (3, 37, 0)
+# How long a call waits for another process's write lock.
+LOCK_TIMEOUT = timedelta(seconds=10)
 
 _PERMISSIONS = "Check that the store's folder is there and that this user may write to it."
-_REFUSALS: Mapping[int, tuple[type[StoreError], str]] = {
+_ERRORS: Mapping[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailable, "Another process is writing; try again later."),
     sqlite3.SQLITE_LOCKED: (StoreUnavailable, "Another process is writing; try again later."),
     sqlite3.SQLITE_FULL: (StoreUnavailable, "Free some space on that disk, then try again."),
@@ -32,9 +34,9 @@ _RESTORE = "Restore the folder from a backup, or choose another one."
 
 
 def _store_error(error: sqlite3.Error, path: str) -> StoreError:
-    """What SQLite's refusal means to the caller; the low byte is the primary result code."""
+    """The store's error for SQLite's; the low byte of a code is the primary result code."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    kind, hint = _REFUSALS.get(code, (StoreCorrupt, _RESTORE))
+    kind, hint = _ERRORS.get(code, (StoreCorrupt, _RESTORE))
     return kind(f"{path}: {error}.", hint=hint)
 
 
@@ -56,12 +58,12 @@ def _escaped(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _connect(path: str, *, patience: timedelta, mode: str = "rw") -> sqlite3.Connection:
+def _connect(path: str, *, lock_timeout: timedelta, mode: str = "rw") -> sqlite3.Connection:
     # Mode rw: a store that someone removed must not come back as an empty file.
     connection = sqlite3.connect(
         f"file:{_escaped(path)}?mode={mode}",
         uri=True,
-        timeout=patience.total_seconds(),
+        timeout=lock_timeout.total_seconds(),
         isolation_level=None,
         check_same_thread=False,
     )
@@ -73,9 +75,9 @@ def _connect(path: str, *, patience: timedelta, mode: str = "rw") -> sqlite3.Con
     return connection
 
 
-def _use_wal(db: sqlite3.Connection, patience: timedelta) -> None:
+def _use_wal(db: sqlite3.Connection, lock_timeout: timedelta) -> None:
     # SQLite does not wait for its lock here, so two processes opening a new store need a retry.
-    deadline = time.monotonic() + patience.total_seconds()
+    deadline = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -123,7 +125,7 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
                 db.execute(f"PRAGMA user_version = {number}")
     if _version(db) > newest:
         message = f"{path} was written by a newer version of this package."
-        raise StoreRefused(message, hint="Update the package.")
+        raise StoreRefused(message, hint="Install that version, or a newer one.")
 
 
 @contextmanager
@@ -145,9 +147,9 @@ class Database:
     first (`BEGIN IMMEDIATE`), so what it reads stays true until it commits.
     """
 
-    def __init__(self, path: str, *, patience: timedelta) -> None:
+    def __init__(self, path: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> None:
         self.path = path
-        self._patience = patience
+        self._lock_timeout = lock_timeout
 
     def prepare(self) -> None:
         """Make the file and bring its schema up to date; safe for several processes at once."""
@@ -156,9 +158,9 @@ class Database:
             raise ConfigError(message, hint="Use a Python built with SQLite 3.37 or newer.")
         with (
             _translated(self.path),
-            closing(_connect(self.path, patience=self._patience, mode="rwc")) as db,
+            closing(_connect(self.path, lock_timeout=self._lock_timeout, mode="rwc")) as db,
         ):
-            _use_wal(db, self._patience)
+            _use_wal(db, self._lock_timeout)
             _migrate(db, self.path)
 
     @contextmanager
@@ -166,7 +168,7 @@ class Database:
         """A connection; each statement sees one state of the database."""
         with (
             _translated(self.path),
-            closing(_connect(self.path, patience=self._patience)) as db,
+            closing(_connect(self.path, lock_timeout=self._lock_timeout)) as db,
         ):
             yield db
 
@@ -184,9 +186,9 @@ class HeldConnection:
     a removed file would be lost. Not for two threads at once.
     """
 
-    def __init__(self, path: str, *, patience: timedelta) -> None:
+    def __init__(self, path: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> None:
         self.path = path
-        self._patience = patience
+        self._lock_timeout = lock_timeout
         self._db: Connection | None = None
         self._opened: tuple[int, int, int] | None = None
         self._parents: list[Connection] = []
@@ -217,16 +219,16 @@ class HeldConnection:
         except FileNotFoundError:
             message = f"There is no embedded store at {self.path}."
             raise StoreRefused(
-                message, hint="It was removed; `ml-pipeline init` makes one."
+                message, hint="If it was removed, `ml-pipeline init --local DIR` makes a new one."
             ) from None
         found = (os.getpid(), status.st_dev, status.st_ino)
         if self._db is None or found != self._opened:
-            self._let_go(found[0])
-            self._db, self._opened = _connect(self.path, patience=self._patience), found
+            self._close_current(found[0])
+            self._db, self._opened = _connect(self.path, lock_timeout=self._lock_timeout), found
             self._durable = True
         return self._db
 
-    def _let_go(self, process: int) -> None:
+    def _close_current(self, process: int) -> None:
         if self._db is not None and self._opened is not None:
             if self._opened[0] == process:
                 self._db.close()
@@ -237,4 +239,4 @@ class HeldConnection:
 
     def close(self) -> None:
         """Close it; the next use opens it again."""
-        self._let_go(os.getpid())
+        self._close_current(os.getpid())

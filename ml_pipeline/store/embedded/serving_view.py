@@ -1,4 +1,4 @@
-"""The embedded store as a prediction needs it: who serves, where its file is, and the log.
+"""The embedded store as a prediction needs it: which model serves, its file, and the log.
 
 The whole store is `embedded.store`; this view of it loads in a fraction of the time and keeps one
 connection open.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from operator import itemgetter
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
@@ -17,7 +16,6 @@ from ml_pipeline.store.embedded.database import Connection, HeldConnection
 from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS, contradicts
 from ml_pipeline.store.serving_view import ServedModel, ServingView
 
-PATIENCE = timedelta(seconds=10)
 _MODEL = (
     "SELECT model_id, algorithm, state, created_at, confidence_threshold, metrics, lineage "
     "FROM model_metadata WHERE model_name = ?"
@@ -29,7 +27,7 @@ class LocalServingView(ServingView):
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
-        self._held = HeldConnection(os.path.join(self.directory, "store.db"), patience=PATIENCE)
+        self._held = HeldConnection(os.path.join(self.directory, "store.db"))
 
     def champion(self, model_name: str) -> ServedModel | None:
         """The model that serves; None when there is none."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
 from ml_pipeline.store.embedded.artifacts import LocalArtifacts
-from ml_pipeline.store.embedded.database import SQLITE_VERSION, Connection, Database
+from ml_pipeline.store.embedded.database import LOCK_TIMEOUT, SQLITE_VERSION, Connection, Database
 from ml_pipeline.store.embedded.log import LocalLog
 from ml_pipeline.store.embedded.requests import LocalRequests
 from ml_pipeline.store.embedded.tables import LocalTruth, find, get, insert, select, update
@@ -25,7 +25,7 @@ from ml_pipeline.store.records import (
 )
 from ml_pipeline.store.rows import check_same, to_row
 
-PATIENCE: Final = timedelta(seconds=10)
+_WAIT_HINT: Final = "Wait until it ends; a run that died is closed by the next `ml-pipeline run`."
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}
 
 
@@ -70,17 +70,17 @@ def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> Non
 class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch):
     """Everything of `Store` in one folder. Build it with `open`."""
 
-    def __init__(self, directory: Path, *, patience: timedelta = PATIENCE) -> None:
-        self._database = Database(str(directory / "store.db"), patience=patience)
+    def __init__(self, directory: Path, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> None:
+        self._database = Database(str(directory / "store.db"), lock_timeout=lock_timeout)
         self._folder = directory / "artifacts"
 
     @classmethod
-    def open(cls, directory: Path, *, patience: timedelta = PATIENCE) -> Self:
+    def open(cls, directory: Path, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Self:
         """Open the store in the folder, made on first use.
 
-        `patience` is how long a call waits for another process's write lock.
+        `lock_timeout` is how long a call waits for another process's write lock.
         """
-        store = cls(directory.absolute(), patience=patience)
+        store = cls(directory.absolute(), lock_timeout=lock_timeout)
         store._make_folder()
         store._database.prepare()
         return store
@@ -119,10 +119,10 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
                 f"Run {run.run_id} of {model_name} is running since {run.started_at.isoformat()}, "
                 f"last heard of at {run.heartbeat_at.isoformat()}."
             )
-            raise RunInProgress(message, hint="Wait for it; a run that died is closed by the next.")
+            raise RunInProgress(message, hint=_WAIT_HINT)
 
     def heartbeat(self, run_id: str, *, now: datetime) -> None:
-        """Say that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
+        """Record that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
         with self._database.writing() as db:
             run = get(db, RetrainingRun, run_id)
             if run.status in _ENDED:
@@ -203,7 +203,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
     def list_models(
         self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
     ) -> list[ModelVersion]:
-        """Registered models, newest first; `anchor_id` keeps one live line."""
+        """Registered models, newest first; `anchor_id` keeps one lineage."""
         rest = f"ORDER BY created_at DESC, model_id DESC LIMIT {int(limit)}"
         with self._database.reading() as db:
             return select(db, ModelVersion, rest, model_name=model_name, anchor_id=anchor_id)
@@ -243,7 +243,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
             update(db, replace(model, state=state))
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
-        """Say that the model's bytes are given up, before they are removed."""
+        """Mark the model's bytes as given up, before they are removed."""
         with self._database.writing() as db:
             model = get(db, ModelVersion, model_name, model_id)
             if model.state is ModelState.CHAMPION:

@@ -1,7 +1,7 @@
-"""What Supabase's answers mean: lost, refused, or somebody else's.
+"""What Supabase's answers mean: none came, it refused, or something else answered.
 
-Refusals are told apart by SQLSTATE and by HTTP status, never by their words, which differ between
-server versions. Their words are passed on, but not the details of a broken constraint: those
+Refusals are told apart by SQLSTATE and by HTTP status, never by their texts, which differ between
+server versions. The texts are passed on, but not the details of a broken constraint: those
 hold the whole row.
 """
 
@@ -28,10 +28,10 @@ from ml_pipeline.store.project_facts import KEY_HINT
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 # Lost connections, conflicts that a second try resolves, no resources, time-outs and shutdowns,
 # locks, and faults of the server's own.
-_PASSING: Final = ("08", "40", "53", "55", "57", "58", "XX")
+_TEMPORARY: Final = ("08", "40", "53", "55", "57", "58", "XX")
 _BUSY: Final = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 _LONGEST_TEXT: Final = 300
-_OURS: Final[Mapping[str, type[PipelineError]]] = {
+_ERRORS: Final[Mapping[str, type[PipelineError]]] = {
     "MLP01": RunInProgress,
     "MLP02": AlreadyFinished,
     "MLP03": NotFound,
@@ -40,14 +40,17 @@ _OURS: Final[Mapping[str, type[PipelineError]]] = {
     "MLP06": StoreRefused,
 }
 _HINTS: Final = {
-    "MLP01": "Wait for it; a run that died is closed by the next.",
+    "MLP01": "Wait until it ends; a run that died is closed by the next `ml-pipeline run`.",
     "MLP06": "Wait until some requests are served, or cancel some.",
     "25006": "The project is read-only, which happens when its disk is full.",
 }
 _NOT_MADE: Final = {"42P01", "42883", "42703", "42704", "3F000"}
 _NO_ID: Final = "22P02"
 _NO_RIGHT: Final = "42501"
-INIT_HINT: Final = "`ml-pipeline init` makes tables, functions and buckets and may be repeated."
+INIT_HINT: Final = (
+    "`ml-pipeline init --database_url URL` creates tables, functions and buckets, as often as you "
+    "like."
+)
 _PROXY_HINT: Final = (
     "Something between here and Supabase answered in its place: check SUPABASE_URL, the network's "
     "proxy, and whether the project is paused."
@@ -55,7 +58,7 @@ _PROXY_HINT: Final = (
 
 
 class Unanswered(Exception):
-    """No answer, or one that says to ask again. `retry_after` is in seconds."""
+    """No answer, or one that asks to try again. `retry_after` is in seconds."""
 
     def __init__(self, text: str, *, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(text)
@@ -69,7 +72,7 @@ class Unanswered(Exception):
 
 
 class Refusal(Exception):
-    """An answer that says no. `code` is the SQLSTATE where there is one."""
+    """An answer that refuses. `code` is the SQLSTATE where there is one."""
 
     def __init__(self, status: int, code: str = "", text: str = "", hint: str = "") -> None:
         super().__init__(text)
@@ -79,15 +82,15 @@ class Refusal(Exception):
         self.hint = hint
 
 
-def lost(error: httpx.TransportError) -> str:
-    """What happened to a connection, in words."""
-    words = {
+def fault_of(error: httpx.TransportError) -> str:
+    """What happened to a connection, for a message."""
+    texts = {
         httpx.ConnectTimeout: "the connection took too long",
         httpx.ReadTimeout: "the answer took too long",
         httpx.WriteTimeout: "sending took too long",
         httpx.ConnectError: "no connection",
     }
-    text = words.get(type(error), "the connection was lost")
+    text = texts.get(type(error), "the connection was lost")
     return (
         f"{text} ({error})"
         if str(error) and not isinstance(error, httpx.TimeoutException)
@@ -113,7 +116,7 @@ def checked(response: httpx.Response, clean: Callable[[str], str]) -> httpx.Resp
         raise Unanswered.by_proxy(what, retry_after=wait)
     status, code = _status(response, body), str(body.get("code") or "")
     text = clean(str(body.get("message") or ""))[:_LONGEST_TEXT]
-    if _passes(status, code):
+    if _is_temporary(status, code):
         raise Unanswered(f"{status} {text}".strip(), retry_after=wait)
     raise Refusal(status, code, text, clean(str(body.get("hint") or "")))
 
@@ -134,14 +137,14 @@ def _object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _status(response: httpx.Response, body: Mapping[str, Any]) -> int:
-    """The status; Storage sends nearly everything as 400 and tells the true one in the body."""
-    told = str(body.get("statusCode", ""))
-    return int(told) if re.fullmatch(r"[1-5]\d\d", told) else response.status_code
+    """The status; Storage sends nearly everything as 400 with the true one in the body."""
+    stated = str(body.get("statusCode", ""))
+    return int(stated) if re.fullmatch(r"[1-5]\d\d", stated) else response.status_code
 
 
-def _passes(status: int, code: str) -> bool:
+def _is_temporary(status: int, code: str) -> bool:
     if _SQLSTATE.fullmatch(code):
-        return code.startswith(_PASSING)
+        return code.startswith(_TEMPORARY)
     return status in _BUSY or status >= httpx.codes.INTERNAL_SERVER_ERROR
 
 
@@ -160,8 +163,8 @@ def _retry_after(response: httpx.Response) -> float | None:
 def refusal_error(refusal: Refusal, what: str, *, by_id: bool = False) -> PipelineError:
     """What a refusal means to the caller of the store."""
     code = refusal.code
-    if code in _OURS:
-        return _OURS[code](refusal.text, hint=refusal.hint or _HINTS.get(code, ""))
+    if code in _ERRORS:
+        return _ERRORS[code](refusal.text, hint=refusal.hint or _HINTS.get(code, ""))
     if by_id and code == _NO_ID:
         return NotFound(f"There is no such row: {refusal.text}.")
     if code == _NO_RIGHT:

@@ -10,12 +10,12 @@ from typing import Final
 
 from ml_pipeline.errors import NotFound, PipelineError, StoreRefused, StoreUnavailable
 from ml_pipeline.store.artifact_files import (
-    naming,
+    file_errors,
     refuse_other_bytes,
     segments_of,
     temporary,
     verify,
-    write_down,
+    write_blocks,
 )
 from ml_pipeline.store.project_facts import KEY_HINT
 from ml_pipeline.store.records import ArtifactRef
@@ -41,7 +41,7 @@ class SupabaseArtifacts:
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
         """Store the file's bytes. Raises StoreRefused when other bytes stand there already."""
         segments_of(bucket, path)
-        with naming(source):
+        with file_errors(source):
             content = source.read_bytes()
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         if not self._upload(bucket, path, content):
@@ -72,7 +72,7 @@ class SupabaseArtifacts:
             return _storage_error(refusal, what)
 
         what = f"the upload of {_place(bucket, path)} ({len(content):,} bytes)"
-        return self._project.insist(what, attempt, explain)
+        return self._project.retry(what, attempt, explain)
 
     def _digest(self, bucket: str, path: str) -> str:
         def attempt() -> str:
@@ -84,7 +84,7 @@ class SupabaseArtifacts:
 
         place = _place(bucket, path)
         try:
-            return self._project.insist(f"the download of {place}", attempt, _storage_error)
+            return self._project.retry(f"the download of {place}", attempt, _storage_error)
         except NotFound as error:
             message = f"{place} was taken when it was to be written, and is gone now."
             raise StoreUnavailable(message) from error
@@ -103,25 +103,25 @@ class SupabaseArtifacts:
     def _receive(self, bucket: str, path: str, target: Path, ref: ArtifactRef | None) -> Path:
         segments_of(bucket, path)
         place = _place(bucket, path)
-        with naming(target):
+        with file_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary(target.parent) as draft:
 
                 def attempt() -> tuple[str, int]:
                     with self._project.stream(bucket, path) as blocks, draft.open("wb") as copy:
-                        return write_down(blocks, copy)
+                        return write_blocks(blocks, copy)
 
-                found = self._insist_or_missing(bucket, place, attempt)
+                found = self._download(bucket, place, attempt)
                 if ref is not None:
                     verify(ref, place, *found)
                 draft.replace(target)
         return target
 
-    def _insist_or_missing(
+    def _download(
         self, bucket: str, place: str, attempt: Callable[[], tuple[str, int]]
     ) -> tuple[str, int]:
         try:
-            return self._project.insist(f"the download of {place}", attempt, _storage_error)
+            return self._project.retry(f"the download of {place}", attempt, _storage_error)
         except NotFound:
             # A bucket that is not there, or not open to the key, looks like a missing object.
             if self._project.has_bucket(bucket, _storage_error):
@@ -140,7 +140,7 @@ class SupabaseArtifacts:
                 return [str(entry["name"]) for entry in entries]
 
             what = f"the list of {_place(bucket, folder)}"
-            page = self._project.insist(what, attempt, _storage_error)
+            page = self._project.retry(what, attempt, _storage_error)
             found += page
             if not page:
                 return sorted(found)
@@ -152,7 +152,7 @@ class SupabaseArtifacts:
         def attempt() -> object:
             return self._project.bucket(bucket).remove([path])
 
-        self._project.insist(f"the removal of {_place(bucket, path)}", attempt, _storage_error)
+        self._project.retry(f"the removal of {_place(bucket, path)}", attempt, _storage_error)
 
     def url(self, ref: ArtifactRef) -> str:
         """Where a person with the service key finds the bytes."""

@@ -1,4 +1,4 @@
-"""What a Supabase project says of itself, asked with the service key and little patience."""
+"""A Supabase project's report about itself, asked for with the service key and short timeouts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _refused(refusal: Refusal, what: str) -> Refused:
 
 
 class Inspector(Project):
-    """A project whose refusals keep their reason."""
+    """A project whose refusals keep what a doctor needs to know of them."""
 
     def ask(self, function: str, **parameters: object) -> Any:  # noqa: ANN401 - whatever it returns
         """What a function returns. Raises Refused, StoreUnavailable."""
@@ -45,7 +45,7 @@ class Inspector(Project):
         def explain(refusal: Refusal, what: str) -> PipelineError:
             return _refused(refusal, what)
 
-        return self.insist(function, attempt, explain)
+        return self.retry(function, attempt, explain)
 
     def ask_or_none(self, function: str, **parameters: object) -> Any:  # noqa: ANN401 - the same
         """The same, and None when there is no such function."""

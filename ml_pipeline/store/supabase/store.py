@@ -30,7 +30,7 @@ from ml_pipeline.store.supabase.tables import (
 )
 from ml_pipeline.store.supabase.transport import Project, Timeouts
 
-_PATIENCE: Final = Timeouts()
+_TIMEOUTS: Final = Timeouts()
 _CANDIDATES: Final = 20
 
 
@@ -41,13 +41,13 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         self._project = project
 
     @classmethod
-    def open(cls, url: str, key: SecretStr, *, patience: Timeouts = _PATIENCE) -> Self:
+    def open(cls, url: str, key: SecretStr, *, timeouts: Timeouts = _TIMEOUTS) -> Self:
         """Open the store of the project; nothing is asked of it yet.
 
         `key` is a service key of either style. Raises ConfigError when the address or the key
         cannot be one.
         """
-        return cls(Project(url, key, patience))
+        return cls(Project(url, key, timeouts))
 
     def __repr__(self) -> str:
         return f"SupabaseStore({self._project.url!r})"
@@ -67,7 +67,7 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         self._project.call("start_retraining_run", p_run=to_json(run))
 
     def heartbeat(self, run_id: str, *, now: datetime) -> None:
-        """Say that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
+        """Record that the run is alive. Raises AlreadyFinished when it was closed meanwhile."""
         self._project.call(
             "heartbeat_retraining_run", by_id=True, p_run_id=run_id, p_now=time_text(now)
         )
@@ -110,13 +110,13 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         self, request: RetrainingRequest, *, limits: OpenLimits | None = None
     ) -> RetrainingRequest:
         """Add a pending request; return the row."""
-        given = to_json(request)
+        row_sent = to_json(request)
         if limits is None:
-            row = self._project.call("submit_retraining_request", p_request=given)
+            row = self._project.call("submit_retraining_request", p_request=row_sent)
         else:
             row = self._project.call(
                 "submit_retraining_request_within",
-                p_request=given,
+                p_request=row_sent,
                 p_per_user=limits.per_user,
                 p_total=limits.total,
             )
@@ -257,7 +257,7 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
     def list_models(
         self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
     ) -> list[ModelVersion]:
-        """Registered models, newest first; `anchor_id` keeps one live line."""
+        """Registered models, newest first; `anchor_id` keeps one lineage."""
         rows = self._project.call(
             "list_models", p_model_name=model_name, p_limit=limit, p_anchor_id=anchor_id
         )
@@ -280,7 +280,7 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         )
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
-        """Say that the model's bytes are given up, before they are removed."""
+        """Mark the model's bytes as given up, before they are removed."""
         row = self._project.call(
             "prune_model", p_model_name=model_name, p_model_id=model_id, p_now=time_text(now)
         )

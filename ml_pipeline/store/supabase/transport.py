@@ -1,4 +1,4 @@
-"""The way to Supabase: one HTTP client, one retry, and no secret in what is said about failures."""
+"""Calls to Supabase: one HTTP client, one way to retry, and no secret in any error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ml_pipeline.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from ml_pipeline.store.supabase.answers import Refusal, Unanswered, checked, lost, refusal_error
+from ml_pipeline.store.supabase.answers import Refusal, Unanswered, checked, fault_of, refusal_error
 
 if TYPE_CHECKING:
     from supabase import Client
@@ -36,7 +36,7 @@ log = logging.getLogger("supabase_client")
 Answer = TypeVar("Answer")
 Explain = Callable[[Refusal, str], PipelineError]
 
-# Their DEBUG lines hold headers, and stamina tells about retries what we tell in a sentence.
+# Their DEBUG lines hold headers, and stamina logs retries that we log in a sentence.
 _QUIET: Final = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
@@ -68,47 +68,47 @@ class Timeouts:
     answer: float = 20
 
 
-class Line(httpx.Client):
+class CheckedClient(httpx.Client):
     """An HTTP client whose every failure is `Unanswered` or `Refusal`, without the key."""
 
-    def __init__(self, key: str, patience: Timeouts) -> None:
+    def __init__(self, key: str, timeouts: Timeouts) -> None:
         # Redirects are not followed: the key would go wherever they lead.
-        timeout = httpx.Timeout(patience.answer, connect=patience.connect)
+        timeout = httpx.Timeout(timeouts.answer, connect=timeouts.connect)
         super().__init__(timeout=timeout, follow_redirects=False)
         self._clean: Callable[[str], str] = lambda text: text.replace(key, "***")
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401
         """Send, and judge the answer before a library sees it."""
-        with self.watching():
+        with self.translating_errors():
             return checked(super().send(request, **options), self._clean)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def translating_errors(self) -> Iterator[None]:
         """Turn lost connections into `Unanswered`, also while a body streams in."""
         try:
             yield
         except httpx.TransportError as error:
-            raise Unanswered(self._clean(lost(error))) from None
+            raise Unanswered(self._clean(fault_of(error))) from None
 
 
 class Project:
     """A Supabase project as its service role sees it."""
 
-    def __init__(self, url: str, key: SecretStr, patience: Timeouts) -> None:
+    def __init__(self, url: str, key: SecretStr, timeouts: Timeouts) -> None:
         self.url = _checked_url(url)
-        self._patience = patience
-        self._line = Line(_checked_key(key), patience)
+        self._timeouts = timeouts
+        self._http = CheckedClient(_checked_key(key), timeouts)
         for name, level in _QUIET.items():
             if logging.getLogger(name).getEffectiveLevel() < level:
                 logging.getLogger(name).setLevel(level)
-        self._client = _client(self.url, key, self._line)
+        self._client = _client(self.url, key, self._http)
 
     def __repr__(self) -> str:
         return f"Project({self.url!r})"
 
     def close(self) -> None:
         """Close the connections."""
-        self._line.close()
+        self._http.close()
 
     def call(self, function: str, *, by_id: bool = False, **parameters: object) -> Any:  # noqa: ANN401
         """What a database function returns. `by_id`: an id that is none names no row."""
@@ -117,7 +117,7 @@ class Project:
         def attempt() -> object:
             return _data_of(self._client.rpc(function, parameters))
 
-        return self.insist(function, attempt, _explain_id if by_id else refusal_error)
+        return self.retry(function, attempt, _explain_id if by_id else refusal_error)
 
     def select(
         self, table: str, narrow: Callable[[Any], Any], *, named: bool = False
@@ -131,7 +131,7 @@ class Project:
             return _data_of(narrow(self._client.table(table).select("*")))
 
         explain = _explain_named if named else _explain_id
-        rows = self.insist(f"a row of {table}", attempt, explain)
+        rows = self.retry(f"a row of {table}", attempt, explain)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             message = f"Supabase answered a select on {table} with {type(rows).__name__}, not rows."
             raise StoreCorrupt(message)
@@ -144,7 +144,7 @@ class Project:
             query = self._client.table(table).select("*", count="exact").limit(1)  # type: ignore[arg-type]
             return _count_of(query)
 
-        counted = self.insist(f"the number of rows of {table}", attempt, _explain_named)
+        counted = self.retry(f"the number of rows of {table}", attempt, _explain_named)
         if not isinstance(counted, int):
             raise StoreCorrupt(f"Supabase answered {counted!r} when asked for the rows of {table}.")
         return counted
@@ -157,7 +157,7 @@ class Project:
             query = self._client.table(table).upsert(rows, on_conflict=key, ignore_duplicates=True)
             return _data_of(query)
 
-        self.insist(f"a write to {table}", attempt)
+        self.retry(f"a write to {table}", attempt)
 
     def bucket(self, name: str) -> Any:  # noqa: ANN401 - the library's own
         """The library's handle on a bucket."""
@@ -168,36 +168,39 @@ class Project:
 
         def attempt() -> bool:
             try:
-                self._line.get(f"{self.url}/storage/v1/bucket/{name}", headers=self._headers)
+                self._http.get(f"{self.url}/storage/v1/bucket/{name}", headers=self._headers)
             except Refusal as refusal:
                 if refusal.status == httpx.codes.NOT_FOUND:
                     return False
                 raise
             return True
 
-        return self.insist(f"bucket {name}", attempt, explain)
+        return self.retry(f"bucket {name}", attempt, explain)
 
     @contextmanager
     def stream(self, bucket: str, path: str) -> Iterator[Iterator[bytes]]:
         """The bytes of an object as they come in."""
         url = f"{self.url}/storage/v1/object/{bucket}/{path}"
-        with self._line.watching(), self._line.stream("GET", url, headers=self._headers) as answer:
+        with (
+            self._http.translating_errors(),
+            self._http.stream("GET", url, headers=self._headers) as answer,
+        ):
             yield answer.iter_bytes()
 
     @property
     def _headers(self) -> dict[str, str]:
         return self._client.options.headers
 
-    def insist(
+    def retry(
         self, what: str, attempt: Callable[[], Answer], explain: Explain = refusal_error
     ) -> Answer:
-        """Call until there is an answer, as long as patience lasts. Every call is repeatable.
+        """Call until there is an answer, within the time budget. Every call is repeatable.
 
         Raises StoreUnavailable in the end, and what `explain` makes of a refusal at once.
         """
-        patience, tries = self._patience, 0
+        timeouts, tries = self._timeouts, 0
         latest = Unanswered("")
-        deadline = time.monotonic() + patience.budget
+        deadline = time.monotonic() + timeouts.budget
 
         def worth_it(error: Exception) -> bool | float:
             if not isinstance(error, Unanswered):
@@ -209,16 +212,16 @@ class Project:
         try:
             for turn in retry_context(
                 on=worth_it,
-                attempts=patience.attempts,
-                timeout=patience.budget,
-                wait_initial=patience.first_wait,
-                wait_max=patience.longest_wait,
-                wait_jitter=patience.jitter,
+                attempts=timeouts.attempts,
+                timeout=timeouts.budget,
+                wait_initial=timeouts.first_wait,
+                wait_max=timeouts.longest_wait,
+                wait_jitter=timeouts.jitter,
             ):
                 with turn:
                     tries = turn.num
                     if tries > 1:
-                        _tell(what, tries, latest)
+                        _log_retry(what, tries, latest)
                     try:
                         return attempt()
                     except Unanswered as error:
@@ -233,7 +236,7 @@ class Project:
         raise AssertionError(what)
 
 
-def _tell(what: str, tries: int, latest: Unanswered) -> None:
+def _log_retry(what: str, tries: int, latest: Unanswered) -> None:
     log.warning(
         "Supabase did not answer %s: %s; attempt %d",
         what,
@@ -251,7 +254,9 @@ def _explain_named(refusal: Refusal, what: str) -> PipelineError:
     error = refusal_error(refusal, what)
     is_missing = refusal.code in _NO_SUCH or refusal.status == httpx.codes.NOT_FOUND
     return (
-        NotFound(error.message, hint="Set ground_truth in the settings.") if is_missing else error
+        NotFound(error.message, hint="Correct ground_truth.table in the settings.")
+        if is_missing
+        else error
     )
 
 
@@ -293,7 +298,7 @@ def _checked_url(url: str) -> str:
         usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
     except ValueError:
         usable = False
-    # A password in the address would be shown wherever the store says what it is.
+    # A password in the address would be shown wherever the store describes itself.
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
             "SUPABASE_URL is not the address of a project.",
@@ -312,7 +317,7 @@ def _checked_key(key: SecretStr) -> str:
     return key.get_secret_value()
 
 
-def _client(url: str, key: SecretStr, line: Line) -> Client:
+def _client(url: str, key: SecretStr, http: CheckedClient) -> Client:
     with _BUILDING, warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore",
@@ -321,7 +326,7 @@ def _client(url: str, key: SecretStr, line: Line) -> Client:
         )
         from supabase import ClientOptions, create_client
 
-        options = ClientOptions(httpx_client=line, auto_refresh_token=False, persist_session=False)
+        options = ClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
         client = create_client(url, key.get_secret_value(), options=options)
         # Built on first use otherwise, and then with its warnings.
         _ = client.postgrest, client.storage

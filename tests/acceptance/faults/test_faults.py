@@ -171,7 +171,7 @@ def test_a_database_without_room_is_no_success_and_the_next_run_repairs(
         if name == step:
             full.__enter__()
 
-    with impatient(place) as store:
+    with with_short_timeouts(place) as store:
         try:
             with pytest.raises(StoreUnavailable, match="No space left on device"):
                 run_once(crashing.through(store, fill_up), crashing.order(tmp_path / "w"))
@@ -245,7 +245,7 @@ def locked(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def impatient(place: Place) -> Iterator[Store]:
+def with_short_timeouts(place: Place) -> Iterator[Store]:
     """A handle that waits for a fraction of a second."""
     store = _impatient(place)
     try:
@@ -257,10 +257,10 @@ def impatient(place: Place) -> Iterator[Store]:
 def _impatient(place: Place) -> Store:
     if place.project is None:
         folder = Path(place.variables["ML_PIPELINE_LOCAL"])
-        return LocalStore.open(folder, patience=timedelta(milliseconds=200))
-    patience = Timeouts(attempts=2, budget=1, first_wait=0.01, jitter=0.01, answer=0.5)
+        return LocalStore.open(folder, lock_timeout=timedelta(milliseconds=200))
+    timeouts = Timeouts(attempts=2, budget=1, first_wait=0.01, jitter=0.01, answer=0.5)
     return SupabaseStore.open(
-        place.project.url, SecretStr(place.project.service_key), patience=patience
+        place.project.url, SecretStr(place.project.service_key), timeouts=timeouts
     )
 
 
@@ -275,7 +275,7 @@ def test_a_database_that_is_locked_for_longer_than_the_time_out_is_said_and_made
         if name == step:
             lock.__enter__()
 
-    with impatient(place) as store:
+    with with_short_timeouts(place) as store:
         try:
             with pytest.raises(StoreUnavailable) as told:
                 run_once(crashing.through(store, close_the_door), crashing.order(tmp_path / "w"))

@@ -24,7 +24,7 @@ from tests.support.shell import environment
 from tests.support.supabase import faults
 
 WISH = league.event_id("wish")
-PATIENCE = 60
+TIMEOUT_S = 60
 
 
 def prepare(place: Place, model: FirstModel) -> None:
@@ -61,7 +61,7 @@ def training(place: Place, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while not is_so():
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -104,7 +104,7 @@ def test_the_first_signal_closes_the_run_releases_its_request_and_keeps_the_log(
     prepare(place, first_model)
     with training(place, tmp_path) as process:
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=PATIENCE)
+        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
 
     assert process.returncode == 1, stderr
     told = json.loads(stdout)
@@ -136,7 +136,7 @@ def test_the_second_signal_ends_the_run_at_once_and_the_next_run_takes_over(
         assert any("Run failed while training" in line for line in story)
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=PATIENCE)
+        code = process.wait(timeout=TIMEOUT_S)
         # The store would have been waited for longer.
         assert time.monotonic() - began < 5
     assert code == 128 + signal.SIGTERM
@@ -162,7 +162,7 @@ def test_a_trainer_does_not_outlive_a_run_that_was_killed(
     with training(place, tmp_path) as process:
         until(lambda: trainers(tmp_path) != [])
         process.kill()
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=TIMEOUT_S)
         began = time.monotonic()
         until(lambda: trainers(tmp_path) == [])
         assert time.monotonic() - began < 5

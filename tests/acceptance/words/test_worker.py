@@ -26,7 +26,7 @@ from ml_pipeline.runs.worker import Duties, Schedule, Worker
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RequestStatus, RunStatus, Source
-from tests.acceptance.faults.test_signals import PATIENCE, WISH, prepare, until
+from tests.acceptance.faults.test_signals import TIMEOUT_S, WISH, prepare, until
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.factories import make_request
@@ -249,7 +249,7 @@ def said(folder: Path) -> list[dict[str, Any]]:
 
 def ended(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE) == 0, (folder / "story").read_text(encoding="utf-8")
+    assert process.wait(TIMEOUT_S) == 0, (folder / "story").read_text(encoding="utf-8")
     return said(folder)[-1]
 
 
