@@ -13,7 +13,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings, work_dir
 from ml_pipeline.evaluation_log.loading import LoadedLog, LoadReport, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
-from ml_pipeline.registry.champion import serving_models
+from ml_pipeline.registry.serving_state import serving_models
 from ml_pipeline.store.records import LookbackWindow
 
 __all__ = ["LoadReport", "LoadedLog", "LogRequest", "load_log", "prepare_retraining_data"]
@@ -40,7 +40,7 @@ def prepare_retraining_data(
             now=now,
             window=window,
             learn_from=window.start,
-            model_ids=serving_models(store, settings),
+            model_ids=serving_models(store, settings.model_name),
         )
         loaded = load_log(store, settings, request, work_dir(settings, store_settings.local_dir))
     finally:

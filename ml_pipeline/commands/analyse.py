@@ -22,7 +22,7 @@ from ml_pipeline.evaluation.sequences import (
     transitions,
 )
 from ml_pipeline.evaluation_log.frames import labelled_events, since
-from ml_pipeline.registry.champion import serving_models
+from ml_pipeline.registry.serving_state import serving_models
 from ml_pipeline.store.records import UNCERTAIN
 
 DEFAULT_DAYS = 90.0
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
             store,
             settings,
             window,
-            model_ids=None if args.all_models else serving_models(store, settings),
+            model_ids=None if args.all_models else serving_models(store, settings.model_name),
             work_dir=work_dir(settings, store_settings.local_dir),
         )
     finally:

@@ -29,9 +29,9 @@ from ml_pipeline.datasets.dataset import Dataset, read_dataset
 from ml_pipeline.errors import ConfigError, PromotionRefused
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.judging import JudgingContext, judge
-from ml_pipeline.registry.champion import serving_state_of
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.registry.registration import Registrar
+from ml_pipeline.registry.registration import Registration, register_judged
+from ml_pipeline.registry.serving_state import ServingState
 from ml_pipeline.reports import summary
 from ml_pipeline.runs.recording import Failed, Order, run_once
 from ml_pipeline.store.contract import Store
@@ -131,15 +131,10 @@ def _first_champion(store: Store, order: Order, past: Dataset) -> tuple[ModelVer
     answer = run_trainer(job, heartbeat=lambda: None)
     bench = JudgingContext(champion_id=None, today=now.date(), held=None)
     verdict = judge(Evidence.load(answer.evidence_path), answer.result, settings, bench)
-    Registrar(
-        store=store,
-        settings=settings,
-        standing=serving_state_of(store, settings.model_name),
-        answer=answer,
-        verdict=verdict,
-        clock=order.clock,
-        new_id=order.new_id,
-    ).register()
+    registration = Registration(
+        store=store, settings=settings, answer=answer, parent=None, clock=order.clock
+    )
+    register_judged(registration, verdict, ServingState(), new_id=order.new_id)
     champion = store.champion(model_name=settings.model_name)
     if champion is None:
         raise PromotionRefused(f"The first model was refused. {verdict.decision.sentence}")

@@ -148,19 +148,19 @@ def _promote(
 ) -> dict[str, Any]:
     if args.force and not args.reason:
         raise PromotionRefused("--force needs a --reason; it is kept in the history.")
-    from ml_pipeline.registry.champion import Word, approve
+    from ml_pipeline.registry.champion import Decision, approve
 
-    word = Word(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
-    return model_json(approve(store, args.model_id, word, force=args.force))
+    decision = Decision(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
+    return model_json(approve(store, args.model_id, decision, force=args.force))
 
 
 def _rollback(
     store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
-    from ml_pipeline.registry.champion import Word, roll_back
+    from ml_pipeline.registry.champion import Decision, roll_back
 
-    word = Word(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
-    return model_json(roll_back(store, args.to, word))
+    decision = Decision(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
+    return model_json(roll_back(store, args.to, decision))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -200,15 +200,15 @@ def split_stable(data: Dataset, settings: Settings) -> Split:
     return dataset.without_shared_groups(data.groups, parts)
 
 
-def learned_until(data: Dataset, rows: Any) -> str | None:  # noqa: ANN401 - row numbers
+def learned_until(data: Dataset, rows: Any) -> datetime | None:  # noqa: ANN401 - row numbers
     """The time of the last of those rows, for the model's lineage."""
     if data.times is None or not len(rows):
         return None
     latest: datetime = data.times.iloc[rows].max().to_pydatetime()
-    return latest.isoformat()
+    return latest
 
 
-def unlearned(data: Dataset, parts: Split, until: str | None) -> Split:
+def unlearned(data: Dataset, parts: Split, until: datetime | None) -> Split:
     """Without held-out rows that the champion may have been trained on."""
     if until is None or data.times is None:
         return parts

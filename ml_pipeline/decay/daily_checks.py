@@ -24,7 +24,7 @@ from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import labelled_events, pending_events, since
-from ml_pipeline.registry.champion import lineage_ids
+from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import AlertStatus, Cause, DecayAlert, Severity
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow

@@ -20,7 +20,7 @@ from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, judge, of_caus
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.evaluation_log.frames import sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
-from ml_pipeline.registry.champion import lineage_ids
+from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import (
     ActionState,
     AlertStatus,

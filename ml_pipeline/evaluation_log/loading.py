@@ -169,7 +169,7 @@ def rows_for_experts(
     if head is None or settings.training.strategy != "adaptive":
         return None
     yesterday = now.astimezone(UTC).date().toordinal() - 1
-    if not settings.training.experts_due(head.lineage.get("experts") or {}, yesterday):
+    if not settings.training.experts_due(head.lineage.experts or {}, yesterday):
         return None
     return load_known(store, settings, folder / "known", now=now)
 

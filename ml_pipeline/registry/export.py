@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, safe_name
 from ml_pipeline.store import json_values
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import ModelState, ModelVersion, PromotionKind, parse_utc
+from ml_pipeline.store.records import Lineage, ModelState, ModelVersion, PromotionKind, parse_utc
 
 FILE_NAME: Final = "model_registry.json"
 FORMAT: Final = 1
@@ -71,7 +72,7 @@ def _entry(model: ModelVersion) -> dict[str, Any]:
     return json_values.model_json(model) | {
         "status": _STATUS[model.state],
         "artifact_size": model.artifact.size,
-        "lineage": dict(model.lineage),
+        "lineage": model.lineage.as_json(),
     }
 
 
@@ -164,9 +165,9 @@ def _register(store: Store, settings: Settings, artifact: Path, entry: Mapping[s
             confidence_threshold=entry["confidence_threshold"],
             metrics=entry["metrics"],
             # The scoring file stays behind: the model is scored from its artifact.
-            lineage={k: v for k, v in entry["lineage"].items() if k != "scoring"},
+            lineage=replace(Lineage.from_json(entry["lineage"]), scoring=None),
             library_versions=entry["library_versions"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"The entry of {model_id} cannot be used: {error}.") from None
     store.register(version)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +10,9 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, DataError, PipelineError
 from ml_pipeline.registry import scoring
 from ml_pipeline.registry.scoring import Scorer
+from ml_pipeline.registry.trained import Sample
 from ml_pipeline.store.contract import ArtifactStore
-from ml_pipeline.store.records import ArtifactRef, ModelVersion
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """Rows as `features.read_rows` has them, and their probabilities (n, K)."""
-
-    features: Any
-    probabilities: Any
-
-    @classmethod
-    def load(cls, path: Path) -> Sample:
-        """Read what `save` wrote."""
-        import numpy as np
-
-        from ml_pipeline.datasets.features import joined
-
-        with np.load(path, allow_pickle=False) as arrays:
-            texts = arrays["texts"].tolist() if "texts" in arrays else None
-            rows = joined(arrays["features"], texts)
-            return cls(features=rows, probabilities=arrays["probabilities"])
-
-    def save(self, path: Path) -> None:
-        """Write plain arrays."""
-        import numpy as np
-
-        from ml_pipeline.datasets.features import parted
-
-        numbers, texts = parted(self.features)
-        arrays: dict[str, Any] = {"features": numbers, "probabilities": self.probabilities}
-        if texts is not None:
-            arrays["texts"] = np.asarray(texts, dtype=str)
-        np.savez_compressed(path, **arrays)
-
-    def rows(self) -> Iterator[tuple[list[float], str | None]]:
-        """The numbers and the text of each row."""
-        from ml_pipeline.datasets.features import parted
-
-        numbers, texts = parted(self.features)
-        for place, values in enumerate(numbers.tolist()):
-            yield values, None if texts is None else texts[place]
-
+from ml_pipeline.store.records import ModelVersion
 
 MODEL_BUCKET = "ml-models"
 REPRODUCED_WITHIN = 1e-12
@@ -96,7 +54,7 @@ def load_model_version(store: ArtifactStore, version: ModelVersion) -> Any:  # n
 def verify(store: ArtifactStore, version: ModelVersion, sample: Sample | None) -> None:
     """Load the stored bytes again and compare what artifact and scoring file predict.
 
-    Raises ArtifactCorrupt when the stored model says something else than the trained one said.
+    Raises ArtifactCorrupt when the stored model answers otherwise than the trained one did.
     """
     import numpy as np
 
@@ -104,50 +62,33 @@ def verify(store: ArtifactStore, version: ModelVersion, sample: Sample | None) -
     scorer = load_scorer(store, version)
     if sample is None:
         return
-    _compare_said(version, model.predict_proba(sample.features), sample, REPRODUCED_WITHIN)
+    _require_same(version, model.predict_proba(sample.features), sample, REPRODUCED_WITHIN)
     if scorer is not None:
-        said = [scorer.probabilities(values, text) for values, text in sample.rows()]
-        _compare_said(version, np.asarray(said), sample, SCORED_WITHIN)
+        answers = [scorer.probabilities(values, text) for values, text in sample.rows()]
+        _require_same(version, np.asarray(answers), sample, SCORED_WITHIN)
 
 
 def load_scorer(store: ArtifactStore, version: ModelVersion) -> Scorer | None:
     """Fetch, verify and read a model's scoring file; None when it has none."""
-    if "scoring" not in version.lineage:
+    ref = version.lineage.scoring
+    if ref is None:
         return None
-    ref = ArtifactRef(**version.lineage["scoring"])
     with tempfile.TemporaryDirectory() as folder:
         path = store.fetch(ref, Path(folder) / "model.scoring")
         return scoring.load(str(path), digest=ref.digest, size=ref.size)
 
 
-def _compare_said(version: ModelVersion, said: Any, sample: Sample, within: float) -> None:  # noqa: ANN401
+def _require_same(version: ModelVersion, answers: Any, sample: Sample, within: float) -> None:  # noqa: ANN401
     import numpy as np
 
-    if said.shape != sample.probabilities.shape:
+    if answers.shape != sample.probabilities.shape:
         raise ArtifactCorrupt(f"The stored model {version.model_id} answers in another shape.")
-    worst = float(np.abs(said - sample.probabilities).max(initial=0.0))
+    worst = float(np.abs(answers - sample.probabilities).max(initial=0.0))
     if worst > within:
         raise ArtifactCorrupt(
             f"The stored model {version.model_id} differs from the trained one by {worst:.3g}.",
             hint="It was not promoted. Run again; if it happens twice, report it.",
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainerAnswer:
-    """What `train` wrote: its JSON and where its files stand."""
-
-    result: Mapping[str, Any]
-    model_path: Path
-    evidence_path: Path
-    sample_path: Path
-
-
-RESULT_FILE = "result.json"
-MODEL_FILE = "model.skops"
-SCORING_FILE = "model.scoring"
-EVIDENCE_FILE = "evidence.npz"
-SAMPLE_FILE = "sample.npz"
 
 
 def safe_name(model_id: str) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ml_pipeline.registry.champion import lineage_head
 from ml_pipeline.registry.models import MODEL_BUCKET
+from ml_pipeline.registry.serving_state import lineage_head
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import ModelState, ModelVersion, RetrainingRun, RunStatus
 

@@ -15,9 +15,9 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, rows_for_experts
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import models
-from ml_pipeline.registry.champion import ServingState, serving_models, serving_state_of
-from ml_pipeline.registry.models import TrainerAnswer
-from ml_pipeline.registry.registration import Registrar
+from ml_pipeline.registry.registration import Registration, register_judged
+from ml_pipeline.registry.serving_state import ServingState, serving_models, serving_state_of
+from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.reports.review import Judged
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.processes import Stop
@@ -203,7 +203,7 @@ class Attempt:
     # ------------------------------------------------------------------------------ loading
 
     def _load(self, standing: ServingState) -> LoadedLog:
-        self.serving = serving_models(self.store, self.settings)
+        self.serving = serving_models(self.store, self.settings.model_name)
         request = LogRequest(
             now=self.run.started_at,
             window=LookbackWindow.ending(self.run.started_at, days=self.settings.run.lookback_days),
@@ -238,7 +238,7 @@ class Attempt:
 
     def _line_start(self, standing: ServingState) -> datetime:
         """From where labelled rows are counted: late ones show by the count."""
-        first = None if standing.head is None else standing.head.lineage.get("first_night")
+        first = None if standing.head is None else standing.head.lineage.first_night
         if first is not None:
             return day_start(date.fromordinal(first))
         return _day_after(standing.settled_night) or day_start(date(1970, 1, 1))
@@ -286,7 +286,7 @@ class Attempt:
     def _learned_ids(self, standing: ServingState) -> frozenset[str]:
         if standing.head is None:
             return frozenset()
-        return frozenset(standing.head.lineage.get("open_event_ids", ()))
+        return frozenset(standing.head.lineage.open_event_ids or ())
 
     def _details(self, loaded: LoadedLog) -> dict[str, Any]:
         return {
@@ -328,17 +328,16 @@ class Attempt:
         if self.dry_run:
             promoted = verdict.decision.outcome is Outcome.PROMOTED
             return answer.result["model_id"] if promoted else standing.champion_id
-        return Registrar(
+        registration = Registration(
             store=self.store,
             settings=self.settings,
-            standing=standing,
             answer=answer,
-            verdict=verdict,
+            parent=standing.head,
             clock=self.clock,
-            new_id=self.new_id,
             run_id=self.run.run_id,
             labelled_by_day={} if self.loaded is None else self.loaded.labelled_by_day,
-        ).register()
+        )
+        return register_judged(registration, verdict, standing, new_id=self.new_id)
 
     def _shadows(self, standing: ServingState, serving_id: str | None) -> str | None:
         """Bases in the shadow take their night after the champion's is safe; who serves then."""
@@ -373,11 +372,11 @@ def _day_after(night: int | None) -> datetime | None:
 
 def _has_late_rows(head: ModelVersion, loaded: LoadedLog) -> bool:
     """Whether the log holds more rows of settled days than it did when they were learned."""
-    first, settled = head.lineage.get("first_night"), head.lineage.get("settled_night")
-    learned = head.lineage.get("log_rows")
+    lineage = head.lineage
+    first, settled, learned = lineage.first_night, lineage.settled_night, lineage.log_rows
     if first is None or settled is None or learned is None:
         return False
     days = {day.toordinal(): count for day, count in loaded.labelled_by_day.items()}
     found: int = sum(count for day, count in days.items() if first <= day <= settled)
-    is_whole = days.get(first, 0) >= head.lineage.get("first_night_rows", 0)
-    return found > int(learned) and bool(is_whole)
+    is_whole = days.get(first, 0) >= (lineage.first_night_rows or 0)
+    return found > learned and is_whole

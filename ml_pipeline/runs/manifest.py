@@ -23,7 +23,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_known, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import archive, models
-from ml_pipeline.registry.models import TrainerAnswer
+from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, RetrainingRun
 from ml_pipeline.store.sql_text import identifier

@@ -25,9 +25,9 @@ from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation_log import loading
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import models
-from ml_pipeline.registry.champion import ServingState, change_champion
-from ml_pipeline.registry.models import Sample, TrainerAnswer
+from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.registration import Registration
+from ml_pipeline.registry.trained import Sample, TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
     LookbackWindow,
@@ -101,7 +101,7 @@ def standing_shadows(store: Store, champion: ModelVersion) -> list[ModelVersion]
     """The newest member of each shadow's line that has not been decided on."""
     newest: dict[str, ModelVersion] = {}
     for model in store.list_models(model_name=champion.model_name):
-        if "shadow_since" in model.lineage and model.state is not ModelState.CANDIDATE:
+        if model.lineage.shadow_since is not None and model.state is not ModelState.CANDIDATE:
             newest.setdefault(model.anchor_id, model)
     return [
         model
@@ -118,9 +118,9 @@ def is_due(night: ShadowRun) -> bool:
     anchor = night.store.get_model(night.served.model_name, night.served.anchor_id)
     births = [anchor.created_at.astimezone(UTC).date()]
     births += [
-        date.fromisoformat(model.lineage["shadow_since"])
+        model.lineage.shadow_since
         for model in night.store.list_models(model_name=night.served.model_name)
-        if "shadow_since" in model.lineage
+        if model.lineage.shadow_since is not None
     ]
     return (night.today - max(births)).days >= every
 
@@ -130,7 +130,7 @@ def is_due(night: ShadowRun) -> bool:
 
 def _take_on(night: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     folder = night.folder / f"shadow-{shadow.anchor_id}"
-    dataset = _rows_since(night, shadow.lineage.get("settled_night"), folder)
+    dataset = _rows_since(night, shadow.lineage.settled_night, folder)
     answer = _train(
         night,
         dataset,
@@ -147,12 +147,12 @@ def _take_on(night: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         window_days=night.settings.promotion.evaluation_window_days,
     )
     decision = judge_shadow(record, night.settings.promotion, held=night.held)
-    version = _register(night, shadow, answer, decision, _marks_of(shadow))
+    version = _register(night, answer, decision, parent=shadow)
     gain = record.everything
     note = {
         "model_id": version.model_id,
         "base": shadow.anchor_id,
-        "heads": shadow.lineage.get("shadow_heads"),
+        "heads": shadow.lineage.shadow_heads,
         "outcome": "undecided" if decision is None else str(decision.outcome),
         "reason": f"{gain.mean:+.4f} nats a row on {gain.rows} rows of {gain.nights} nights."
         if decision is None
@@ -213,23 +213,29 @@ def _fetched(night: ShadowRun, version: ModelVersion, folder: Path) -> ModelFile
 
 def _register(
     night: ShadowRun,
-    shadow: ModelVersion | None,
     answer: TrainerAnswer,
     decision: PromotionDecision | None,
-    marks: Mapping[str, Any],
+    *,
+    parent: ModelVersion,
+    heads: str | None = None,
 ) -> ModelVersion:
-    """Store and register it; promote it if it may. `shadow` is None for a new base."""
+    """Store and register it; promote it if it may. `heads` are a new base's."""
     registration = Registration(
         store=night.store,
         settings=night.settings,
-        standing=ServingState(champion=shadow, head=shadow or night.served, held=None),
         answer=answer,
+        parent=parent,
         clock=night.clock,
         run_id=night.run_id,
     )
     state = _STATES[None if decision is None else decision.outcome]
-    version = registration.version(state=state, metrics=_metrics(answer, night.settings))
-    version = replace(version, lineage={**version.lineage, **marks})
+    version = registration.stored(state=state, metrics=_metrics(answer, night.settings))
+    lineage = replace(
+        version.lineage,
+        shadow_since=parent.lineage.shadow_since if heads is None else night.today,
+        shadow_heads=parent.lineage.shadow_heads if heads is None else heads,
+    )
+    version = replace(version, lineage=lineage)
     night.store.register(version)
     if decision is not None and decision.outcome is Outcome.PROMOTED:
         return change_champion(
@@ -246,14 +252,6 @@ def _register(
             verdict=decision.as_json(),
         )
     return version
-
-
-def _marks_of(shadow: ModelVersion) -> dict[str, Any]:
-    return {
-        name: shadow.lineage[name]
-        for name in ("shadow_since", "shadow_heads")
-        if name in shadow.lineage
-    }
 
 
 def _metrics(answer: TrainerAnswer, settings: Settings) -> dict[str, float]:
@@ -279,8 +277,7 @@ def _births(night: ShadowRun) -> list[dict[str, Any]]:
         for heads in HEADS:
             model_id = f"base-{heads}-{night.started_at:%Y%m%d-%H%M%S}-{night.new_id()[:8]}"
             answer = _train(night, dataset, folder, model_id, {"new_base": heads}, head=serving)
-            marks = {"shadow_since": night.today.isoformat(), "shadow_heads": heads}
-            version = _register(night, None, answer, None, marks)
+            version = _register(night, answer, None, parent=night.served, heads=heads)
             told.append(
                 {
                     "model_id": version.model_id,

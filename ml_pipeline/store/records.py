@@ -1,4 +1,4 @@
-"""The words of the project: states, column names, UTC rules and the records that travel.
+"""The vocabulary of the project: states, column names, UTC rules and the records that travel.
 
 Records are frozen, keyword-only and checked at construction. Many rows travel as frames whose
 columns are declared here.
@@ -7,8 +7,8 @@ columns are declared here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
@@ -153,7 +153,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArtifactRef:
-    """Bytes on a shelf. `digest` is `sha256:` + hex, `size` is in bytes."""
+    """Stored bytes and their name. `digest` is `sha256:` + hex, `size` is in bytes."""
 
     bucket: str
     path: str
@@ -170,12 +170,93 @@ class ArtifactRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lineage:
+    """What the next run needs to know of a model without opening its artifact.
+
+    A *night* is a UTC day of rows, as `date.toordinal` counts. The online model has taken in every
+    day from `first_night` to `settled_night`, for which the log then held `log_rows` labelled rows
+    (`first_night_rows` of them on the first), and of the days after it the events
+    `open_event_ids`. `experts` are the nights on which experts were fitted, by their names.
+
+    A base has learned rows of up to `learned_until`, and its online models keep that time. A
+    shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
+    `calibration` is what `evaluation.evidence.calibrate` found.
+
+    In the database it is a JSON object with a key for each field. `rest` is what else stood in the
+    object that was read, keys that only a newer version knows and empty ones: it is written again.
+    """
+
+    settled_night: int | None = None
+    first_night: int | None = None
+    log_rows: int | None = None
+    first_night_rows: int | None = None
+    open_event_ids: tuple[str, ...] | None = None
+    experts: Mapping[str, int] | None = None
+    learned_until: datetime | None = None
+    shadow_since: date | None = None
+    shadow_heads: str | None = None
+    scoring: ArtifactRef | None = None
+    calibration: Mapping[str, Any] | None = None
+    rest: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("settled_night", "first_night", "log_rows", "first_night_rows"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 0):
+                message = f"{name} of a lineage is {value!r}, no whole number"
+                raise ValueError(message)
+        if self.learned_until is not None:
+            require_utc(self.learned_until, "learned_until")
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read what `as_json` wrote. Raises ValueError or TypeError for something else."""
+        known = {item.name for item in fields(cls)} - {"rest"}
+        filled = {name for name in known if stored.get(name) is not None}
+        values: dict[str, Any] = {
+            name: _LINEAGE_READERS.get(name, _same)(value)
+            for name, value in stored.items()
+            if name in filled
+        }
+        rest = {name: value for name, value in stored.items() if name not in filled}
+        return cls(**values, rest=rest)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        names = [item.name for item in fields(self) if item.name != "rest"]
+        filled = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {
+            **self.rest,
+            **{name: _LINEAGE_WRITERS.get(name, _same)(value) for name, value in filled.items()},
+        }
+
+
+def _same(value: object) -> object:
+    return value
+
+
+_LINEAGE_READERS: Mapping[str, Callable[[Any], object]] = {
+    "learned_until": datetime.fromisoformat,
+    "open_event_ids": tuple,
+    "scoring": lambda stored: ArtifactRef(**stored),
+    "shadow_since": date.fromisoformat,
+}
+_LINEAGE_WRITERS: Mapping[str, Callable[[Any], object]] = {
+    "calibration": dict,
+    "experts": dict,
+    "learned_until": datetime.isoformat,
+    "open_event_ids": list,
+    "scoring": asdict,
+    "shadow_since": date.isoformat,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
     """A registered model: the row of `model_metadata` that names the artifact.
 
-    `anchor_id` is the approved base whose live line this model belongs to; a base is its own
-    anchor. `lineage` is what the next night needs to know without opening the artifact. The
-    bytes of a model with a `pruned_at` are gone.
+    `anchor_id` is the approved base of the model's lineage; a base is its own anchor. The bytes of
+    a model with a `pruned_at` are gone.
     """
 
     model_name: str
@@ -189,7 +270,7 @@ class ModelVersion:
     run_id: str | None = None
     confidence_threshold: float = 0.6
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    lineage: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
     library_versions: Mapping[str, str] = field(default_factory=dict)
     artifact_format: str = "skops"
     pruned_at: datetime | None = None

@@ -26,6 +26,7 @@ from ml_pipeline.store.alerts import (
 from ml_pipeline.store.event_row import some
 from ml_pipeline.store.records import (
     ArtifactRef,
+    Lineage,
     ModelState,
     ModelVersion,
     Outcome,
@@ -111,6 +112,7 @@ _READERS: Mapping[str, Callable[[Any], object]] = {
     "cause": Cause,
     "fine_tune": bool,
     "kind": PromotionKind,
+    "lineage": lambda text: Lineage.from_json(dict(json.loads(text))),
     "needs_person": bool,
     "outcome": Outcome,
     "priority": Priority,
@@ -130,6 +132,8 @@ def _stored(value: object, name: str) -> object:
         return time_text(value)
     if isinstance(value, Mapping):
         return json_text(value, name)
+    if isinstance(value, Lineage):
+        return json_text(value.as_json(), name)
     if isinstance(value, StrEnum):
         return value.value
     return value

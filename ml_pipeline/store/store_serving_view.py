@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ml_pipeline.errors import NotFound
@@ -50,7 +51,7 @@ class StoreServingView(ServingView):
 
 def served(version: ModelVersion) -> ServedModel:
     """A registered model as a prediction sees it."""
-    scoring = version.lineage.get("scoring")
+    scoring, calibration = version.lineage.scoring, version.lineage.calibration
     return ServedModel(
         model_id=version.model_id,
         algorithm=version.algorithm,
@@ -58,6 +59,6 @@ def served(version: ModelVersion) -> ServedModel:
         created_at=version.created_at.isoformat(),
         threshold=version.confidence_threshold,
         metrics=version.metrics,
-        scoring=scoring,
-        calibration=version.lineage.get("calibration"),
+        scoring=None if scoring is None else asdict(scoring),
+        calibration=calibration,
     )

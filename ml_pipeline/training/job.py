@@ -15,14 +15,13 @@ from typing import Any
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
-from ml_pipeline.registry.models import (
+from ml_pipeline.registry.models import check_fits, safe_name
+from ml_pipeline.registry.trained import (
     EVIDENCE_FILE,
     MODEL_FILE,
     RESULT_FILE,
     SAMPLE_FILE,
     SCORING_FILE,
-    check_fits,
-    safe_name,
 )
 
 log = logging.getLogger("train_model")
@@ -39,7 +38,7 @@ class Given:
     data: Any  # a Dataset
     champion: Any  # Champion, or None
     parts: Any  # a Split
-    learned_until: str | None
+    learned_until: datetime | None
 
 
 def train(
@@ -79,6 +78,7 @@ def train(
     model_id = args.model_id or f"{algorithm.lower()}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}"
     folder = Path(args.output_dir) / safe_name(model_id)
     _write_sample(folder, challenger.model, data.features)
+    until = None if given is None else given.learned_until
     result = _write(folder, challenger, settings) | {
         "status": "completed",
         "model_id": model_id,
@@ -89,7 +89,7 @@ def train(
         "timestamp": now.isoformat(),
         "ignored": _ignored(args, strategy),
         "base": base,
-        "learned_until": None if given is None else given.learned_until,
+        "learned_until": None if until is None else until.isoformat(),
     }
     _write_json(folder / RESULT_FILE, result)
     return result
@@ -235,7 +235,7 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
 
 def _write_sample(folder: Path, model: Any, features: Any) -> None:  # noqa: ANN401
     """What the model says of a few rows; the stored artifact has to say the same."""
-    from ml_pipeline.registry.models import Sample
+    from ml_pipeline.registry.trained import Sample
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = features[-SAMPLE_ROWS:]

@@ -79,9 +79,9 @@ def new_model(
     classes: list[str],
     settings: Settings,
     *,
-    learned_until: int | None = None,
+    last_night: int | None = None,
 ) -> AdaptiveClassifier:
-    """Heads that equal the base, and an online state that starts after day `learned_until`."""
+    """Heads that equal the base, and an online state that starts after day `last_night`."""
     training = settings.training
     adaptive = training.adaptive
     rates = {
@@ -97,7 +97,7 @@ def new_model(
     model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
-    state = OnlineState.fresh(model).as_dict() | {"night": learned_until}
+    state = OnlineState.fresh(model).as_dict() | {"night": last_night}
     model.line_ = state | {OPEN_EVENTS: []}
     return model
 
@@ -168,7 +168,7 @@ def base_in_shadow(
     training = settings.training
     base = algorithms.fit(training.algorithm, learned.features, learned.labels, training)
     classes = [str(label) for label in champion.classes_]
-    model = new_model(base, learned.features, classes, settings, learned_until=_last_night(learned))
+    model = new_model(base, learned.features, classes, settings, last_night=_last_night(learned))
     _carry(champion, model, heads=carry_heads)
     return Challenger(
         model=model,
@@ -296,7 +296,7 @@ def _finished(  # noqa: PLR0913
         learned.features,
         classes,
         settings,
-        learned_until=_last_night(learned),
+        last_night=_last_night(learned),
     )
     counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
     return Challenger(

@@ -24,9 +24,10 @@ from ml_pipeline.errors import ArtifactError, DataError
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, evaluate
-from ml_pipeline.registry.champion import ServingState, serving_state_of
-from ml_pipeline.registry.models import SAMPLE_FILE, TrainerAnswer, check_fits, load_model_version
-from ml_pipeline.registry.registration import Registrar
+from ml_pipeline.registry.models import check_fits, load_model_version
+from ml_pipeline.registry.registration import Registration, register_judged
+from ml_pipeline.registry.serving_state import ServingState, serving_state_of
+from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import ModelVersion, Outcome
@@ -94,7 +95,7 @@ def _given(
         model = load_model_version(store, standing.champion)
         check_fits(model, settings)
         champion = Champion(model_id=standing.champion.model_id, model=model)
-        parts = ground_truth.unlearned(data, parts, standing.champion.lineage.get("learned_until"))
+        parts = ground_truth.unlearned(data, parts, standing.champion.lineage.learned_until)
         if not len(parts.holdout):
             raise DataError(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",
@@ -121,20 +122,19 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
         earlier=_earlier(store, standing, held, settings),
     )
     verdict = judging.judge(evidence, result, settings, bench)
-    champion_id = Registrar(
+    registration = Registration(
         store=store,
         settings=settings,
-        standing=standing,
         answer=TrainerAnswer(
             result=result,
             model_path=Path(result["model_path"]),
             evidence_path=Path(result["evidence_path"]),
             sample_path=Path(result["model_path"]).with_name(SAMPLE_FILE),
         ),
-        verdict=verdict,
+        parent=standing.head,
         clock=lambda: now,
-        new_id=lambda: str(uuid4()),
-    ).register()
+    )
+    champion_id = register_judged(registration, verdict, standing, new_id=lambda: str(uuid4()))
     return {
         "outcome": str(verdict.decision.outcome),
         "outcome_reason": verdict.decision.sentence,
@@ -152,7 +152,7 @@ def _earlier(
         return {}
     said: dict[str, Floats] = {}
     for version in _former_champions(store, standing.champion)[:EARLIER_CHAMPIONS]:
-        until = version.lineage.get("learned_until")
+        until = version.lineage.learned_until
         try:
             model = load_model_version(store, version)
             check_fits(model, settings)

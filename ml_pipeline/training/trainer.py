@@ -17,7 +17,7 @@ import ml_pipeline
 from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import TrainingError
-from ml_pipeline.registry.models import RESULT_FILE, SAMPLE_FILE, TrainerAnswer
+from ml_pipeline.registry.trained import RESULT_FILE, SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.records import ModelVersion
 
 log = logging.getLogger("trainer")

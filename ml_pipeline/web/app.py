@@ -32,7 +32,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
 from ml_pipeline.registry import champion
-from ml_pipeline.registry.champion import Word
+from ml_pipeline.registry.champion import Decision
 from ml_pipeline.registry.retention import LOG_BUCKET
 from ml_pipeline.reports import pages, report
 from ml_pipeline.reports.report import view_of
@@ -68,9 +68,9 @@ class Desk:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
 
-    def word(self, reason: str) -> Word:
+    def decision(self, reason: str) -> Decision:
         """A person's word, said now."""
-        return Word(
+        return Decision(
             model_name=self.settings.model_name,
             reason=reason,
             now=self.clock(),
@@ -276,14 +276,14 @@ def retrain() -> AnyResponse:
 @door.post("/approve")
 def approve() -> AnyResponse:
     """Let a waiting challenger serve."""
-    model = champion.approve(desk().store, _model_id(), desk().word(_reason()))
+    model = champion.approve(desk().store, _model_id(), desk().decision(_reason()))
     return _done(f"Approved: {model.model_id} serves now.")
 
 
 @door.post("/refuse")
 def refuse() -> AnyResponse:
     """Let a waiting challenger go."""
-    model = champion.refuse(desk().store, _model_id(), desk().word(_reason()))
+    model = champion.refuse(desk().store, _model_id(), desk().decision(_reason()))
     return _done(f"Rejected: {model.model_id} will not serve; the champion stays.")
 
 
@@ -293,7 +293,7 @@ def roll_back() -> AnyResponse:
     reason = _reason()
     if not reason:
         return _message("A rollback needs a reason: it is kept in the history.", 400)
-    model = champion.roll_back(desk().store, _model_id() or None, desk().word(reason))
+    model = champion.roll_back(desk().store, _model_id() or None, desk().decision(reason))
     return _done(f"Rolled back: {model.model_id} serves again.")
 
 

@@ -55,7 +55,7 @@ def test_experts_come_when_due_serve_and_are_built_again(
         runs = [run_night(store, first_model.model, tmp_path, number) for number in range(3)]
         lines = [store.get_model("default", str(run.run.challenger_id)) for run in runs]
         # Two of the first three days brought experts; so does every second one after them.
-        assert [line.lineage["experts"] for line in lines] == [
+        assert [line.lineage.experts for line in lines] == [
             {FADING: night, TREE: night} for night in (yesterday, yesterday, yesterday + 2)
         ]
         capsules = [store.get_run(run.run.run_id).details["capsule"] for run in runs]
@@ -100,11 +100,11 @@ def test_experts_that_are_no_longer_wished_for_go_and_rows_that_came_late_bring_
         rebuilt = run_night(store, first_model.model, tmp_path, 1)
         assert rebuilt.run.details["rebuilt"] is True
         line = store.get_model("default", str(rebuilt.run.challenger_id))
-        assert set(line.lineage["experts"]) == {FADING, TREE}
+        assert set(line.lineage.experts or {}) == {FADING, TREE}
 
         plain = run_night(store, first_model.model, tmp_path, 2, training__experts=[])
         line = store.get_model("default", str(plain.run.challenger_id))
-        assert line.lineage["experts"] == {}
+        assert line.lineage.experts == {}
         vote = load_model_version(store, line).memory().vote
     assert len(vote) == 5
     assert np.isclose(vote.sum(), 1)
@@ -127,4 +127,4 @@ def test_bases_in_the_shadow_take_the_experts_along(
             fitted = dict.fromkeys([FADING, TREE], NOW.date().toordinal() + night)
             for note in notes:
                 shadow = store.get_model("default", note["model_id"])
-                assert shadow.lineage["experts"] == fitted
+                assert shadow.lineage.experts == fitted

@@ -14,10 +14,9 @@ from ml_pipeline.config.environment import chosen_store
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry import models
-from ml_pipeline.registry.champion import ServingState
-from ml_pipeline.registry.models import TrainerAnswer
 from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.scoring_writer import write_scoring
+from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.event_row import with_outcome
 from ml_pipeline.store.records import ModelState
@@ -40,15 +39,15 @@ def register(place: Place, model: FirstModel, folder: Path) -> None:
         version = Registration(
             store=store,
             settings=league.settings_for(),
-            standing=ServingState(champion=None, head=None, held=None),
             answer=TrainerAnswer(
                 result={"model_id": "scored-1", "algorithm": "LogisticRegression",
                         "library_versions": {}},
                 model_path=folder / "model.skops", evidence_path=evidence,
                 sample_path=folder / "none",
             ),
+            parent=None,
             clock=lambda: datetime(2026, 3, 1, tzinfo=UTC),
-        ).version(state=ModelState.CANDIDATE, metrics={})  # fmt: skip
+        ).stored(state=ModelState.CANDIDATE, metrics={})  # fmt: skip
         store.register(version)
         scorer = models.load_scorer(store, version)
     assert scorer is not None

@@ -65,9 +65,9 @@ def test_a_new_base_is_born_when_due_and_learns_unseen_until_it_is_given_up(
     born = play_night(store, first_model.model, tmp_path, 0, **patience)
     assert [note["outcome"] for note in born["shadows"]] == ["born", "born"]
     assert [note["heads"] for note in born["shadows"]] == ["fresh", "carried"]
-    fresh, carried = sorted(bases(store), key=lambda model: model.lineage["shadow_heads"])[::-1]
+    fresh, carried = sorted(bases(store), key=lambda model: str(model.lineage.shadow_heads))[::-1]
     assert {model.state for model in (fresh, carried)} == {ModelState.SHADOW}
-    assert fresh.lineage["settled_night"] == (NOW - timedelta(days=1)).toordinal()
+    assert fresh.lineage.settled_night == (NOW - timedelta(days=1)).toordinal()
     one, two = (load_model_version(store, model) for model in (fresh, carried))
     rows = league.play(99, 50).features
     assert np.allclose(one.base_proba(rows), two.base_proba(rows))

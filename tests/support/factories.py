@@ -13,6 +13,7 @@ from ml_pipeline.store.alerts import AlertStatus, Cause, DailyAccuracy, DecayAle
 from ml_pipeline.store.records import (
     EVENT_COLUMNS,
     ArtifactRef,
+    Lineage,
     ModelState,
     ModelVersion,
     Outcome,
@@ -106,7 +107,7 @@ def make_model(model_id: str = "m-1", **changes: object) -> ModelVersion:
         "anchor_id": model_id,
         "confidence_threshold": 0.1 + 0.2,
         "metrics": {"accuracy": 2 / 3},
-        "lineage": {"nights": [1, 2], "votes": {"slow": 0.25}},
+        "lineage": Lineage.from_json({"nights": [1, 2], "votes": {"slow": 0.25}}),
         "library_versions": {"scikit-learn": "1.8.0"},
     }
     values.update(changes)

@@ -26,6 +26,7 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import (
     EVENT_COLUMNS,
+    Lineage,
     ModelState,
     ModelVersion,
     PromotionEvent,
@@ -93,7 +94,7 @@ def enthrone(store: Store, path: Path, settings: Settings, *, now: datetime) -> 
         created_at=now,
         state=ModelState.CANDIDATE,
         anchor_id=FIRST_MODEL,
-        lineage={"settled_night": None, "first_night": None},
+        lineage=Lineage.from_json({"settled_night": None, "first_night": None}),
         library_versions=archive.library_versions(),
     )
     store.register(version)

@@ -182,7 +182,7 @@ def requests(patient: Patient) -> Iterator[Finding]:
 def evaluation_log(patient: Patient) -> Iterator[Finding]:
     """Whether the log holds rows that can be learned, read as a run reads them."""
     from ml_pipeline.evaluation_log import loading, rules
-    from ml_pipeline.registry.champion import serving_models
+    from ml_pipeline.registry.serving_state import serving_models
 
     run = patient.settings.run
     start = _sample_start(patient)
@@ -193,7 +193,7 @@ def evaluation_log(patient: Patient) -> Iterator[Finding]:
         now=patient.now,
         window=LookbackWindow.ending(patient.now, days=NIGHTS + run.lookback_days),
         learn_from=start,
-        model_ids=serving_models(patient.store, patient.settings),
+        model_ids=serving_models(patient.store, patient.settings.model_name),
     )
     # Bad rows are counted here, and judged below beside everything else.
     lenient = patient.settings.changed({"log.max_bad_rows": 1.0})

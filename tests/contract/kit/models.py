@@ -10,7 +10,7 @@ import pytest
 
 from ml_pipeline.errors import AlreadyFinished, NotFound, PromotionRefused, StoreRefused
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import ModelState, PromotionKind
+from ml_pipeline.store.records import Lineage, ModelState, PromotionKind
 from tests.contract.kit.base import (
     AWKWARD,
     RACERS,
@@ -45,7 +45,8 @@ class ModelRegistryContract(StoreFixtures):
         return {item.model_id: item.state for item in store.list_models(model_name=MODEL_NAME)}
 
     def test_a_registered_model_comes_back_as_it_was(self, store: Store) -> None:
-        model = make_model(parent_id="m-0", anchor_id="m-0", lineage={"note": AWKWARD, "x": [0.1]})
+        lineage = Lineage.from_json({"note": AWKWARD, "x": [0.1], "first_night": 739_000})
+        model = make_model(parent_id="m-0", anchor_id="m-0", lineage=lineage)
         store.register(model)
         assert store.get_model(MODEL_NAME, "m-1") == model
         assert store.list_models(model_name=MODEL_NAME) == [model]

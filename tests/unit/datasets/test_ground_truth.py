@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from ml_pipeline.config.settings import Settings
@@ -132,7 +131,7 @@ def test_rows_that_the_champion_may_have_learned_are_not_judged_on(store: LocalS
     until = learned_until(data, parts.train)
     assert len(unlearned(data, parts, until).holdout) == 20
     assert until is not None
-    later = (pd.Timestamp(until) + timedelta(hours=5)).isoformat()
+    later = until + timedelta(hours=5)
     assert len(unlearned(data, parts, later).holdout) == 15
 
 

@@ -23,7 +23,7 @@ from ml_pipeline.data_loader import prepare_retraining_data
 from ml_pipeline.errors import ConfigError, DataError, NotFound, StoreCorrupt
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, read_labelled
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS
-from ml_pipeline.registry.champion import serving_models
+from ml_pipeline.registry.serving_state import serving_models
 from ml_pipeline.store.records import LookbackWindow
 from tests.support.factories import (
     MODEL_NAME,
@@ -652,12 +652,12 @@ def test_rows_of_the_table_pass_the_same_validation(desk: Desk) -> None:
 
 def test_the_champions_line_is_whose_errors_count(desk: Desk) -> None:
     configured = settings_for("table")
-    assert serving_models(desk.store, configured) is None
+    assert serving_models(desk.store, configured.model_name) is None
     desk.store.register(make_model("m-1"))
     desk.store.register(make_model("m-2", anchor_id="m-1"))
     desk.store.register(make_model("m-3"))
     desk.store.promote(make_promotion("m-2", None))
-    assert serving_models(desk.store, configured) == ("m-1", "m-2")
+    assert serving_models(desk.store, configured.model_name) == ("m-1", "m-2")
 
 
 def test_the_history_for_a_replay_is_every_usable_labelled_row(desk: Desk) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml_pipeline.registry.models import Sample, artifact_path
+from ml_pipeline.registry.models import artifact_path
+from ml_pipeline.registry.trained import Sample
 from ml_pipeline.store.json_values import model_json
 from ml_pipeline.store.records import ModelState
 from tests.support.factories import DIGEST, NOW, make_model

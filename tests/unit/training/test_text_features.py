@@ -22,8 +22,8 @@ from ml_pipeline.datasets.features import content, joined, parted, read_rows
 from ml_pipeline.decay import daily_checks
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.registry import archive, scoring
-from ml_pipeline.registry.models import Sample
 from ml_pipeline.registry.scoring_writer import scoring_bytes
+from ml_pipeline.registry.trained import Sample
 from ml_pipeline.serving.artifact import ArtifactScorer, BatchScorer
 from ml_pipeline.store.serving_view import ServedModel
 from ml_pipeline.training import algorithms, strategies

@@ -1,0 +1,96 @@
+"""Who serves, and from where its lineage goes on: read from the registry, never changed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ml_pipeline.store.contract import ModelRegistry
+from ml_pipeline.store.records import ModelState, ModelVersion, PromotionEvent, PromotionKind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingState:
+    """What serves before a run: the champion, and the head from which its lineage goes on.
+
+    `held` says why a person has to decide what serves next, if one has to.
+    """
+
+    champion: ModelVersion | None = None
+    head: ModelVersion | None = None
+    held: str | None = None
+
+    @property
+    def champion_id(self) -> str | None:
+        """Id of the serving model."""
+        return None if self.champion is None else self.champion.model_id
+
+    @property
+    def settled_night(self) -> int | None:
+        """The last day of which the lineage has taken in every row."""
+        return None if self.head is None else self.head.lineage.settled_night
+
+    def rebuilt_from(self, base: ModelVersion) -> ServingState:
+        """The same champion, its lineage learned again from the approved base on."""
+        return replace(self, head=base)
+
+
+def serving_state_of(store: ModelRegistry, model_name: str) -> ServingState:
+    """Read the registry."""
+    champion = store.champion(model_name=model_name)
+    if champion is None:
+        return ServingState()
+    rollback = rollback_to(store, champion)
+    return ServingState(
+        champion=champion,
+        head=lineage_head(store, champion),
+        held=None if rollback is None else _why_held(rollback),
+    )
+
+
+def _why_held(rollback: PromotionEvent) -> str:
+    return (
+        f"Since the rollback to {rollback.to_model_id} on {rollback.created_at:%Y-%m-%d} "
+        f"({rollback.reason}) a person decides what serves next: approve a model with "
+        "`ml-pipeline models promote ID`."
+    )
+
+
+def rollback_to(store: ModelRegistry, champion: ModelVersion) -> PromotionEvent | None:
+    """The rollback that made the champion serve, if that is why it serves."""
+    events = store.promotion_events(model_name=champion.model_name, limit=1)
+    if events and events[0].kind is PromotionKind.ROLLBACK:
+        return events[0]
+    return None
+
+
+def lineage_head(store: ModelRegistry, champion: ModelVersion) -> ModelVersion:
+    """The model from which the lineage goes on: the judged member that has learned the most.
+
+    A rollback is a person's decision: the lineage goes on from the model they chose. Candidates
+    were never judged; a run crashed between registering and judging them. Creation times decide
+    only between equals, because the clocks of machines differ.
+    """
+    if rollback_to(store, champion) is not None:
+        return champion
+    members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    judged = [model for model in members if model.state is not ModelState.CANDIDATE]
+    return max(judged, key=_progress, default=champion)
+
+
+def _progress(model: ModelVersion) -> tuple[int, datetime]:
+    return model.lineage.settled_night or 0, model.created_at
+
+
+def serving_models(store: ModelRegistry, model_name: str) -> tuple[str, ...] | None:
+    """Whose errors count, sorted: the serving lineage's. Without a champion, anybody's (None)."""
+    members = lineage_ids(store, store.champion(model_name=model_name))
+    return None if members is None else tuple(sorted(members))
+
+
+def lineage_ids(store: ModelRegistry, champion: ModelVersion | None) -> frozenset[str] | None:
+    """The models of the champion's lineage; None, which is everybody's, without a champion."""
+    if champion is None:
+        return None
+    members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    return frozenset({champion.model_id, *(model.model_id for model in members)})
