@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from pathlib import Path
 from uuid import uuid4
 
 from ml_pipeline.commands import common
@@ -16,7 +17,11 @@ from ml_pipeline.config import defaults
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError, TrainingError
 from ml_pipeline.training.parallel import on_cluster
+from ml_pipeline.training.request import NamedModel, TrainingRequest
 from ml_pipeline.training.trainer import end_with_parent, limit_memory
+
+# Flags that not every strategy has a use for.
+CHOICES = ("learning_rate", "epochs", "algorithm", "model_path", "strategy")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
     add("--cluster", metavar="tcp://HOST:PORT", help="cross-validate on this Dask cluster")
-    run = parser.add_argument_group("given by the nightly run")
+    run = parser.add_argument_group("passed by a run to its trainer")
     run.add_argument("--model_digest", help="sha256 the model at --model_path must have")
     run.add_argument("--champion_path", help="serving model, when it is not the one to fine-tune")
     run.add_argument("--champion_digest", help="sha256 the model at --champion_path must have")
     run.add_argument("--champion_id", help="id of the serving model")
     run.add_argument("--memory_limit_mb", type=int, help="address space the trainer may take")
     run.add_argument(
-        "--leash", type=common.boolean, default=False, help="end when standard input ends"
+        "--parent_watch",
+        "--leash",
+        type=common.boolean,
+        default=False,
+        help="end when standard input ends",
     )
     run.add_argument(
         "--other_base",
@@ -89,9 +98,41 @@ def settings_from(args: argparse.Namespace) -> Settings:
     )
 
 
+def request_from(
+    args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+) -> TrainingRequest:
+    """What the flags ask for. What goes with `--fine_tune` alone is left out without it."""
+    algorithm = settings.training.algorithm.lower()
+    tunes = bool(args.fine_tune)
+    return TrainingRequest(
+        dataset=args.dataset or settings.data.training_dataset,
+        settings=settings,
+        output_dir=Path(args.output_dir),
+        model_id=args.model_id or f"{algorithm}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}",
+        now=now,
+        today=date.fromisoformat(args.today) if args.today else now.date(),
+        fine_tune=tunes,
+        parent=_named(args.model_path, args.model_digest) if tunes else None,
+        champion=_named(args.champion_path, args.champion_digest, args.champion_id)
+        if tunes
+        else None,
+        other_base=tunes and args.other_base,
+        new_base=args.new_base if tunes else None,
+        known=Path(args.known) if tunes and args.known else None,
+        local=args.local,
+        chosen=frozenset(name for name in CHOICES if getattr(args, name) is not None),
+    )
+
+
+def _named(path: str | None, digest: str | None, model_id: str | None = None) -> NamedModel | None:
+    if not path:
+        return None
+    return NamedModel(path=Path(path), digest=digest, model_id=model_id or "")
+
+
 def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
     """Train, write model, evidence and result, print the result as JSON."""
-    if args.leash:
+    if args.parent_watch:
         threading.Thread(target=end_with_parent, daemon=True).start()
     if args.memory_limit_mb:
         limit_memory(args.memory_limit_mb)
@@ -99,15 +140,21 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         settings = settings_from(args)
         if args.from_table and args.dataset:
             raise ConfigError("Give either --from_table or --dataset.")
+        request = request_from(args, settings, now=now, new_id=new_id)
         with on_cluster(args.cluster):
             if args.from_table or args.register:
                 from ml_pipeline.training.train_and_register import train_with_store
 
-                result = train_with_store(args, settings, now=now, new_id=new_id)
+                result = train_with_store(
+                    request,
+                    from_table=args.from_table,
+                    register=args.register,
+                    every_days=args.every_days,
+                )
             else:
                 from ml_pipeline.training.job import train
 
-                result = train(args, settings, now=now, new_id=new_id)
+                result = train(request)
     except MemoryError:
         limit = "the memory limit (training.memory_limit_mb)"
         raise TrainingError(f"Training asked for more memory than {limit} allows.") from None

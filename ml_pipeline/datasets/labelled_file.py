@@ -1,4 +1,4 @@
-"""A file of labelled rows, read whole days at a time: it may be larger than memory."""
+"""A file of labelled rows, read as a whole or whole days at a time where it is large."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 
 from ml_pipeline.config.data import DataSettings
-from ml_pipeline.datasets.dataset import PARQUET, Dataset, from_frame
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import (
+    BUILTIN,
+    PARQUET,
+    Dataset,
+    from_frame,
+    read_csv,
+    read_dataset,
+)
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.sql_text import literal
 
@@ -28,6 +36,17 @@ BIG_BYTES: Final = 32 * 1024**2
 MEMORY_MB: Final = 512
 _TIME, _ID = "known_at", "event_id"
 _VECTORS: Final = 5  # of 2,048 rows, fetched at once
+
+
+def read_labelled(dataset: str, settings: Settings) -> Dataset:
+    """Rows of a training CSV, or of the file of labelled rows that a run writes."""
+    if dataset == BUILTIN:
+        return read_dataset(dataset, settings.data)
+    frame = read_csv(Path(dataset))
+    data = settings.data
+    if {_ID, _TIME} <= set(frame.columns):
+        data = settings.changed({"data.time_column": _TIME, "data.group_column": "match_id"}).data
+    return from_frame(frame, data, source=dataset)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -309,7 +309,7 @@ class Attempt:
             model_id=model_id,
             settings=self.settings,
             today=self.run.started_at.astimezone(UTC).date().isoformat(),
-            head=self._fetch(standing.head),
+            parent=self._fetch(standing.head),
             champion=self._fetch(standing.champion),
             known=self.known,
         )

@@ -17,6 +17,7 @@ import pydantic
 import ml_pipeline
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ConfigError, NotFound
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
@@ -27,7 +28,6 @@ from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, RetrainingRun
 from ml_pipeline.store.sql_text import identifier
-from ml_pipeline.training.job import read_rows
 from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
 LIBRARIES: Final = ("duckdb", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -213,7 +213,7 @@ class Replay:
             model_id=str(self.run.challenger_id),
             settings=self.settings,
             today=self.run.started_at.astimezone(UTC).date().isoformat(),
-            head=head,
+            parent=head,
             champion=champion,
             known=known,
         )
@@ -222,7 +222,7 @@ class Replay:
     def _probabilities(self, loaded: LoadedLog, answer: TrainerAnswer) -> dict[str, Any]:
         import numpy as np
 
-        data = read_rows(str(loaded.labelled_path), self.settings)
+        data = read_labelled(str(loaded.labelled_path), self.settings)
         features = data.features[-COMPARED_ROWS:]
         event_ids = data.frame["event_id"].to_list()[-COMPARED_ROWS:]
         version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))

@@ -198,7 +198,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
         model_id=model_id,
         settings=night.settings.changed({"training.strategy": strategy}),
         today=night.today.isoformat(),
-        head=_fetched(night, head, folder),
+        parent=_fetched(night, head, folder),
         champion=_fetched(night, night.served, folder),
         known=known,
         extra=extra,

@@ -1,149 +1,158 @@
-"""Training: rows in; model, evidence and result out."""
+"""One training: a request in; model, evidence and result out."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import BUILTIN, Dataset, Split, read_dataset
+from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.errors import DataError
-from ml_pipeline.registry.models import check_fits, safe_name
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.registry import archive
+from ml_pipeline.registry.models import check_fits, load_model_version
+from ml_pipeline.registry.scoring_writer import write_scoring
 from ml_pipeline.registry.trained import (
     EVIDENCE_FILE,
     MODEL_FILE,
     RESULT_FILE,
     SAMPLE_FILE,
     SCORING_FILE,
+    Sample,
 )
+from ml_pipeline.store.opening import open_store
+from ml_pipeline.training import strategies
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.online_training import adapt
+from ml_pipeline.training.request import NamedModel, TrainingRequest
+from ml_pipeline.training.strategies import Challenger, Champion
 
 log = logging.getLogger("train_model")
-SAMPLE_ROWS = 50
+
+SAMPLE_ROWS: Final = 50
+# Choices that a strategy has no use for.
+_USELESS: Final[Mapping[str, tuple[str, ...]]] = {
+    "adaptive": ("learning_rate", "algorithm"),
+    "sgd": ("algorithm",),
+    "refit": ("learning_rate", "epochs"),
+    "errors_only": ("learning_rate", "epochs", "algorithm"),
+    "from_scratch": ("learning_rate", "epochs", "model_path", "strategy"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """What was read before training: rows and their split, and the champion to be judged beside.
+class PreparedRows:
+    """Rows of a base that were read and split before, and the champion to be judged beside.
 
     `learned_until` is the time of the last row to learn, for the lineage.
     """
 
-    data: Any  # a Dataset
-    champion: Any  # Champion, or None
-    parts: Any  # a Split
+    data: Dataset
+    parts: Split
+    champion: Champion | None
     learned_until: datetime | None
 
 
-def train(
-    args: argparse.Namespace,
-    settings: Settings,
-    *,
-    now: datetime,
-    new_id: str,
-    given: Given | None = None,
-) -> dict[str, Any]:
-    """The whole command but for printing; returns what `train` prints."""
-    from ml_pipeline.training.strategies import Challenger
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rows:
+    """The rows to learn: `data` at hand, or its last ones and the `file` they stand in."""
 
-    dataset = args.dataset or settings.data.training_dataset
-    file = _labelled_file(dataset, args, settings) if given is None else None
-    if file is not None:
-        data, count = file.last, file.rows
-    else:
-        data = read_rows(dataset, settings) if given is None else given.data
-        count = len(data)
+    data: Dataset
+    file: LabelledFile | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.data) if self.file is None else self.file.rows
+
+    def parts(self) -> Iterable[Dataset]:
+        return [self.data] if self.file is None else self.file.parts()
+
+
+def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dict[str, Any]:
+    """Train, write everything into the request's folder, and return what `train` prints."""
+    rows = _read(request) if prepared is None else _Rows(data=prepared.data)
     base: dict[str, Any] | None = None
-    strategy = settings.training.strategy if args.fine_tune else "from_scratch"
-    algorithm = settings.training.algorithm
-    if not args.fine_tune:
-        from ml_pipeline.training.strategies import train_base
-
-        challenger: Challenger = train_base(
-            data,
-            settings,
-            algorithm=algorithm,
-            champion=None if given is None else given.champion,
-            parts=None if given is None else given.parts,
-        )
+    if request.fine_tune:
+        model, base = _model_to_tune(request, rows.data)
+        challenger = _fine_tuned(request, rows, model)
     else:
-        head, base = _model_to_tune(args, settings, data)
-        challenger = _fine_tune(args, settings, data, file, head, now)
-    model_id = args.model_id or f"{algorithm.lower()}_{now:%Y%m%d_%H%M%S}_{new_id[:8]}"
-    folder = Path(args.output_dir) / safe_name(model_id)
-    _write_sample(folder, challenger.model, data.features)
-    until = None if given is None else given.learned_until
-    result = _write(folder, challenger, settings) | {
+        challenger = strategies.train_base(
+            rows.data,
+            request.settings,
+            algorithm=request.settings.training.algorithm,
+            champion=None if prepared is None else prepared.champion,
+            parts=None if prepared is None else prepared.parts,
+        )
+    _write_sample(request.folder, challenger.model, rows.data)
+    until = None if prepared is None else prepared.learned_until
+    result = _write(request.folder, challenger, request.settings) | {
         "status": "completed",
-        "model_id": model_id,
-        "algorithm": algorithm if strategy in {"from_scratch", "refit"} else _kind(challenger),
-        "fine_tune": bool(args.fine_tune),
-        "strategy": strategy,
-        "dataset_size": count,
-        "timestamp": now.isoformat(),
-        "ignored": _ignored(args, strategy),
+        "model_id": request.model_id,
+        "algorithm": _algorithm(request, challenger),
+        "fine_tune": request.fine_tune,
+        "strategy": request.strategy,
+        "dataset_size": rows.count,
+        "timestamp": request.now.isoformat(),
+        "ignored": [name for name in _USELESS[request.strategy] if name in request.chosen],
         "base": base,
         "learned_until": None if until is None else until.isoformat(),
     }
-    _write_json(folder / RESULT_FILE, result)
+    _write_json(request.folder / RESULT_FILE, result)
     return result
 
 
-def _kind(challenger: Any) -> str:  # noqa: ANN401 - a Challenger
+def _algorithm(request: TrainingRequest, challenger: Challenger) -> str:
+    """The algorithm of the base, which a strategy may have taken over from the parent."""
+    if request.strategy in {"from_scratch", "refit"}:
+        return request.settings.training.algorithm
     base = challenger.model.base_
     return type(base.steps[-1][1] if hasattr(base, "steps") else base).__name__
 
 
-def read_rows(dataset: str, settings: Settings) -> Any:  # noqa: ANN401 - a Dataset
-    """Rows of a training CSV, or of the file of labelled rows that a run writes."""
-    from ml_pipeline.datasets.dataset import BUILTIN, from_frame, read_csv, read_dataset
-
-    if dataset == BUILTIN:
-        return read_dataset(dataset, settings.data)
-    frame = read_csv(Path(dataset))
-    data = settings.data
-    if {"event_id", "known_at"} <= set(frame.columns):
-        data = settings.changed(
-            {"data.time_column": "known_at", "data.group_column": "match_id"}
-        ).data
-    return from_frame(frame, data, source=dataset)
+def _read(request: TrainingRequest) -> _Rows:
+    """The rows day by day where that is all that is asked for, else at hand."""
+    is_by_day = request.strategy == "adaptive" and request.new_base is None
+    if is_by_day and request.dataset != BUILTIN:
+        file = LabelledFile.opened(Path(request.dataset), request.settings.data)
+        if file is not None:
+            return _Rows(data=file.last, file=file)
+    return _Rows(data=read_labelled(request.dataset, request.settings))
 
 
 def _model_to_tune(
-    args: argparse.Namespace,
-    settings: Settings,
-    data: Any,  # noqa: ANN401
-) -> tuple[Any, dict[str, Any]]:
-    if args.model_path:
-        model = load_any(Path(args.model_path), args.model_digest, settings, data)
-        return model, {"kind": "model_path", "path": args.model_path}
-    if is_store_configured(args.local):
-        found = _champion_of_store(args, settings)
+    request: TrainingRequest, data: Dataset
+) -> tuple[AdaptiveClassifier, dict[str, Any]]:
+    """The model to start from, and where it comes from."""
+    settings = request.settings
+    if request.parent is not None:
+        model = load_any(request.parent, settings, data)
+        return model, {"kind": "model_path", "path": str(request.parent.path)}
+    if is_store_configured(request.local):
+        found = _champion_of_store(request.local, settings)
         if found is not None:
             return found
-    from ml_pipeline.datasets.dataset import read_dataset
-    from ml_pipeline.training.strategies import train_base
-
     source = settings.data.training_dataset
-    log.warning("No model to fine-tune was given: training a base on %s first", source)
+    log.warning("No model to fine-tune was named: training a base on %s first", source)
     training_data = read_dataset(source, settings.data)
-    challenger = train_base(training_data, settings, algorithm=settings.training.algorithm)
+    challenger = strategies.train_base(
+        training_data, settings, algorithm=settings.training.algorithm
+    )
     return challenger.model, {"kind": "training_data", "dataset": source}
 
 
 def _champion_of_store(
-    args: argparse.Namespace, settings: Settings
-) -> tuple[Any, dict[str, Any]] | None:
-    from ml_pipeline.registry.models import load_model_version
-    from ml_pipeline.store.opening import open_store
-
-    store = open_store(load_store_settings(args.local))
+    local: str | None, settings: Settings
+) -> tuple[AdaptiveClassifier, dict[str, Any]] | None:
+    store = open_store(load_store_settings(local))
     try:
         champion = store.champion(model_name=settings.model_name)
         if champion is None:
@@ -155,76 +164,45 @@ def _champion_of_store(
     return model, {"kind": "champion", "model_id": champion.model_id}
 
 
-def load_any(path: Path, digest: str | None, settings: Settings, data: Any) -> Any:  # noqa: ANN401
+def load_any(named: NamedModel, settings: Settings, data: Dataset) -> AdaptiveClassifier:
     """Load a model a person or a run names; a plain classifier is given heads.
 
     Raises ArtifactError for what cannot be trusted, DataError for what does not fit the data.
     """
-    from ml_pipeline.registry import archive
-    from ml_pipeline.training.adaptive import AdaptiveClassifier
-    from ml_pipeline.training.strategies import new_model
-
+    path = named.path
     if path.suffix in archive.PICKLE_SUFFIXES:
-        model = archive.load_local_pickle(path)
+        loaded = archive.load_local_pickle(path)
     else:
-        model = archive.load_model(path, expected_digest=digest or archive.digest_file(path))
-    if not isinstance(model, AdaptiveClassifier):
-        if not hasattr(model, "predict_proba") or not hasattr(model, "classes_"):
-            raise DataError(f"{path} holds a {type(model).__name__}, not a fitted classifier.")
-        classes = [str(label) for label in model.classes_]
-        model = new_model(model, data.features, classes, settings)
+        digest = named.digest or archive.digest_file(path)
+        loaded = archive.load_model(path, expected_digest=digest)
+    if isinstance(loaded, AdaptiveClassifier):
+        model = loaded
+    elif hasattr(loaded, "predict_proba") and hasattr(loaded, "classes_"):
+        classes = [str(label) for label in loaded.classes_]
+        model = strategies.new_model(loaded, data.features, classes, settings)
+    else:
+        raise DataError(f"{path} holds a {type(loaded).__name__}, not a fitted classifier.")
     check_fits(model, settings)
     return model
 
 
-def _labelled_file(dataset: str, args: argparse.Namespace, settings: Settings) -> Any:  # noqa: ANN401
-    """The rows day by day where that is all that is asked for; None where they must be at hand."""
-    from ml_pipeline.datasets.dataset import BUILTIN
-    from ml_pipeline.datasets.labelled_file import LabelledFile
-
-    is_nightly = args.fine_tune and settings.training.strategy == "adaptive" and not args.new_base
-    if not is_nightly or dataset == BUILTIN:
-        return None
-    return LabelledFile.opened(Path(dataset), settings.data)
-
-
-def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and rules
-    args: argparse.Namespace,
-    settings: Settings,
-    data: Any,  # noqa: ANN401
-    file: Any,  # noqa: ANN401 - a LabelledFile, or None
-    head: Any,  # noqa: ANN401
-    now: datetime,
-) -> Any:  # noqa: ANN401
-    from ml_pipeline.datasets.dataset import read_dataset
-    from ml_pipeline.training import strategies
-    from ml_pipeline.training.online_training import adapt
-    from ml_pipeline.training.strategies import Champion
-
-    champion_model = head
-    if args.champion_path:
-        champion_model = load_any(Path(args.champion_path), args.champion_digest, settings, data)
-    champion = Champion(model_id=args.champion_id or "", model=champion_model)
-    strategy = settings.training.strategy
-    today = date.fromisoformat(args.today) if args.today else now.date()
-    if args.new_base:
+def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier) -> Challenger:
+    """The challenger that the strategy makes of the model and the rows."""
+    settings, data = request.settings, rows.data
+    champion = Champion(model_id="", model=model)
+    if request.champion is not None:
+        serving = load_any(request.champion, settings, data)
+        champion = Champion(model_id=request.champion.model_id, model=serving)
+    if request.new_base is not None:
+        carry_heads = request.new_base == "carried"
         return strategies.base_in_shadow(
-            data, head, today, settings, carry_heads=args.new_base == "carried"
+            data, model, request.today, settings, carry_heads=carry_heads
         )
-    if strategy == "adaptive":
-        if data.times is None or "event_id" not in data.frame.columns:
-            return strategies.fine_tune_rows(head, data, settings)
-        # Experts are fitted on rows at hand: a file that comes day by day brings none.
-        known = data if settings.training.experts and file is None else None
-        if args.known:
-            known = read_rows(args.known, settings)
-        parts = [data] if file is None else file.parts()
-        return adapt(
-            head, champion, parts, today, settings, other_base=args.other_base, known=known
-        )
-    if strategy == "refit":
+    if request.strategy == "adaptive":
+        return _adapted(request, rows, model, champion)
+    if request.strategy == "refit":
         return strategies.refit(data, champion, settings, algorithm=settings.training.algorithm)
-    if strategy == "errors_only":
+    if request.strategy == "errors_only":
         log.warning(
             "Strategy errors_only learns from errors alone: measured, it makes models worse"
         )
@@ -233,24 +211,41 @@ def _fine_tune(  # noqa: PLR0913, PLR0917 - rows at hand and by day, a model and
     return strategies.sgd(data, champion, settings, replay_rows)
 
 
-def _write_sample(folder: Path, model: Any, features: Any) -> None:  # noqa: ANN401
-    """What the model says of a few rows; the stored artifact has to say the same."""
-    from ml_pipeline.registry.trained import Sample
+def _adapted(
+    request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier, champion: Champion
+) -> Challenger:
+    settings = request.settings
+    if rows.data.times is None or "event_id" not in rows.data.frame.columns:
+        return strategies.fine_tune_rows(model, rows.data, settings)
+    # Experts are fitted on rows at hand: a file that comes day by day brings none.
+    known = rows.data if settings.training.experts and rows.file is None else None
+    if request.known is not None:
+        known = read_labelled(str(request.known), settings)
+    return adapt(
+        model,
+        champion,
+        rows.parts(),
+        request.today,
+        settings,
+        other_base=request.other_base,
+        known=known,
+    )
 
+
+def _write_sample(folder: Path, model: AdaptiveClassifier, data: Dataset) -> None:
+    """What the model predicts for a few rows; the stored artifact has to predict the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = features[-SAMPLE_ROWS:]
+    rows = data.features[-SAMPLE_ROWS:]
     Sample(features=rows, probabilities=model.predict_proba(rows)).save(folder / SAMPLE_FILE)
 
 
-def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:  # noqa: ANN401
-    from ml_pipeline.registry import archive
-    from ml_pipeline.registry.scoring_writer import write_scoring
-
-    model_path = folder / MODEL_FILE
-    archive.save_model(challenger.model, model_path)
-    write_scoring(challenger.model, folder / SCORING_FILE)
-    evidence_path = folder / EVIDENCE_FILE
-    challenger.evidence.save(evidence_path)
+def _write(folder: Path, challenger: Challenger, settings: Settings) -> dict[str, Any]:
+    """Write model, scoring file and evidence; return the result's part that tells of them."""
+    model, evidence = challenger.model, challenger.evidence
+    model_path, evidence_path = folder / MODEL_FILE, folder / EVIDENCE_FILE
+    archive.save_model(model, model_path)
+    write_scoring(model, folder / SCORING_FILE)
+    evidence.save(evidence_path)
     result: dict[str, Any] = {
         "model_path": str(model_path),
         "model_digest": archive.digest_file(model_path),
@@ -261,34 +256,14 @@ def _write(folder: Path, challenger: Any, settings: Settings) -> dict[str, Any]:
         "cross_validation": challenger.cross_validation,
         "library_versions": archive.library_versions(),
     }
-    if len(challenger.evidence):
-        result |= _reports(challenger.evidence, ordered=settings.data.ordered)
-    if challenger.online is not None:
-        result["line"] = {
-            "ledger": challenger.online.ledger.tolist(),
-            "champions": list(challenger.online.champions),
-            "vote": challenger.online.memory.vote.tolist(),
-            "votes": [
-                None if any(map(math.isnan, vote)) else vote
-                for vote in challenger.online.votes.tolist()
-            ],
-            "half_lives": list(challenger.model.rates_().half_lives),
-            "experts": [expert.name for expert in challenger.online.memory.experts],
-        }
+    if len(evidence):
+        result |= _metrics(evidence, ordered=settings.data.ordered)
     if challenger.prior is not None:
         result["prior"] = challenger.prior.tolist()
-    settled = challenger.model.line_ or {}
-    result["settled_night"] = settled.get("night")
-    result["first_night"] = settled.get("first_night")
-    result["open_event_ids"] = list(settled.get("open_event_ids", ()))
-    experts = challenger.model.memory().experts
-    result["experts"] = {expert.name: expert.night for expert in experts}
-    return result
+    return result | _online_record(challenger) | _state_to_go_on_from(model)
 
 
-def _reports(evidence: Any, *, ordered: bool) -> dict[str, Any]:  # noqa: ANN401 - Evidence
-    from ml_pipeline.evaluation.metrics import evaluate
-
+def _metrics(evidence: Evidence, *, ordered: bool) -> dict[str, Any]:
     actual = evidence.actual_labels()
     report = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)
     result: dict[str, Any] = {"metrics": report.summary(), "holdout_rows": report.rows}
@@ -298,16 +273,30 @@ def _reports(evidence: Any, *, ordered: bool) -> dict[str, Any]:  # noqa: ANN401
     return result
 
 
-def _ignored(args: argparse.Namespace, strategy: str) -> list[str]:
-    """Flags that the strategy has no use for."""
-    useless: Mapping[str, tuple[str, ...]] = {
-        "adaptive": ("learning_rate", "algorithm"),
-        "sgd": ("algorithm",),
-        "refit": ("learning_rate", "epochs"),
-        "errors_only": ("learning_rate", "epochs", "algorithm"),
-        "from_scratch": ("learning_rate", "epochs", "model_path", "strategy"),
+def _online_record(challenger: Challenger) -> dict[str, Any]:
+    """The ledger and votes of an online model, by which it is judged and shown."""
+    state = challenger.online
+    if state is None:
+        return {}
+    record = {
+        "ledger": state.ledger.tolist(),
+        "champions": list(state.champions),
+        "vote": state.memory.vote.tolist(),
+        "votes": [None if any(map(math.isnan, vote)) else vote for vote in state.votes.tolist()],
+        "half_lives": list(challenger.model.rates_().half_lives),
+        "experts": [expert.name for expert in state.memory.experts],
     }
-    return [name for name in useless[strategy] if getattr(args, name) is not None]
+    return {"line": record}
+
+
+def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
+    settled = model.line_ or {}
+    return {
+        "settled_night": settled.get("night"),
+        "first_night": settled.get("first_night"),
+        "open_event_ids": list(settled.get(strategies.OPEN_EVENTS, ())),
+        "experts": {expert.name: expert.night for expert in model.memory().experts},
+    }
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

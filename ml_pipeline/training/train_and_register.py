@@ -6,7 +6,6 @@ learned, and by the same gate as every other one.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import ground_truth
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ArtifactError, DataError
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
@@ -31,29 +31,34 @@ from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import ModelVersion, Outcome
-from ml_pipeline.training.job import Given, read_rows, train
+from ml_pipeline.training.job import PreparedRows, train
+from ml_pipeline.training.request import TrainingRequest
 from ml_pipeline.training.strategies import Champion
 
-log = logging.getLogger("enrolling")
+log = logging.getLogger("registering")
 
 # Former champions that a new base has to match; each is fetched and loaded.
 EARLIER_CHAMPIONS: Final = 5
 
 
 def train_with_store(
-    args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+    request: TrainingRequest, *, from_table: bool, register: bool, every_days: int
 ) -> dict[str, Any]:
-    """`train --from_table` and `train --register`; returns what `train` prints."""
-    store = open_store(load_store_settings(args.local))
+    """`train --from_table` and `train --register`; returns what `train` prints.
+
+    Nothing is trained when a base was registered so in the last `every_days` days.
+    """
+    settings = request.settings
+    store = open_store(load_store_settings(request.local))
     try:
-        recent = _last_base(store, settings, now - timedelta(days=args.every_days))
+        recent = _last_base(store, settings, request.now - timedelta(days=every_days))
         if recent is not None:
-            return _skipped(recent, args.every_days)
-        standing = serving_state_of(store, settings.model_name)
-        given, notes = _given(store, standing, args, settings)
-        result = train(args, settings, now=now, new_id=new_id, given=given) | notes
-        if args.register:
-            result |= _enrol(store, standing, given, result, settings=settings, now=now)
+            return _skipped(recent, every_days)
+        state = serving_state_of(store, settings.model_name)
+        prepared, notes = _prepared(store, state, request, from_table=from_table)
+        result = train(request, prepared) | notes
+        if register:
+            result |= _registered(store, state, prepared, result, request=request)
         return result
     finally:
         store.close()
@@ -79,49 +84,52 @@ def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
     }
 
 
-def _given(
-    store: Store, standing: ServingState, args: argparse.Namespace, settings: Settings
-) -> tuple[Given, dict[str, Any]]:
+def _prepared(
+    store: Store, state: ServingState, request: TrainingRequest, *, from_table: bool
+) -> tuple[PreparedRows, dict[str, Any]]:
+    """The rows and their split, and what is to be noted in the result."""
+    settings = request.settings
     notes: dict[str, Any] = {}
-    if args.from_table:
+    if from_table:
         data, report = ground_truth.read_truth(store, settings)
         notes["load_report"] = asdict(report)
     else:
-        data = read_rows(args.dataset or settings.data.training_dataset, settings)
+        data = read_labelled(request.dataset, settings)
     parts = ground_truth.split_stable(data, settings)
     until = ground_truth.learned_until(data, parts.train)
     champion = None
-    if standing.champion is not None:
-        model = load_model_version(store, standing.champion)
+    if state.champion is not None:
+        model = load_model_version(store, state.champion)
         check_fits(model, settings)
-        champion = Champion(model_id=standing.champion.model_id, model=model)
-        parts = ground_truth.unlearned(data, parts, standing.champion.lineage.learned_until)
+        champion = Champion(model_id=state.champion.model_id, model=model)
+        parts = ground_truth.unlearned(data, parts, state.champion.lineage.learned_until)
         if not len(parts.holdout):
             raise DataError(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",
                 hint="Train again when newer rows have come.",
             )
-    return Given(data=data, champion=champion, parts=parts, learned_until=until), notes
+    return PreparedRows(data=data, champion=champion, parts=parts, learned_until=until), notes
 
 
-def _enrol(  # noqa: PLR0913 - what a registration rests on
+def _registered(
     store: Store,
-    standing: ServingState,
-    given: Given,
+    state: ServingState,
+    prepared: PreparedRows,
     result: dict[str, Any],
     *,
-    settings: Settings,
-    now: datetime,
+    request: TrainingRequest,
 ) -> dict[str, Any]:
+    """Judge the model beside the champion, register it, and say what came of it."""
+    settings, now = request.settings, request.now
     evidence = Evidence.load(Path(result["evidence_path"]))
-    held = given.data.take(given.parts.holdout)
-    bench = judging.JudgingContext(
-        champion_id=standing.champion_id,
+    held = prepared.data.take(prepared.parts.holdout)
+    context = judging.JudgingContext(
+        champion_id=state.champion_id,
         today=now.date(),
-        held=standing.held,
-        earlier=_earlier(store, standing, held, settings),
+        held=state.held,
+        earlier=_earlier(store, state, held, settings),
     )
-    verdict = judging.judge(evidence, result, settings, bench)
+    verdict = judging.judge(evidence, result, settings, context)
     registration = Registration(
         store=store,
         settings=settings,
@@ -131,10 +139,10 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
             evidence_path=Path(result["evidence_path"]),
             sample_path=Path(result["model_path"]).with_name(SAMPLE_FILE),
         ),
-        parent=standing.head,
+        parent=state.head,
         clock=lambda: now,
     )
-    champion_id = register_judged(registration, verdict, standing, new_id=lambda: str(uuid4()))
+    champion_id = register_judged(registration, verdict, state, new_id=lambda: str(uuid4()))
     return {
         "outcome": str(verdict.decision.outcome),
         "outcome_reason": verdict.decision.sentence,
@@ -145,13 +153,13 @@ def _enrol(  # noqa: PLR0913 - what a registration rests on
 
 
 def _earlier(
-    store: Store, standing: ServingState, held: Dataset, settings: Settings
+    store: Store, state: ServingState, held: Dataset, settings: Settings
 ) -> dict[str, Floats]:
-    """What the last champion of each former line says of the held-out rows."""
-    if standing.champion is None:
+    """What the last champion of each former lineage predicts for the held-out rows."""
+    if state.champion is None:
         return {}
-    said: dict[str, Floats] = {}
-    for version in _former_champions(store, standing.champion)[:EARLIER_CHAMPIONS]:
+    predicted: dict[str, Floats] = {}
+    for version in _former_champions(store, state.champion)[:EARLIER_CHAMPIONS]:
         until = version.lineage.learned_until
         try:
             model = load_model_version(store, version)
@@ -165,12 +173,12 @@ def _earlier(
                 version.model_id,
             )
             continue
-        said[version.model_id] = model.predict_proba(held.features)
-    return said
+        predicted[version.model_id] = model.predict_proba(held.features)
+    return predicted
 
 
 def _former_champions(store: Store, champion: ModelVersion) -> list[ModelVersion]:
-    """The last champion of each line but the serving one, newest first."""
+    """The last champion of each lineage but the serving one, newest first."""
     name = champion.model_name
     models = {model.model_id: model for model in store.list_models(model_name=name)}
     newest: dict[str, ModelVersion] = {}
@@ -191,9 +199,9 @@ def _recent(evidence: Evidence, settings: Settings, now: datetime) -> dict[str, 
         return recent
     actual = evidence.actual_labels()[rows]
     for name in ("challenger", "champion"):
-        said = getattr(evidence, name)
-        if said is not None:
+        probabilities = getattr(evidence, name)
+        if probabilities is not None:
             ordered = settings.data.ordered
-            report = evaluate(actual, said[rows], evidence.labels, ordered=ordered)
+            report = evaluate(actual, probabilities[rows], evidence.labels, ordered=ordered)
             recent[name] = report.summary()
     return recent

@@ -1,4 +1,8 @@
-"""The trainer as a child process: limits, heartbeats while it works, and its answer as a record."""
+"""The trainer as a child process: limits, heartbeats while it works, and its answer as a record.
+
+A run starts `run_trainer`; `end_with_parent` and `limit_memory` are what the child does with
+itself.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import ml_pipeline
 from ml_pipeline.config.environment import child_environment
@@ -38,7 +42,7 @@ class ModelFile:
 class TrainingJob:
     """What the trainer is asked: rows to learn, and the models they are learned on top of.
 
-    Without a `head` a base is trained from scratch. `known` are all labelled rows when experts
+    Without a `parent` a base is trained from scratch. `known` are all labelled rows when experts
     are due. `extra` are flags beside the usual ones.
     """
 
@@ -47,7 +51,7 @@ class TrainingJob:
     model_id: str
     settings: Settings
     today: str
-    head: ModelFile | None = None
+    parent: ModelFile | None = None
     champion: ModelFile | None = None
     known: Path | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -56,18 +60,18 @@ class TrainingJob:
 def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAnswer:
     """Run `train` as a child process under the config's limits.
 
-    Raises TrainingError with the child's own words when it fails, hangs or is killed.
+    Raises TrainingError with the child's own messages when it fails, hangs or is killed.
     """
     config_path = job.folder / "settings.yaml"
     config_path.write_text(job.settings.as_yaml(), encoding="utf-8")
-    with (job.folder / "trainer.log").open("w+", encoding="utf-8") as story:
-        code = _wait(_start(job, config_path, story), job.settings, heartbeat)
-        story.seek(0)
-        told = story.read()
-    for line in told.splitlines():
+    with (job.folder / "trainer.log").open("w+", encoding="utf-8") as stderr:
+        code = _wait(_start(job, config_path, stderr), job.settings, heartbeat)
+        stderr.seek(0)
+        messages = stderr.read()
+    for line in messages.splitlines():
         log.info("trainer: %s", line)
     if code != 0:
-        raise TrainingError(_complaint(code, told))
+        raise TrainingError(_complaint(code, messages))
     folder = job.folder / "trained" / job.model_id
     result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     return TrainerAnswer(
@@ -78,7 +82,7 @@ def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAn
     )
 
 
-def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+def _start(job: TrainingJob, config_path: Path, stderr: IO[str]) -> subprocess.Popen[str]:
     arguments = {
         "dataset": job.dataset.resolve(),
         "config": config_path.resolve(),
@@ -86,13 +90,13 @@ def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[
         "model_id": job.model_id,
         "today": job.today,
         "memory_limit_mb": job.settings.training.memory_limit_mb,
-        "leash": "true",
+        "parent_watch": "true",
     }
-    if job.head is not None:
+    if job.parent is not None:
         arguments |= {
             "fine_tune": "true",
-            "model_path": job.head.path.resolve(),
-            "model_digest": job.head.version.artifact.digest,
+            "model_path": job.parent.path.resolve(),
+            "model_digest": job.parent.version.artifact.digest,
         }
     if job.champion is not None:
         arguments |= {
@@ -110,9 +114,9 @@ def _start(job: TrainingJob, config_path: Path, story: Any) -> subprocess.Popen[
     return subprocess.Popen(
         [sys.executable, "-m", "ml_pipeline.train_model", *flags],
         stdout=subprocess.DEVNULL,
-        stderr=story,
-        # The leash: it breaks when this process ends, however it ends. The session of its own
-        # keeps a terminal's Ctrl-C from reaching the trainer before the run can say why.
+        stderr=stderr,
+        # The parent watch: it breaks when this process ends, however it ends. The session of its
+        # own keeps a terminal's Ctrl-C from reaching the trainer before the run can say why.
         stdin=subprocess.PIPE,
         start_new_session=True,
         cwd=job.folder,
@@ -144,11 +148,11 @@ def _wait(child: subprocess.Popen[str], settings: Settings, heartbeat: Callable[
             child.stdin.close()
 
 
-def _complaint(code: int, told: str) -> str:
-    words = told.strip()[-SHOWN_CHARACTERS:] or "it said nothing"
+def _complaint(code: int, messages: str) -> str:
+    last = messages.strip()[-SHOWN_CHARACTERS:] or "it left no message"
     if code < 0:
-        return f"The trainer was killed by signal {-code} (out of memory?): {words}"
-    return f"The trainer stopped with exit code {code}: {words}"
+        return f"The trainer was killed by signal {-code} (out of memory?): {last}"
+    return f"The trainer stopped with exit code {code}: {last}"
 
 
 def end_with_parent() -> None:

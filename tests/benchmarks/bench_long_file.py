@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_pipeline.config.settings import load_settings
-from ml_pipeline.datasets.labelled_file import LabelledFile
-from ml_pipeline.training import algorithms, job
+from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
+from ml_pipeline.training import algorithms
 from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import Champion, new_model
 from tests.support.shell import ROOT, environment
@@ -57,7 +57,7 @@ def _learn(how: str, path: Path) -> dict[str, object]:
         file = LabelledFile.read(path, SETTINGS.data)
         first, parts = file.last, file.parts()
     else:
-        first = job.read_rows(str(path), SETTINGS)
+        first = read_labelled(str(path), SETTINGS)
         parts = iter([first])
     rows = first.features[-5000:]
     base = algorithms.fit("LogisticRegression", rows, first.labels[-5000:], SETTINGS.training)

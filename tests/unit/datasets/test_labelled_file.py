@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.config.settings import load_settings
-from ml_pipeline.datasets.labelled_file import LabelledFile
+from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.errors import DataError
-from ml_pipeline.training import job
 from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import Champion
 from tests.support import streams
@@ -98,7 +97,7 @@ def test_a_line_learns_the_same_from_the_parts_as_from_the_whole(tmp_path: Path)
     )
     model = streams.model(SETTINGS)
     champion = Champion(model_id="champion", model=model)
-    whole = [job.read_rows(str(path), SETTINGS)]
+    whole = [read_labelled(str(path), SETTINGS)]
     one = adapt(model, champion, whole, today, SETTINGS)
     other = adapt(model, champion, cut.parts(40), today, SETTINGS)
     assert one.training_digest == other.training_digest

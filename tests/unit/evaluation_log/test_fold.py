@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ml_pipeline.datasets.dataset import read_csv
+from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.runs.manifest import days_of
-from ml_pipeline.training.job import read_rows
 from tests.support.factories import make_id
 from tests.support.logs import Desk, make_row, settings_for
 
@@ -39,7 +39,7 @@ def test_a_text_comes_out_of_the_log_as_it_was_asked(desk: Desk) -> None:
     rows = [with_features(n, {"query": text}) for n, text in enumerate(AWKWARD, 1)]
     loaded = desk.load(rows, **TEXT)
     assert (loaded.report.labelled, loaded.report.unusable) == (len(AWKWARD), 0)
-    data = read_rows(str(loaded.labelled_path), settings_for("table", **TEXT))
+    data = read_labelled(str(loaded.labelled_path), settings_for("table", **TEXT))
     told = dict(zip(data.frame["event_id"], data.features[:, -1], strict=True))
     assert told == {make_id(n): text for n, text in enumerate(AWKWARD, 1)}
 
