@@ -1,21 +1,17 @@
-"""Log files on disk: how a CSV is opened, how many lines it has, and its lines by number."""
+"""A CSV log on disk: how it is opened, how many lines it has, and whether all of them were read."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
-import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation_log.stage import Scanned, Stage
 from ml_pipeline.store.sql_text import literal
 
 # A field of a million characters may be four million bytes.
@@ -24,10 +20,6 @@ _BUFFER: Final = 8_400_000
 _HEAD: Final = 1 << 16
 _CHUNK: Final = 1 << 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_SAMPLES: Final = 16
-_LINE_FEED: Final = 10
-
-Lines = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +82,7 @@ def _header(head: bytes, path: Path) -> tuple[str, ...]:
     return tuple(name.strip() for name in names)
 
 
-def line_count(file: CsvFile) -> int:
+def _line_count(file: CsvFile) -> int:
     """Physical lines; of a gzip file this also checks the sum at its end."""
     lines, last = 0, b"\n"
     try:
@@ -101,6 +93,13 @@ def line_count(file: CsvFile) -> int:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise _damaged(file.path) from None
     return lines + (last != b"\n")
+
+
+def is_complete(stage: Stage, file: CsvFile, scanned: Scanned) -> bool:
+    """Whether every physical line became a row or part of a malformed one."""
+    inside = stage.number("""SELECT sum(length(t) - length(replace(t, chr(10), '')))
+        FROM (SELECT rtrim(text, chr(10) || chr(13)) AS t FROM malformed)""")
+    return _line_count(file) == 1 + scanned.rows + scanned.malformed + inside
 
 
 def with_plain_line_ends(file: CsvFile, target: Path) -> CsvFile:
@@ -116,75 +115,3 @@ def with_plain_line_ends(file: CsvFile, target: Path) -> CsvFile:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise _damaged(file.path) from None
     return CsvFile(path=target, names=file.names)
-
-
-# --------------------------------------------------------------------------- lines by number
-
-
-def sample_lines(file: CsvFile, target: Path) -> CsvFile:
-    """Copy lines from places all over the first half of a plain file."""
-    half = file.path.stat().st_size // 2
-    with file.path.open("rb") as stream, target.open("wb") as copy:
-        for place in range(_SAMPLES):
-            stream.seek(half * place // _SAMPLES)
-            block = stream.read(_HEAD)
-            copy.write(block[block.find(b"\n") + 1 : block.rfind(b"\n") + 1])
-    return file.part(target)
-
-
-def pick_lines(file: CsvFile, numbers: Lines, lines: int, target: Path) -> CsvFile:
-    """Copy lines of a plain file by their numbers.
-
-    `numbers` ascend from 0, the header; `lines` is how many the file has. Both hold only where no
-    field has a line feed inside, so whoever calls compares what was picked with what was meant.
-    """
-    start, first = _before(file.path, int(numbers[0]), lines)
-    with target.open("wb") as copy:
-        for chunk, ends in _whole_lines(file.path, start):
-            low, high = np.searchsorted(numbers, (first, first + len(ends)))
-            for begin, end in _runs(numbers[low:high] - first, ends):
-                copy.write(chunk[begin:end])
-            first += len(ends)
-            if high == len(numbers):
-                break
-    return file.part(target)
-
-
-def _before(path: Path, number: int, lines: int) -> tuple[int, int]:
-    """Offset and number of a line at or before that one: counted from the nearer end."""
-    if number < lines // 2:
-        return 0, 0
-    offset, breaks = path.stat().st_size, np.empty(0, np.int64)
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        left = lines - (file.read() != b"\n")
-        while left >= number and offset:
-            size = min(_CHUNK, offset)
-            offset -= size
-            file.seek(offset)
-            breaks = np.flatnonzero(np.frombuffer(file.read(size), np.uint8) == _LINE_FEED)
-            left -= len(breaks)
-    # The first of these breaks ends line `left`.
-    return (offset + int(breaks[0]) + 1, left + 1) if offset and len(breaks) else (0, 0)
-
-
-def _whole_lines(path: Path, start: int) -> Iterator[tuple[bytes, Lines]]:
-    """Blocks of whole lines with the offset of each line's end."""
-    held = b""
-    with path.open("rb") as file:
-        file.seek(start)
-        while block := file.read(_CHUNK):
-            block = held + block
-            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _LINE_FEED) + 1
-            whole = int(ends[-1]) if len(ends) else 0
-            held = block[whole:]
-            yield block[:whole], ends
-    if held:
-        yield held, np.array([len(held)])
-
-
-def _runs(wanted: Lines, ends: Lines) -> Iterator[tuple[int, int]]:
-    """Where neighbouring wanted lines begin and end."""
-    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
-        if len(run):
-            yield int(ends[run[0] - 1]) if run[0] else 0, int(ends[run[-1]])

@@ -31,7 +31,7 @@ from ml_pipeline.evaluation_log.rules import (
     is_blank,
     listing,
 )
-from ml_pipeline.evaluation_log.scan import SETTLED, WAITING, Scanned, Stage, at_line
+from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage, with_line_numbers
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.store.sql_text import identifier, literal
 
@@ -333,7 +333,7 @@ def rejected_query() -> str:
         FROM bad_rows b LEFT JOIN whole w ON w.row_no = b.row_no)"""
     return f"""SELECT row, reason, left(text, {_TEXT_SHOWN}) AS text FROM (
         SELECT line AS row, reason, text FROM malformed
-        UNION ALL SELECT row, reason, text FROM ({at_line(rows)})) ORDER BY row, reason"""
+        UNION ALL SELECT row, reason, text FROM ({with_line_numbers(rows)})) ORDER BY row, reason"""
 
 
 def table_query(settings: Settings, condition: str) -> str:

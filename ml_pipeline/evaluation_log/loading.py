@@ -22,7 +22,7 @@ from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import Counts
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
-from ml_pipeline.evaluation_log.scan import Scanned, Stage
+from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow, ModelVersion
 from ml_pipeline.store.sql_text import literal
@@ -110,7 +110,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     _check_names(settings)
     folder.mkdir(parents=True, exist_ok=True)
     files = _Files.at(folder, request.now)
-    for memory in scan.MEMORY_STEPS:
+    for memory in MEMORY_STEPS:
         try:
             loaded = _load(store, settings, request, files, memory)
             break
@@ -118,7 +118,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
             log.info("The rows are long: %d MB for each thread were too little", memory)
     else:
         raise DataError(
-            f"{_source(settings)} needs more than {scan.MEMORY_STEPS[-1]} MB for each thread.",
+            f"{_source(settings)} needs more than {MEMORY_STEPS[-1]} MB for each thread.",
             hint="Its rows must be very long; learn from less of it at once.",
         )
     days = loaded.days
@@ -138,7 +138,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
 def _load(
     store: Store, settings: Settings, request: LogRequest, files: _Files, memory: int
 ) -> _Written:
-    with scan.open_stage(files.errors.parent, memory) as stage:
+    with open_stage(files.errors.parent, memory) as stage:
         counts = _read(stage, store, settings, request)
         with as_data_error(_source(settings)):
             return _write(stage, settings, counts, files)

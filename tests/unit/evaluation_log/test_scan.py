@@ -12,7 +12,8 @@ import pytest
 
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.loading import LoadedLog
-from ml_pipeline.evaluation_log.scan import open_stage, scan_file
+from ml_pipeline.evaluation_log.scan import scan_file
+from ml_pipeline.evaluation_log.stage import open_stage
 from ml_pipeline.store.records import EVENT_COLUMNS
 from tests.support.factories import NOW, make_id
 from tests.support.logs import FEATURES, Desk, csv_text, make_row, settings_for, write_log

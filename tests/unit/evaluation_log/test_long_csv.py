@@ -1,4 +1,4 @@
-"""Lines of a long log by number, and that picking them changes nothing but the time."""
+"""A long log is read by its line numbers; that changes nothing but the time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipeline.evaluation_log import files, scan
-from ml_pipeline.evaluation_log.files import CsvFile, pick_lines
+from ml_pipeline.evaluation_log import long_csv
+from ml_pipeline.evaluation_log.files import CsvFile
 from ml_pipeline.evaluation_log.loading import LoadedLog
-from ml_pipeline.evaluation_log.scan import open_stage, scan_file
+from ml_pipeline.evaluation_log.long_csv import copy_lines
+from ml_pipeline.evaluation_log.scan import scan_file
+from ml_pipeline.evaluation_log.stage import open_stage
 from tests.support.factories import NOW, make_id
 from tests.support.logs import (
     Desk,
@@ -38,7 +40,7 @@ REQUEST = make_log_request(learn_from=make_log_request().window.start)
     chunk=st.integers(1, 50),
     has_end=st.booleans(),
 )
-def test_lines_are_picked_by_their_numbers(
+def test_lines_are_copied_by_their_numbers(
     tmp_path_factory: pytest.TempPathFactory,
     texts: list[str],
     wanted: set[int],
@@ -52,8 +54,8 @@ def test_lines_are_picked_by_their_numbers(
     file.path.write_text("\n".join(texts) + "\n" * has_end)
     numbers = np.array(sorted(number for number in wanted | {0} if number < len(texts))[-3:])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_CHUNK", chunk)
-        picked = pick_lines(file, numbers, len(texts), folder / "picked.csv")
+        patch.setattr(long_csv, "_BLOCK_BYTES", chunk)
+        picked = copy_lines(file, numbers, len(texts), folder / "picked.csv")
     assert picked.path.read_text().splitlines() == [texts[number] for number in numbers]
 
 
@@ -73,7 +75,7 @@ def lines_of(loaded: LoadedLog) -> tuple[object, ...]:
 
 
 def load_both(folder: Path, text: str) -> tuple[LoadedLog, tuple[object, ...], tuple[object, ...]]:
-    """The same log by a full scan and by picking lines."""
+    """The same log with text in one step and by line numbers in two."""
     path = folder / "log.csv"
     path.write_bytes(text.encode())
     found = []
@@ -81,7 +83,7 @@ def load_both(folder: Path, text: str) -> tuple[LoadedLog, tuple[object, ...], t
         desk = Desk(folder / str(long))
         desk.folder.mkdir(exist_ok=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scan, "_LONG", long)
+            patch.setattr(long_csv, "LONG_BYTES", long)
             loaded = desk.load_file(path, request=REQUEST)
         desk.store.close()
         found.append(lines_of(loaded))
@@ -101,7 +103,7 @@ row = st.one_of(
 
 @settings(max_examples=25, deadline=None)
 @given(rows=st.lists(row, max_size=12), broken=st.lists(st.integers(0, 40), max_size=2))
-def test_picking_lines_finds_what_a_full_scan_finds(
+def test_reading_by_line_numbers_finds_what_a_scan_with_text_finds(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], broken: list[int]
 ) -> None:
     settled = [make_row(number) for number in OLD[100:130]]
@@ -113,7 +115,7 @@ def test_picking_lines_finds_what_a_full_scan_finds(
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_few_rows_of_a_long_log_are_picked_from_all_over_it(tmp_path: Path, end: str) -> None:
+def test_a_few_rows_of_a_long_log_are_read_from_all_over_it(tmp_path: Path, end: str) -> None:
     rows = [make_row(number) for number in OLD[100:300]]
     rows[3:3] = [without_outcome(5), make_row(6), without_outcome(7)]
     rows += [make_row(5), make_row(900, confidence="7")]
@@ -125,13 +127,13 @@ def test_a_few_rows_of_a_long_log_are_picked_from_all_over_it(tmp_path: Path, en
     assert min(loaded.labelled_by_day) < NOW.date()
 
 
-def test_a_prediction_that_only_waits_is_not_picked(
+def test_a_prediction_that_only_waits_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [make_row(number) for number in OLD[:40]]
     rows[3:3] = [without_outcome(5), without_outcome(7)]
     path = write_log(tmp_path / "log.csv", [*rows, make_row(5)])
-    monkeypatch.setattr(scan, "_LONG", 0)
+    monkeypatch.setattr(long_csv, "LONG_BYTES", 0)
     with open_stage(tmp_path) as stage:
         scan_file(stage, path, settings_for(path), before=REQUEST.settled_before)
         assert stage.run("SELECT row_no FROM whole ORDER BY 1") == [(4,), (43,)]

@@ -1,0 +1,176 @@
+"""Where an evaluation log is scanned: a DuckDB session, its scratch file, and what stands in it.
+
+A scan writes a scratch file with a line a row, in order: a hash of the event id, codes of the
+labels, the day, and the whole row only where it may matter. What follows (faults, folding, counts)
+reads the scratch file, so the log is parsed once and memory is bounded.
+"""
+
+# ruff: noqa: S608 - every value in a statement is a number or quoted by RowRules
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import duckdb
+
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation_log.rules import OTHER_MODEL, Columns, RowRules, day_number
+from ml_pipeline.store.sql_text import literal
+
+_MOST_THREADS: Final = 4
+# Megabytes for each thread: the first does for rows of usual length, whatever their number.
+MEMORY_STEPS: Final = (72, 288, 1152)
+# What a scanned row is: whole and old (or another model's), to be examined, or a sound prediction
+# that waits for its outcome.
+SETTLED, KEPT, WAITING = range(3)
+# What `c` in the scratch file holds beside day and state.
+CODES: Final = "((c >> 39) & 8388607)::UINTEGER AS p, ((c >> 16) & 8388607)::UINTEGER AS a"
+
+
+class Stage:
+    """A DuckDB session with a scratch folder; both are gone afterwards."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, folder: Path, rows_per_group: int
+    ) -> None:
+        self.connection = connection
+        self.folder = folder
+        self.rows_per_group = rows_per_group
+
+    @property
+    def scratch(self) -> Path:
+        """Where the scan writes its lines."""
+        return self.folder / "scan.parquet"
+
+    def run(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement to its end and return its rows."""
+        # Not fetchone(): reject tables appear only when the result is exhausted.
+        return self.connection.execute(sql).fetchall()
+
+    def number(self, sql: str) -> int:
+        """The one whole number a query answers; nothing is 0."""
+        return int(self.run(sql)[0][0] or 0)
+
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return bool(self.run(f"FROM duckdb_tables() WHERE table_name = {literal(table)}"))
+
+
+@contextmanager
+def open_stage(folder: Path, memory: int = MEMORY_STEPS[0]) -> Iterator[Stage]:
+    """Open a session whose scratch files stand in `folder` until it is closed.
+
+    `memory` is in megabytes for each thread; who needs more gets OutOfMemory.
+    """
+    threads = max(2, min(os.cpu_count() or 1, _MOST_THREADS))
+    with TemporaryDirectory(prefix=".scan-", dir=folder) as scratch:
+        connection = duckdb.connect(str(Path(scratch) / "stage.duckdb"))
+        try:
+            connection.execute(
+                f"SET threads = {threads}; SET memory_limit = '{threads * memory}MB'; "
+                f"SET temp_directory = {literal(Path(scratch) / 'spill')}; SET TimeZone = 'UTC'; "
+                "SET preserve_insertion_order = true; SET enable_progress_bar = false; "
+                "SET pandas_analyze_sample = 0"
+            )
+            rows_per_group = 30_720 if memory == MEMORY_STEPS[0] else 2048
+            yield Stage(connection, Path(scratch), rows_per_group)
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scanned:
+    """One scanned log; its relations are in the stage.
+
+    `scanned` has every row: `row_no`, `h` (hash of the event id), `p` and `a` (codes of the
+    prediction and of what actually happened), `day` and `state`. `whole` has the rows to examine,
+    instead of the day with `r`, the list of their kept columns. `malformed` has `line`, `reason`
+    and `text`.
+    """
+
+    columns: Columns
+    rows: int
+    malformed: int
+
+    def column(self, number: int) -> str:
+        """SQL of a kept column in `r`."""
+        return f"r[{self.columns.kept().index(number) + 1}]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How rows are read: which column has what, by which rules, and from when on they matter."""
+
+    columns: Columns
+    settings: Settings
+    before: datetime | None
+
+
+def scan_rows(stage: Stage, relation: str, reading: Reading, *, with_text: bool) -> Scanned:
+    """Scan the rows of a relation into the scratch file: `scanned` and `malformed`."""
+    write_scan(stage, relation, reading, stage.scratch, with_text=with_text)
+    stage.run(f"""CREATE OR REPLACE TEMP VIEW scanned AS SELECT file_row_number + 1 AS row_no, h,
+        {CODES}, (c & 65535)::INTEGER AS day, (c >> 62)::UTINYINT AS state
+        FROM read_parquet({literal(stage.scratch)}, file_row_number = true)""")
+    _collect_malformed(stage)
+    return Scanned(
+        columns=reading.columns,
+        rows=stage.number("SELECT count(*) FROM scanned"),
+        malformed=stage.number("SELECT count(*) FROM malformed"),
+    )
+
+
+def write_scan(
+    stage: Stage, relation: str, reading: Reading, target: Path, *, with_text: bool
+) -> None:
+    """Write a line a row: `h`, the codes, day and state in `c`, and with text the row in `r`."""
+    columns, before = reading.columns, reading.before
+    rules = RowRules(reading.settings, columns, lambda number: f"c{number}")
+    row = ", ".join(f"c{number}" for number in columns.kept())
+    text = f", CASE WHEN state <> {SETTLED} THEN [{row}] END AS r" if with_text else ""
+    stage.run("DROP TABLE IF EXISTS rejects")
+    stage.run("DROP TABLE IF EXISTS reject_scans")
+    stage.run(f"""COPY (
+        SELECT hash(id) AS h, (p::UBIGINT << 39) | (a::UBIGINT << 16) | (state::UBIGINT << 62)
+            | CASE WHEN state = {KEPT} OR day IS NULL THEN 0 ELSE day END AS c{text}
+        FROM (SELECT *, ({day_number("known")} & 65535)::UBIGINT AS day, CASE
+                WHEN p = {OTHER_MODEL} OR coalesce({rules.is_settled(before)}, false) THEN {SETTLED}
+                WHEN coalesce({rules.is_waiting()}, false) THEN {WAITING} ELSE {KEPT} END AS state
+            FROM (SELECT *, trim({rules.raw("event_id")}) AS id,
+                CASE WHEN {rules.is_other_model()} THEN {OTHER_MODEL}::UINTEGER
+                    ELSE {rules.code("prediction")} END AS p,
+                {rules.code("actual_result")} AS a,
+                {rules.plain_time()} AS known, {rules.plain_confidence()} AS sure
+                FROM {relation}))
+        ) TO {literal(target)} (FORMAT parquet, COMPRESSION uncompressed,
+            DICTIONARY_SIZE_LIMIT 1, ROW_GROUP_SIZE {stage.rows_per_group})""")
+
+
+def _collect_malformed(stage: Stage) -> None:
+    if not stage.has("rejects"):
+        stage.run(
+            "CREATE OR REPLACE TEMP TABLE malformed (line UBIGINT, reason VARCHAR, text VARCHAR)"
+        )
+        return
+    # The header is line 1, so the first record is line 2. One record may have several faults.
+    stage.run("""CREATE OR REPLACE TEMP TABLE malformed AS
+        SELECT line - 1 AS line, 'malformed: ' ||
+            lower(string_agg(DISTINCT error_type::VARCHAR, ', ' ORDER BY error_type::VARCHAR))
+            AS reason, any_value(csv_line) AS text
+        FROM rejects GROUP BY line""")
+
+
+def with_line_numbers(relation: str) -> str:
+    """SQL of that relation's rows with `row`, their number when malformed lines count too."""
+    # The n-th well-formed row stands behind every malformed one that leaves less than n before it.
+    return f"""SELECT b.*, b.row_no + coalesce(m.before, 0) AS row FROM {relation} b
+        ASOF LEFT JOIN (SELECT line - n + 1 AS first, max(n) AS before
+            FROM (SELECT line, row_number() OVER (ORDER BY line) AS n FROM malformed) GROUP BY 1) m
+            ON b.row_no >= m.first"""
