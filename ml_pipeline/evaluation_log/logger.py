@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
-from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, Span
+from ml_pipeline.evaluation_log.event_csv import Delivered, EventCsv, Span
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
 from ml_pipeline.store.serving_view import ServingView
 

@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.evaluation_log.files import CsvFile, is_complete
+from ml_pipeline.evaluation_log.csv_source import CsvSource, is_complete
 from ml_pipeline.evaluation_log.stage import (
     KEPT,
     WAITING,
@@ -43,7 +43,7 @@ _LINE_FEED: Final = 10
 LineNumbers = NDArray[np.int64]
 
 
-def scan_long_csv(stage: Stage, file: CsvFile, reading: Reading) -> Scanned | None:
+def scan_long_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned | None:
     """Scan a long CSV without text, then read the lines of the rows that matter by their numbers.
 
     None where that is no gain (a short or packed file, many rows that matter) or would be wrong
@@ -72,7 +72,7 @@ def _are_few_kept(stage: Stage) -> bool:
     return bool(stage.run(f"SELECT {share} FROM scanned")[0][0])
 
 
-def _read_kept_lines(stage: Stage, file: CsvFile, scanned: Scanned, reading: Reading) -> bool:
+def _read_kept_lines(stage: Stage, file: CsvSource, scanned: Scanned, reading: Reading) -> bool:
     """Make `whole` of the lines of rows to examine. False when a row is not one line of the file.
 
     A row that waits matters only when another row of its id is examined.
@@ -105,7 +105,7 @@ def _line_numbers(stage: Stage) -> LineNumbers:
     return np.asarray(stage.connection.execute(query).fetchnumpy()["row"], dtype=np.int64)
 
 
-def copy_sample(file: CsvFile, target: Path) -> CsvFile:
+def copy_sample(file: CsvSource, target: Path) -> CsvSource:
     """Copy lines from places all over the first half of a plain file."""
     half = file.path.stat().st_size // 2
     with file.path.open("rb") as stream, target.open("wb") as copy:
@@ -116,7 +116,7 @@ def copy_sample(file: CsvFile, target: Path) -> CsvFile:
     return file.part(target)
 
 
-def copy_lines(file: CsvFile, numbers: LineNumbers, lines: int, target: Path) -> CsvFile:
+def copy_lines(file: CsvSource, numbers: LineNumbers, lines: int, target: Path) -> CsvSource:
     """Copy lines of a plain file by their numbers.
 
     `numbers` ascend from 0, the header; `lines` is how many the file has. Both hold only where no

@@ -17,10 +17,10 @@ import duckdb
 
 from ml_pipeline.datasets.duckdb_errors import OutOfMemory
 from ml_pipeline.errors import DataError, StoreRefused
-from ml_pipeline.evaluation_log import sides
-from ml_pipeline.evaluation_log.csv_file import fold
+from ml_pipeline.evaluation_log import comparison
+from ml_pipeline.evaluation_log.comparison import CSV, TABLE
+from ml_pipeline.evaluation_log.event_csv import fold
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
-from ml_pipeline.evaluation_log.sides import CSV, TABLE
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EventRow, utc_text
 from ml_pipeline.store.records import parse_utc
@@ -47,10 +47,10 @@ def reconcile(
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
     Raises DataError for a CSV that cannot be read, and where no memory is enough.
     """
-    for memory_mb in sides.MEMORY_STEPS_MB:
+    for memory_mb in comparison.MEMORY_STEPS_MB:
         with (
             TemporaryDirectory(prefix="ml_pipeline_") as folder,
-            sides.open_sides(folder, memory_mb) as db,
+            comparison.open_comparison(folder, memory_mb) as db,
         ):
             try:
                 _load(db, logger, store, Path(folder))
@@ -79,30 +79,27 @@ def _load(
     parts = () if store is None else store.export_events(folder, model_name=name)
     with ThreadPoolExecutor(max_workers=1) as reader:
         # DuckDB reads what is there while the store writes the next part.
-        reading = [reader.submit(sides.read_csv, db, Path(logger.csv.path), name)]
-        reading += [reader.submit(sides.read_export, db, part) for part in parts]
+        reading = [reader.submit(comparison.read_csv, db, Path(logger.csv.path), name)]
+        reading += [reader.submit(comparison.read_export, db, part) for part in parts]
         for read in reading:
             read.result()
-    sides.join(db)
-
-
-# -------------------------------------------------------------------------------- reporting
+    comparison.join(db)
 
 
 def _report(
     db: duckdb.DuckDBPyConnection, logger: EvaluationLogger, store: EvaluationLog | None
 ) -> dict[str, Any]:
-    counts = sides.counts(db)
+    counts = comparison.counts(db)
     if store is None:
         counts["not_in_table"] = counts["outcome_not_in_table"] = 0
-    bad = sides.bad_lines(db)
-    differences = _differences(db) if counts["looks_different"] else Differences()
+    bad = comparison.bad_lines(db)
+    differences = _differences(db) if counts["may_differ"] else Differences()
     return {
         "status": "completed",
         "consistent": not (differences.events or bad or any(counts[name] for name in _MISSING)),
         "csv": logger.csv.path,
-        "csv_events": sides.count(db, "NOT not_in_csv"),
-        "table_events": None if store is None else sides.count(db, "NOT not_in_table"),
+        "csv_events": comparison.count(db, "NOT not_in_csv"),
+        "table_events": None if store is None else comparison.count(db, "NOT not_in_table"),
         "missing_in_table": counts["not_in_table"],
         "missing_in_csv": counts["not_in_csv"],
         "outcome_missing_in_table": counts["outcome_not_in_table"],
@@ -113,9 +110,9 @@ def _report(
         "duplicates": counts["is_double"],
         "bad_lines": bad,
         "pending": counts["is_pending"],
-        "models": sides.models(db),
+        "models": comparison.models(db),
         "ids": {
-            name: sides.event_ids(db, side, name, SHOWN)
+            name: comparison.event_ids(db, side, name, SHOWN)
             for name, side in _MISSING.items()
             if counts[name]
         },
@@ -140,18 +137,18 @@ class Differences:
 def _differences(db: duckdb.DuckDBPyConnection) -> Differences:
     """What differs, field by field, between the table and each line, or between two lines.
 
-    Events that look different only because the store spells JSON, times or numbers in its own way
-    do not; the others' ids go to the table `different`.
+    An event does not differ when the store only spells JSON, times or numbers in its own way; the
+    others' ids go to the table `different`.
     """
     differences = Differences()
-    looked = sides.events(db, (TABLE, CSV), "looks_different")
-    for events in _batches(looked):
+    candidates = comparison.events(db, (TABLE, CSV), "may_differ")
+    for events in _batches(candidates):
         ids = list[str]()
         for rows in events:
             if found := _compared(rows):
                 differences.add(found)
                 ids.append(str(rows[0]["event_id"]))
-        sides.mark_different(db, ids)
+        comparison.mark_different(db, ids)
     return differences
 
 
@@ -174,7 +171,7 @@ def _compared(rows: Sequence[EventRow]) -> list[dict[str, Any]]:
 
 
 def _differs(name: str, line: object, other: object) -> bool:
-    """What a line does not say contradicts nothing."""
+    """Whether two values of a field contradict each other; one that is missing does not."""
     if line is None or (other is None and name in {"actual_result", "evaluated_at"}):
         return False
     if other is None or line == other:
@@ -201,19 +198,16 @@ def _same_number(line: str, other: str) -> bool:
     return isclose(float(line), float(other), rel_tol=1e-14)
 
 
-# What may be written in several ways.
+# Fields with several spellings of one value.
 _SAME = {
     "features": _same_json, "metadata": _same_json, "timestamp": _same_time,
     "evaluated_at": _same_time, "confidence": _same_number,
 }  # fmt: skip
 
 
-# -------------------------------------------------------------------------------- repairing
-
-
 def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
     """Send events and outcomes that only the CSV has; return how many events were taken."""
-    missing = sides.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
+    missing = comparison.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
     return sum(
         _send(store, [_uniform(row) for rows in events for row in fold(rows).values()])
         for events in _batches(missing)
@@ -246,7 +240,7 @@ def _send(store: EvaluationLog, rows: Sequence[EventRow]) -> int:
 def _fill_csv(db: duckdb.DuckDBPyConnection, logger: EvaluationLogger) -> int:
     """Append events and outcomes that only the table has; return how many lines."""
     appended = 0
-    missing = sides.events(db, (TABLE,), "not_in_csv OR outcome_not_in_csv")
+    missing = comparison.events(db, (TABLE,), "not_in_csv OR outcome_not_in_csv")
     for events in _batches(missing):
         lines = [row for rows in events for row in rows]
         logger.csv.append(lines)

@@ -15,7 +15,12 @@ import pandas as pd
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_errors import as_data_error
 from ml_pipeline.errors import ConfigError, DataError
-from ml_pipeline.evaluation_log.files import CsvFile, is_complete, open_csv, with_plain_line_ends
+from ml_pipeline.evaluation_log.csv_source import (
+    CsvSource,
+    is_complete,
+    open_csv,
+    with_plain_line_ends,
+)
 from ml_pipeline.evaluation_log.long_csv import scan_long_csv
 from ml_pipeline.evaluation_log.rules import event_columns, find_columns
 from ml_pipeline.evaluation_log.stage import CODES, SETTLED, Reading, Scanned, Stage, scan_rows
@@ -88,7 +93,7 @@ def _as_text(name: str, kind: str) -> str:
     return f"to_json({column})::VARCHAR" if is_nested else f"{column}::VARCHAR"
 
 
-def _scan_csv(stage: Stage, file: CsvFile, reading: Reading) -> Scanned:
+def _scan_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned:
     found = scan_long_csv(stage, file, reading)
     if found is not None:
         return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.evaluation_log.opening import get_logger
 from tests.support.shell import python
 from tests.support.warm import ml_pipeline

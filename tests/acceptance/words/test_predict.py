@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.embedded.store import LocalStore

@@ -13,7 +13,7 @@ import pytest
 from ml_pipeline import ml_logging
 from ml_pipeline.errors import InputError, NotFound, StoreRefused, StoreUnavailable
 from ml_pipeline.evaluation_log import logger as logger_
-from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
 from ml_pipeline.store.embedded.serving_view import LocalServingView

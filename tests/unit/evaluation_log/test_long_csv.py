@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline.evaluation_log import long_csv
-from ml_pipeline.evaluation_log.files import CsvFile
+from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.loading import LoadedLog
 from ml_pipeline.evaluation_log.long_csv import copy_lines
 from ml_pipeline.evaluation_log.scan import scan_file
@@ -50,7 +50,7 @@ def test_lines_are_copied_by_their_numbers(
 ) -> None:
     folder = tmp_path_factory.mktemp("lines")
     texts[-1] += "z"
-    file = CsvFile(path=folder / "log.csv", names=("a",))
+    file = CsvSource(path=folder / "log.csv", names=("a",))
     file.path.write_text("\n".join(texts) + "\n" * has_end)
     numbers = np.array(sorted(number for number in wanted | {0} if number < len(texts))[-3:])
     with pytest.MonkeyPatch.context() as patch:

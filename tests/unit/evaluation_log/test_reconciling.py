@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation_log import reconciling, sides
+from ml_pipeline.evaluation_log import comparison, reconciling
 from ml_pipeline.evaluation_log.opening import MLLogger
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import EventRow, prediction_row, with_outcome
@@ -28,7 +28,7 @@ from tests.support.factories import MODEL_NAME
 def small_slices() -> Iterator[None]:
     """Slices and batches of a few events."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sides, "SLICE_BYTES", 3000)
+        patch.setattr(comparison, "SLICE_BYTES", 3000)
         patch.setattr(reconciling, "SENT_AT_ONCE", 7)
         yield
 
@@ -183,7 +183,7 @@ def contents(store: LocalStore) -> dict[str, dict[str, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("index")  # type: ignore[return-value]
 
 
-def test_what_only_looks_different_is_no_difference_and_some_of_the_others_are_shown(
+def test_what_only_may_differ_is_no_difference_and_some_of_the_others_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconciling, "SHOWN", 5)
@@ -209,14 +209,14 @@ def test_lines_of_another_model_are_left_out() -> None:
 
 def test_where_memory_is_short_it_begins_again_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
     given = list[int]()
-    open_sides = sides.open_sides
+    open_comparison = comparison.open_comparison
 
     def noted(folder: str, memory_mb: int) -> Any:  # noqa: ANN401 - what it wraps
         given.append(memory_mb)
-        return open_sides(folder, memory_mb)
+        return open_comparison(folder, memory_mb)
 
-    monkeypatch.setattr(sides, "MEMORY_STEPS_MB", (1, 200))
-    monkeypatch.setattr(sides, "open_sides", noted)
+    monkeypatch.setattr(comparison, "MEMORY_STEPS_MB", (1, 200))
+    monkeypatch.setattr(comparison, "open_comparison", noted)
     events = [
         Logged(sure=n / 400, csv="H", table=None, twice=False, other=None) for n in range(400)
     ]
@@ -230,7 +230,7 @@ def test_where_memory_is_short_it_begins_again_with_more(monkeypatch: pytest.Mon
 def test_where_no_memory_is_enough_it_says_so_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sides, "MEMORY_STEPS_MB", (1,))
+    monkeypatch.setattr(comparison, "MEMORY_STEPS_MB", (1,))
     events = [Logged(sure=0.5, csv="H", table=None, twice=False, other=None)] * 400
     with both(events) as (logger, store):
         with pytest.raises(DataError, match="needs more than 1 MB"):

@@ -23,7 +23,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CsvFile:
+class CsvSource:
     """A CSV to parse."""
 
     path: Path
@@ -43,12 +43,12 @@ class CsvFile:
             f"compression = '{'gzip' if self.is_gzip else 'none'}')"
         )
 
-    def part(self, path: Path) -> CsvFile:
+    def part(self, path: Path) -> CsvSource:
         """Some of its lines in a file of their own."""
-        return CsvFile(path=path, names=self.names, has_header=False)
+        return CsvSource(path=path, names=self.names, has_header=False)
 
 
-def open_csv(path: Path) -> CsvFile:
+def open_csv(path: Path) -> CsvSource:
     """Look at the first bytes. Raises DataError for an empty file and a damaged archive."""
     with path.open("rb") as file:
         is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -60,7 +60,7 @@ def open_csv(path: Path) -> CsvFile:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         # A stream that ends early fails here only when it is short; the scan finds the others.
         raise _damaged(path) from None
-    return CsvFile(path=path, names=_header(head, path), is_gzip=is_gzip)
+    return CsvSource(path=path, names=_header(head, path), is_gzip=is_gzip)
 
 
 def _opened(path: Path, *, is_gzip: bool) -> Any:  # noqa: ANN401 - either kind of file
@@ -82,7 +82,7 @@ def _header(head: bytes, path: Path) -> tuple[str, ...]:
     return tuple(name.strip() for name in names)
 
 
-def _line_count(file: CsvFile) -> int:
+def _line_count(file: CsvSource) -> int:
     """Physical lines; of a gzip file this also checks the sum at its end."""
     lines, last = 0, b"\n"
     try:
@@ -95,14 +95,14 @@ def _line_count(file: CsvFile) -> int:
     return lines + (last != b"\n")
 
 
-def is_complete(stage: Stage, file: CsvFile, scanned: Scanned) -> bool:
+def is_complete(stage: Stage, file: CsvSource, scanned: Scanned) -> bool:
     """Whether every physical line became a row or part of a malformed one."""
     inside = stage.number("""SELECT sum(length(t) - length(replace(t, chr(10), '')))
         FROM (SELECT rtrim(text, chr(10) || chr(13)) AS t FROM malformed)""")
     return _line_count(file) == 1 + scanned.rows + scanned.malformed + inside
 
 
-def with_plain_line_ends(file: CsvFile, target: Path) -> CsvFile:
+def with_plain_line_ends(file: CsvSource, target: Path) -> CsvSource:
     """A copy in which every line ends with a line feed."""
     try:
         with _opened(file.path, is_gzip=file.is_gzip) as stream, target.open("wb") as copy:
@@ -114,4 +114,4 @@ def with_plain_line_ends(file: CsvFile, target: Path) -> CsvFile:
                 copy.write(chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise _damaged(file.path) from None
-    return CsvFile(path=target, names=file.names)
+    return CsvSource(path=target, names=file.names)

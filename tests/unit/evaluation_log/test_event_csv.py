@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline.errors import DataError, InputError, StoreUnavailable
-from ml_pipeline.evaluation_log.csv_file import Delivered, EventCsv, fold
+from ml_pipeline.evaluation_log.event_csv import Delivered, EventCsv, fold
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
@@ -94,7 +94,7 @@ def test_a_line_with_an_outcome_is_complete_by_itself(path: Path) -> None:
 WRITE = """
 import sys
 from tests.unit.evaluation_log.test_csv_file import make_row
-from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 log = EventCsv(sys.argv[1])
 first = int(sys.argv[2])
 for number in range(first, first + 200):
@@ -191,7 +191,7 @@ FULL = """
 import resource, signal, sys
 from tests.unit.evaluation_log.test_csv_file import make_row
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.evaluation_log.csv_file import EventCsv
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 log = EventCsv(sys.argv[1])
 log.append([make_row(1)])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,8 +1,8 @@
 """The CSV log and the store's table beside each other in DuckDB, one short row an event.
 
-A side's event is a few hashes of 64 bits: its id, what was predicted, the outcome. Among two
-million ids, two equal hashes are a chance of 1 in ten million. Lines are read again where they have
-to be seen, so memory does not grow with what the log says.
+A side's event is a few hashes of 64 bits: its id, its prediction, its outcome. Among two million
+ids, two equal hashes are a chance of 1 in ten million. Lines are read again where their text is
+needed, so memory does not grow with the length of the rows.
 """
 
 # ruff: noqa: S608 - statements are made of constants; paths are quoted
@@ -18,7 +18,7 @@ from typing import Any, Final
 import duckdb
 
 from ml_pipeline.datasets.duckdb_errors import as_data_error
-from ml_pipeline.evaluation_log.csv_file import row_of
+from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
 from ml_pipeline.store.records import EVENT_COLUMNS
@@ -32,22 +32,22 @@ BUFFER_BYTES: Final = 16_000_000
 CSV, TABLE = "csv_lines", "table_lines"
 COUNTED: Final = (
     "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table", "is_double",
-    "is_pending", "looks_different",
+    "is_pending", "may_differ",
 )  # fmt: skip
 
 _NAMES: Final = ", ".join(map(identifier, EVENT_COLUMNS))
 _KEY: Final = "hash(lower(event_id))"
-# The same time has the same text on both sides, a confidence need not. What looks different
-# without being it is found when it is looked at closely.
+# The same time has the same text on both sides, a confidence need not. What only may differ is
+# compared field by field afterwards.
 _EVENT: Final = f"""{_KEY} AS key,
     hash(timestamp, model_id, match_id, prediction, TRY_CAST(confidence AS DOUBLE), features,
-        metadata) AS said,
+        metadata) AS content,
     CASE WHEN actual_result IS NOT NULL THEN hash(actual_result, evaluated_at) END AS outcome"""
 _ANSWER: Final = """model_id, prediction = actual_result AS correct,
     prediction = 'UNCERTAIN' AS uncertain"""
 _CSV_SIDE: Final = f"""CREATE TABLE csv_side AS
-SELECT key, min(said) AS said, max(said) AS also_said, min(outcome) AS outcome,
-    max(outcome) AS also_outcome, count(*) > count(outcome) + 1 OR count(outcome) > 1 AS is_double
+SELECT key, min(content) AS content, max(content) AS other_content, min(outcome) AS outcome,
+    max(outcome) AS other_outcome, count(*) > count(outcome) + 1 OR count(outcome) > 1 AS is_double
 FROM (SELECT {_EVENT} FROM {CSV}) GROUP BY key"""
 _JOIN: Final = """CREATE TABLE both_sides AS
 SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
@@ -55,11 +55,11 @@ SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
     t.outcome IS NULL AND c.outcome IS NOT NULL AND t.key IS NOT NULL AS outcome_not_in_table,
     c.outcome IS NULL AND t.outcome IS NOT NULL AND c.key IS NOT NULL AS outcome_not_in_csv,
     c.outcome IS NULL AND t.outcome IS NULL AS is_pending,
-    coalesce(c.said <> t.said, false) OR coalesce(c.outcome <> t.outcome, false)
-        OR coalesce(c.said <> c.also_said, false)
-        OR coalesce(c.outcome <> c.also_outcome, false) AS looks_different
+    coalesce(c.content <> t.content, false) OR coalesce(c.outcome <> t.outcome, false)
+        OR coalesce(c.content <> c.other_content, false)
+        OR coalesce(c.outcome <> c.other_outcome, false) AS may_differ
 FROM csv_side c FULL OUTER JOIN table_side t USING (key)"""
-# What only the CSV says is read from its lines.
+# What the CSV alone knows is read from its lines.
 _TABLE_ANSWERS: Final = "SELECT model_id, correct, uncertain FROM table_side"
 _CSV_ANSWERS: Final = f"""WITH csv_alone AS (
     SELECT key FROM both_sides WHERE not_in_table OR outcome_not_in_table)
@@ -70,7 +70,7 @@ FROM (SELECT {_KEY} AS key, {_ANSWER} FROM {CSV}) SEMI JOIN csv_alone USING (key
 
 
 @contextmanager
-def open_sides(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A session that spills into `folder`; its sides are empty, and so is `different` (key).
 
     Who needs more memory gets OutOfMemory.
@@ -135,9 +135,6 @@ def _lines(files: str, dialect: str) -> str:
         f"FROM read_csv({files}, columns = {{{columns}}}, auto_detect = false, "
         f"buffer_size = {BUFFER_BYTES}, {dialect})"
     )
-
-
-# -------------------------------------------------------------------------------- questions
 
 
 def count(db: duckdb.DuckDBPyConnection, condition: str) -> int:
