@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.shell import TIMEOUT_S, environment, ml_pipeline, python
+from tests.support.shell import PYTHON, TIMEOUT_S, environment, ml_pipeline, python
 from tests.support.streams import FEATURES, draw
 
 BACKTEST = ("backtest", "--csv", "history.csv", "--target", "y", "--night", "night")
@@ -33,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     host, _, port = address.partition(":")
-    dask = [sys.executable, "-m", "dask"]
+    dask = [PYTHON, "-m", "dask"]
     where = {"cwd": folder, "env": environment(), "stderr": subprocess.DEVNULL}
     scheduler = [*dask, "scheduler", "--host", host, "--port", port, "--no-dashboard"]
     worker = [*dask, "worker", f"tcp://{address}", "--nthreads", "1", "--no-dashboard"]

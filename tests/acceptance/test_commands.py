@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RunStatus
 from tests.conftest import FirstModel
 from tests.support import league
-from tests.support.shell import ROOT, environment, ml_pipeline, python
+from tests.support.shell import PYTHON, ROOT, environment, ml_pipeline, python
 
 SAMPLE = ROOT / "ml_pipeline" / "data" / "training_dataset.csv"
 RUN_KEYS = {
@@ -107,7 +106,7 @@ def test_a_log_that_cannot_be_read_is_a_failed_run_with_exit_code_1(
 
 
 def test_two_runs_started_together_do_not_both_train(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ml_pipeline", "run", "--local", str(folder)]
+    command = [PYTHON, "-m", "ml_pipeline", "run", "--local", str(folder)]
     both = [
         subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from tests.acceptance.words.test_decay import today
 from tests.contract.callers import migrate
 from tests.contract.kit.base import OpenStore
 from tests.support.factories import frame_of
-from tests.support.shell import environment
+from tests.support.shell import PYTHON, environment
 from tests.support.supabase.project import SupabaseProject
 
 LEASE = "decay_monitor:default"
@@ -34,7 +33,7 @@ def served(folder: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "tests.support.flask_app:create_app()"]
+    command = [PYTHON, "-m", "gunicorn", "tests.support.flask_app:create_app()"]
     command += ["--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
     log = (folder / "gunicorn.log").open("wb")
     with (

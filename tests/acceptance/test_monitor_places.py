@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ml_pipeline.web.guard import Guard
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.places import Place
-from tests.support.shell import environment, ml_pipeline
+from tests.support.shell import PYTHON, environment, ml_pipeline
 
 
 def test_a_night_and_its_buttons_on_either_store(
@@ -88,7 +87,7 @@ def paths(result: Mapping[str, object]) -> list[str]:
 
 def test_a_run_shows_a_person_how_far_it_is_and_a_pipe_only_its_result(tmp_path: Path) -> None:
     master, terminal = os.openpty()
-    command = [sys.executable, "-m", "ml_pipeline", "run", "--local", "store"]
+    command = [PYTHON, "-m", "ml_pipeline", "run", "--local", "store"]
     variables = environment(TERM="xterm-256color", COLUMNS="100")
     with subprocess.Popen(
         command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=terminal

@@ -6,7 +6,6 @@ import csv
 import json
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +20,7 @@ from ml_pipeline.store.records import EVENT_COLUMNS
 from tests.support import warm
 from tests.support.factories import frame_of, make_id
 from tests.support.places import EMBEDDED, Place
-from tests.support.shell import ROOT, Finished, environment
+from tests.support.shell import PYTHON, ROOT, Finished, environment
 
 Command = Callable[..., Finished]
 QUESTION = "What is the capital of Norway?"
@@ -168,7 +167,7 @@ def test_a_text_of_any_size_is_read_from_standard_input(
     router: Path, piped: bytes, code: int, words: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "ml_pipeline", "predict", "--text", "-", "--local", "store",
+        [PYTHON, "-m", "ml_pipeline", "predict", "--text", "-", "--local", "store",
          "--no-log"],
         cwd=router, env=environment(), input=piped, capture_output=True, check=False,
     )  # fmt: skip

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# Some tests put another program in the place of `sys.executable`.
+PYTHON = sys.executable
 TIMEOUT_S = 120
 OURS = ("SUPABASE_", "ML_PIPELINE", "LOG_", "DEBUG")
 
@@ -36,10 +39,10 @@ def environment(**variables: str) -> dict[str, str]:
     return clean | {"PYTHONPATH": str(ROOT)} | variables
 
 
-def python(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
-    """Run this interpreter."""
+def run(command: Sequence[str | Path], *, cwd: Path, **variables: str) -> Finished:
+    """Run a command to its end."""
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [*map(str, command)],
         cwd=cwd,
         env=environment(**variables),
         capture_output=True,
@@ -48,6 +51,11 @@ def python(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def python(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
+    """Run this interpreter."""
+    return run([PYTHON, *arguments], cwd=cwd, **variables)
 
 
 def ml_pipeline(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:

@@ -1,65 +1,64 @@
-"""Commands in processes of their own that start warm: forked from one that has the imports done.
+"""An interpreter that starts warm: its processes are forked from one that has the imports done.
 
-For tests that start a command dozens of times; what a cold start does is for `tests.support.shell`.
+Three of four seconds of a nightly run are imports of its trainer. `interpreter()` is a program to
+call like Python: `-m ml_pipeline …`, the trainer's module and `call` below come out of the warm
+process, with arguments, environment, folder, standard files, exit code and signals as any other
+process; all else becomes a plain interpreter. The tests under `acceptance/` start their trainers
+so (`tests/acceptance/conftest.py`); what a cold start does is for `tests.support.shell`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
+import atexit
+import base64
+import pickle
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from uuid import uuid4
 
-from tests.support.shell import TIMEOUT_S, Finished, environment
+from tests.support.shell import PYTHON, Finished, environment, run
 
-_FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["tests.support.warm_imports"])
+MODULES = ("ml_pipeline", "ml_pipeline.train_model", "tests.support.warm_call")
+
+
+@cache
+def interpreter() -> Path:
+    """Start this process's warm server; return the program whose processes come from it."""
+    # Short, because a socket's path has to be.
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    program, address = folder / "python", folder / "socket"
+    text = Path(__file__).with_name("warm_python.py").read_text(encoding="utf-8")
+    call = f"start({PYTHON!r}, {str(address)!r}, {MODULES!r})\n"
+    program.write_text(f"#!{PYTHON} -IS\n{text}\n{call}", encoding="utf-8")
+    program.chmod(0o755)
+    # As `child_environment` has it for a trainer; libraries read it when they are loaded.
+    server = subprocess.Popen(
+        [PYTHON, "-m", "tests.support.warm_server", str(address), str(program)],
+        env=environment(OMP_WAIT_POLICY="PASSIVE"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdout.readline()
+
+    def end() -> None:
+        server.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return program
 
 
 def ml_pipeline(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
-    """Run `ml-pipeline …` in a process that is warm already."""
-    return call(_command, [*map(str, arguments)], cwd=cwd, **variables)
+    """Run `python -m ml_pipeline …` in a process that is warm already."""
+    return run([interpreter(), "-m", "ml_pipeline", *arguments], cwd=cwd, **variables)
 
 
 def call(target: Callable[..., None], *arguments: object, cwd: Path, **variables: str) -> Finished:
     """Run a function of a module in a process that is warm already."""
-    name = uuid4().hex
-    files = (cwd / f".{name}.out", cwd / f".{name}.err")
-    process = _FORKSERVER.Process(
-        target=_within, args=(target, arguments, cwd, files, environment(**variables))
-    )
-    process.start()
-    process.join(TIMEOUT_S)
-    if process.exitcode is None:
-        process.kill()
-        raise TimeoutError(arguments)
-    stdout, stderr = (path.read_text(encoding="utf-8") for path in files)
-    return Finished(process.exitcode, stdout, stderr)
-
-
-def _within(
-    target: Callable[..., None],
-    arguments: tuple[object, ...],
-    cwd: Path,
-    files: tuple[Path, Path],
-    variables: dict[str, str],
-) -> None:
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(variables)
-    for number, path in enumerate(files, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115 - until the end
-    try:
-        target(*arguments)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
-def _command(arguments: list[str]) -> None:
-    from ml_pipeline.cli import main
-
-    sys.exit(main(arguments))
+    wanted = base64.b64encode(pickle.dumps((target, arguments))).decode()
+    return run([interpreter(), "-m", MODULES[-1], wanted], cwd=cwd, **variables)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ml_pipeline.store.records import PromotionKind, RunStatus
 from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.acceptance.documents.test_readme import block_after
 from tests.acceptance.documents.test_workflows import checkout
-from tests.support.shell import environment
+from tests.support.shell import PYTHON, environment
 from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["checkout"]
@@ -32,7 +31,7 @@ def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
         ["/bin/bash", "-euo", "pipefail", "-c", script],
         cwd=checkout,
         env=environment(
-            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            PATH=f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}",
             PYTHONPATH=str(checkout),
             DATABASE_URL=database.postgres.dsn("postgres"),
             SUPABASE_URL=database.url,

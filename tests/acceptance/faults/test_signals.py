@@ -6,7 +6,6 @@ import json
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.places import EMBEDDED, Place
-from tests.support.shell import environment
+from tests.support.shell import PYTHON, environment
 from tests.support.supabase import faults
 
 WISH = league.event_id("wish")
@@ -48,7 +47,7 @@ def training(place: Place, folder: Path) -> Iterator[subprocess.Popen[str]]:
     work = folder / "work"
     variables = dict(place.variables) | {"ML_PIPELINE__RUN__WORK_DIR": str(work)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "ml_pipeline", "run"],
+        [PYTHON, "-m", "ml_pipeline", "run"],
         cwd=folder, env=environment(**variables), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

@@ -36,7 +36,7 @@ from tests.support.factories import (
     make_run,
 )
 from tests.support.logs import write_log
-from tests.support.shell import environment, ml_pipeline
+from tests.support.shell import PYTHON, environment, ml_pipeline
 
 NOW = datetime(2026, 3, 14, 20, 0, tzinfo=UTC)
 DAYS, ROWS = 40, 60
@@ -338,7 +338,7 @@ def test_a_file_is_watched_as_a_table_is(tmp_path: Path) -> None:
 def test_watch_goes_on_until_it_is_told_to_stop_and_gives_its_lease_back(tmp_path: Path) -> None:
     store = LocalStore.open(tmp_path / "store")
     store.append_events(frame_of(today()))
-    command = [sys.executable, "-m", "ml_pipeline", "decay", "--watch"]
+    command = [PYTHON, "-m", "ml_pipeline", "decay", "--watch"]
     with subprocess.Popen(
         [*command, "--interval-minutes", "0.01", "--local", str(tmp_path / "store")],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,

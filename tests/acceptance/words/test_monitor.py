@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -36,7 +35,7 @@ from tests.support.monitoring import (
     make_id,
     serving,
 )
-from tests.support.shell import ROOT, environment
+from tests.support.shell import PYTHON, ROOT, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTHING_SERIOUS = {"serious", "critical"}
@@ -267,7 +266,7 @@ def test_beyond_this_machine_a_token_is_asked_for(browser: Browser, tmp_path: Pa
 
 
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ml_pipeline", "monitor", "--port", "0", "--local", "store"]
+    command = [PYTHON, "-m", "ml_pipeline", "monitor", "--port", "0", "--local", "store"]
     everywhere = "0.0.0.0"  # noqa: S104 - that is what is refused
     refused = warm.ml_pipeline("monitor", "--local", "store", "--host", everywhere, cwd=tmp_path)
     assert refused.code == 1

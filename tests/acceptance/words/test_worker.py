@@ -6,7 +6,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,7 @@ from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.factories import make_request
 from tests.support.places import EMBEDDED, Place
-from tests.support.shell import environment
+from tests.support.shell import PYTHON, environment
 from tests.support.worked_day import EVERY, HOUR, POLL, Day
 
 MIDNIGHT = datetime(2026, 3, 14, tzinfo=UTC)
@@ -232,7 +231,7 @@ def working(place: Place, folder: Path) -> Iterator[subprocess.Popen[str]]:
     variables = dict(place.variables) | {"ML_PIPELINE__RUN__WORK_DIR": str(folder / "work")}
     with (folder / "said").open("w") as stdout, (folder / "story").open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ml_pipeline", "worker", "--poll", "0.5s"],
+            [PYTHON, "-m", "ml_pipeline", "worker", "--poll", "0.5s"],
             cwd=folder, env=environment(**variables), text=True, stdout=stdout, stderr=stderr,
         )  # fmt: skip
         try:
