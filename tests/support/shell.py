@@ -1,4 +1,4 @@
-"""Commands as a person runs them: real processes, with nothing of ours in their environment."""
+"""Commands as a person runs them: real processes, in an environment that is the same everywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 # Some tests put another program in the place of `sys.executable`.
 PYTHON = sys.executable
 TIMEOUT_S = 120
-OURS = ("SUPABASE_", "ML_PIPELINE", "LOG_", "DEBUG")
+# What a command needs of the machine. A person's other variables (keys, proxies, colours, a locale,
+# a time zone, what a CI service sets) would change what it says.
+KEPT = {"HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "PYTHONDONTWRITEBYTECODE"}
+KEPT_PREFIXES = ("COVERAGE_", "COV_CORE_", "PIP_", "SSL_CERT_")
+FOREIGN = ("SUPABASE_", "ML_PIPELINE", "LOG_", "DEBUG", "GITHUB_")
+COLOURS = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TERM"}
+EVERYWHERE = {"LANG": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": str(ROOT)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,21 @@ class Finished:
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment of a person who set nothing of ours but `variables`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return clean | {"PYTHONPATH": str(ROOT)} | variables
+    return (
+        {name: value for name, value in os.environ.items() if _is_kept(name)}
+        | EVERYWHERE
+        | variables
+    )
+
+
+def _is_kept(name: str) -> bool:
+    return name in KEPT or name.startswith(KEPT_PREFIXES)
+
+
+def shut_out() -> None:
+    """Take a person's variables out of this process, for what is called without a new one."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN) or name in COLOURS]:
+        del os.environ[name]
 
 
 def run(command: Sequence[str | Path], *, cwd: Path, **variables: str) -> Finished:
