@@ -8,23 +8,23 @@ from importlib import import_module
 from ml_pipeline import __version__
 
 COMMANDS = {
-    "run": "one pass of the loop",
-    "train": "train a base or fine-tune a model",
+    "run": "one run of the loop: train, judge, promote or reject",
+    "train": "train a base model, or fine-tune one",
     "predict": "predict one row or a file of rows",
     "outcome": "record what really happened",
     "reconcile": "compare the CSV log with the store's table",
-    "report": "one run as a page and as Markdown",
+    "report": "one run as an HTML page and as Markdown",
     "models": "list, show, compare, promote, roll back, prune",
-    "replay": "build a run's challenger again and compare",
-    "status": "latest runs, queue and champion",
-    "requests": "ask for a run, see the queue, take one back",
-    "worker": "stay: requests at once, nights, watchdog, clean-up",
-    "decay": "watch the champion, act when it has decayed",
-    "analyse": "streaks, transitions, randomness of errors",
+    "replay": "rebuild a run's challenger and compare it",
+    "status": "latest runs, request queue and champion",
+    "requests": "submit, list and cancel requests for a run",
+    "worker": "keep running: schedule, requests, watchdog, clean-up",
+    "decay": "check the champion, act when it has decayed",
+    "analyse": "streaks, transitions, tests of randomness",
     "backtest": "replay a labelled history day by day",
-    "monitor": "the monitoring page",
-    "init": "make a store, or bring one up to date",
-    "doctor": "check everything a nightly run needs",
+    "monitor": "serve the monitoring page",
+    "init": "create a store, or update one",
+    "doctor": "check everything a run needs",
 }
 
 

@@ -7,8 +7,8 @@ PipelineError
 ├── TrainingError           the trainer failed, ran too long or took too much memory
 ├── StoreError
 │   ├── StoreUnavailable    worth retrying
-│   ├── StoreRefused        the store said no
-│   ├── StoreCorrupt        the store said something that cannot be
+│   ├── StoreRefused        the store refused; repeating is useless
+│   ├── StoreCorrupt        the store's answer breaks its promises
 │   ├── NotFound
 │   ├── RunInProgress
 │   └── AlreadyFinished
@@ -27,7 +27,7 @@ from __future__ import annotations
 class PipelineError(Exception):
     """Base of every error the package raises on purpose.
 
-    `message` says what is wrong and where; `hint` says what the person can do about it.
+    `message` is what is wrong and where; `hint` is what the person can do about it.
     """
 
     exit_code: int = 1
@@ -107,4 +107,4 @@ class PromotionRefused(PipelineError):
 class Stopped(PipelineError):
     """A signal asked the command to end; what it had begun is closed as failed."""
 
-    default_hint = "Start it again: the next run takes up what was left."
+    default_hint = "Start it again: the next run continues with what was left."

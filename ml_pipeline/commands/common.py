@@ -20,7 +20,7 @@ ENVIRONMENT = """environment:
   SUPABASE_URL, SUPABASE_SERVICE_KEY   the Supabase project (alias SUPABASE_SERVICE_ROLE_KEY)
   ML_PIPELINE_LOCAL                    folder of an embedded store, like --local
   LOG_LEVEL, LOG_FORMAT, DEBUG         INFO, text or json, false
-  LOG_FILE                             the story goes there as well; rotated
+  LOG_FILE                             log messages go there as well; rotated
   ML_PIPELINE__SECTION__KEY            any setting of model_config.yaml"""
 
 
@@ -94,7 +94,7 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress, _story_above():
+    with Progress(console=Console(stderr=True), transient=True) as progress, _log_above_bars():
 
         def start(name: str, total: int) -> Callable[[], None]:
             task = progress.add_task(name, total=total)
@@ -104,8 +104,8 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
 
 
 @contextmanager
-def _story_above() -> Iterator[None]:
-    """Let log lines go through the stderr of now: a bar then makes room for them."""
+def _log_above_bars() -> Iterator[None]:
+    """Send log messages through the current `sys.stderr`, where a bar makes room for them."""
     import logging
 
     handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
@@ -136,22 +136,22 @@ def main(  # noqa: PLR0913 - what a command consists of
     run: Callable[[argparse.Namespace], int],
     argv: list[str] | None,
     *,
-    quiet: bool = False,
+    with_log: bool = True,
 ) -> int:
     """Parse, set up logging, run; a PipelineError becomes a message and its exit code.
 
-    A `quiet` command has no story to tell; its rare warnings go to stderr as they are.
+    A command that is not `with_log` sets up no logging; its rare warnings go to stderr as they are.
     """
     parser = parser_for(name, description)
     add_arguments(parser)
     args = parser.parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
-    return guarded(lambda: run(args), quiet=quiet)
+    return guarded(lambda: run(args), with_log=with_log)
 
 
-def guarded(run: Callable[[], int], *, quiet: bool = False) -> int:
-    """Run a command; a fault that it knows becomes a message, JSON and an exit code over 0."""
+def guarded(run: Callable[[], int], *, with_log: bool = True) -> int:
+    """Run a command; a PipelineError becomes a message, JSON and an exit code over 0."""
     try:
-        if not quiet:
+        if with_log:
             from ml_pipeline.config.environment import load_logging_settings
             from ml_pipeline.runs import run_log
 

@@ -1,4 +1,4 @@
-"""Check everything a nightly run needs, live, and say what to do: `ml-pipeline doctor`."""
+"""Check everything a run needs, live, with a remedy for each fault: `ml-pipeline doctor`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ml_pipeline.errors import ConfigError, PipelineError, StoreUnavailable
 from ml_pipeline.store import schema
 
 Clock = Callable[[], datetime]
-# After these nothing else can be asked of a project.
-_CLOSED = {"credentials", "key_role", "server", "key", "schema"}
+# A fault of one of these makes every other check of a project impossible.
+_BLOCKING = {"credentials", "key_role", "server", "key", "schema"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, *, clock: Clock) -> int:
-    """Examine, tell on stderr, print JSON; exit code 1 on any fault."""
+    """Show the findings on stderr, print them as JSON; exit code 1 on any fault."""
     found = list(_examine(args, clock))
     findings.show(found)
     faulty = any(finding.severity == "fault" for finding in found)
@@ -44,9 +44,9 @@ def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
     settings, chosen = None, None
     try:
         settings = load_settings(common.path_or_none(args.config))
-        yield fine("settings", f"The settings can be used; the model is {settings.model_name}.")
+        yield fine("settings", f"The settings are valid; the model name is {settings.model_name}.")
     except ConfigError as error:
-        yield fault("settings", error.message, error.hint or "Mend the settings file.")
+        yield fault("settings", error.message, error.hint or "Correct the settings file.")
     try:
         chosen = load_store_settings(args.local)
     except ConfigError as error:
@@ -55,7 +55,7 @@ def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
         machine = list(_this_machine(settings, chosen))
         yield from machine
         if not all(finding.ok for finding in machine if finding.name == "libraries"):
-            return  # what needs them would only fail in other words
+            return  # what needs them would fail for the same reason
     if chosen is not None:
         yield from _examine_store(settings, chosen, clock, quick=args.quick)
 
@@ -78,7 +78,7 @@ def _examine_store(
     if chosen.local_dir is None:
         project = list(_project(chosen, clock, quick=quick))
         yield from project
-        if any(finding.name in _CLOSED and not finding.ok for finding in project):
+        if any(finding.name in _BLOCKING and not finding.ok for finding in project):
             return
     if settings is not None:
         yield from _content(settings, chosen, clock(), quick=quick)
@@ -87,8 +87,8 @@ def _examine_store(
 def _content(
     settings: Settings, chosen: StoreSettings, now: datetime, *, quick: bool
 ) -> Iterator[Finding]:
-    """What both kinds of store are asked."""
-    from ml_pipeline.commands.checks import content
+    """The checks of what is in a store of either kind."""
+    from ml_pipeline.commands.checks import content, examined
     from ml_pipeline.store.opening import open_store
 
     try:
@@ -97,13 +97,13 @@ def _content(
         yield fault("store", error.message, error.hint)
         return
     try:
-        patient = content.Patient(store=store, settings=settings, now=now)
+        whole = examined.Examined(store=store, settings=settings, now=now)
         if chosen.local_dir is not None:
-            yield fine("store", f"The embedded store in {chosen.local_dir} opens.")
+            yield fine("store", f"The embedded store in {chosen.local_dir} can be opened.")
             version = schema.newest("local")
             yield fine("schema_version", f"The schema has version {version}, the newest.")
         for check in content.QUICK if quick else content.FULL:
-            yield from content.guarded(check, patient)
+            yield from examined.guarded(check, whole)
     finally:
         store.close()
 
@@ -121,7 +121,7 @@ def _project(chosen: StoreSettings, clock: Clock, *, quick: bool) -> Iterator[Fi
         return
     role = key_role(key)
     if role not in {"service_role", "unknown"}:
-        what = f"SUPABASE_SERVICE_KEY holds a key of the role {role}, not the service key."
+        what = f"SUPABASE_SERVICE_KEY holds a key of the role {role}; the service key is needed."
         yield fault("key_role", what, KEY_HINT)
         return
     try:
@@ -136,7 +136,7 @@ def _project(chosen: StoreSettings, clock: Clock, *, quick: bool) -> Iterator[Fi
 
 
 def _unreachable(url: str, error: PipelineError) -> Finding:
-    """What kept the project from answering, by name."""
+    """Why the project did not answer."""
     from ml_pipeline.store.project_facts import KEY_HINT, Refused
 
     if isinstance(error, ConfigError):
@@ -144,7 +144,7 @@ def _unreachable(url: str, error: PipelineError) -> Finding:
     if isinstance(error, Refused) and error.wrong_key:
         return fault("key", f"{url} does not accept the key.", KEY_HINT)
     if isinstance(error, Refused) and error.no_right:
-        return fault("key_role", f"The key is no service key: {error.message}", KEY_HINT)
+        return fault("key_role", f"The key is not a service key: {error.message}", KEY_HINT)
     if isinstance(error, StoreUnavailable):
         do = f"Check SUPABASE_URL, the network, and whether the project is paused. {error.hint}"
         return fault("server", f"{url} cannot be reached: {error.message}", do)

@@ -1,4 +1,4 @@
-"""Make a store, or bring one up to date: `ml-pipeline init`. Safe to repeat."""
+"""Create a store, or update one: `ml-pipeline init`. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline.commands import common, init_files
+from ml_pipeline.commands import common, init_example, init_keys, init_repository
 from ml_pipeline.config.environment import StoreSettings, is_local, load_store_settings
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.store import schema
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_common(parser)
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--database_url", metavar="URL", help="apply the schema to this PostgreSQL "
-        "database and create the buckets; the password may stand in PGPASSWORD instead "
+        "database and create the buckets; the password may be in PGPASSWORD instead "
         "(neither SUPABASE_URL nor a key is needed)")  # fmt: skip
     way.add_argument("--print_sql", action="store_true", help="print the SQL for the project's "
         "SQL editor; with --output, write migration files")  # fmt: skip
@@ -36,36 +36,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "installs there (default: where this installation came from)")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="with --workflows: replace files "
         "that differ, but never the settings")  # fmt: skip
-    parser.add_argument("--example", choices=sorted(init_files.EXAMPLES), help="write the settings "
-        "and the training data of an example into the working directory")  # fmt: skip
+    parser.add_argument("--example", choices=sorted(init_example.EXAMPLES), help="write the "
+        "settings and the training data of an example into the working directory")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="with --print_sql: write timestamped "
         "files, for example into supabase/migrations")  # fmt: skip
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
-    """Make or update the store and print what there is now."""
+    """Create or update what the flags name, and print what there is now."""
     if args.output and not args.print_sql:
-        raise ConfigError("--output goes with --print_sql.")
+        raise ConfigError("--output can be used only together with --print_sql.")
     if (args.package or args.overwrite) and not args.workflows:
-        raise ConfigError("--package and --overwrite go with --workflows.")
+        raise ConfigError("--package and --overwrite can be used only together with --workflows.")
     if args.local and (args.database_url or args.print_sql or args.workflows):
-        raise ConfigError("--local makes an embedded store, the other flags are for Supabase.")
+        raise ConfigError(
+            "--local creates an embedded store; the other flags are for Supabase.",
+            hint="Leave out --local, or --database_url, --print_sql and --workflows.",
+        )
     if args.example and (args.print_sql or args.workflows):
-        raise ConfigError("--example goes with --local or --database_url, or stands alone.")
+        raise ConfigError("--example cannot be combined with --print_sql or --workflows.")
     if args.print_sql and not args.output:
         sys.stdout.write(schema.whole())
         return 0
     if args.print_keys:
-        lines = init_files.environment(now=now, new_secret=_secret)
+        lines = init_keys.compose_environment(now=now, new_secret=_secret)
         sys.stdout.write("".join(f"{name}={value}\n" for name, value in lines.items()))
         return 0
     written: dict[str, Any] = {}
     if args.example:
-        files = init_files.write_example(args.example, Path())
+        files = init_example.write(args.example, Path())
         written = {"status": "written", "example": args.example, "files": files}
-        log.info("Wrote %s; next: ml-pipeline train --register", ", ".join(files))
+        log.info("Wrote %s. Next: `ml-pipeline train --register`", ", ".join(files))
     if not written or args.database_url or is_local(args.local):
-        written |= _made(args, now)
+        written |= _created(args, now)
     common.print_json(written)
     return 0
 
@@ -74,9 +77,9 @@ def _secret(letters: int) -> str:
     return secrets.token_urlsafe(letters)[:letters]
 
 
-def _made(args: argparse.Namespace, now: datetime) -> Mapping[str, Any]:
+def _created(args: argparse.Namespace, now: datetime) -> Mapping[str, Any]:
     if args.print_sql:
-        return _written(Path(args.output), now)
+        return _migrations(Path(args.output), now)
     if args.workflows is not None:
         return _repository(Path(args.workflows), args)
     if args.database_url is not None:
@@ -108,7 +111,7 @@ def _embedded(local: str | None) -> Mapping[str, Any]:
         settings = StoreSettings()
     if settings.local_dir is None:
         raise ConfigError(
-            "Say what to make: a service key alone cannot create tables.",
+            "It is not clear what to create: a service key alone cannot create tables.",
             hint="Give --database_url URL for Supabase, --print_sql to paste the SQL into its "
             "editor, or --local DIR (or ML_PIPELINE_LOCAL=DIR) for an embedded store.",
         )
@@ -127,18 +130,18 @@ def _embedded(local: str | None) -> Mapping[str, Any]:
 
 
 def _repository(folder: Path, args: argparse.Namespace) -> Mapping[str, Any]:
-    from ml_pipeline.commands import init_files
+    files = init_repository.write(folder, package=args.package, overwrite=args.overwrite)
+    for name in files["kept"]:
+        log.info("%s is there already and was not changed", name)
+    if files["written"]:
+        log.info(
+            "Next: set the secrets SUPABASE_URL and SUPABASE_SERVICE_KEY, and commit the files"
+        )
+    return {"status": "written", "kind": "repository", "directory": str(folder), **files}
 
-    told = init_files.write(folder, package=args.package, overwrite=args.overwrite)
-    for name in told["kept"]:
-        log.info("%s stands there already", name)
-    if told["written"]:
-        log.info("Next: set the secrets SUPABASE_URL and SUPABASE_SERVICE_KEY, and commit")
-    return {"status": "written", "kind": "repository", "directory": str(folder), **told}
 
-
-def _written(folder: Path, now: datetime) -> Mapping[str, Any]:
-    """Write the files that the folder does not hold yet, under names that sort in their order."""
+def _migrations(folder: Path, now: datetime) -> Mapping[str, Any]:
+    """Write the migrations that the folder lacks, under names that sort in their order."""
     files = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

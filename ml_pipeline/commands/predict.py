@@ -81,4 +81,4 @@ def _row_input(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return common.main("predict", __doc__, add_arguments, run, argv, quiet=True)
+    return common.main("predict", __doc__, add_arguments, run, argv, with_log=False)

@@ -203,7 +203,7 @@ def test_an_example_never_writes_over_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "model_config.yaml").write_text("model_name: mine\n")
     done = warm.ml_pipeline("init", "--example", "router", cwd=tmp_path)
     assert done.code == 1
-    assert "model_config.yaml is there already" in done.json["error"]
+    assert "model_config.yaml exists already" in done.json["error"]
     assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == [
         "model_config.yaml"
     ]

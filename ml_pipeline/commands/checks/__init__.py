@@ -1,1 +1,1 @@
-"""What `doctor` looks at: the machine, the project, what stands in the store."""
+"""What `doctor` checks: the machine, the project, the content of the store."""

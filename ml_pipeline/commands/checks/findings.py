@@ -1,4 +1,4 @@
-"""What a doctor found: one record per check, and how people read them."""
+"""Findings of `doctor`: one record per check, and how people read them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def fine(name: str, what: str, do: str = "") -> Finding:
 
 
 def warning(name: str, what: str, do: str) -> Finding:
-    """The nightly run can live with it, a person should look."""
+    """Runs still work, but a person should look into it."""
     return Finding(name=name, ok=False, severity="warning", what=what, do=do)
 
 
 def fault(name: str, what: str, do: str) -> Finding:
-    """The nightly run fails by it, or something that must be closed is open."""
+    """A run fails by it, or others have access that they must not have."""
     return Finding(name=name, ok=False, severity="fault", what=what, do=do)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with this machine; needs none of the libraries that it looks for."""
+"""What is wrong with this machine; needs none of the libraries that it checks."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def work_folder(folder: Path) -> Finding:
             file.write(b"x")
         free = _free_mb(place)
     except OSError as error:
-        what = f"The work folder {folder} cannot be written: {place}: {error.strerror or error}."
+        what = f"The work folder {folder} is not writable: {place}: {error.strerror or error}."
         return fault("work_folder", what, "Set run.work_dir to a folder this user may write to.")
     if free < MIN_FREE_MB:
-        what = f"{free} MB are free for the work folder {folder}."
-        return warning("work_folder", what, "Free some space: a run keeps datasets and models.")
-    return fine("work_folder", f"The work folder {folder} can be written, {free} MB are free.")
+        what = f"Only {free} MB are free for the work folder {folder}."
+        return warning(
+            "work_folder", what, "Free some space: a run writes datasets and models there."
+        )
+    return fine("work_folder", f"The work folder {folder} is writable, {free} MB are free.")
 
 
 def _free_mb(place: Path) -> int:
@@ -58,5 +60,5 @@ def libraries() -> Finding:
         what = f"Libraries cannot be imported: {some(broken)}."
         return fault("libraries", what, "Install them again: `pip install -r requirements.txt`.")
     versions = {name: metadata.version(name) for name in _LIBRARIES.values()}
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return fine("libraries", f"All there: {told}.")
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return fine("libraries", f"All are installed: {listed}.")

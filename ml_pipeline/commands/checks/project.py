@@ -1,4 +1,4 @@
-"""What is wrong with a Supabase project, judged from its own facts; each check a function."""
+"""What is wrong with a Supabase project, by its own report; each check a function."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ml_pipeline.store.project_facts import SERIES_ROWS, ProjectFacts
 
 CLOCK_TOLERANCE_S: Final = 60
 _INIT: Final = (
-    "Run `ml-pipeline init --database_url URL` (or --print_sql for the SQL editor); it may be "
-    "repeated."
+    "Run `ml-pipeline init --database_url URL` (or `--print_sql` for the SQL editor), as often as "
+    "you like."
 )
 _PUBLIC: Final = frozenset({"anon", "authenticated", "public"})
 _NEEDED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
@@ -42,19 +42,21 @@ def schema_version(facts: ProjectFacts) -> Finding:
     known, applied = _files(), _applied(facts)
     if known - applied:
         missing = some(f"{number:04d}" for number in known - applied)
-        what = f"The schema is outdated: this package needs version {wanted}, {missing} are missing"
-        return fault(name, f"{what}.", _INIT)
+        what = (
+            f"The schema is outdated: this package needs version {wanted}; missing are {missing}."
+        )
+        return fault(name, what, _INIT)
     if applied - known:
         return warning(
             name,
             f"The schema has version {max(applied)}, this package knows {wanted}.",
-            "Update the package: the project was set up by a newer one.",
+            "Update the package: a newer version of it set the project up.",
         )
     return fine(name, f"The schema has version {wanted}, the newest.")
 
 
 def _applied(facts: ProjectFacts) -> set[int]:
-    """Every applied file, or what the highest number lets suppose."""
+    """Every applied file, or all up to the highest number."""
     if facts.catalogue is not None:
         return set(facts.catalogue["versions"])
     return {number for number in _files() if number <= (facts.version or 0)}
@@ -156,7 +158,9 @@ def function_access(catalogue: Catalogue) -> Finding:
         and item["name"] not in allowed[role]
     ]
     if opened:
-        return fault(name, f"Functions are open to others: {some(opened)}.", _INIT)
+        return fault(
+            name, f"Functions can be called by others than the service role: {some(opened)}.", _INIT
+        )
     return fine(name, "Nobody but the service role calls the package's functions.")
 
 
@@ -190,7 +194,7 @@ def buckets(facts: ProjectFacts, catalogue: Catalogue) -> Finding:
     refused = [bucket for bucket in schema.BUCKETS if bucket not in (facts.storage or ())]
     if refused:
         do = "Check that the project's Storage is on and that the key is its service key."
-        return fault(name, f"Storage does not open {some(refused)} to this key.", do)
+        return fault(name, f"Storage refuses this key access to {some(refused)}.", do)
     return fine(name, "Both buckets are there.")
 
 
@@ -199,7 +203,7 @@ def buckets_private(catalogue: Catalogue) -> Finding:
     name = "buckets_private"
     public = [item["id"] for item in catalogue["buckets"] or [] if item["public"]]
     if public:
-        what = f"{some(public)}: everyone on the internet can download what is in there."
+        what = f"Everyone on the internet can download what is in {some(public)}."
         return fault(name, what, f"Make it private in the dashboard under Storage. {_INIT}")
     return fine(name, "No bucket is public.")
 
@@ -245,14 +249,14 @@ def clock(facts: ProjectFacts) -> Finding:
 
 
 def row_cap(facts: ProjectFacts) -> Finding:
-    """How many rows an answer holds; the package's own reading does not depend on it."""
+    """How many rows a response holds; the package's own reading does not depend on it."""
     if facts.rows is None:
-        what = "How many rows an answer holds could not be asked."
+        what = "It is not known how many rows one response holds."
     elif facts.rows < SERIES_ROWS:
-        what = f"An answer holds at most {facts.rows} rows; the rest is cut without a word."
+        what = f"A response holds at most {facts.rows} rows; the rest is cut off silently."
     else:
-        what = f"An answer holds {SERIES_ROWS} rows and more."
-    do = "Nothing: the package reads in pages. Programs of your own must do so as well."
+        what = f"A response holds {SERIES_ROWS} rows and more."
+    do = "Nothing to do: the package reads in pages. Your own programs must do so as well."
     return fine("row_cap", what, do)
 
 
@@ -270,7 +274,7 @@ _OF_THE_CATALOGUE: Final[tuple[Callable[[Catalogue], Finding], ...]] = (
 
 
 def all_checks(facts: ProjectFacts, *, quick: bool) -> Iterator[Finding]:
-    """Everything that the facts tell."""
+    """Every check that the report allows."""
     there = schema_there(facts)
     yield there
     if not there.ok:

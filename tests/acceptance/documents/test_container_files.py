@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ml_pipeline.cli import COMMANDS
-from ml_pipeline.commands import init_files
+from ml_pipeline.commands import init_keys
 from tests.support import warm
 from tests.support.shell import ROOT
 from tests.support.supabase.project import SupabaseProject
@@ -85,7 +85,7 @@ def test_no_secret_has_a_default_and_no_port_is_open_to_other_machines() -> None
 
 def test_every_variable_of_the_compose_file_is_one_that_people_are_told_of() -> None:
     read = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", COMPOSE))
-    made = set(init_files.environment(now=NOW, new_secret="x".__mul__))
+    made = set(init_keys.compose_environment(now=NOW, new_secret="x".__mul__))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     told = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
     assert read <= made | told

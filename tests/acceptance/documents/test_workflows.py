@@ -19,8 +19,8 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from ml_pipeline.commands import init_files
-from ml_pipeline.commands.init_files import PLACES
+from ml_pipeline.commands import init_repository
+from ml_pipeline.commands.init_repository import PLACES
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.reports.summary import as_markdown
@@ -223,7 +223,7 @@ def test_the_files_for_a_persons_own_repository_are_written_once_and_never_over_
     (own / "ml_requirements.txt").unlink()
     refused = in_own_repository(own, "--package", package)
     assert refused.code == 1
-    assert "train.yml stand there and say something else" in refused.stderr
+    assert "other content: .github/workflows/train.yml" in refused.stderr
     assert not (own / "ml_requirements.txt").exists()
     told = in_own_repository(own, "--package", package, "--overwrite")
     assert told.json["written"] == [".github/workflows/train.yml", "ml_requirements.txt"]
@@ -252,11 +252,11 @@ def test_the_package_is_installed_from_where_its_checkout_came_from(
     git("remote", "add", "origin", remote)
     recorded = json.dumps({"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
     if found is None:
-        with pytest.raises(ConfigError, match="Nothing says where"):
-            init_files.origin(recorded, ROOT)
+        with pytest.raises(ConfigError, match="not known where"):
+            init_repository.origin(recorded, ROOT)
         return
     for direct_url, checkout in ((recorded, ROOT), (None, tmp_path)):
-        told = init_files.origin(direct_url, checkout)
+        told = init_repository.origin(direct_url, checkout)
         assert re.fullmatch(re.escape(found) + "[0-9a-f]{40}", told)
 
 
@@ -265,7 +265,7 @@ def test_a_package_that_was_installed_from_a_commit_is_installed_from_it_again()
         "url": "https://me:token@example.org/team/ml",
         "vcs_info": {"vcs": "git", "commit_id": "0123abc"},
     }
-    told = init_files.origin(json.dumps(recorded), ROOT)
+    told = init_repository.origin(json.dumps(recorded), ROOT)
     assert told == "git+https://example.org/team/ml@0123abc"
 
 

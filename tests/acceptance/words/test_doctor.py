@@ -370,9 +370,9 @@ def test_what_is_late_follows_the_schedule(clinic: Clinic) -> None:
 def test_a_trigger_that_never_fires_is_told_with_its_numbers(clinic: Clinic) -> None:
     done = clinic.examine()
     # Outcomes arrive at 20:00, so it depends on the time of day whether a fourth night saw them.
-    assert re.match("On [34] of the last 30 nights", finding(done, "error_trigger")["what"])
+    assert re.match("On [34] of the last 30 days", finding(done, "error_trigger")["what"])
     never = clinic.examine(ML_PIPELINE__RUN__MIN_ERROR_SAMPLES="100000")
-    assert finding(never, "error_trigger")["what"].startswith("On 0 of the last 30 nights")
+    assert finding(never, "error_trigger")["what"].startswith("On 0 of the last 30 days")
     assert "run.trigger: labels" in finding(never, "error_trigger")["do"]
     assert faulty(never) == set()
 

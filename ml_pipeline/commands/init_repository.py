@@ -1,6 +1,7 @@
-"""The files that run the loop from a person's own repository: workflows, pins and settings.
+"""`init --workflows`: what a repository needs to run the loop on GitHub.
 
-They are this project's own, but for where the package comes from: that repository holds no copy.
+Workflows, pinned requirements and settings are this project's own, but for where the package comes
+from: that repository holds no copy of it.
 """
 
 from __future__ import annotations
@@ -9,16 +10,13 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from importlib import resources
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from ml_pipeline.config.defaults import CONFIG_FILE
 from ml_pipeline.errors import ConfigError
 
 PINS: Final = "ml_requirements.txt"
@@ -30,14 +28,14 @@ PLACES: Final = {
     PINS: "requirements.txt",
     SETTINGS: SETTINGS,
 }
-_OURSELVES: Final = "-e ."
+_THIS_PACKAGE: Final = "-e ."
 
 
 def write(folder: Path, *, package: str | None, overwrite: bool) -> dict[str, Any]:
-    """Write what is missing; return what was written and what stood there already.
+    """Write the missing files; return the names of the `written` and the `kept` ones.
 
-    Settings that stand there are a person's and never touched. Raises ConfigError, with nothing
-    written, when another file differs and is not to be overwritten.
+    Settings that are there already are a person's and never touched. Raises ConfigError, with
+    nothing written, when another file differs and is not to be overwritten.
     """
     wanted = _contents(package or origin(_direct_url(), _checkout()))
     there = {name: _read(folder / name) for name in wanted}
@@ -48,8 +46,8 @@ def write(folder: Path, *, package: str | None, overwrite: bool) -> dict[str, An
     )
     if differing and not overwrite:
         raise ConfigError(
-            f"{folder}: {', '.join(differing)} stand there and say something else.",
-            hint="Nothing was written. --overwrite replaces them (and never the settings).",
+            f"{folder} has files of these names with other content: {', '.join(differing)}.",
+            hint="Nothing was written. --overwrite replaces them, but never the settings.",
         )
     missing = [name for name in wanted if there[name] is None]
     written = sorted({*missing, *differing})
@@ -59,10 +57,10 @@ def write(folder: Path, *, package: str | None, overwrite: bool) -> dict[str, An
 
 
 def origin(direct_url: str | None, checkout: Path) -> str:
-    """What pip installs this very package from. Raises ConfigError when nothing says so.
+    """What pip installs this very package from. Raises ConfigError when that is not known.
 
-    `direct_url` is the record of PEP 610: a package that was installed from a version control
-    system says so itself. A `checkout` has its remote and its commit.
+    `direct_url` is the record of PEP 610, which names the version control system that a package
+    was installed from. A `checkout` has its remote and its commit.
     """
     source: Mapping[str, Any] = json.loads(direct_url) if direct_url else {}
     if "vcs_info" in source:
@@ -75,8 +73,8 @@ def origin(direct_url: str | None, checkout: Path) -> str:
         address = f"https://{at_host[1]}/{at_host[2]}"
     if not address.startswith("https://") or not commit:
         raise ConfigError(
-            "Nothing says where a workflow can install this package from.",
-            hint="Say it with --package, for example git+https://HOST/OWNER/REPOSITORY@COMMIT, or "
+            "It is not known where a workflow can install this package from.",
+            hint="Name it with --package, for example git+https://HOST/OWNER/REPOSITORY@COMMIT, or "
             "a wheel that lies in your repository (`pip wheel --no-deps -w vendor .` makes one).",
         )
     return f"git+{_without_login(address)}@{commit}"
@@ -95,7 +93,7 @@ def _without_login(address: str) -> str:
 
 
 def _git(home: Path, *arguments: str) -> str:
-    """What git says of the checkout; nothing when it is none, or there is no git."""
+    """What git prints about the checkout; nothing where there is no checkout or no git."""
     if not (home / ".git").exists():
         return ""
     try:
@@ -114,15 +112,15 @@ def _checkout() -> Path:
 
 def _contents(package: str) -> dict[str, str]:
     if re.search(r"\s", package):
-        raise ConfigError(f"--package {package!r} is not one thing that pip can install.")
-    found = {name: _ours(place) for name, place in PLACES.items()}
+        raise ConfigError(f"--package {package!r} is not a single requirement for pip.")
+    found = {name: _project_file(place) for name, place in PLACES.items()}
     for name, text in found.items():
         if name.endswith(".yml"):
             found[name] = text.replace("requirements.txt", PINS)
-    return found | {PINS: found[PINS].replace(_OURSELVES, package)}
+    return found | {PINS: found[PINS].replace(_THIS_PACKAGE, package)}
 
 
-def _ours(place: str) -> str:
+def _project_file(place: str) -> str:
     """A file of this project: inside the wheel, else in the checkout around the package."""
     packed = files("ml_pipeline") / "repository" / Path(place).name
     if packed.is_file():
@@ -140,7 +138,7 @@ def _read(path: Path) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole, or leave what stood there."""
+    """Write a file whole, or leave the one that is there."""
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,57 +148,3 @@ def _replace(path: Path, text: str) -> None:
         raise ConfigError(
             f"{path}: {error.strerror or error}.", hint="Choose a folder you may write to."
         ) from error
-
-
-# Files of each example by the name that they are written under.
-EXAMPLES: Final = {
-    "router": {CONFIG_FILE: "router.yaml", "router_prompts.csv": "router_prompts.csv"},
-}
-
-
-def write_example(name: str, folder: Path) -> list[str]:
-    """Write the files of an example into a folder; return their names. Safe to repeat.
-
-    Raises ConfigError, and writes nothing, where another file of such a name stands.
-    """
-    packaged = resources.files("ml_pipeline") / "data"
-    contents = {
-        folder / target: (packaged / source).read_bytes()
-        for target, source in EXAMPLES[name].items()
-    }
-    for path, content in contents.items():
-        if path.exists() and path.read_bytes() != content:
-            raise ConfigError(
-                f"{path} is there already, with other content.",
-                hint="Nothing was written. Start the example in an empty folder.",
-            )
-    for path, content in contents.items():
-        path.write_bytes(content)
-    return [path.name for path in contents]
-
-
-GOOD_FOR: Final = timedelta(days=3650)
-SECRET_LETTERS: Final = 40
-GATEWAY: Final = "http://gateway:8000"
-
-
-def environment(*, now: datetime, new_secret: Callable[[int], str]) -> Mapping[str, str]:
-    """What docker-compose.yml reads; `new_secret` makes that many letters of URL-safe text."""
-    secret = new_secret(SECRET_LETTERS)
-    return {
-        "COMPOSE_PROFILES": "local",
-        "SUPABASE_URL": GATEWAY,
-        "SUPABASE_SERVICE_KEY": signed("service_role", secret, now=now),
-        "ANON_KEY": signed("anon", secret, now=now),
-        "JWT_SECRET": secret,
-        "POSTGRES_PASSWORD": new_secret(SECRET_LETTERS),
-        "ML_PIPELINE_MONITOR_TOKEN": new_secret(SECRET_LETTERS),
-    }
-
-
-def signed(role: str, secret: str, *, now: datetime) -> str:
-    """A key of that role, as Supabase makes them: a JWT signed by HMAC-SHA256."""
-    import jwt
-
-    claims = {"iss": "supabase", "role": role, "iat": now, "exp": now + GOOD_FOR}
-    return jwt.encode(claims, secret, algorithm="HS256")
