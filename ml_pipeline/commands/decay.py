@@ -19,9 +19,10 @@ from ml_pipeline.config import defaults
 from ml_pipeline.config.environment import StoreSettings, load_notify_settings, load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.decay.daily_checks import daily_checks
+from ml_pipeline.decay.lifecycle import decide
 from ml_pipeline.decay.notify import channels_for, deliver
-from ml_pipeline.decay.watchdog import decide, look
-from ml_pipeline.decay.watching import Clock, log_to_file, watch_for, watcher_for
+from ml_pipeline.decay.watchdog import check_decay
+from ml_pipeline.decay.watching import Clock, context_for, log_to_file, watcher_for
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.store.alerts import AlertStatus
 from ml_pipeline.store.contract import Store
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) -> int:
-    """Look once, go on looking, or write a person's decision down; prints JSON."""
+    """Check once, keep checking, or record a person's decision; prints JSON."""
     settings = load_settings(
         common.path_or_none(args.config), flags={"decay.interval_minutes": args.interval_minutes}
     )
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     channels = channels_for(load_notify_settings())
     log_to_file()
     if args.watch:
-        return _go_on(settings, store_settings, clock=clock, new_id=new_id)
+        return _watch(settings, store_settings, clock=clock, new_id=new_id)
     from ml_pipeline.store.opening import open_store
 
     store = open_store(store_settings)
@@ -75,11 +76,11 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             result = _decided(store, settings, decisions, args.reason, clock())
             deliver(store, channels, model_name=settings.model_name, now=clock())
         else:
-            watch = watch_for(settings, store_settings, clock(), new_id)
-            rows = daily_checks(store, watch)
-            found = look(store, watch)
-            told = deliver(store, channels, model_name=settings.model_name, now=clock())
-            result = {"status": "completed", **found.as_json(), **rows, "told": told}
+            context = context_for(settings, store_settings, clock(), new_id)
+            daily = daily_checks(store, context)
+            found = check_decay(store, context)
+            sent = deliver(store, channels, model_name=settings.model_name, now=clock())
+            result = {"status": "completed", **found.as_json(), **daily, "told": sent}
             sys.stderr.write(f"{found.verdict.sentence}\n")
     finally:
         store.close()
@@ -102,10 +103,10 @@ def _decided(
     return {"status": "completed", "alert": alert_json(alert)}
 
 
-def _go_on(
+def _watch(
     settings: Settings, store_settings: StoreSettings, *, clock: Clock, new_id: Callable[[], str]
 ) -> int:
-    """Look until SIGTERM or SIGINT, one line of JSON a look."""
+    """Check until SIGTERM or SIGINT, one line of JSON a check."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -114,7 +115,7 @@ def _go_on(
         store_settings,
         clock=clock,
         new_id=new_id,
-        tell=lambda found: common.print_json({"status": "completed", **found.as_json()}),
+        on_check=lambda found: common.print_json({"status": "completed", **found.as_json()}),
     )
     watcher.run(stop)
     return 0

@@ -1,6 +1,6 @@
-"""What is done about a decay: queue a retrain, run a command, or tell alone; and what came of it.
+"""What is done about a decay: queue a retraining, run a command, or only alert; and its result.
 
-An alert is written before and after each deed, so whoever comes next knows how far it got: a
+An alert is written before and after each action, so whoever comes next knows how far it got: a
 request has an id made from the alert and the attempt, so that queueing it twice queues it once.
 """
 
@@ -28,7 +28,7 @@ from ml_pipeline.store.records import Outcome, Priority, RequestStatus, Retraini
 log = logging.getLogger("model_retrainer")
 
 KEPT_OUTPUT = 4000
-_OURS = UUID("6f0a8a0e-5c1b-4a53-9d0f-0d4c1b7f5a11")
+_NAMESPACE = UUID("6f0a8a0e-5c1b-4a53-9d0f-0d4c1b7f5a11")
 _STEP = timedelta(microseconds=1)
 _GRACE = timedelta(minutes=1)
 
@@ -39,18 +39,25 @@ class Ledgers(WatchLedger, RequestQueue, RunLedger, Protocol):
 
 def derived_id(*parts: object) -> str:
     """The id that follows from those parts, always the same."""
-    return str(uuid5(_OURS, "/".join(map(str, parts))))
+    return str(uuid5(_NAMESPACE, "/".join(map(str, parts))))
 
 
-def changed(store: WatchLedger, alert: DecayAlert, now: datetime, **changes: Any) -> DecayAlert:  # noqa: ANN401
-    """Write an alert anew. Raises StoreRefused when somebody else did meanwhile."""
+def update_alert(
+    store: WatchLedger,
+    alert: DecayAlert,
+    now: datetime,
+    **changes: Any,  # noqa: ANN401 - fields
+) -> DecayAlert:
+    """Write an alert with these changes. Raises StoreRefused when somebody else did meanwhile."""
     later = max(now, alert.updated_at + _STEP)
     new = replace(alert, updated_at=later, **changes)
     store.change_alert(new, seen=alert.updated_at)
     return new
 
 
-def told(store: WatchLedger, alert: DecayAlert, what: str, message: str, now: datetime) -> None:
+def log_event(
+    store: WatchLedger, alert: DecayAlert, what: str, message: str, now: datetime
+) -> None:
     """Log what happened to an alert, and keep it once in `system_events`."""
     log.warning("%s", message)
     store.record_event(
@@ -82,7 +89,7 @@ def act(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetim
         return _queue(store, alert, settings, now)
     if settings.action == "command":
         return _command(store, alert, settings, now)
-    return changed(store, alert, now, action="alert", acted_at=now)
+    return update_alert(store, alert, now, action="alert", acted_at=now)
 
 
 def _queue(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime) -> DecayAlert:
@@ -115,7 +122,7 @@ def _command(
     result = run_command(settings.command, timeout_s=settings.command_timeout_s)
     ended = now + timedelta(seconds=time.monotonic() - began)
     state = ActionState.SUCCEEDED if result.exit_code == 0 else ActionState.FAILED
-    done = changed(
+    done = update_alert(
         store,
         started,
         ended,
@@ -123,7 +130,7 @@ def _command(
         fruitless=started.fruitless + (state is ActionState.FAILED),
         details={**started.details, **result.as_json(), "settled_at": ended.isoformat()},
     )
-    told(store, done, f"action {state}", f"{result.sentence} {_last(result.output)}", ended)
+    log_event(store, done, f"action {state}", f"{result.sentence} {_last(result.output)}", ended)
     return done
 
 
@@ -140,7 +147,7 @@ def _acted(  # noqa: PLR0913 - one row has that many parts
     failed = state is ActionState.FAILED
     settled = {"settled_at": now.isoformat()} if failed else {}
     kept = {k: v for k, v in alert.details.items() if k not in {"settled_at", "run_outcome"}}
-    acted = changed(
+    acted = update_alert(
         store,
         alert,
         now,
@@ -157,13 +164,13 @@ def _acted(  # noqa: PLR0913 - one row has that many parts
     what = "a retraining is queued" if action == "request" else "the configured command runs"
     if failed:
         what = f"the {action} failed: {details.get('error')}"
-    told(store, acted, f"action {state}", f"{messages.opening(acted)}: {what}", now)
+    log_event(store, acted, f"action {state}", f"{messages.opening(acted)}: {what}", now)
     return acted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandResult:
-    """What a command left; `exit_code` is None when it was stopped or could not start."""
+    """How a command ended; `exit_code` is None when it was stopped or could not start."""
 
     exit_code: int | None
     output: str
@@ -196,20 +203,20 @@ def run_command(command: Sequence[str], *, timeout_s: float) -> CommandResult:
             start_new_session=True,
         )
     except OSError as error:
-        said = f"`{name}` could not be started: {error.strerror or error}."
-        return CommandResult(exit_code=None, output="", duration_s=0.0, sentence=said)
+        sentence = f"`{name}` could not be started: {error.strerror or error}."
+        return CommandResult(exit_code=None, output="", duration_s=0.0, sentence=sentence)
     code: int | None = None
     try:
         output, _ = process.communicate(timeout=timeout_s)
         code = process.returncode
-        said = f"`{name}` ended with exit code {code}."
+        sentence = f"`{name}` ended with exit code {code}."
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-        said = f"`{name}` was stopped after {timeout_s:g} s."
+        sentence = f"`{name}` was stopped after {timeout_s:g} s."
     text = output.decode("utf-8", "replace").replace("\0", "")[-KEPT_OUTPUT:]
     return CommandResult(
-        exit_code=code, output=text, duration_s=time.monotonic() - began, sentence=said
+        exit_code=code, output=text, duration_s=time.monotonic() - began, sentence=sentence
     )
 
 
@@ -270,7 +277,7 @@ def _settled(  # noqa: PLR0913 - one row has that many parts
     ended: datetime | None = None,
     details: Mapping[str, object] | None = None,
 ) -> DecayAlert:
-    done = changed(
+    done = update_alert(
         store,
         alert,
         now,
@@ -286,5 +293,5 @@ def _settled(  # noqa: PLR0913 - one row has that many parts
     )
     action = "retraining" if alert.action == "request" else "command"
     message = f"{messages.opening(done)}: the {action} {state}. {reason}"
-    told(store, done, f"action {state}", message, now)
+    log_event(store, done, f"action {state}", message, now)
     return done

@@ -1,7 +1,7 @@
-"""Tell people when an alert changes its state: Apprise, and GitHub where a job runs there.
+"""Notify people when an alert changes its state: Apprise, and GitHub where a job runs there.
 
-What was told stands in the alert, for each channel, so everybody is told once; what could not be
-told is told by the next look.
+The alert remembers what each channel has sent, so every change is sent once; what could not be sent
+is sent by the next check.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from ml_pipeline.config.environment import NotifySettings
 from ml_pipeline.decay import messages
-from ml_pipeline.decay.actions import changed, told
+from ml_pipeline.decay.actions import log_event, update_alert
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
 from ml_pipeline.store.alerts import ActionState, DecayAlert
 from ml_pipeline.store.contract import WatchLedger
@@ -53,7 +53,7 @@ class Channel(Protocol):
 
 
 def state_of(alert: DecayAlert) -> str:
-    """What people care about: status, severity, a failed action, whether a person is needed."""
+    """What is news: status, severity, a failed action, whether a person is needed."""
     parts = [str(alert.status), str(alert.severity)]
     if alert.action_state is ActionState.FAILED:
         parts.append(f"{alert.action} failed {alert.attempts}")
@@ -63,7 +63,7 @@ def state_of(alert: DecayAlert) -> str:
 
 
 def message_of(alert: DecayAlert) -> Message:
-    """What happened, since when, by how much, on how many rows, and what happens next."""
+    """What happened, what happens next, since when, by how much and on how many rows."""
     change = (
         f"{alert.metric.replace('_', ' ')} {alert.baseline:.3f} → {alert.recent:.3f} "
         f"({alert.recent - alert.baseline:+.3f}), on {alert.recent_rows:,} new rows "
@@ -82,34 +82,34 @@ def message_of(alert: DecayAlert) -> Message:
 def deliver(
     store: WatchLedger, channels: Sequence[Channel], *, model_name: str, now: datetime
 ) -> int:
-    """Tell every channel what it was not told yet; return how many messages went out."""
+    """Send each channel what it has not sent yet; return how many messages went out."""
     sent = 0
     for alert in store.list_alerts(model_name=model_name, limit=20) if channels else []:
         current = alert
         for channel in channels:
-            if _owes(channel, current):
-                current, done = _tell(store, channel, current, now)
+            if _is_news(channel, current):
+                current, done = _send(store, channel, current, now)
                 sent += done
     return sent
 
 
-def _owes(channel: Channel, alert: DecayAlert) -> bool:
+def _is_news(channel: Channel, alert: DecayAlert) -> bool:
     """Whether the alert's state is news; the end is news to those who know of the beginning."""
     known = alert.details.get("told", {}).get(channel.name)
     return known != state_of(alert) and (alert.status.is_open or known is not None)
 
 
-def _tell(
+def _send(
     store: WatchLedger, channel: Channel, alert: DecayAlert, now: datetime
 ) -> tuple[DecayAlert, bool]:
     try:
         remembered = channel.send(message_of(alert), alert)
     except NotSentError as error:
-        told(store, alert, f"{channel.name} not told {state_of(alert)}", str(error), now)
+        log_event(store, alert, f"{channel.name} could not send {state_of(alert)}", str(error), now)
         return alert, False
     known = {**alert.details.get("told", {}), channel.name: state_of(alert)}
     try:
-        return changed(
+        return update_alert(
             store, alert, now, details={**alert.details, **remembered, "told": known}
         ), True
     except StoreRefused as refused:

@@ -1,4 +1,8 @@
-"""A watchdog that goes on looking: one for each database, however many processes start one."""
+"""A watchdog that keeps checking: one for each database, however many processes start one.
+
+`Watcher` checks on a schedule while it holds the lease; `start_retrain_monitor` runs one in a
+thread of an application.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,10 @@ from uuid import uuid4
 
 from ml_pipeline.config.environment import StoreSettings, load_notify_settings, load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings, work_dir
+from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.notify import channels_for, deliver
-from ml_pipeline.decay.watchdog import Look, Watch, look
+from ml_pipeline.decay.watchdog import DecayCheck, check_decay
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.leased import LeasedStore
 
@@ -26,23 +31,31 @@ log = logging.getLogger("model_retrainer")
 
 TICK: Final = timedelta(seconds=30)
 LEASE: Final = timedelta(seconds=90)
+LONGEST_CHECK: Final = timedelta(minutes=15)
+LOG_FILE: Final = Path("logs") / "model_retrainer.log"
+LOG_LINE: Final = "%(asctime)s - %(levelname)s - %(message)s"
+
+Clock = Callable[[], datetime]
+
+
+# ----------------------------------------------------------------------------------- watcher
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckSchedule:
-    """How often is looked, how often the lease is renewed, and for how long it is taken.
+    """How often to check, how often to renew the lease (`tick`), and for how long it is taken.
 
-    `longest_look` is how long one look may take before another process takes over.
+    `longest_check` is how long one check may take before another process takes over.
     """
 
     interval: timedelta
     tick: timedelta = TICK
     lease: timedelta = LEASE
-    longest_look: timedelta = timedelta(minutes=15)
+    longest_check: timedelta = LONGEST_CHECK
 
 
 class Watcher:
-    """Looks every `interval` while it holds the lease; every fault is logged and outlived."""
+    """Checks every `interval` while it holds the lease; every fault is logged and outlived."""
 
     def __init__(  # noqa: PLR0913 - what, where, when and who
         self,
@@ -50,9 +63,9 @@ class Watcher:
         name: str,
         holder: str,
         open_store: Callable[[], Store],
-        look: Callable[[Store], Any],
+        check: Callable[[Store], Any],
         clock: Callable[[], datetime],
-        rhythm: CheckSchedule,
+        schedule: CheckSchedule,
     ) -> None:
         self.holder = holder
         self._leased = LeasedStore(
@@ -64,42 +77,84 @@ class Watcher:
             active="watching",
             standby="another one watches",
         )
-        self._look = look
+        self._check = check
         self._clock = clock
-        self._rhythm = rhythm
+        self._schedule = schedule
         self._latest: datetime | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Go on until `stop` is set, then give the lease back."""
-        wait = min(self._rhythm.tick, self._rhythm.interval).total_seconds()
+        wait = min(self._schedule.tick, self._schedule.interval).total_seconds()
         while not stop.is_set():
             try:
-                self._turn()
+                self._check_if_due()
             except Exception:
                 # A watchdog that dies of one fault watches nothing any more.
-                log.exception("The look failed; the next one is in %.0f s", wait)
+                log.exception("The check failed; the next one is in %.0f s", wait)
                 self._leased.disconnect()
             stop.wait(wait)
         self._leased.release()
 
-    def _turn(self) -> None:
-        if not self._leased.take(self._rhythm.lease) or not self._is_due():
+    def _check_if_due(self) -> None:
+        if not self._leased.take(self._schedule.lease) or not self._is_due():
             return
-        self._leased.take(self._rhythm.longest_look)
+        self._leased.take(self._schedule.longest_check)
         try:
             # Counted from the start, so that a fault is not repeated every tick.
             self._latest = self._clock()
-            self._look(self._leased.open())
+            self._check(self._leased.open())
         finally:
-            self._leased.take(self._rhythm.lease)
+            self._leased.take(self._schedule.lease)
 
     def _is_due(self) -> bool:
-        return self._latest is None or self._clock() - self._latest >= self._rhythm.interval
+        return self._latest is None or self._clock() - self._latest >= self._schedule.interval
 
 
-LOG_FILE = Path("logs") / "model_retrainer.log"
-LOG_LINE = "%(asctime)s - %(levelname)s - %(message)s"
-Clock = Callable[[], datetime]
+def watcher_for(
+    settings: Settings,
+    store_settings: StoreSettings,
+    *,
+    clock: Clock,
+    new_id: Callable[[], str],
+    on_check: Callable[[DecayCheck], None] = lambda _: None,
+) -> Watcher:
+    """A watcher of the configured store; `on_check` is called with the result of every check."""
+    from ml_pipeline.store.opening import open_store
+
+    channels = channels_for(load_notify_settings())
+    checked_on: list[date] = []
+
+    def check(store: Store) -> None:
+        context = context_for(settings, store_settings, clock(), new_id)
+        found = check_decay(store, context)
+        log.info("%s", found.verdict.sentence)
+        if checked_on != [context.now.date()]:
+            daily_checks(store, context)
+            checked_on[:] = [context.now.date()]
+        deliver(store, channels, model_name=settings.model_name, now=clock())
+        on_check(found)
+
+    interval = timedelta(minutes=settings.decay.interval_minutes)
+    allowance = timedelta(seconds=settings.decay.command_timeout_s) + timedelta(minutes=5)
+    return Watcher(
+        name=f"decay_monitor:{settings.model_name}",
+        holder=f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}",
+        open_store=lambda: open_store(store_settings),
+        check=check,
+        clock=clock,
+        schedule=CheckSchedule(interval=interval, longest_check=allowance),
+    )
+
+
+def context_for(
+    settings: Settings, store_settings: StoreSettings, now: datetime, new_id: Callable[[], str]
+) -> CheckContext:
+    """What one check at `now` is made with."""
+    folder = work_dir(settings, store_settings.local_dir)
+    return CheckContext(settings=settings, now=now, new_id=new_id, work_dir=folder)
+
+
+# ------------------------------------------------------------------------------- in a thread
 
 
 class RetrainMonitor:
@@ -124,7 +179,7 @@ class RetrainMonitor:
         return self._thread.is_alive()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop after the look under way; may be called again."""
+        """Stop after the check under way; may be called again."""
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
@@ -144,8 +199,11 @@ def start_retrain_monitor(
     `logs/model_retrainer.log`. Raises ConfigError for settings or credentials that cannot be used;
     every later fault is logged and outlived.
     """
-    flags = {"decay.interval_minutes": _float(interval_minutes)}
-    settings = load_settings(None if config_path is None else Path(config_path), flags=flags)
+    interval = None if interval_minutes is None else float(interval_minutes)
+    settings = load_settings(
+        None if config_path is None else Path(config_path),
+        flags={"decay.interval_minutes": interval},
+    )
     store_settings = load_store_settings(local_dir)
     log_to_file()
     watcher = watcher_for(
@@ -154,12 +212,8 @@ def start_retrain_monitor(
     return RetrainMonitor(watcher).start()
 
 
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
 def log_to_file() -> None:
-    """Log to the file, once for a process; the application's own handlers hear it as well."""
+    """Log to the file, once for a process; the application's own handlers receive it as well."""
     if any(isinstance(handler, logging.FileHandler) for handler in log.handlers):
         return
     LOG_FILE.parent.mkdir(parents=True, exist_ok=True)
@@ -167,48 +221,3 @@ def log_to_file() -> None:
     handler.setFormatter(logging.Formatter(LOG_LINE))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-
-
-def watcher_for(
-    settings: Settings,
-    store_settings: StoreSettings,
-    *,
-    clock: Clock,
-    new_id: Callable[[], str],
-    tell: Callable[[Look], None] = lambda _: None,
-) -> Watcher:
-    """A watcher of the configured store; `tell` hears of every check."""
-    from ml_pipeline.store.opening import open_store
-
-    channels = channels_for(load_notify_settings())
-
-    latest: list[date] = []
-
-    def once(store: Store) -> None:
-        watch = watch_for(settings, store_settings, clock(), new_id)
-        found = look(store, watch)
-        log.info("%s", found.verdict.sentence)
-        if latest != [watch.now.date()]:
-            daily_checks(store, watch)
-            latest[:] = [watch.now.date()]
-        deliver(store, channels, model_name=settings.model_name, now=clock())
-        tell(found)
-
-    interval = timedelta(minutes=settings.decay.interval_minutes)
-    allowance = timedelta(seconds=settings.decay.command_timeout_s) + timedelta(minutes=5)
-    return Watcher(
-        name=f"decay_monitor:{settings.model_name}",
-        holder=f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}",
-        open_store=lambda: open_store(store_settings),
-        look=once,
-        clock=clock,
-        rhythm=CheckSchedule(interval=interval, longest_look=allowance),
-    )
-
-
-def watch_for(
-    settings: Settings, store_settings: StoreSettings, now: datetime, new_id: Callable[[], str]
-) -> Watch:
-    """What one check at `now` looks at."""
-    folder = work_dir(settings, store_settings.local_dir)
-    return Watch(settings=settings, now=now, new_id=new_id, work_dir=folder)

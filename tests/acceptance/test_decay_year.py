@@ -1,4 +1,4 @@
-"""A simulated year of hourly looks: two real decays, a noisy week, a week of five predictions."""
+"""A simulated year of hourly checks: two real decays, a noisy week, a week of five predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.decay.watchdog import Watch, look
+from ml_pipeline.decay.context import CheckContext
+from ml_pipeline.decay.watchdog import check_decay
 from ml_pipeline.store.alerts import ActionState, AlertStatus
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Outcome, RequestStatus
@@ -120,7 +121,7 @@ def around_what_happens(day: int) -> range | tuple[int, ...]:
 
 
 def live_a_year(place: Place, hours_of: Callable[[int], Iterable[int]]) -> None:
-    """Look at those hours of every day, and ask for exactly two alerts and two retrains."""
+    """Check at those hours of every day, and ask for exactly two alerts and two retrains."""
     store = place.open()
     store.register(make_model("m-1", created_at=START))
     store.promote(make_promotion("m-1", None, created_at=START))
@@ -133,7 +134,9 @@ def live_a_year(place: Place, hours_of: Callable[[int], Iterable[int]]) -> None:
             now = START + timedelta(days=number, hours=hour, minutes=5)
             if hour == RETRAINED_AT:
                 world.retrain(now)
-            look(store, Watch(settings=settings, now=now, new_id=lambda: next(new_id)))
+            check_decay(
+                store, CheckContext(settings=settings, now=now, new_id=lambda: next(new_id))
+            )
         # Its cycles come once a day, so it says the same every hour.
         alarms += 24 * seeds_rule(store)
 
@@ -156,10 +159,10 @@ def live_a_year(place: Place, hours_of: Callable[[int], Iterable[int]]) -> None:
     assert alarms > 100, alarms
 
 
-def test_defect_23_a_year_of_looks_gives_two_alerts_and_two_retrains(tmp_path: Path) -> None:
+def test_defect_23_a_year_of_checks_gives_two_alerts_and_two_retrains(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     place = Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": store})
-    # A connection that stays open keeps SQLite from tidying its files up after each look.
+    # A connection that stays open keeps SQLite from tidying its files up after each check.
     place.open()
     with closing(sqlite3.connect(tmp_path / "store" / "store.db")) as kept:
         kept.execute("SELECT count(*) FROM leases").fetchone()
@@ -167,5 +170,5 @@ def test_defect_23_a_year_of_looks_gives_two_alerts_and_two_retrains(tmp_path: P
 
 
 @pytest.mark.year
-def test_a_year_of_hourly_looks_on_either_store(place: Place) -> None:
+def test_a_year_of_hourly_checks_on_either_store(place: Place) -> None:
     live_a_year(place, lambda _: range(24))

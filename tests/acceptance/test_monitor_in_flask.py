@@ -67,7 +67,7 @@ def one_monitor_watches(folder: Path, store: Store, **variables: str) -> None:
     store.append_events(frame_of(today()))
     with served(folder, **variables):
         until(lambda: len(lines(folder, "another one watches") + lines(folder, ": watching")) == 4)
-        until(lambda: len(lines(folder, "request triggered")) == 1)
+        until(lambda: len(lines(folder, "a retraining is queued")) == 1)
         assert len(lines(folder, ": watching")) == 1
         now = datetime.now(UTC)
         assert not store.take_lease(LEASE, holder="test", now=now, until=now)
@@ -131,11 +131,11 @@ class Clock:
 
 
 def watcher(
-    name: str, open_store: OpenStore, clock: Clock, looked: Callable[[str], None]
+    name: str, open_store: OpenStore, clock: Clock, checked: Callable[[str], None]
 ) -> Watcher:
     return Watcher(
-        name="w", holder=name, open_store=open_store, look=lambda _: looked(name),
-        clock=lambda: clock.now, rhythm=CheckSchedule(interval=timedelta(minutes=60)),
+        name="w", holder=name, open_store=open_store, check=lambda _: checked(name),
+        clock=lambda: clock.now, schedule=CheckSchedule(interval=timedelta(minutes=60)),
     )  # fmt: skip
 
 
@@ -144,31 +144,31 @@ def go_on(watching: Watcher, clock: Clock, minutes: float) -> None:
     watching.run(Turns(int(minutes * 2), lambda: clock.go(30)))  # type: ignore[arg-type]
 
 
-def test_it_looks_once_an_hour(open_store: OpenStore) -> None:
-    clock, looks = Clock(), list[datetime]()
-    go_on(watcher("a", open_store, clock, lambda _: looks.append(clock.now)), clock, 181)
-    assert [(look - looks[0]).total_seconds() / 60 for look in looks] == [0, 60, 120, 180]
+def test_it_checks_once_an_hour(open_store: OpenStore) -> None:
+    clock, checks = Clock(), list[datetime]()
+    go_on(watcher("a", open_store, clock, lambda _: checks.append(clock.now)), clock, 181)
+    assert [(check - checks[0]).total_seconds() / 60 for check in checks] == [0, 60, 120, 180]
 
 
-def test_it_survives_every_fault_and_looks_again_an_hour_later(
+def test_it_survives_every_fault_and_checks_again_an_hour_later(
     open_store: OpenStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, looks = Clock(), list[datetime]()
+    clock, checks = Clock(), list[datetime]()
 
     def fails(_: str) -> None:
-        looks.append(clock.now)
+        checks.append(clock.now)
         raise RuntimeError("the network is gone")
 
     go_on(watcher("a", open_store, clock, fails), clock, 61)
-    assert len(looks) == 2
+    assert len(checks) == 2
     assert caplog.text.count("RuntimeError: the network is gone") == 2
 
 
 def test_another_takes_over_within_two_minutes_of_a_death(open_store: OpenStore) -> None:
-    clock, looks = Clock(), list[str]()
-    dead = watcher("dead", open_store, clock, looks.append)
-    dead._turn()  # and never again: it was killed
+    clock, checks = Clock(), list[str]()
+    dead = watcher("dead", open_store, clock, checks.append)
+    dead._check_if_due()  # and never again: it was killed
     began = clock.now
-    go_on(watcher("b", open_store, clock, looks.append), clock, 2)
-    assert looks == ["dead", "b"]
+    go_on(watcher("b", open_store, clock, checks.append), clock, 2)
+    assert checks == ["dead", "b"]
     assert clock.now - began <= timedelta(minutes=2)

@@ -18,8 +18,10 @@ import pytest
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import read_dataset
+from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.daily_checks import daily_checks
-from ml_pipeline.decay.watchdog import Look, Watch, decide, look
+from ml_pipeline.decay.lifecycle import decide
+from ml_pipeline.decay.watchdog import DecayCheck, check_decay
 from ml_pipeline.runs.recording import Order, run_once
 from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, DecayAlert
 from ml_pipeline.store.contract import Store
@@ -43,7 +45,7 @@ DAYS, ROWS = 40, 60
 SLEEP = [sys.executable, "-c", "import time; print('began', flush=True); time.sleep(60)"]
 FAIL = [sys.executable, "-c", "print('no such model'); raise SystemExit(3)"]
 
-Again = Callable[..., Look]
+Again = Callable[..., DecayCheck]
 
 
 def outcomes(now: datetime, days: int, right: float, *, first: int = 1) -> list[dict[str, Any]]:
@@ -83,15 +85,15 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def again(store: LocalStore) -> Again:
-    """Look at the store, some hours after NOW."""
+    """Check the store, some hours after NOW."""
     numbers: Iterator[int] = iter(range(7_000_000, 8_000_000))
 
-    def act(hours: float = 0, **changes: Any) -> Look:  # noqa: ANN401 - settings
+    def act(hours: float = 0, **changes: Any) -> DecayCheck:  # noqa: ANN401 - settings
         dotted = {f"decay.{name}": value for name, value in changes.items()}
         settings = Settings().changed({"model_name": MODEL_NAME, **dotted})
-        return look(
+        return check_decay(
             store,
-            Watch(
+            CheckContext(
                 settings=settings,
                 now=NOW + timedelta(hours=hours),
                 new_id=lambda: make_id(next(numbers)),
@@ -294,7 +296,7 @@ def today(**changes: object) -> list[dict[str, Any]]:
     return [event | ours for event in decayed(datetime.now(UTC))]
 
 
-def test_the_command_looks_once_and_takes_a_persons_word(tmp_path: Path) -> None:
+def test_the_command_checks_once_and_records_a_persons_decision(tmp_path: Path) -> None:
     store = LocalStore.open(tmp_path / "store")
     store.append_events(frame_of(today()))
     done = ml_pipeline("decay", "--local", tmp_path / "store", cwd=tmp_path)
@@ -308,8 +310,8 @@ def test_the_command_looks_once_and_takes_a_persons_word(tmp_path: Path) -> None
         " - WARNING - default has decayed (critical). In the last 3 days the model was right 50.0 %"
         in logged
     )
-    word = ("--override", alert["alert_id"], "--reason", "a new season")
-    over = ml_pipeline("decay", "--local", tmp_path / "store", *word, cwd=tmp_path)
+    decision = ("--override", alert["alert_id"], "--reason", "a new season")
+    over = ml_pipeline("decay", "--local", tmp_path / "store", *decision, cwd=tmp_path)
     assert over.code == 0, over.stderr
     assert over.json["alert"]["status"] == "overridden"
     again = ml_pipeline("decay", "--local", tmp_path / "store", cwd=tmp_path)
@@ -359,7 +361,7 @@ def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalSt
     settings = Settings().changed({"model_name": MODEL_NAME})
     training, names = read_dataset("builtin", settings.data), settings.data.features
 
-    def closer(days: int, shift: float, first: int) -> dict[str, Any]:
+    def check_on(days: int, shift: float, first: int) -> dict[str, Any]:
         now = NOW + timedelta(days=days)
         rows = training.features[first : first + 300] + shift
         events = [
@@ -371,19 +373,20 @@ def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalSt
         ]  # fmt: skip
         store.append_events(frame_of(events))
         return daily_checks(
-            store, Watch(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + days))
+            store,
+            CheckContext(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + days)),
         )
 
     days = 60
-    still = closer(days, 0.0, 0)
+    still = check_on(days, 0.0, 0)
     assert max(drift["psi"] for drift in still["drift"]) < 0.25
     assert store.list_alerts(model_name=MODEL_NAME) == []
-    moved = closer(days + 20, 1.5, 1000)
-    closer(days + 21, 1.5, 2000)
+    moved = check_on(days + 20, 1.5, 1000)
+    check_on(days + 21, 1.5, 2000)
     assert max(drift["psi"] for drift in moved["drift"]) > 0.25
     assert alert_of(store).cause is Cause.INPUT_DRIFT
     assert alert_of(store).status is AlertStatus.PENDING
-    closer(days + 40, 0.0, 3000)
+    check_on(days + 40, 0.0, 3000)
     assert alert_of(store).status is AlertStatus.RESOLVED
     assert store.list_requests(model_name=MODEL_NAME) == []
 
@@ -399,7 +402,7 @@ def test_a_handful_of_earlier_predictions_is_no_mix_to_compare_with(tmp_path: Pa
             event["prediction"] = "H" if days_ago else "A"
         store.append_events(frame_of(events[:4] if first == 1 else events))
         found = daily_checks(
-            store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(first))
+            store, CheckContext(settings=settings, now=NOW, new_id=lambda: make_id(first))
         )
         return [drift["column"] for drift in found["drift"]]
 
@@ -420,23 +423,24 @@ def test_errors_that_cluster_are_alerted_of_once_and_retrain_nothing(tmp_path: P
     with_champion(store)
     settings = Settings().changed({"model_name": MODEL_NAME})
 
-    def closer(now: datetime, events: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    def check_on(now: datetime, events: list[dict[str, Any]], number: int) -> dict[str, Any]:
         store.append_events(frame_of(events))
         return daily_checks(
-            store, Watch(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + number))
+            store,
+            CheckContext(settings=settings, now=now, new_id=lambda: make_id(6_000_000 + number)),
         )
 
     in_a_row = outcomes(NOW, 7, 0.8)
     for place, event in enumerate(in_a_row):
         event["actual_result"] = "A" if place % 70 < 14 else "H"
-    found = closer(NOW, in_a_row, 1)["errors_in_order"]
+    found = check_on(NOW, in_a_row, 1)["errors_in_order"]
     assert found["clustered"] is True
-    closer(NOW, [], 2)
+    check_on(NOW, [], 2)
     alert = clusters(store)
     assert alert.status is AlertStatus.PENDING
     assert (alert.recent, alert.baseline) == (found["runs"], found["expected_runs"])
     assert "84 errors in 420 predictions" in alert.message
-    closer(NOW + timedelta(days=7), outcomes(NOW + timedelta(days=7), 7, 0.8, first=90_000), 3)
+    check_on(NOW + timedelta(days=7), outcomes(NOW + timedelta(days=7), 7, 0.8, first=90_000), 3)
     assert clusters(store).status is AlertStatus.RESOLVED
     assert store.list_requests(model_name=MODEL_NAME) == []
 
@@ -451,7 +455,7 @@ def test_before_labels_arrive_the_estimate_stands_beside_the_realised_accuracy(
     ]  # fmt: skip
     store.append_events(frame_of(waiting))
     settings = Settings().changed({"model_name": MODEL_NAME})
-    found = daily_checks(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
+    found = daily_checks(store, CheckContext(settings=settings, now=NOW, new_id=lambda: make_id(1)))
     assert found["realised_accuracy"] == 0.5
     estimate = found["estimate"]
     assert (estimate["rows"], estimate["accuracy"]) == (50, pytest.approx(0.75))
@@ -466,6 +470,6 @@ def test_noise_alone_never_alarms(tmp_path: Path) -> None:
         event["actual_result"] = "H" if draw.random() < 0.75 else "A"
     store.append_events(frame_of(events))
     settings = Settings().changed({"model_name": MODEL_NAME})
-    found = look(store, Watch(settings=settings, now=NOW, new_id=lambda: make_id(1)))
+    found = check_decay(store, CheckContext(settings=settings, now=NOW, new_id=lambda: make_id(1)))
     assert found.verdict.decayed is None
     assert found.verdict.sentence.startswith("No decay. In the last 7 days the model was right")

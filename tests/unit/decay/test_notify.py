@@ -1,4 +1,4 @@
-"""People are told of an alert's changes of state, each once, on every channel."""
+"""People are notified of an alert's changes of state, each once, on every channel."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore.open(tmp_path / "store")
 
 
-def tell(store: LocalStore, **environment: str) -> int:
+def send(store: LocalStore, **environment: str) -> int:
     channels = channels_for(load_notify_settings(environment))
     return deliver(store, channels, model_name=MODEL_NAME, now=NOW + HOUR)
 
@@ -109,15 +109,15 @@ def test_a_webhook_hears_of_each_change_of_state_once(
     store: LocalStore, listener: Listener
 ) -> None:
     url = {"ML_PIPELINE_NOTIFY_URLS": f"json://{listener.address}/hook"}
-    assert tell(store, **url) == 0
+    assert send(store, **url) == 0
     store.open_alert(make_alert())
-    assert [tell(store, **url) for _ in range(3)] == [1, 0, 0]
+    assert [send(store, **url) for _ in range(3)] == [1, 0, 0]
     change(store, attempts=1, acted_at=NOW, action="request", action_state=ActionState.SUCCEEDED)
-    assert tell(store, **url) == 0
+    assert send(store, **url) == 0
     change(store, needs_person=True, fruitless=3)
-    assert [tell(store, **url) for _ in range(2)] == [1, 0]
+    assert [send(store, **url) for _ in range(2)] == [1, 0]
     change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
-    assert [tell(store, **url) for _ in range(2)] == [1, 0]
+    assert [send(store, **url) for _ in range(2)] == [1, 0]
     titles = [body["title"] for _, _, body in listener.got]
     assert titles == [
         "football has decayed (warning)",
@@ -127,15 +127,15 @@ def test_a_webhook_hears_of_each_change_of_state_once(
     assert "150 new rows against 1,400 before" in listener.got[0][2]["message"]
 
 
-def test_what_could_not_be_told_is_told_by_the_next_look(
+def test_what_could_not_be_sent_is_sent_by_the_next_check(
     store: LocalStore, listener: Listener
 ) -> None:
     store.open_alert(make_alert())
     url = {"ML_PIPELINE_NOTIFY_URLS": f"json://{listener.address}/hook"}
     listener.status = 500
-    assert tell(store, **url) == 0
+    assert send(store, **url) == 0
     listener.status = 200
-    assert [tell(store, **url) for _ in range(2)] == [1, 0]
+    assert [send(store, **url) for _ in range(2)] == [1, 0]
 
 
 def test_an_alert_that_ended_before_anybody_listened_is_no_news(
@@ -143,7 +143,7 @@ def test_an_alert_that_ended_before_anybody_listened_is_no_news(
 ) -> None:
     store.open_alert(make_alert())
     change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
-    assert tell(store, ML_PIPELINE_NOTIFY_URLS=f"json://{listener.address}/") == 0
+    assert send(store, ML_PIPELINE_NOTIFY_URLS=f"json://{listener.address}/") == 0
 
 
 def test_the_text_says_what_since_when_by_how_much_on_how_many_rows_and_what_next() -> None:
@@ -173,12 +173,12 @@ def test_on_github_the_summary_and_one_issue_follow_an_alert(
         "GITHUB_API_URL": f"http://{listener.address}",
     }
     store.open_alert(make_alert())
-    assert [tell(store, **variables) for _ in range(2)] == [2, 0]
+    assert [send(store, **variables) for _ in range(2)] == [2, 0]
     issues = "/repos/o/r/issues"
     assert listener.asked() == [("GET", issues), ("POST", issues)]
     assert current(store).details["github_issue"] == 40
     change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
-    assert tell(store, **variables) == 2
+    assert send(store, **variables) == 2
     assert listener.asked()[2:] == [("POST", f"{issues}/40/comments"), ("PATCH", f"{issues}/40")]
     assert listener.got[-1][2] == {"state": "closed"}
     summary = (tmp_path / "summary.md").read_text()
@@ -193,18 +193,18 @@ def test_an_issue_whose_number_was_lost_is_found_and_not_opened_twice(
     store.open_alert(make_alert())
     variables = {"GITHUB_REPOSITORY": "o/r", "GITHUB_TOKEN": "secret-token",
                  "GITHUB_API_URL": f"http://{listener.address}"}  # fmt: skip
-    assert tell(store, **variables) == 1
+    assert send(store, **variables) == 1
     assert listener.asked()[-1] == ("POST", "/repos/o/r/issues/7/comments")
 
 
-def test_a_refused_issue_is_told_later_and_shows_no_secret(
+def test_a_refused_issue_is_sent_later_and_shows_no_secret(
     store: LocalStore, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.open_alert(make_alert())
     listener.status = 403
     variables = {"GITHUB_REPOSITORY": "o/r", "GITHUB_TOKEN": "secret-token",
                  "GITHUB_API_URL": f"http://{listener.address}"}  # fmt: skip
-    assert tell(store, **variables) == 0
+    assert send(store, **variables) == 0
     assert "issues: write" in caplog.text
     assert "secret-token" not in caplog.text
     assert "secret-token" not in repr(load_notify_settings(variables))
