@@ -4,11 +4,10 @@ The same id may stand several times: a prediction, later its outcome, either rep
 told apart by their 64-bit hashes; among ten million, two equal ones are a chance of 1 in 400,000.
 """
 
-# ruff: noqa: S608 - every value in a statement is a number or quoted by log_rules
+# ruff: noqa: S608 - every value in a statement is a number or quoted by RowRules
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -17,10 +16,9 @@ from typing import Final
 import numpy as np
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.texts import MAX_CHARACTERS
+from ml_pipeline.evaluation_log.feature_rules import NO_FEATURES, feature_fault, feature_lists
 from ml_pipeline.evaluation_log.rules import (
     LABELLED_COLUMNS,
-    NO_FEATURES,
     NO_LABEL,
     OTHER_MODEL,
     LogRequest,
@@ -28,81 +26,17 @@ from ml_pipeline.evaluation_log.rules import (
     careful_time,
     day_number,
     instant,
-    is_blank,
     listing,
 )
 from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage, with_line_numbers
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.store.sql_text import identifier, literal
 
-_OBJECT = "CASE WHEN json_valid(features) THEN features END"
-# What Python's `strip` leaves of a text that is not empty.
-_SEEN = r"[^\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}]"
-
-
-def feature_lists(settings: Settings) -> tuple[str, str, str, str]:
-    """SQL of `found`, `texts`, `numbers` (lists in order) and `said`, over the column `features`.
-
-    `said` is the text of `data.text_column`, NULL where there is none.
-    """
-    features, column = settings.data.features, settings.data.text_column
-    said = "NULL::VARCHAR"
-    if column is not None:
-        said = f"json_extract_string({_OBJECT}, {literal(_pointer(column))})"
-    if not features:
-        return "NULL::VARCHAR[]", "NULL::VARCHAR[]", "NULL::DOUBLE[]", said
-    pointers = listing(map(_pointer, features))
-    found = f"json_extract({_OBJECT}, {pointers})"
-    written = f"json_extract_string({_OBJECT}, {pointers})"
-    texts = f"[CASE WHEN {is_blank('x')} THEN NULL ELSE x END FOR x IN {written}]"
-    return found, texts, "[TRY_CAST(x AS DOUBLE) FOR x IN texts]", said
-
-
-def feature_fault(settings: Settings) -> str:
-    """Over `features`, `found`, `texts`, `numbers`, `said`: why unusable, or NULL."""
-    features, column = settings.data.features, settings.data.text_column
-    names = listing(features)
-
-    def first(condition: str, complaint: str) -> str:
-        bad = f"list_position([{condition} FOR x IN range(1, {len(features) + 1})], true)"
-        return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {literal(complaint)}"
-
-    numbers = (
-        first("found[x] IS NULL", " is absent"),
-        first("texts[x] IS NOT NULL AND numbers[x] IS NULL", " is not a number"),
-        first("NOT isfinite(numbers[x])", " is not finite"),
-        "WHEN list_aggregate(texts, 'count') = 0 THEN 'all features are missing'",
-    )
-    return f"""CASE
-        WHEN features IS NULL THEN {literal(NO_FEATURES)}
-        WHEN NOT json_valid(features) THEN 'features are not JSON'
-        WHEN json_type(features) <> 'OBJECT' THEN 'features are not a JSON object'
-        {" ".join(numbers) if features else ""}
-        {" ".join(_text_faults(column)) if column else ""} END"""
-
-
-def _text_faults(column: str) -> Iterator[str]:
-    """What `texts.fault` says, but of Unicode: no database holds half a letter."""
-
-    def when(condition: str, complaint: str) -> str:
-        return f"WHEN {condition} THEN {literal(f'text {column} {complaint}')}"
-
-    yield when("said IS NULL", "is absent")
-    yield when(f"NOT regexp_matches(said, {literal(_SEEN)})", "is empty")
-    yield when(f"length(said) > {MAX_CHARACTERS}", f"has more than {MAX_CHARACTERS} characters")
-    yield when("contains(said, chr(0))", "holds a NUL character")
-
-
-def _pointer(name: str) -> str:
-    """Unlike a path, a pointer can hold any name."""
-    return "/" + name.replace("~", "~0").replace("/", "~1")
-
-
 # Ids are counted in slices of about this many rows, so that memory does not grow with the log.
 _SLICE: Final = 1_500_000
 _HASHES: Final = 2**64 - 1
 _TEXT_SHOWN: Final = 2000
-# What an event takes from the first of its rows that says it.
+# What an event takes from the first of its rows that has it.
 _FOLDED: Final = ("outcome", "features", "model_id", "match_id")
 UNUSABLE: Final = "unusable: "
 _NOT_KEPT: Final = "(settled row, text not kept)"
@@ -140,21 +74,18 @@ def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest
     return _count(stage, scanned)
 
 
-# ------------------------------------------------------------------------------------ steps
-
-
 def _kept_query(rules: RowRules, request: LogRequest) -> str:
-    """`kept`: rows looked at closely, as values, with what is wrong with them."""
+    """`kept`: rows to examine, as values, with what is wrong with them."""
     labels = rules.labels
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
-        SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, sure AS confidence,
+        SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
             prediction, outcome, features, {rules.fault(request.now)} AS fault
         FROM (SELECT *, {careful_time("time_text")} AS known,
-                {rules.confidence("sure_text")} AS sure
+                {rules.confidence("confidence_text")} AS confidence
             FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
                 {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
-                {rules.confidence_text()} AS sure_text, {rules.features()} AS features,
+                {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
                 {labels.name("a", rules.raw("actual_result"))} AS outcome
                 FROM whole))"""
@@ -230,7 +161,7 @@ def _bad_rows_query() -> str:
 
 def _events_query(settings: Settings, request: LogRequest) -> str:
     """`events`: those with an outcome, whether to learn them, whether they are error samples."""
-    found, texts, numbers, said = feature_lists(settings)
+    found, texts, numbers, input_text = feature_lists(settings)
     threshold, window = float(settings.run.confidence_threshold), request.window
     mine = (
         "true"
@@ -243,7 +174,7 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
         FROM (SELECT *, {numbers} AS numbers
         FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
             CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts,
-            CASE WHEN wanted THEN {said} END AS said
+            CASE WHEN wanted THEN {input_text} END AS input_text
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
             outcome, confidence, features, {start} AND known <= {instant(request.now)} AS to_learn,
@@ -261,9 +192,6 @@ def _whole_events() -> str:
         SELECT k.event_id, g.known, k.prediction, g.confidence, {taken}
         FROM folded g JOIN kept k ON k.row_no = g.base {joins}
         WHERE g.fault IS NULL AND NOT g.settled"""
-
-
-# ----------------------------------------------------------------------------------- counts
 
 
 def _count(stage: Stage, scanned: Scanned) -> Counts:
@@ -319,9 +247,6 @@ def labelled_by_day(stage: Stage) -> dict[date, int]:
     return {day: int(count) for day, count in rows}
 
 
-# ------------------------------------------------------------------------------------ files
-
-
 def rejected_query() -> str:
     """Bad rows with the number of their row in the log, the header not counted."""
     cell = (
@@ -353,10 +278,9 @@ def table_query(settings: Settings, condition: str) -> str:
         for place, name in enumerate(settings.data.features, 1)
     ]
     if settings.data.text_column is not None:
-        columns.append(
-            f"CASE WHEN fault IS NULL THEN said END AS {identifier(settings.data.text_column)}"
-        )
+        name = identifier(settings.data.text_column)
+        columns.append(f"CASE WHEN fault IS NULL THEN input_text END AS {name}")
     columns.append(f"outcome AS {identifier(settings.data.target)}")
-    return (
-        f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY day, events.event_id"
-    )
+    # Named in full, for a feature may be called `day`.
+    order = "events.day, events.event_id"
+    return f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY {order}"

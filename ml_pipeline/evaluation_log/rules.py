@@ -1,6 +1,6 @@
-"""What a row of an evaluation log means, written as SQL: columns, labels, times, numbers.
+"""What is asked of an evaluation log, and what its rows mean: columns, labels, times, numbers.
 
-Rows are text until here. Only expressions are built in this module; `log_scan` runs them.
+Rows are text until here. The rules are expressions of SQL, which `scan` and `fold` run.
 """
 
 from __future__ import annotations
@@ -28,20 +28,18 @@ LABELLED_COLUMNS = (
 
 REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
 TIMES = ("timestamp", "evaluated_at")
-SHOWN = 30
+_NAMES_SHOWN = 30
 _UNREAD = ("event_type", "accuracy", "status")
 
-# Words that other programs write for a missing value.
-BLANKS = ("", "nan", "none", "null", "nat")
-_UNSAID = BLANKS[:-1]  # a label may be called "nat"
+# What other programs write for a missing value; a label may be called "nat", a time may not.
+_BLANKS = ("", "nan", "none", "null")
+_BLANK_TIMES = (*_BLANKS, "nat")
 
 # Codes of labels: 23 bits. In between stand the classes, or the hashes of open labels.
 NO_LABEL = 0
 OTHER_MODEL = 0x7FFFFE
 UNKNOWN_LABEL = 0x7FFFFF
 _HASHES = 0x3FFFFF
-
-NO_FEATURES = "no features"
 
 # Days since 1970 must fit in 16 bits.
 _EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
@@ -93,7 +91,7 @@ class Columns:
         return replace(self, places=places, leave_out_metadata=is_less)
 
     def kept(self) -> list[int]:
-        """Numbers of the columns that say anything, in order."""
+        """Numbers of the columns that are read, in order."""
         read = (place for name, place in self.places.items() if name not in _UNREAD)
         return sorted({*read, *self.features.values()})
 
@@ -139,7 +137,7 @@ def _missing(
     missing: Sequence[str], names: Sequence[str], settings: Settings, source: str
 ) -> DataError:
     tried = "; ".join(f"{name} (tried {', '.join(_tried(name, settings))})" for name in missing)
-    found = ", ".join(name or "(unnamed)" for name in names[:SHOWN])
+    found = ", ".join(name or "(unnamed)" for name in names[:_NAMES_SHOWN])
     message = f"{source} lacks {tried}. It has: {found}."
     return DataError(message, hint="Name its columns under log.columns in the settings.")
 
@@ -159,19 +157,30 @@ def instant(moment: datetime) -> str:
     return f"TIMESTAMPTZ {literal(moment.astimezone(UTC).isoformat(sep=' '))}"
 
 
-def is_blank(x: str, blanks: Sequence[str] = _UNSAID) -> str:
-    """Whether a cell says nothing."""
-    words = ", ".join(literal(word) for word in blanks)
-    return f"lower(trim({x})) IN ({words})"
+def is_blank(x: str, blanks: Sequence[str] = _BLANKS) -> str:
+    """SQL: whether a cell is empty or stands for a missing value."""
+    spellings = ", ".join(map(literal, blanks))
+    return f"lower(trim({x})) IN ({spellings})"
 
 
-def _text(x: str, blanks: Sequence[str] = _UNSAID) -> str:
-    # Most texts are longer than any blank word, so that they need not be folded to lower case.
+def _text(x: str, blanks: Sequence[str] = _BLANKS) -> str:
+    # Most texts are longer than any blank, so that they need not be folded to lower case.
     longest = max(map(len, blanks))
     return (
         f"CASE WHEN strlen(trim({x})) > {longest} THEN trim({x}) "
         f"WHEN {is_blank(x, blanks)} THEN NULL ELSE trim({x}) END"
     )
+
+
+def careful_time(x: str) -> str:
+    """A time from text, extended or basic ISO 8601; without a zone it is UTC."""
+    basic = f"try_strptime({x}, {listing(_BASIC_TIMES)})::TIMESTAMPTZ"
+    return f"coalesce(TRY_CAST({x} AS TIMESTAMPTZ), {basic})"
+
+
+def day_number(moment: str) -> str:
+    """Days since 1970 in UTC."""
+    return f"(epoch_us({moment}) // {_DAY_US})"
 
 
 def _case(x: str, values: Mapping[str, int]) -> str:
@@ -217,7 +226,7 @@ class Labels:
         )
 
     def name(self, code: str, x: str) -> str:
-        """The label with that code; `x` is what was written."""
+        """The label with that code; `x` is the cell."""
         if self._is_open:
             return f"CASE WHEN {code} BETWEEN 1 AND {OTHER_MODEL - 1} THEN trim({x}) END"
         return f"({listing(self.names)})[{code}]"
@@ -268,7 +277,7 @@ class RowRules:
         return 100 if self._settings.log.confidence_unit == "percent" else 1
 
     # A row is settled when it is complete, sound and too old to matter: the common case, so it
-    # is decided by cheap expressions. Everything else is kept whole and looked at closely.
+    # is decided by cheap expressions. Everything else is kept whole and examined.
 
     def plain_time(self) -> str:
         """The time the row became known, if it is written as usual."""
@@ -280,7 +289,7 @@ class RowRules:
         return f"TRY_CAST({self.raw('confidence')} AS DOUBLE)"
 
     def is_settled(self, before: datetime | None) -> str:
-        """Over `id`, `p`, `a`, `known`, `sure`: labelled, sound, and known before that time."""
+        """Over `id, p, a, known, confidence`: labelled, sound, and known before that time."""
         if before is None:
             return "false"
         return (
@@ -293,26 +302,26 @@ class RowRules:
         return f"a = {NO_LABEL} AND known < {_LATEST} AND {self._is_sound()}"
 
     def _is_sound(self) -> str:
-        blanks = ", ".join(literal(word) for word in _UNSAID)
+        blanks = ", ".join(map(literal, _BLANKS))
         return (
-            f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND sure >= 0 AND sure <= {self._most} "
+            f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND confidence >= 0 AND confidence <= {self._most} "
             f"AND known >= {_EARLIEST} "
             f"AND CASE WHEN strlen(id) > 4 THEN true ELSE lower(id) NOT IN ({blanks}) END"
         )
 
-    # ---------------------------------------------------------------------- a row looked at
+    # The rules for a row that is examined.
 
     def time_text(self) -> str:
-        """What stands for the time the row became known."""
-        texts = [_text(self.raw(name), BLANKS) for name in reversed(TIMES)]
+        """The text of the time the row became known."""
+        texts = [_text(self.raw(name), _BLANK_TIMES) for name in reversed(TIMES)]
         return f"coalesce({', '.join(texts)})"
 
     def confidence_text(self) -> str:
-        """What stands for the confidence; NaN beside no prediction is an empty cell."""
+        """The text of the confidence; NaN beside no prediction is an empty cell."""
         x = self.raw("confidence")
-        word = f"lower(trim({x}))"
+        cell = f"lower(trim({x}))"
         return (
-            f"CASE WHEN {word} IN ('', 'none', 'null') OR (p = {NO_LABEL} AND {word} = 'nan') "
+            f"CASE WHEN {cell} IN ('', 'none', 'null') OR (p = {NO_LABEL} AND {cell} = 'nan') "
             f"THEN NULL ELSE trim({x}) END"
         )
 
@@ -323,7 +332,7 @@ class RowRules:
 
     def features(self) -> str:
         """The features as JSON text: own column, else in metadata, else columns of their names."""
-        own, meta = _text(self.raw("features"), (*_UNSAID, "{}")), self.text("metadata")
+        own, meta = _text(self.raw("features"), (*_BLANKS, "{}")), self.text("metadata")
         inner = (
             f"CASE WHEN json_valid({meta}) THEN "
             f"nullif(json_extract({meta}, '$.features')::VARCHAR, 'null') END"
@@ -343,7 +352,10 @@ class RowRules:
         return f"CASE WHEN {filled} THEN NULL ELSE json_object({pairs})::VARCHAR END"
 
     def fault(self, now: datetime) -> str:
-        """What is wrong over `p, a, event_id, time_text, known, sure_text, sure`, or NULL."""
+        """Why a row is bad, or NULL.
+
+        Over `p, a, event_id, time_text, known, confidence_text, confidence`.
+        """
         tolerance = timedelta(minutes=self._settings.log.future_tolerance_minutes)
         return f"""CASE
             WHEN event_id IS NULL THEN 'event_id is empty'
@@ -363,20 +375,9 @@ class RowRules:
             if self._most > 1
             else "confidence is over 1 (percent? set log.confidence_unit: percent)"
         )
-        return f"""WHEN sure_text IS NULL THEN NULL
-            WHEN sure IS NULL THEN 'confidence is not a number'
-            WHEN isnan(sure) THEN 'confidence is NaN'
-            WHEN isinf(sure) THEN 'confidence is infinite'
-            WHEN sure < 0 THEN 'confidence is negative'
-            WHEN sure > 1 THEN {literal(over)}"""
-
-
-def careful_time(x: str) -> str:
-    """A time from text, extended or basic ISO 8601; without a zone it is UTC."""
-    basic = f"try_strptime({x}, {listing(_BASIC_TIMES)})::TIMESTAMPTZ"
-    return f"coalesce(TRY_CAST({x} AS TIMESTAMPTZ), {basic})"
-
-
-def day_number(moment: str) -> str:
-    """Days since 1970 in UTC."""
-    return f"(epoch_us({moment}) // {_DAY_US})"
+        return f"""WHEN confidence_text IS NULL THEN NULL
+            WHEN confidence IS NULL THEN 'confidence is not a number'
+            WHEN isnan(confidence) THEN 'confidence is NaN'
+            WHEN isinf(confidence) THEN 'confidence is infinite'
+            WHEN confidence < 0 THEN 'confidence is negative'
+            WHEN confidence > 1 THEN {literal(over)}"""

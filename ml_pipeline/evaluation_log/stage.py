@@ -147,7 +147,7 @@ def write_scan(
                 CASE WHEN {rules.is_other_model()} THEN {OTHER_MODEL}::UINTEGER
                     ELSE {rules.code("prediction")} END AS p,
                 {rules.code("actual_result")} AS a,
-                {rules.plain_time()} AS known, {rules.plain_confidence()} AS sure
+                {rules.plain_time()} AS known, {rules.plain_confidence()} AS confidence
                 FROM {relation}))
         ) TO {literal(target)} (FORMAT parquet, COMPRESSION uncompressed,
             DICTIONARY_SIZE_LIMIT 1, ROW_GROUP_SIZE {stage.rows_per_group})""")

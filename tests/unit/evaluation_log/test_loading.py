@@ -584,6 +584,16 @@ def test_feature_names_may_hold_anything(desk: Desk) -> None:
 # --------------------------------------------------------------------------------- bad rows
 
 
+def test_a_feature_may_be_called_like_a_column_of_the_load(desk: Desk) -> None:
+    names = ["day", "fault", "known", "is_wanted", "numbers"]
+    rows = [
+        make_row(hour, features=json.dumps(dict.fromkeys(names, float(hour))))
+        for hour in (1, 30, 60)
+    ]
+    loaded = desk.load(rows, data__features=names)
+    assert labelled(loaded)["day"].tolist() == ["60.0", "30.0", "1.0"]
+
+
 def test_too_many_bad_rows_stop_the_load_and_leave_only_the_rejects(desk: Desk) -> None:
     rows = [make_row(n) for n in range(1, 17)] + [make_row(n, prediction="X") for n in (20, 21)]
     rows += [make_row(22, confidence="7"), make_row(23, evaluated_at="x")]

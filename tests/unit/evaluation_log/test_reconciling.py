@@ -183,7 +183,7 @@ def contents(store: LocalStore) -> dict[str, dict[str, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("index")  # type: ignore[return-value]
 
 
-def test_what_only_may_differ_is_no_difference_and_some_of_the_others_are_shown(
+def test_another_spelling_is_no_difference_and_some_of_the_others_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconciling, "SHOWN", 5)
