@@ -16,7 +16,7 @@ RUN grep -hv '^-e' requirements.txt tests/requirements.txt > pins.txt \
 COPY pyproject.toml README.md LICENSE model_config.yaml ./
 COPY .github/workflows .github/workflows
 COPY ml_pipeline ml_pipeline
-# With what applies the schema, what serves the page and what tells people. The libraries' own tests are nobody's need.
+# With what applies the schema, what serves the page and what notifies people. The libraries' own tests are nobody's need.
 RUN python -m pip wheel --no-deps --wheel-dir dist . \
     && wheel="$(echo dist/*.whl)" \
     && python -m pip --python /opt/ml_pipeline/bin/python install -c pins.txt "${wheel}[init,monitor,notify]" \

@@ -14,13 +14,13 @@ MADE = {"ml_pipeline/logs/evaluation_log.csv"}
 
 def named_paths(text: str) -> set[str]:
     """Paths of the checkout, without those that stand for others (`test_WORD.py`)."""
-    found = set(re.findall(rf"(?<![\w./-]){PLACES}/[\w./-]*", text))
+    found = set(re.findall(rf"(?<![\w./-]){PLACES}/[\w./*-]*", text))
     return {path for path in found if re.search(r"[A-Z]{4}", path) is None} - MADE
 
 
 def missing_paths(text: str) -> list[str]:
     """Named paths that are not there."""
-    return sorted(path for path in named_paths(text) if not (ROOT / path.rstrip(".")).exists())
+    return sorted(path for path in named_paths(text) if not any(ROOT.glob(path.rstrip("./"))))
 
 
 def missing_modules(text: str) -> list[str]:

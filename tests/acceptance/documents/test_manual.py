@@ -11,6 +11,7 @@ import pytest
 
 from ml_pipeline.cli import COMMANDS
 from ml_pipeline.config.settings import Settings
+from tests.acceptance.documents.naming import missing_modules, missing_paths
 from tests.support.places import our_schema
 from tests.support.shell import ROOT
 from tests.support.supabase.project import SupabaseProject
@@ -61,6 +62,13 @@ def test_a_page_names_commands_settings_and_files_that_are_there(page: Path) -> 
     for target in re.findall(r"\]\(([\w./-]+)\)", text):
         assert (page.parent / target).is_file(), target
     assert re.search(r"(^|[\s`'\"])/(work|home|root)/", text) is None
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_a_page_names_paths_and_modules_that_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert missing_paths(text) == []
+    assert missing_modules(text) == []
 
 
 def test_every_page_is_in_the_list_and_the_readme_leads_to_it() -> None:
