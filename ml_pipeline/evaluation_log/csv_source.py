@@ -49,7 +49,7 @@ class CsvSource:
 
 
 def open_csv(path: Path) -> CsvSource:
-    """Look at the first bytes. Raises DataError for an empty file and a damaged archive."""
+    """Read the header. Raises DataError for an empty file and a damaged archive."""
     with path.open("rb") as file:
         is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     if path.name.lower().endswith(".gz") and not is_gzip:

@@ -53,15 +53,15 @@ def row_of(cells: Sequence[str]) -> EventRow | None:
     return row
 
 
-def fold(rows: Iterable[EventRow]) -> dict[str, EventRow]:
-    """Rows by event id; a later row adds what an earlier one does not say."""
+def merge_rows(rows: Iterable[EventRow]) -> dict[str, EventRow]:
+    """One row an event, by its id; a later row fills what an earlier one left empty."""
     events: dict[str, EventRow] = {}
     for row in rows:
         known = events.setdefault(str(row["event_id"]), row)
         if known is not row:
-            said = {name: value for name, value in known.items() if value is not None}
+            filled = {name: value for name, value in known.items() if value is not None}
             settled = known["actual_result"] is not None
-            events[str(row["event_id"])] = {**row, **said, **({} if settled else _outcome(row))}
+            events[str(row["event_id"])] = {**row, **filled, **({} if settled else _outcome(row))}
     return events
 
 
@@ -85,7 +85,7 @@ class EventCsv:
         be written, DataError when it is no evaluation log.
         """
         lines = lines_of(rows)
-        with _named(self.path):
+        with _naming_errors(self.path):
             with self._locked() as size:
                 self._write(lines, size)
             os.fdatasync(self._file)
@@ -171,7 +171,7 @@ class EventCsv:
         if _is_complete(line):
             os.write(self._file, b"\n")
             return size + 1
-        # The caller of that append never got an answer. Kept all the same, for a person to look.
+        # The caller of that append never got an answer. Kept all the same, for a person to read.
         with open(self.path + TORN_SUFFIX, "ab") as torn:
             torn.write(line + b"\n")
             torn.flush()
@@ -179,8 +179,6 @@ class EventCsv:
         os.ftruncate(self._file, size - len(line))
         os.fsync(self._file)
         return size - len(line)
-
-    # ------------------------------------------------------------------------------ reading
 
     def size(self) -> int:
         """Bytes in the file; 0 when there is none."""
@@ -194,7 +192,7 @@ class EventCsv:
 
         Lines that are no events are left out, and so is a last line that is not whole.
         """
-        with _named(self.path), open(self.path, "rb") as file:
+        with _naming_errors(self.path), open(self.path, "rb") as file:
             file.seek(offset)
             while lines := file.readlines(READ_ROWS * 300):
                 if not lines[-1].endswith(b"\n"):
@@ -206,7 +204,7 @@ class EventCsv:
     def find(
         self, event_ids: Collection[str] = (), match_ids: Collection[str] = ()
     ) -> dict[str, EventRow]:
-        """The events with those ids, or of those matches, folded."""
+        """The events with those ids, or of those matches, each as one row."""
         if not self.size():
             return {}
         wanted_events, wanted_matches = frozenset(event_ids), frozenset(match_ids)
@@ -214,7 +212,7 @@ class EventCsv:
             found = self._search([*wanted_events, *wanted_matches])
         else:
             found = (row for rows, _ in self.rows_from(0) for row in rows)
-        return fold(
+        return merge_rows(
             row
             for row in found
             if row["event_id"] in wanted_events or row["match_id"] in wanted_matches
@@ -226,7 +224,7 @@ class EventCsv:
 
         starts = set()
         with (
-            _named(self.path),
+            _naming_errors(self.path),
             open(self.path, "rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
@@ -289,7 +287,7 @@ class Delivered:
     def _open(self) -> None:
         if self._file >= 0 and self._process == os.getpid():
             return
-        with _named(self._path):
+        with _naming_errors(self._path):
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._process = os.getpid()
         self._boot = _boot_id()
@@ -360,7 +358,7 @@ def _sync_folder(path: str) -> None:
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def _naming_errors(path: str) -> Iterator[None]:
     """Turn the file system's refusals into errors that name the file."""
     try:
         yield

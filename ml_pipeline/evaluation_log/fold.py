@@ -1,7 +1,7 @@
 """From scanned rows to events: faults, rows of one id folded into one event, and the counts.
 
 The same id may stand several times: a prediction, later its outcome, either repeated. Ids are
-told apart by their 64-bit hashes; among ten million, two equal ones are a chance of 1 in 400,000.
+compared by their 64-bit hashes; among ten million, two equal ones are a chance of 1 in 400,000.
 """
 
 # ruff: noqa: S608 - every value in a statement is a number or quoted by RowRules

@@ -1,4 +1,4 @@
-"""What a watchdog reads of the evaluation log: labelled events, those that wait, counts per day."""
+"""The evaluation log as frames for the watchdog: labelled and pending events, counts by day."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def labelled_events(
     """Labelled events that became known in the window, ordered by that time, as `COLUMNS`.
 
     `model_ids` keeps those models' predictions, None everybody's. From a file come the rows that
-    have features, which stand in columns of their own; their `timestamp` is `known_at`.
+    have features, in columns of their own; their `timestamp` is `known_at`.
     Raises DataError when the log cannot be read.
     """
     if settings.log.source == TABLE:
@@ -76,7 +76,7 @@ def _from_file(
 def sum_file(
     store: Store, settings: Settings, window: LookbackWindow, *, work_dir: Path | None = None
 ) -> list[DailyAccuracy]:
-    """What the store's `sum_days` says of a table, of a file."""
+    """Sums by day and model of a file, as the store's `sum_days` gives them of its table."""
     events = labelled_events(store, settings, window, model_ids=None, work_dir=work_dir)
     models = events["model_id"].replace("", "unknown").fillna("unknown")
     groups = events.groupby([events["known_at"].dt.date, models], sort=True)
@@ -125,6 +125,6 @@ def pending_events(store: Store, settings: Settings, window: LookbackWindow) -> 
 
 
 def since(now: datetime, days: float) -> LookbackWindow:
-    """The `days` until now, the present instant included."""
+    """The window of the last `days`, the present instant included."""
     window = LookbackWindow.ending(now, days=days)
     return LookbackWindow(start=window.start, end=now + (now.resolution))

@@ -32,7 +32,7 @@ log = logging.getLogger("data_loader")
 TABLE: Final = "table"
 STORAGE: Final = "storage"
 STORED_LOG: Final = ("model-artifacts", "evaluation_log.csv")
-_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _REASONS_SHOWN: Final = 3
 _CHUNK: Final = 100_000
 
@@ -124,7 +124,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     days = loaded.days
     if settings.log.source == TABLE:
         days = _count_table(store, settings, request)
-    _tell(loaded.report)
+    _log_report(loaded.report)
     return LoadedLog(
         errors_path=files.errors,
         labelled_path=files.labelled,
@@ -163,18 +163,15 @@ def load_known(store: Store, settings: Settings, folder: Path, *, now: datetime)
 
 
 def rows_for_experts(
-    store: Store, settings: Settings, head: ModelVersion | None, folder: Path, *, now: datetime
+    store: Store, settings: Settings, model: ModelVersion | None, folder: Path, *, now: datetime
 ) -> Path | None:
-    """Every labelled row when a run at `now` has to fit the experts of `head`'s line; else None."""
-    if head is None or settings.training.strategy != "adaptive":
+    """Every labelled row if a run at `now` has to fit the experts of an online model; else None."""
+    if model is None or settings.training.strategy != "adaptive":
         return None
     yesterday = now.astimezone(UTC).date().toordinal() - 1
-    if not settings.training.experts_due(head.lineage.experts or {}, yesterday):
+    if not settings.training.experts_due(model.lineage.experts or {}, yesterday):
         return None
     return load_known(store, settings, folder / "known", now=now)
-
-
-# ---------------------------------------------------------------------------------- reading
 
 
 def _source(settings: Settings) -> str:
@@ -193,13 +190,13 @@ def _check_names(settings: Settings) -> None:
 
 
 def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
-    """Scan and fold; once more with metadata when features may stand there."""
+    """Scan and fold; once more with metadata when features may be there."""
     scanned = _scan(stage, store, settings, request, with_metadata=False)
     with as_data_error(_source(settings)):
         counts = fold.fold(stage, scanned, settings, request)
         if not scanned.columns.leave_out_metadata or not fold.lacks_features(stage):
             return counts
-        log.info("Some events have no features of their own: looking in their metadata")
+        log.info("Some events have no features of their own: reading their metadata")
         scanned = _scan(stage, store, settings, request, with_metadata=True)
         return fold.fold(stage, scanned, settings, request)
 
@@ -219,7 +216,7 @@ def _frames(store: Store, settings: Settings, request: LogRequest) -> Iterator[p
     """The rows to learn, then the error samples that are older than those."""
     tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
     end = request.now + tolerance + timedelta(microseconds=1)
-    start = request.learn_from or _FIRST
+    start = request.learn_from or _EPOCH
     if start < end:
         window = LookbackWindow(start=start, end=end)
         yield from store.read_events(window, model_name=settings.model_name)
@@ -241,9 +238,6 @@ def _count_table(store: Store, settings: Settings, request: LogRequest) -> dict[
     end = request.now + timedelta(microseconds=1)
     window = LookbackWindow(start=request.count_from, end=end)
     return store.count_labelled(window, model_name=settings.model_name)
-
-
-# ---------------------------------------------------------------------------------- writing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,11 +314,11 @@ def _check_share(report: LoadReport, settings: Settings) -> None:
         f"{report.bad} of {report.rows} rows of {report.source} are bad "
         f"({report.bad / report.rows:.1%}, log.max_bad_rows allows "
         f"{settings.log.max_bad_rows:.1%}): {commonest}.",
-        hint=f"They stand in {report.rejects_path}.",
+        hint=f"They are listed in {report.rejects_path}.",
     )
 
 
-def _tell(report: LoadReport) -> None:
+def _log_report(report: LoadReport) -> None:
     log.info(
         "%s: %d rows: %d labelled, %d error samples, %d pending, %d outside, %d folded, "
         "%d of other models, %d bad",

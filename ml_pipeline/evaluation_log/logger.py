@@ -47,8 +47,6 @@ class EvaluationLogger:
         self._clock = clock
         self._lock = threading.RLock()
 
-    # ------------------------------------------------------------------------------ writing
-
     def log_prediction(  # noqa: PLR0913 - the original documents' signature, and what it lacks
         self,
         model_id: str,
@@ -81,10 +79,10 @@ class EvaluationLogger:
         now = self._clock()
         rows = [
             prediction_row(
-                **{"event_id": new_event_id(), "timestamp": now, "match_id": None, **given},  # type: ignore[arg-type]
+                **{"event_id": new_event_id(), "timestamp": now, "match_id": None, **passed},  # type: ignore[arg-type]
                 model_name=self.model_name,
             )
-            for given in predictions
+            for passed in predictions
         ]
         self.write(rows)
         return [str(row["event_id"]) for row in rows]
@@ -94,15 +92,15 @@ class EvaluationLogger:
     ) -> float:
         """Log what really happened and return the accuracy, 1.0 or 0.0.
 
-        It is computed; a given `accuracy` that says something else is refused (InputError).
-        Raises NotFound for an unknown event and StoreRefused when another outcome stands.
+        It is computed; a passed `accuracy` that differs from it is refused (InputError).
+        Raises NotFound for an unknown event and StoreRefused when it has another outcome.
         """
         with self._lock:
             row = self.csv.find([event_id]).get(event_id)
             if row is None:
                 raise NotFound(
                     f"There is no event {event_id} in {self.csv.path}.",
-                    hint="`ml-pipeline outcome` looks in the store's table as well.",
+                    hint="`ml-pipeline outcome` searches the store's table as well.",
                 )
             known = row["actual_result"]
             if known is not None and known != actual_result:
@@ -191,7 +189,7 @@ class EvaluationLogger:
     def _stay_away(self, error: StoreError, events: int) -> None:
         self._away_until = time.monotonic() + RETRY_AFTER_S
         _warn(
-            "The store did not take %d events (%s). They stand in %s and are sent again.",
+            "The store did not take %d events (%s). They are kept in %s and sent again.",
             events, error.message, self.csv.path,
         )  # fmt: skip
 
@@ -202,8 +200,6 @@ class EvaluationLogger:
             return False
         self._unsettled, self._settled_once = 0, True
         return True
-
-    # ----------------------------------------------------------------------------- delivery
 
     def sync(self) -> int:
         """Send everything that the store does not have yet; return how many events were new.

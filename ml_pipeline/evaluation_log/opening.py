@@ -15,8 +15,6 @@ from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.serving_view import ServingView
 
-# --------------------------------------------------------------------------- evaluation log
-
 
 class MLLogger(EvaluationLogger):
     """The evaluation log with its comparison; `open_store` opens the whole store, if there is one.

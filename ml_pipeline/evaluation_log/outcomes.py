@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ class ParsedOutcome:
 
 
 @dataclass(kw_only=True, slots=True)
-class Report:
+class OutcomeReport:
     """What became of the outcomes; `accuracy` is the mean over those recorded."""
 
     recorded: int = 0
@@ -99,34 +99,31 @@ def _line(
     )
 
 
-# -------------------------------------------------------------------------------- recording
-
-
 def record(
     logger: EvaluationLogger,
     store: EvaluationLog | None,
     outcomes: Sequence[ParsedOutcome],
     settings: Settings,
-) -> Report:
+) -> OutcomeReport:
     """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed."""
-    report = Report()
-    labels = _labels(settings)
-    ids = {key: {item.value for item in outcomes if item.key == key} for key in KEYS}
+    report = OutcomeReport()
+    read_label = _label_reader(settings)
+    ids = {key: {outcome.value for outcome in outcomes if outcome.key == key} for key in KEYS}
     events = _find(logger, store, ids, settings.model_name)
     by_match: dict[object, list[EventRow]] = {}
     for row in events.values():
         by_match.setdefault(row["match_id"], []).append(row)
     fresh: dict[str, EventRow] = {}
-    for item in outcomes:
-        actual = labels(item.actual)
-        if item.key == "event_id":
-            rows = [events[item.value]] if item.value in events else []
+    for outcome in outcomes:
+        actual = read_label(outcome.actual)
+        if outcome.key == "event_id":
+            rows = [events[outcome.value]] if outcome.value in events else []
         else:
-            rows = by_match.get(item.value, [])
+            rows = by_match.get(outcome.value, [])
         if not rows:
-            report.unknown.append({item.key: item.value, "actual_result": item.actual})
+            report.unknown.append({outcome.key: outcome.value, "actual_result": outcome.actual})
         for row in rows:
-            _settle(report, fresh, row, actual, item)
+            _settle(report, fresh, row, actual, outcome)
     refused = set(logger.write_outcomes(list(fresh.values())))
     for event_id, row in fresh.items():
         if event_id in refused:
@@ -138,36 +135,36 @@ def record(
 
 
 def _settle(
-    report: Report,
+    report: OutcomeReport,
     fresh: dict[str, EventRow],
     row: EventRow,
     actual: str | None,
-    item: ParsedOutcome,
+    outcome: ParsedOutcome,
 ) -> None:
     event_id = str(row["event_id"])
-    stands = fresh.get(event_id, row)["actual_result"]
+    recorded = fresh.get(event_id, row)["actual_result"]
     if actual is None:
-        report.refused.append(_refusal(row, "a label of data.classes", item.actual))
-    elif stands is None:
-        fresh[event_id] = with_outcome(row, actual, item.known_at)
-    elif stands == actual:
+        report.refused.append(_refusal(row, "a label of data.classes", outcome.actual))
+    elif recorded is None:
+        fresh[event_id] = with_outcome(row, actual, outcome.known_at)
+    elif recorded == actual:
         report.already_known += 1
     else:
-        report.refused.append(_refusal(row, str(stands), actual))
+        report.refused.append(_refusal(row, str(recorded), actual))
 
 
-def _refusal(row: EventRow, stands: str | None, given: str) -> dict[str, str | None]:
+def _refusal(row: EventRow, recorded: str | None, refused: str) -> dict[str, str | None]:
     match_id = None if row["match_id"] is None else str(row["match_id"])
     return {
         "event_id": str(row["event_id"]),
         "match_id": match_id,
-        "stands": stands,
-        "given": given,
+        "stands": recorded,
+        "given": refused,
     }
 
 
-def _labels(settings: Settings) -> Any:  # noqa: ANN401 - a function from text to label or None
-    """Spellings to labels, as the reader of the log takes them."""
+def _label_reader(settings: Settings) -> Callable[[str], str | None]:
+    """From a spelling to its label, as the log is read; None for one that is no label."""
     spellings = settings.data.label_map()
     if not spellings:
         return lambda text: text
@@ -181,7 +178,7 @@ def _find(
     ids: Mapping[str, set[str]],
     model_name: str,
 ) -> dict[str, EventRow]:
-    """Events of the CSV; what is not there is looked for in the store."""
+    """Events of the CSV, and of the store what the CSV lacks."""
     events = logger.csv.find(ids["event_id"], ids["match_id"])
     matches = {row["match_id"] for row in events.values()}
     missing = {
@@ -199,8 +196,7 @@ def _stored(
 ) -> Iterable[EventRow]:
     for frame in store.read_events(EVER, model_name=model_name, labelled_only=False):
         chosen = frame["event_id"].isin(ids["event_id"]) | frame["match_id"].isin(ids["match_id"])
-        for record_ in frame[chosen].to_dict("records"):
-            yield _row_of_record(record_)
+        yield from map(_row_of_record, frame[chosen].to_dict("records"))
 
 
 def _row_of_record(record: Mapping[Any, Any]) -> EventRow:

@@ -19,7 +19,7 @@ from ml_pipeline.datasets.duckdb_errors import OutOfMemory
 from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation_log import comparison
 from ml_pipeline.evaluation_log.comparison import CSV, TABLE
-from ml_pipeline.evaluation_log.event_csv import fold
+from ml_pipeline.evaluation_log.event_csv import merge_rows
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EventRow, utc_text
@@ -209,7 +209,7 @@ def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
     """Send events and outcomes that only the CSV has; return how many events were taken."""
     missing = comparison.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
     return sum(
-        _send(store, [_uniform(row) for rows in events for row in fold(rows).values()])
+        _send(store, [_uniform(row) for rows in events for row in merge_rows(rows).values()])
         for events in _batches(missing)
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline.errors import DataError, InputError, StoreUnavailable
-from ml_pipeline.evaluation_log.event_csv import Delivered, EventCsv, fold
+from ml_pipeline.evaluation_log.event_csv import Delivered, EventCsv, merge_rows
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
@@ -93,7 +93,7 @@ def test_a_line_with_an_outcome_is_complete_by_itself(path: Path) -> None:
 
 WRITE = """
 import sys
-from tests.unit.evaluation_log.test_csv_file import make_row
+from tests.unit.evaluation_log.test_event_csv import make_row
 from ml_pipeline.evaluation_log.event_csv import EventCsv
 log = EventCsv(sys.argv[1])
 first = int(sys.argv[2])
@@ -189,7 +189,7 @@ def test_a_log_that_was_moved_away_is_begun_anew(path: Path) -> None:
 
 FULL = """
 import resource, signal, sys
-from tests.unit.evaluation_log.test_csv_file import make_row
+from tests.unit.evaluation_log.test_event_csv import make_row
 from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.evaluation_log.event_csv import EventCsv
 log = EventCsv(sys.argv[1])
@@ -232,7 +232,7 @@ def test_folding_keeps_the_first_outcome_and_fills_what_was_not_said() -> None:
     bare: EventRow = dict.fromkeys(EVENT_COLUMNS)
     bare |= {"event_id": make_id(1), "actual_result": "A", "accuracy": 0.0, "status": "evaluated"}
     again = with_outcome(make_row(1), "D", AT)
-    event = fold([make_row(1), bare, again])[make_id(1)]
+    event = merge_rows([make_row(1), bare, again])[make_id(1)]
     assert (event["actual_result"], event["prediction"]) == ("A", "H")
     assert event["features"] == make_row(1)["features"]
 
