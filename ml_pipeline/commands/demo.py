@@ -28,7 +28,7 @@ from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.datasets.dataset import Dataset, read_dataset
 from ml_pipeline.errors import ConfigError, PromotionRefused
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.judging import JudgingContext, judge
+from ml_pipeline.evaluation.judging import JudgingContext, judge_evidence
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState
@@ -129,8 +129,8 @@ def _first_champion(store: Store, order: Order, past: Dataset) -> tuple[ModelVer
         today=now.date().isoformat(),
     )
     answer = run_trainer(job, heartbeat=lambda: None)
-    bench = JudgingContext(champion_id=None, today=now.date(), held=None)
-    verdict = judge(Evidence.load(answer.evidence_path), answer.result, settings, bench)
+    context = JudgingContext(champion_id=None, today=now.date(), held=None)
+    verdict = judge_evidence(Evidence.load(answer.evidence_path), answer.result, settings, context)
     registration = Registration(
         store=store, settings=settings, answer=answer, parent=None, clock=order.clock
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -12,17 +12,16 @@ import numpy as np
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation.checks import PairedComparison
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import (
-    PairedComparison,
     PromotionDecision,
-    judge_challenger,
     judge_first,
+    judge_new_base,
     judge_online,
 )
-from ml_pipeline.evaluation.ledger import PairedGain, online_record
+from ml_pipeline.evaluation.ledger import ChampionRecord, PairedGain, online_record
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, evaluate, row_losses
-from ml_pipeline.store.records import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +36,10 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgingContext:
-    """What the judge knows beside the evidence.
+    """What is known beside the evidence.
 
-    `held` says why a person has to decide, if one has to. `earlier` is what former champions say
-    of the evidence's rows, (n, K) by id.
+    `held` says why a person has to decide, if one has to. `earlier` is what former champions
+    predict for the evidence's rows, (n, K) by id.
     """
 
     champion_id: str | None
@@ -49,8 +48,8 @@ class JudgingContext:
     earlier: Mapping[str, Floats] = field(default_factory=dict)
 
 
-def judge(
-    evidence: Evidence, result: Mapping[str, Any], settings: Settings, bench: JudgingContext
+def judge_evidence(
+    evidence: Evidence, result: Mapping[str, Any], settings: Settings, context: JudgingContext
 ) -> Verdict:
     """Judge a challenger against the champion, or a first model against the floors.
 
@@ -64,7 +63,7 @@ def judge(
     champion = None
     if evidence.champion is not None:
         champion = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
-    if bench.champion_id is None:
+    if context.champion_id is None:
         prior = np.repeat([result["prior"]], len(evidence), axis=0)
         floor = evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
         decision = judge_first(challenger, floor, settings.promotion)
@@ -72,19 +71,19 @@ def judge(
         record = online_record(
             np.asarray(result["line"]["ledger"], dtype=np.float64),
             result["line"]["champions"],
-            champion_id=bench.champion_id,
-            today=bench.today.toordinal(),
+            champion_id=context.champion_id,
+            today=context.today.toordinal(),
             window_days=settings.promotion.evaluation_window_days,
         )
-        duel = (
+        comparison = (
             None if champion is None else PairedComparison(champion=champion, challenger=challenger)
         )
-        decision = judge_online(record, duel, settings.promotion, held=bench.held)
+        decision = judge_online(record, comparison, settings.promotion, held=context.held)
     elif champion is None:
         raise DataError("A new base can only be judged beside the champion.")
     else:
-        duel = PairedComparison(champion=champion, challenger=challenger)
-        decision = _judge_new_base(evidence, duel, settings, bench)
+        comparison = PairedComparison(champion=champion, challenger=challenger)
+        decision = _judged_new_base(evidence, comparison, settings, context)
     return Verdict(
         decision=decision,
         challenger=challenger,
@@ -93,8 +92,8 @@ def judge(
     )
 
 
-def _judge_new_base(
-    evidence: Evidence, duel: PairedComparison, settings: Settings, bench: JudgingContext
+def _judged_new_base(
+    evidence: Evidence, comparison: PairedComparison, settings: Settings, context: JudgingContext
 ) -> PromotionDecision:
     if evidence.champion is None:
         raise DataError("A new base can only be judged beside the champion.")
@@ -102,21 +101,18 @@ def _judge_new_base(
     gains = row_losses(evidence.actual, evidence.champion) - losses
     nights = len(np.unique(evidence.nights))
     earlier = {
-        model_id: PairedGain.of_rows(row_losses(evidence.actual, said) - losses, nights)
-        for model_id, said in bench.earlier.items()
+        model_id: PairedGain.of_rows(row_losses(evidence.actual, predicted) - losses, nights)
+        for model_id, predicted in context.earlier.items()
     }
     window = settings.promotion.evaluation_window_days
-    recent = evidence.nights > bench.today.toordinal() - window
-    decision = judge_challenger(
-        PairedGain.of_rows(gains, nights),
-        PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
-        duel,
-        settings.promotion,
-        earlier,
+    recent = evidence.nights > context.today.toordinal() - window
+    right = (comparison.champion.accuracy, comparison.challenger.accuracy)
+    record = ChampionRecord(
+        everything=PairedGain.of_rows(gains, nights, right),
+        recent=PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
+        earlier=earlier,
     )
-    if bench.held is not None and decision.outcome is Outcome.PROMOTED:
-        return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=bench.held)
-    return decision
+    return judge_new_base(record, comparison, settings.promotion, held=context.held)
 
 
 def digest_of(evidence: Evidence) -> str:

@@ -1,10 +1,10 @@
-"""The ledger of a line: what its nights gained, and what the gate needs of it."""
+"""The ledger of an online model: what its nights gained, and what the gate needs of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +14,49 @@ from ml_pipeline.evaluation.metrics import Floats
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairedGain:
-    """Sums of paired log-loss differences (old minus new, nats) over rows of whole nights."""
+    """Sums of paired log-loss differences (old minus new, nats) over rows of whole nights.
+
+    `right` are the shares of right predictions of the old and the new model, where they are known.
+    """
 
     nights: int
     rows: int
     total: float
     squares: float
+    right: tuple[float, float] | None = None
 
     @classmethod
     def of_nights(
-        cls, rows: Sequence[float] | NDArray[np.float64], sums: NDArray[np.float64]
+        cls,
+        rows: Sequence[float] | NDArray[np.float64],
+        sums: NDArray[np.float64],
+        right: tuple[float, float] | None = None,
     ) -> PairedGain:
         """From per-night row counts and a (nights, 2) array of Σ difference, Σ difference²."""
         counts = np.asarray(rows, dtype=np.float64)
         total, squares = sums.sum(axis=0) if len(counts) else (0.0, 0.0)
         return cls(
-            nights=len(counts), rows=int(counts.sum()), total=float(total), squares=float(squares)
+            nights=len(counts),
+            rows=int(counts.sum()),
+            total=float(total),
+            squares=float(squares),
+            right=right,
         )
 
     @classmethod
-    def of_rows(cls, gains: NDArray[np.float64], nights: int) -> PairedGain:
+    def of_rows(
+        cls,
+        gains: NDArray[np.float64],
+        nights: int,
+        right: tuple[float, float] | None = None,
+    ) -> PairedGain:
         """From the differences themselves."""
         return cls(
             nights=nights,
             rows=len(gains),
             total=float(gains.sum()),
             squares=float((gains**2).sum()),
+            right=right,
         )
 
     @property
@@ -62,8 +79,16 @@ class PairedGain:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """An interval for the mean of a gain."""
+
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OnlineRecord:
-    """What the gate sees of the live line: its gain on the anchor and on the champion."""
+    """What the gate sees of an online model: its gain on the anchor and on the champion."""
 
     since_approval: PairedGain
     recent: PairedGain
@@ -72,10 +97,15 @@ class OnlineRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChampionRecord:
-    """What the gate sees of a base in the shadow: its gain on whoever served meanwhile."""
+    """What the gate sees of a new base: its gain on whoever serves, on rows that neither learned.
+
+    `recent` is that of the last days; `earlier` are the gains over former champions on the same
+    rows, by their ids.
+    """
 
     everything: PairedGain
     recent: PairedGain
+    earlier: Mapping[str, PairedGain] = field(default_factory=dict)
 
 
 LEDGER_COLUMNS = (
@@ -121,5 +151,11 @@ def champion_record(ledger: Floats, *, today: int, window_days: float) -> Champi
 
 def _gain(ledger: Floats, prefix: str) -> PairedGain:
     counted = ledger[ledger[:, COLUMN[f"{prefix}rows"]] > 0]
+    rows = counted[:, COLUMN[f"{prefix}rows"]]
     sums = counted[:, [COLUMN[f"{prefix}gain_sum"], COLUMN[f"{prefix}gain_squares"]]]
-    return PairedGain.of_nights(counted[:, COLUMN[f"{prefix}rows"]], sums)
+    right = None
+    # Of the champion the ledger does not keep how often it was right.
+    if not prefix and len(counted):
+        hits = counted[:, [COLUMN["anchor_correct"], COLUMN["live_correct"]]].sum(axis=0)
+        right = (float(hits[0] / rows.sum()), float(hits[1] / rows.sum()))
+    return PairedGain.of_nights(rows, sums, right)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.evidence import Evidence, calibrate
+from ml_pipeline.evaluation.gate import rules_of
 from ml_pipeline.evaluation.judging import Verdict
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, scoring_path
@@ -166,7 +167,7 @@ def _must_step_back(
     return (
         verdict.decision.outcome is Outcome.REJECTED
         and registration.continued is not None
-        and registration.settings.promotion.policy == "guarded"
+        and rules_of(registration.settings.promotion).steps_back
         and serving.held is None
         and champion.anchor_id != champion.model_id
     )

@@ -128,7 +128,7 @@ class Attempt:
         answer = self._train(standing, loaded, model_id)
         self._enter("judging")
         evidence = Evidence.load(answer.evidence_path)
-        verdict = judging.judge(
+        verdict = judging.judge_evidence(
             evidence,
             answer.result,
             self.settings,

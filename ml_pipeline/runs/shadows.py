@@ -19,7 +19,7 @@ import numpy as np
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow
+from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow, undecided_shadow
 from ml_pipeline.evaluation.ledger import champion_record
 from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation_log import loading
@@ -148,13 +148,12 @@ def _take_on(night: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     )
     decision = judge_shadow(record, night.settings.promotion, held=night.held)
     version = _register(night, answer, decision, parent=shadow)
-    gain = record.everything
     note = {
         "model_id": version.model_id,
         "base": shadow.anchor_id,
         "heads": shadow.lineage.shadow_heads,
         "outcome": "undecided" if decision is None else str(decision.outcome),
-        "reason": f"{gain.mean:+.4f} nats a row on {gain.rows} rows of {gain.nights} nights."
+        "reason": undecided_shadow(record, night.settings.promotion)
         if decision is None
         else decision.sentence,
     }

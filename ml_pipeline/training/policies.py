@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ml_pipeline.config.sections import ExpertSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.features import Inputs
-from ml_pipeline.evaluation.gate import judge_online, judge_shadow
+from ml_pipeline.evaluation.gate import judge_online, judge_shadow, rules_of
 from ml_pipeline.evaluation.ledger import champion_record, online_record
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.store.records import Outcome
@@ -133,7 +133,7 @@ class Adaptive:
         if decision.outcome is Outcome.PROMOTED:
             self.served, self.served_id = self.state.memory, f"night {night}"
             self.promotions += 1
-        elif self.settings.promotion.policy == "guarded":
+        elif rules_of(self.settings.promotion).steps_back:
             self.served, self.served_id = OnlineState.fresh(self.model).memory, "anchor"
 
 

@@ -129,7 +129,7 @@ def _registered(
         held=state.held,
         earlier=_earlier(store, state, held, settings),
     )
-    verdict = judging.judge(evidence, result, settings, context)
+    verdict = judging.judge_evidence(evidence, result, settings, context)
     registration = Registration(
         store=store,
         settings=settings,

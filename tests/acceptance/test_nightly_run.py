@@ -354,7 +354,7 @@ def test_a_line_that_does_harm_is_rejected_and_its_anchor_serves(
     rejected = verdicts.index("rejected")
     assert states[rejected] == league.FIRST_MODEL
     assert outcomes[rejected]["champion"] == league.FIRST_MODEL
-    assert "a regression" in outcomes[rejected]["outcome_reason"]
+    assert "did worse than the approved one" in outcomes[rejected]["outcome_reason"]
     event = store.promotion_events(model_name="default")[-(rejected + 2)]
     assert event.kind is PromotionKind.DEMOTION
     shadow = store.get_model("default", outcomes[rejected]["challenger"])
@@ -394,7 +394,7 @@ def test_without_a_champion_the_first_one_comes_from_the_log(
     result = run_once(store, order(tmp_path)).result
 
     assert result["outcome"] == "promoted"
-    assert "First champion" in result["outcome_reason"]
+    assert "first champion" in result["outcome_reason"]
     turned = league.play(7, 1000, turned=True)
     assert (serving(store).predict(turned.features) == turned.labels).mean() > 0.6
 

@@ -76,7 +76,7 @@ def test_a_new_base_is_born_when_due_and_learns_unseen_until_it_is_given_up(
 
     undecided = play_night(store, first_model.model, tmp_path, 1, **patience)
     assert [note["outcome"] for note in undecided["shadows"]] == ["undecided", "undecided"]
-    assert "on 150 rows of 1 nights" in undecided["shadows"][0]["reason"]
+    assert "150 unseen results on 1 day are too few" in undecided["shadows"][0]["reason"]
     assert undecided["champion"] == undecided["challenger"]
 
     ended = play_night(store, first_model.model, tmp_path, 2, **patience)
@@ -111,7 +111,7 @@ def test_a_base_that_proves_better_replaces_the_champion_and_its_line_goes_on(
     assert champion.model_id == result["champion"]
     assert champion.anchor_id in ids.values()
     event = store.promotion_events(model_name="default", limit=1)[0]
-    assert "Log-loss gain over the champion" in event.reason
+    assert "did better than the model that serves" in event.reason
 
     after = play_night(store, model, tmp_path, 2, **quick)
     assert after["outcome"] == "promoted"

@@ -14,18 +14,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import PromotionSettings
+from ml_pipeline.evaluation.checks import Check, PairedComparison, confidence_sequence
 from ml_pipeline.evaluation.gate import (
-    Bounds,
-    Check,
-    PairedComparison,
     PromotionDecision,
-    confidence_sequence,
-    judge_challenger,
     judge_first,
+    judge_new_base,
     judge_online,
     judge_shadow,
 )
-from ml_pipeline.evaluation.ledger import ChampionRecord, OnlineRecord, PairedGain
+from ml_pipeline.evaluation.ledger import Bounds, ChampionRecord, OnlineRecord, PairedGain
 from ml_pipeline.evaluation.metrics import EvaluationReport, evaluate
 from ml_pipeline.store.records import Outcome
 
@@ -43,12 +40,17 @@ def gain(mean: float, *, deviation: float = 0.3, rows: int = 900, nights: int = 
 def record(
     since: PairedGain, recent: PairedGain | None = None, over: PairedGain | None = None
 ) -> OnlineRecord:
-    """A line's record; what is not given is as `since`."""
+    """An update's record; what is not given is as `since`."""
     return OnlineRecord(
         since_approval=since,
         recent=since if recent is None else recent,
         over_champion=since if over is None else over,
     )
+
+
+def base(everything: PairedGain, recent: PairedGain | None = None) -> ChampionRecord:
+    """A new base's record; what is not given is as `everything`."""
+    return ChampionRecord(everything=everything, recent=everything if recent is None else recent)
 
 
 def report(hits: int, *, rows: int = 100, recall_of_draws: float = 1.0) -> EvaluationReport:
@@ -106,13 +108,13 @@ def test_rounding_never_makes_a_variance_negative() -> None:
     assert PairedGain.of_rows(np.full(7, 0.1), nights=1).deviation == pytest.approx(0, abs=1e-7)
 
 
-# ---------------------------------------------------------------------------- the live line
+# ------------------------------------------------------------------- updates of the online model
 
 GOOD, BAD, THIN_BAD = gain(0.02), gain(-0.05), gain(-0.5, rows=99)
 
 
 @pytest.mark.parametrize(
-    ("policy", "of_the_line", "outcome"),
+    ("policy", "of_the_update", "outcome"),
     [
         ("guarded", record(GOOD), Outcome.PROMOTED),
         ("guarded", record(gain(0.0)), Outcome.PROMOTED),
@@ -137,12 +139,12 @@ GOOD, BAD, THIN_BAD = gain(0.02), gain(-0.05), gain(-0.5, rows=99)
         ("approval", record(BAD), Outcome.REJECTED),
     ],
 )
-def test_a_policy_decides_about_the_line(
+def test_a_policy_decides_about_an_update(
     policy: Any,  # noqa: ANN401 - one of the literals
-    of_the_line: OnlineRecord,
+    of_the_update: OnlineRecord,
     outcome: Outcome,
 ) -> None:
-    decision = judge_online(of_the_line, EVEN, PromotionSettings(policy=policy))
+    decision = judge_online(of_the_update, EVEN, PromotionSettings(policy=policy))
     assert decision.outcome is outcome
     assert decision.policy == policy
 
@@ -160,19 +162,26 @@ def test_thin_evidence_ends_at_three_nights_and_a_hundred_rows() -> None:
         (2, 100, Outcome.PROMOTED),
         (3, 99, Outcome.PROMOTED),
     ):
-        of_the_line = record(gain(-0.5, nights=nights, rows=rows))
-        decision = judge_online(of_the_line, None, PromotionSettings())
+        of_the_update = record(gain(-0.5, nights=nights, rows=rows))
+        decision = judge_online(of_the_update, None, PromotionSettings())
         assert decision.outcome is outcome
-        assert ("needs 3 nights and 100 rows" in decision.sentence) == (outcome is Outcome.PROMOTED)
+        assert decision.sentence.startswith("Promoted for now") == (outcome is Outcome.PROMOTED)
+        check = named(decision, "since_approval")
+        assert ("needs 100 rows of 3 days" in check.sentence) == (outcome is Outcome.PROMOTED)
 
 
 def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
     decision = judge_online(record(GOOD, recent=BAD), WORSE, PromotionSettings())
     assert decision.sentence == (
-        "The live line against its anchor over the last 30 days: -0.0500 nats a row "
-        "(upper bound -0.0336) on 900 unseen rows of 30 nights, a regression."
+        "Rejected: over the last 30 days, on 900 new results the updated model did worse than the "
+        "approved one (more than noise explains). The approved model serves meanwhile; learning "
+        "goes on."
     )
     failed = named(decision, "recent")
+    assert failed.sentence == (
+        "The updated model against the approved one over the last 30 days: -0.0500 nats a row "
+        "(upper bound -0.0336) on 900 unseen rows of 30 days, a regression."
+    )
     assert (failed.passed, failed.decides) == (False, True)
     assert failed.numbers == pytest.approx(
         {
@@ -186,9 +195,10 @@ def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
     assert named(decision, "since_approval").passed
 
 
-def test_a_promotion_says_how_much_the_line_gains() -> None:
-    sentence = judge_online(record(GOOD), None, PromotionSettings()).sentence
-    assert "since the anchor was approved: +0.0200 nats a row" in sentence
+def test_a_check_says_how_much_an_update_gains() -> None:
+    decision = judge_online(record(GOOD), None, PromotionSettings())
+    sentence = named(decision, "since_approval").sentence
+    assert "since its approval: +0.0200 nats a row" in sentence
     assert sentence.endswith("no regression.")
 
 
@@ -211,7 +221,7 @@ def test_falls_of_accuracy_and_recall_are_shown_and_decide_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vetoes", "duel", "outcome"),
+    ("vetoes", "comparison", "outcome"),
     [
         (["accuracy"], WORSE, Outcome.REJECTED),
         (["accuracy"], EVEN, Outcome.PROMOTED),
@@ -222,11 +232,11 @@ def test_falls_of_accuracy_and_recall_are_shown_and_decide_nothing() -> None:
     ],
 )
 def test_a_veto_decides_when_the_config_asks_for_it(
-    vetoes: list[Any], duel: PairedComparison, outcome: Outcome
+    vetoes: list[Any], comparison: PairedComparison, outcome: Outcome
 ) -> None:
     settings = PromotionSettings(vetoes=vetoes)
-    assert judge_online(record(GOOD), duel, settings).outcome is outcome
-    assert judge_challenger(gain(0.2), gain(0.2), duel, settings).outcome is outcome
+    assert judge_online(record(GOOD), comparison, settings).outcome is outcome
+    assert judge_new_base(base(gain(0.2)), comparison, settings).outcome is outcome
 
 
 @pytest.mark.parametrize(
@@ -239,18 +249,25 @@ def test_the_seeds_threshold_asks_for_a_gain_of_accuracy(
     settings = PromotionSettings(promotion_threshold=threshold)
     for decision in (
         judge_online(record(GOOD), BETTER, settings),
-        judge_challenger(gain(0.2), gain(0.2), BETTER, settings),
+        judge_new_base(base(gain(0.2)), BETTER, settings),
     ):
         assert decision.outcome is outcome
         names = [check.name for check in decision.checks]
         assert ("promotion_threshold" in names) == (threshold > 0)
     if outcome is Outcome.REJECTED:
-        assert decision.sentence == "Accuracy gain +0.1000, promotion_threshold asks for +0.1100."
+        assert decision.sentence == (
+            "Rejected: on 100 unseen results the new model was right 10.0 points more often than "
+            "the model that serves, and promotion.promotion_threshold asks for 11.0 more. The "
+            "model that serves stays."
+        )
+        check = named(decision, "promotion_threshold")
+        assert check.sentence == "Accuracy gain +0.1000, promotion_threshold asks for +0.1100."
 
 
 def test_a_line_that_waits_for_a_person_is_not_promoted() -> None:
     waiting = judge_online(record(GOOD), EVEN, PromotionSettings(), held=HELD)
-    assert (waiting.outcome, waiting.sentence) == (Outcome.AWAITING_APPROVAL, HELD)
+    assert waiting.outcome is Outcome.AWAITING_APPROVAL
+    assert waiting.sentence.startswith(f"{HELD} On 900 new results the updated model did better")
     worse = judge_online(record(BAD), EVEN, PromotionSettings(), held=HELD)
     assert worse.outcome is Outcome.REJECTED
 
@@ -278,7 +295,7 @@ def test_every_decision_is_plain_json_with_a_sentence(
     paired = gain(mean, deviation=deviation, rows=rows, nights=min(rows, 5))
     for decision in (
         judge_online(record(paired), WORSE, settings),
-        judge_challenger(paired, paired, WORSE, settings),
+        judge_new_base(base(paired), WORSE, settings),
         judge_first(report(60), 1.0, settings),
     ):
         plain = json.loads(json.dumps(decision.as_json(), allow_nan=False))
@@ -380,27 +397,22 @@ def test_a_sequence_is_about_tightest_where_it_is_tuned(horizon: int) -> None:
 def test_a_new_base_has_to_show_that_it_is_better(
     everything: PairedGain, recent: PairedGain, outcome: Outcome
 ) -> None:
-    assert judge_challenger(everything, recent, EVEN, PromotionSettings()).outcome is outcome
+    assert judge_new_base(base(everything, recent), EVEN, PromotionSettings()).outcome is outcome
 
 
-def test_a_new_base_is_told_its_bounds_or_what_is_missing() -> None:
+def test_a_check_names_the_bounds_of_a_new_base() -> None:
     settings = PromotionSettings()
-    promoted = judge_challenger(gain(0.05), gain(0.05), EVEN, settings)
+    promoted = judge_new_base(base(gain(0.05)), EVEN, settings)
     bounds = confidence_sequence(gain(0.05), alpha=0.05, horizon_rows=1000)
-    assert promoted.sentence == (
+    assert named(promoted, "confidence_sequence").sentence == (
         f"Log-loss gain over the champion: +0.0500 nats a row, between {bounds.lower:+.4f} "
-        f"and {bounds.upper:+.4f} at any look, on 900 rows."
+        f"and {bounds.upper:+.4f} however often it is checked, on 900 rows."
     )
     assert named(promoted, "confidence_sequence").numbers["lower_bound"] == pytest.approx(
         bounds.lower, abs=1e-9
     )
-    thin = judge_challenger(gain(0.05, rows=40, nights=2), NONE, EVEN, settings)
-    assert thin.sentence.startswith(
-        "Only 40 rows of 2 nights to judge on; the gate wants 100 of 3."
-    )
-    asked = judge_challenger(gain(0.05), gain(0.05), EVEN, PromotionSettings(policy="approval"))
+    asked = judge_new_base(base(gain(0.05)), EVEN, PromotionSettings(policy="approval"))
     assert asked.outcome is Outcome.AWAITING_APPROVAL
-    assert asked.sentence.startswith("The config asks for a person's approval.")
 
 
 # ------------------------------------------------------------------------------- by chance
@@ -520,7 +532,7 @@ def test_a_first_model_that_knows_no_more_than_the_frequencies_is_rejected() -> 
     first = report(60)
     decision = judge_first(first, first.log_loss, PromotionSettings())
     assert decision.outcome is Outcome.REJECTED
-    assert decision.sentence == (
+    assert decision.checks[0].sentence == (
         f"Log loss {first.log_loss:.4f} against {first.log_loss:.4f} for the class frequencies "
         "alone, on 100 unseen rows."
     )
@@ -529,8 +541,6 @@ def test_a_first_model_that_knows_no_more_than_the_frequencies_is_rejected() -> 
 def test_a_first_model_may_wait_for_a_person() -> None:
     decision = judge_first(report(60), 2.0, PromotionSettings(policy="approval"))
     assert decision.outcome is Outcome.AWAITING_APPROVAL
-    promoted = judge_first(report(60), 2.0, PromotionSettings())
-    assert promoted.sentence.startswith("First champion. Log loss ")
 
 
 # -------------------------------------------------------------------------- bases in the shadow
@@ -570,14 +580,19 @@ def test_after_a_rollback_a_proven_base_waits_for_a_person() -> None:
     record_ = ChampionRecord(everything=gain(0.1), recent=gain(0.1))
     decision = judge_shadow(record_, PromotionSettings(), held=HELD)
     assert decision is not None
-    assert (decision.outcome, decision.sentence) == (Outcome.AWAITING_APPROVAL, HELD)
+    assert decision.outcome is Outcome.AWAITING_APPROVAL
+    assert decision.sentence.startswith(f"{HELD} On 900 unseen results the new model did better")
 
 
 def test_a_base_that_is_worse_than_a_former_champion_is_rejected() -> None:
     """Defect 18: against the last champion alone, the gate would be a ratchet downwards."""
     for former, outcome in ((0.01, Outcome.PROMOTED), (-0.01, Outcome.REJECTED)):
-        decision = judge_challenger(
-            gain(0.1), gain(0.1), EVEN, PromotionSettings(), {"the best": gain(former)}
+        decision = judge_new_base(
+            ChampionRecord(
+                everything=gain(0.1), recent=gain(0.1), earlier={"the best": gain(former)}
+            ),
+            EVEN,
+            PromotionSettings(),
         )
         assert decision.outcome is outcome
         assert named(decision, "earlier_champion").passed is (former > 0)

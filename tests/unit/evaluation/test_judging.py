@@ -13,12 +13,12 @@ import pytest
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.judging import JudgingContext, digest_of, judge
+from ml_pipeline.evaluation.judging import JudgingContext, digest_of, judge_evidence
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
 from ml_pipeline.store.records import Outcome
 
 TODAY = date(2025, 6, 1)
-BENCH = JudgingContext(champion_id="champion", today=TODAY, held=None)
+CONTEXT = JudgingContext(champion_id="champion", today=TODAY, held=None)
 HELD = "A person rolled the champion back: a person decides."
 
 
@@ -27,7 +27,7 @@ def _evidence(challenger: float, champion: float | None, *, rows: int = 300) -> 
     rng = np.random.default_rng(3)
     actual = rng.integers(0, 3, rows)
 
-    def said(right: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def predicted(right: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         chances = np.clip(right + rng.normal(scale=0.05, size=rows), 0.05, 0.95)
         spread = np.repeat((1 - chances)[:, None] / 2, 3, axis=1)
         spread[np.arange(rows), actual] = chances
@@ -38,14 +38,15 @@ def _evidence(challenger: float, champion: float | None, *, rows: int = 300) -> 
         event_ids=tuple(f"{number:04d}" for number in range(rows)),
         nights=np.sort(TODAY.toordinal() - np.arange(rows) % 10),
         actual=actual,
-        challenger=said(challenger),
-        champion=None if champion is None else said(champion),
+        challenger=predicted(challenger),
+        champion=None if champion is None else predicted(champion),
     )
 
 
-def _line(gain_per_row: float) -> dict[str, Any]:
+def _online(gain_per_row: float) -> dict[str, Any]:
     entry = dict.fromkeys(LEDGER_COLUMNS, 0.0)
     entry |= {"rows": 50, "gain_sum": 50 * gain_per_row, "gain_squares": 50 * 0.01}
+    entry |= {"anchor_correct": 25, "live_correct": 26}
     nights = [entry | {"night": TODAY.toordinal() - ago} for ago in (3, 2, 1, 0)]
     ledger = [list(night.values()) for night in nights]
     return {"line": {"ledger": ledger, "champions": ["champion"] * 4}}
@@ -53,33 +54,44 @@ def _line(gain_per_row: float) -> dict[str, Any]:
 
 def test_without_a_row_nothing_is_judged() -> None:
     with pytest.raises(DataError, match="nothing to judge on"):
-        judge(_evidence(0.5, 0.5, rows=0), {}, Settings(), BENCH)
+        judge_evidence(_evidence(0.5, 0.5, rows=0), {}, Settings(), CONTEXT)
 
 
 def test_a_first_model_is_judged_against_the_frequencies_of_its_training_rows() -> None:
-    context = replace(BENCH, champion_id=None)
+    context = replace(CONTEXT, champion_id=None)
     prior = [0.5, 0.3, 0.2]
-    verdict = judge(_evidence(0.6, None), {"prior": prior}, Settings(), context)
+    verdict = judge_evidence(_evidence(0.6, None), {"prior": prior}, Settings(), context)
     counts = np.bincount(_evidence(0.6, None).actual, minlength=3)
     floor = -float(counts @ np.log(prior)) / 300
     assert verdict.decision.outcome is Outcome.PROMOTED
-    assert f"against {floor:.4f} for the class frequencies" in verdict.decision.sentence
+    assert verdict.decision.sentence.startswith("Promoted as the first champion: on 300 held-out")
+    skill = verdict.decision.checks[0]
+    assert f"against {floor:.4f} for the class frequencies" in skill.sentence
     assert verdict.champion is None
     assert verdict.challenger.rows == 300
-    worse = judge(_evidence(0.25, None), {"prior": prior}, Settings(), context)
+    worse = judge_evidence(_evidence(0.25, None), {"prior": prior}, Settings(), context)
     assert worse.decision.outcome is Outcome.REJECTED
 
 
-def test_a_night_of_the_line_is_judged_by_its_record() -> None:
-    better = judge(_evidence(0.5, 0.5), _line(0.05), Settings(), BENCH)
-    worse = judge(_evidence(0.5, 0.5), _line(-0.05), Settings(), BENCH)
+def test_an_update_is_judged_by_its_record() -> None:
+    better = judge_evidence(_evidence(0.5, 0.5), _online(0.05), Settings(), CONTEXT)
+    worse = judge_evidence(_evidence(0.5, 0.5), _online(-0.05), Settings(), CONTEXT)
     assert better.decision.outcome is Outcome.PROMOTED
     assert worse.decision.outcome is Outcome.REJECTED
-    assert "-0.0500 nats a row" in worse.decision.sentence
-    assert "on 200 unseen rows of 4 nights" in worse.decision.sentence
-    held = judge(_evidence(0.5, 0.5), _line(0.05), Settings(), replace(BENCH, held=HELD))
+    assert "-0.0500 nats a row" in worse.decision.checks[0].sentence
+    assert "on 200 unseen rows of 4 days" in worse.decision.checks[0].sentence
+    assert "on 200 new results the updated model did worse" in worse.decision.sentence
+    assert (
+        "(52.0 % against 50.0 % right, yet its probabilities fit worse;" in worse.decision.sentence
+    )
+    held = judge_evidence(
+        _evidence(0.5, 0.5), _online(0.05), Settings(), replace(CONTEXT, held=HELD)
+    )
     assert held.decision.outcome is Outcome.AWAITING_APPROVAL
-    assert held.decision.sentence == HELD
+    assert held.decision.sentence == (
+        f"{HELD} On 200 new results the updated model did better than the approved one (52.0 % "
+        "against 50.0 % right; more than noise explains)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +106,7 @@ def test_a_new_base_is_judged_beside_the_champion(
     challenger: float, champion: float, outcome: Outcome
 ) -> None:
     evidence = _evidence(challenger, champion)
-    verdict = judge(evidence, {"prior": [0.4, 0.3, 0.3]}, Settings(), BENCH)
+    verdict = judge_evidence(evidence, {"prior": [0.4, 0.3, 0.3]}, Settings(), CONTEXT)
     assert verdict.decision.outcome is outcome
     assert verdict.champion is not None
     assert verdict.champion.log_loss == pytest.approx(-math.log(champion), abs=0.03)
@@ -106,7 +118,7 @@ def test_a_new_base_is_judged_beside_the_champion(
 
 def test_only_the_last_days_are_recent() -> None:
     settings = Settings().changed({"promotion.evaluation_window_days": 4.0})
-    verdict = judge(_evidence(0.6, 0.4), {}, settings, BENCH)
+    verdict = judge_evidence(_evidence(0.6, 0.4), {}, settings, CONTEXT)
     recent = next(check for check in verdict.decision.checks if check.name == "recent")
     assert recent.numbers["nights"] == 4
     assert recent.numbers["rows"] == 120
@@ -120,4 +132,6 @@ def test_the_digest_names_the_rows_and_labels_that_were_judged_on() -> None:
     assert digest_of(evidence) == digest_of(same)
     assert digest_of(evidence).startswith("sha256:")
     assert len({digest_of(each) for each in (evidence, other, relabelled)}) == 3
-    assert judge(evidence, _line(0.0), Settings(), BENCH).holdout_digest == digest_of(evidence)
+    assert judge_evidence(evidence, _online(0.0), Settings(), CONTEXT).holdout_digest == digest_of(
+        evidence
+    )
