@@ -1,6 +1,6 @@
 """Replay a labelled history day by day: what would the loop have done? `ml-pipeline backtest`.
 
-The live line, its ledger and the gate are the loop's own code; only the clock is simulated.
+The online model, its ledger and the gate are the loop's own code; only the clock is simulated.
 """
 
 from __future__ import annotations

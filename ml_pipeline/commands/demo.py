@@ -1,8 +1,8 @@
-"""The newcomer's run: a champion, weeks of real football served and logged, then one ordinary pass.
+"""The newcomer's run: a champion, weeks of real football served and logged, then one ordinary run.
 
 Everything goes through the doors that real data takes: a base is trained, registered and promoted
 by the gate; its predictions are logged with their features; outcomes are recorded on the day they
-became known; the nightly pass finds, learns, judges and promotes or refuses. Only the clock is
+became known; the nightly run finds, learns, judges and promotes or refuses. Only the clock is
 set: it stands at the morning after the season's last match.
 """
 
@@ -51,7 +51,7 @@ RESULT_HOUR = 22
 
 
 def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
-    """Build the store anew, make the history, run one pass; prints the run's JSON."""
+    """Build the store anew, make the history, start one run; prints the run's JSON."""
     folder = _fresh_folder(Path(args.local or FOLDER))
     settings = _settings(args)
     data = read_dataset("builtin", settings.data)

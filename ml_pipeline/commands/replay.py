@@ -1,4 +1,4 @@
-"""Build a run's challenger again from its capsule: identical, or differs, and where first."""
+"""Build a run's challenger again from its manifest: identical, or differs, and where first."""
 
 from __future__ import annotations
 

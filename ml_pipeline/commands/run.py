@@ -1,4 +1,4 @@
-"""One pass of the loop, from trigger to recorded outcome: `ml-pipeline run`."""
+"""One run of the loop, from trigger to recorded outcome: `ml-pipeline run`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) -> int:
-    """Run one pass and print its JSON; exit code 1 only when it failed."""
+    """Do one run and print its JSON; exit code 1 only when it failed."""
     if args.demo:
         from ml_pipeline.commands.demo import run_demo
 

@@ -1,6 +1,6 @@
-"""One long-lived process: requests at once, a pass each night, the watchdog and the retention.
+"""One long-lived process: requests at once, a run each night, the watchdog and the retention.
 
-Each pass, look and clean-up is a process of its own, so this one stays small and outlives their
+Each run, check and clean-up is a process of its own, so this one stays small and outlives their
 faults. What is due is read from the store, so it may be killed and started again anywhere.
 """
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `worker`."""
     common.add_common(parser)
     add = parser.add_argument
-    add("--every", type=_of(duration), help="from one scheduled pass to the next (default: "
+    add("--every", type=_of(duration), help="from one scheduled run to the next (default: "
         "run.every_hours, 24)")  # fmt: skip
     add("--at", type=_of(time_of_day), default="02:00", help="UTC time from which they are "
         "counted (default: %(default)s)")  # fmt: skip

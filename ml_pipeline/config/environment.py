@@ -132,7 +132,7 @@ def code_revision(environment: Mapping[str, str] | None = None) -> str | None:
 
 
 class LoggingSettings(Section):
-    """How the story is told on stderr."""
+    """How messages are written on stderr."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"

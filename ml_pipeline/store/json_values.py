@@ -70,7 +70,7 @@ def event_json(event: PromotionEvent) -> dict[str, Any]:
 
 
 def run_json(run: RetrainingRun, *, with_details: bool = True) -> dict[str, Any]:
-    """A run as plain JSON values; its capsule and what its report shows are left out."""
+    """A run as plain JSON values; its manifest and what its report shows are left out."""
     left_out = {"capsule", "review"} if with_details else set(run.details)
     moments = ("started_at", "heartbeat_at", "completed_at")
     return {

@@ -1,6 +1,6 @@
 """What a backtest compares: ways to serve predictions and to learn from each night.
 
-The live line, its ledger and the gate are the loop's own code; only the clock is simulated.
+The online model, its ledger and the gate are the loop's own code; only the clock is simulated.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def run_report(run_id: str) -> Response:
 
 @door.get("/runs/<run_id>/log.txt")
 def run_log(run_id: str) -> Response:
-    """The story of a run."""
+    """The log of a run."""
     run = _run(run_id)
     with tempfile.TemporaryDirectory() as folder:
         path = desk().store.download(

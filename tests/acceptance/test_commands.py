@@ -1,4 +1,4 @@
-"""The commands as processes: exit codes, JSON on stdout, the story on stderr."""
+"""The commands as processes: exit codes, JSON on stdout, messages on stderr."""
 
 from __future__ import annotations
 

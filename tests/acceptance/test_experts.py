@@ -58,10 +58,10 @@ def test_experts_come_when_due_serve_and_are_built_again(
         assert [line.lineage.experts for line in lines] == [
             {FADING: night, TREE: night} for night in (yesterday, yesterday, yesterday + 2)
         ]
-        capsules = [store.get_run(run.run.run_id).details["capsule"] for run in runs]
-        assert [capsule["known"] is not None for capsule in capsules] == [True, False, True]
-        assert [len(capsule["days"]) for capsule in capsules] == [3, 1, 1]
-        assert len(capsules[2]["known"]) == 5
+        manifests = [store.get_run(run.run.run_id).details["capsule"] for run in runs]
+        assert [manifest["known"] is not None for manifest in manifests] == [True, False, True]
+        assert [len(manifest["days"]) for manifest in manifests] == [3, 1, 1]
+        assert len(manifests[2]["known"]) == 5
         champion = store.champion(model_name="default")
         assert champion is not None
         assert champion.model_id == lines[2].model_id

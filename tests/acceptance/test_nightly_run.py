@@ -1,4 +1,4 @@
-"""One pass of the loop on the embedded store: rows, files and probabilities afterwards."""
+"""One run of the loop on the embedded store: rows, files and probabilities afterwards."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def champion_id(store: Store) -> str:
     return champion.model_id
 
 
-def test_defect_8_a_pass_learns_from_what_became_known_and_promotes(
+def test_defect_8_a_run_learns_from_what_became_known_and_promotes(
     store: Store, tmp_path: Path
 ) -> None:
     before = serving(store).predict_proba(ROWS)

@@ -61,8 +61,8 @@ def bases(store: LocalStore) -> list[ModelVersion]:
 def test_a_new_base_is_born_when_due_and_learns_unseen_until_it_is_given_up(
     store: LocalStore, first_model: FirstModel, tmp_path: Path
 ) -> None:
-    patience: dict[str, Any] = {"promotion__max_shadow_nights": 2, "promotion__horizon_rows": 10**6}
-    born = play_night(store, first_model.model, tmp_path, 0, **patience)
+    limits: dict[str, Any] = {"promotion__max_shadow_nights": 2, "promotion__horizon_rows": 10**6}
+    born = play_night(store, first_model.model, tmp_path, 0, **limits)
     assert [note["outcome"] for note in born["shadows"]] == ["born", "born"]
     assert [note["heads"] for note in born["shadows"]] == ["fresh", "carried"]
     fresh, carried = sorted(bases(store), key=lambda model: str(model.lineage.shadow_heads))[::-1]
@@ -74,12 +74,12 @@ def test_a_new_base_is_born_when_due_and_learns_unseen_until_it_is_given_up(
     assert np.allclose(one.predict_proba(rows), one.base_proba(rows), atol=1e-3)
     assert not np.allclose(two.predict_proba(rows), two.base_proba(rows), atol=1e-2)
 
-    undecided = play_night(store, first_model.model, tmp_path, 1, **patience)
+    undecided = play_night(store, first_model.model, tmp_path, 1, **limits)
     assert [note["outcome"] for note in undecided["shadows"]] == ["undecided", "undecided"]
     assert "150 unseen results on 1 day are too few" in undecided["shadows"][0]["reason"]
     assert undecided["champion"] == undecided["challenger"]
 
-    ended = play_night(store, first_model.model, tmp_path, 2, **patience)
+    ended = play_night(store, first_model.model, tmp_path, 2, **limits)
     assert [note["outcome"] for note in ended["shadows"]] == ["rejected", "rejected"]
     assert ended["outcome"] == "promoted"
     assert ended["champion"] == ended["challenger"]

@@ -146,7 +146,7 @@ class Viewers:
 
 
 def _night(folder: Path, name: str) -> float:
-    """Seconds of a pass over a fresh store."""
+    """Seconds of a run on a fresh store."""
     model_path = folder / "model.skops"
     if not model_path.exists():
         model = league.train_first(model_path, league.settings_for())

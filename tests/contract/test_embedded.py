@@ -207,7 +207,7 @@ def test_a_read_only_store_is_refused_with_its_path(public_folder: Path) -> None
     assert read_all(store, labelled_only=False).empty
 
 
-def test_a_read_only_shelf_is_refused_with_its_path(public_folder: Path) -> None:
+def test_a_read_only_artifact_store_is_refused_with_its_path(public_folder: Path) -> None:
     store = LocalStore.open(public_folder)
     source = public_folder / "source"
     source.write_bytes(b"bytes")
@@ -334,7 +334,7 @@ def test_an_interrupted_put_leaves_no_artifact(folder: Path, tmp_path: Path) -> 
     assert store.fetch(ref, tmp_path / "copy").read_bytes() == b"all of the bytes"
 
 
-# --------------------------------------------------------------------------------- shelf
+# --------------------------------------------------------------------------- artifacts
 
 
 def test_put_leaves_no_temporary_files(folder: Path, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_put_leaves_no_temporary_files(folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "copies").iterdir()] == ["copy"]
 
 
-def test_links_out_of_the_shelf_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_links_out_of_the_artifact_store_are_refused(folder: Path, tmp_path: Path) -> None:
     store = LocalStore.open(folder)
     outside = tmp_path / "outside"
     outside.mkdir()

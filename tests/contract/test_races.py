@@ -1,4 +1,4 @@
-"""Many at once, on both stores: whoever wins, the rows tell one story."""
+"""Many at once, on both stores: whoever wins, the rows agree."""
 
 from __future__ import annotations
 

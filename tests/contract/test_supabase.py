@@ -245,7 +245,9 @@ class TestUnavailable:
             store.latest_run(model_name=MODEL_NAME)
         assert time.monotonic() - started < 3
 
-    def test_patience_ends_with_its_budget(self, project: SupabaseProject, opened: Open) -> None:
+    def test_trying_again_ends_with_its_budget(
+        self, project: SupabaseProject, opened: Open
+    ) -> None:
         store = opened(
             timeouts=Timeouts(attempts=ALWAYS, budget=0.5, first_wait=0.1, jitter=0, longest_wait=1)
         )
@@ -657,7 +659,7 @@ class TestLongLogs:
         assert asked(project, "append_evaluation_events") == 6
 
 
-class TestShelf:
+class TestArtifactStore:
     """What Storage adds to the kit."""
 
     def test_an_answer_that_was_cut_short_is_fetched_again(

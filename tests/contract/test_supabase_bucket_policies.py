@@ -16,11 +16,11 @@ TRUE_BYTES = b"the true model"
 OBJECTS = "/storage/v1/object"
 
 NOBODY: frozenset[str] = frozenset()
-SHELF = frozenset(
+BUCKET_CALLS = frozenset(
     {"see", "list", "download", "head", "info", "sign", "upload", "overwrite", "remove"}
 )
 WHO_REACHES = {
-    bucket: {"anon": NOBODY, "user": NOBODY, "other": NOBODY, "service": SHELF}
+    bucket: {"anon": NOBODY, "user": NOBODY, "other": NOBODY, "service": BUCKET_CALLS}
     for bucket in ("ml-models", "model-artifacts")
 }
 

@@ -51,7 +51,7 @@ create function public.numbers(many int) returns setof int language sql stable a
     select generate_series(1, many)
 $$;
 
-insert into storage.buckets (id, name, public) values ('shelf', 'shelf', false);
+insert into storage.buckets (id, name, public) values ('models', 'models', false);
 insert into storage.buckets (id, name, public) values ('window', 'window', true);
 create policy ann_only on storage.objects for insert to authenticated
     with check (bucket_id = 'window' and auth.uid() = '00000000-0000-0000-0000-000000000001');
@@ -211,30 +211,30 @@ class TestKeysAndRoles:
 
 class TestStorage:
     def test_a_second_upload_is_a_duplicate_and_changes_nothing(self, service: Client) -> None:
-        shelf = service.storage.from_("shelf")
+        bucket = service.storage.from_("models")
         content = b"\r\n--model\x00" * 1000
-        assert shelf.upload("a/b c.skops", content).full_path == "shelf/a/b c.skops"
+        assert bucket.upload("a/b c.skops", content).full_path == "models/a/b c.skops"
         with storage_refused(409, "Duplicate"):
-            shelf.upload("a/b c.skops", b"other")
-        assert shelf.download("a/b c.skops") == content
+            bucket.upload("a/b c.skops", b"other")
+        assert bucket.download("a/b c.skops") == content
 
     def test_an_upsert_replaces(self, service: Client) -> None:
-        shelf = service.storage.from_("shelf")
-        shelf.upload("log.csv", b"one")
-        shelf.upload("log.csv", b"three", {"upsert": "true"})
-        assert (shelf.download("log.csv"), shelf.info("log.csv")["size"]) == (b"three", 5)
+        bucket = service.storage.from_("models")
+        bucket.upload("log.csv", b"one")
+        bucket.upload("log.csv", b"three", {"upsert": "true"})
+        assert (bucket.download("log.csv"), bucket.info("log.csv")["size"]) == (b"three", 5)
 
     def test_what_is_missing_is_404_in_a_400(
         self, project: SupabaseProject, service: Client
     ) -> None:
-        shelf = service.storage.from_("shelf")
+        bucket = service.storage.from_("models")
         with storage_refused(404, "not_found"):
-            shelf.download("nothing")
-        assert not shelf.exists("nothing")
+            bucket.download("nothing")
+        assert not bucket.exists("nothing")
         with storage_refused(404, "Bucket not found"):
             service.storage.from_("nowhere").upload("a", b"")
         headers = {"apikey": project.service_key, "Authorization": f"Bearer {project.service_key}"}
-        answer = httpx.get(f"{project.url}/storage/v1/object/shelf/nothing", headers=headers)
+        answer = httpx.get(f"{project.url}/storage/v1/object/models/nothing", headers=headers)
         assert (answer.status_code, answer.json()) == (
             400,
             {"statusCode": "404", "error": "not_found", "message": "Object not found"},
@@ -245,38 +245,38 @@ class TestStorage:
     ) -> None:
         project.sql(
             "insert into storage.objects (bucket_id, name)"
-            " select 'shelf', format('logs/%s.txt', n) from generate_series(100, 204) as n"
+            " select 'models', format('logs/%s.txt', n) from generate_series(100, 204) as n"
         )
-        shelf = service.storage.from_("shelf")
-        assert len(shelf.list("logs")) == 100
-        names = [entry["name"] for entry in shelf.list("logs", {"offset": 100, "limit": 10})]
+        bucket = service.storage.from_("models")
+        assert len(bucket.list("logs")) == 100
+        names = [entry["name"] for entry in bucket.list("logs", {"offset": 100, "limit": 10})]
         assert names == ["200.txt", "201.txt", "202.txt", "203.txt", "204.txt"]
-        (folder,) = shelf.list()
+        (folder,) = bucket.list()
         assert (folder["name"], folder["id"]) == ("logs", None)
 
     def test_keys_beyond_ascii_are_invalid(self, service: Client) -> None:
         with storage_refused(400, "InvalidKey"):
-            service.storage.from_("shelf").upload("modèle.skops", b"x")
+            service.storage.from_("models").upload("modèle.skops", b"x")
 
     def test_a_private_bucket_is_closed_to_all_but_the_service_role(
         self, project: SupabaseProject, service: Client, connect: Connect
     ) -> None:
-        service.storage.from_("shelf").upload("model", b"secret")
+        service.storage.from_("models").upload("model", b"secret")
         for client in (
             connect(project.anon_key),
             connect(project.anon_key, project.user_token(ANN)),
         ):
-            shelf = client.storage.from_("shelf")
+            bucket = client.storage.from_("models")
             with storage_refused(404, "not_found"):
-                shelf.download("model")
+                bucket.download("model")
             with storage_refused(404, "not_found"):
-                shelf.create_signed_url("model", 60)
+                bucket.create_signed_url("model", 60)
             with storage_refused(403, "Unauthorized"):
-                shelf.upload("mine", b"x")
-            assert (shelf.list(), shelf.remove(["model"])) == ([], [])
+                bucket.upload("mine", b"x")
+            assert (bucket.list(), bucket.remove(["model"])) == ([], [])
             with storage_refused(403, "Unauthorized"):
                 client.storage.create_bucket("another")
-        assert service.storage.from_("shelf").download("model") == b"secret"
+        assert service.storage.from_("models").download("model") == b"secret"
 
     def test_a_policy_of_a_migration_opens_a_bucket(
         self, project: SupabaseProject, connect: Connect
@@ -291,9 +291,9 @@ class TestStorage:
     def test_a_signed_url_opens_one_object_for_a_while(
         self, project: SupabaseProject, service: Client
     ) -> None:
-        shelf = service.storage.from_("shelf")
-        shelf.upload("reports/run 1.html", b"<html>")
-        url = shelf.create_signed_url("reports/run 1.html", 60)["signedURL"] or ""
+        bucket = service.storage.from_("models")
+        bucket.upload("reports/run 1.html", b"<html>")
+        url = bucket.create_signed_url("reports/run 1.html", 60)["signedURL"] or ""
         assert httpx.get(url).content == b"<html>"
         assert httpx.get(url.replace("run%201", "run%202")).status_code == 400
         expired = project.keys.expired(url.partition("token=")[2])
@@ -304,19 +304,19 @@ class TestStorage:
     ) -> None:
         expired = project.keys.expired(project.service_key)
         with storage_refused(404, "Bucket not found"):
-            connect(project.service_key, expired).storage.from_("shelf").download("model")
+            connect(project.service_key, expired).storage.from_("models").download("model")
 
     def test_files_over_the_limit_and_a_full_disk_are_refused(
         self, project: SupabaseProject, service: Client
     ) -> None:
-        shelf = service.storage.from_("shelf")
+        bucket = service.storage.from_("models")
         project.storage.file_size_limit = 10
         with storage_refused(413, "Payload too large"):
-            shelf.upload("large", b"x" * 11)
+            bucket.upload("large", b"x" * 11)
         project.storage.capacity = 15
-        shelf.upload("first", b"x" * 10)
+        bucket.upload("first", b"x" * 10)
         with storage_refused(500, "Error"):
-            shelf.upload("second", b"x" * 10)
+            bucket.upload("second", b"x" * 10)
 
     def test_buckets_are_made_filled_and_removed(self, service: Client) -> None:
         service.storage.create_bucket("new", options={"public": False, "file_size_limit": 5})
@@ -328,7 +328,7 @@ class TestStorage:
         bucket.upload("a", b"12345")
         assert [gone["name"] for gone in bucket.remove(["a", "b"])] == ["a"]
         service.storage.delete_bucket("new")
-        assert {found.id for found in service.storage.list_buckets()} == {"shelf", "window"}
+        assert {found.id for found in service.storage.list_buckets()} == {"models", "window"}
 
 
 class TestFaults:
@@ -363,11 +363,11 @@ class TestFaults:
         assert (rule.hits, len(project.sql("select * from notes"))) == (1, rows)
 
     def test_an_answer_can_be_cut_short(self, project: SupabaseProject, service: Client) -> None:
-        shelf = service.storage.from_("shelf")
-        shelf.upload("model", b"x" * 1000)
-        project.gateway.fault(faults.cut_short, method="GET", path="/object/shelf/model")
+        bucket = service.storage.from_("models")
+        bucket.upload("model", b"x" * 1000)
+        project.gateway.fault(faults.cut_short, method="GET", path="/object/models/model")
         with pytest.raises(httpx.RemoteProtocolError):
-            shelf.download("model")
+            bucket.download("model")
 
     def test_a_hanging_server_outlasts_the_client(
         self, project: SupabaseProject, connect: Connect
@@ -402,7 +402,7 @@ class TestTheBenchItself:
         self, project: SupabaseProject, service: Client
     ) -> None:
         service.table("unguarded").insert([{"n": 2}, {"n": 3}]).execute()
-        service.storage.from_("shelf").upload("a", b"x")
+        service.storage.from_("models").upload("a", b"x")
         project.user_token(ANN)
         project.sql("update storage.buckets set public = true")
         project.sql(
@@ -416,15 +416,15 @@ class TestTheBenchItself:
         assert service.table("unguarded").insert({"n": 2}).execute().data == [{"id": 2, "n": 2}]
         assert project.sql("select * from notes") == project.sql("select * from auth.users") == []
         assert [bucket.public for bucket in service.storage.list_buckets()] == [False, True]
-        assert service.storage.from_("shelf").list() == []
+        assert service.storage.from_("models").list() == []
 
     def test_traffic_is_recorded_with_its_bytes(
         self, project: SupabaseProject, service: Client
     ) -> None:
-        service.storage.from_("shelf").upload("a", b"x" * 5000)
-        service.storage.from_("shelf").download("a")
+        service.storage.from_("models").upload("a", b"x" * 5000)
+        service.storage.from_("models").download("a")
         upload, download = project.gateway.requests
-        assert (upload.method, upload.path) == ("POST", "/storage/v1/object/shelf/a")
+        assert (upload.method, upload.path) == ("POST", "/storage/v1/object/models/a")
         assert (download.status, download.bytes_out) == (200, 5000)
         assert 5000 < project.gateway.bytes_in < 6000
 

@@ -6,7 +6,7 @@ scikit-learn, and from a state of the code that passes with the old ones.
 
 Everything goes through the product's own doors, with a clock that is set: a base is trained,
 registered and promoted by the gate; the champion predicts and is logged; outcomes come on the same
-evening; nightly passes learn from them. Projects live in `football` in the folder of temporary
+evening; nightly runs learn from them. Projects live in `football` in the folder of temporary
 files, because rows of runs name paths.
 """
 
@@ -180,7 +180,7 @@ class Project:
         self.serve(day, football(played), played.labels.tolist())
 
     def run(self, now: datetime, expected: str, **changes: object) -> RetrainingRun:
-        """A nightly pass. Raises RuntimeError when the story goes another way."""
+        """A nightly run. Raises RuntimeError when it ends another way."""
         flags = {name.replace("__", "."): value for name, value in changes.items()}
         with self.opened() as store:
             finished = run_once(

@@ -32,7 +32,7 @@ from tests.support.supabase import faults
 
 HOUR = timedelta(hours=1)
 EVERY, POLL = 12 * HOUR, timedelta(minutes=5)
-# What becomes of a pass, in turn: each third one meets a fault, so no request meets three.
+# What becomes of a run, in turn: each third one meets a fault, so no request meets three.
 FATES = ("well", "well", "killed", "well", "well", "store lost")
 
 
@@ -41,7 +41,7 @@ class Killed(BaseException):
 
 
 def simulated_pass(work: str, now: str, fate: str, fatal: int, pid: int) -> None:
-    """One pass at a moment of the simulated day; runs in a process of its own."""
+    """One run at a moment of the simulated day; runs in a process of its own."""
 
     def meet(_name: str, number: int) -> None:
         if number >= fatal and fate == "killed":

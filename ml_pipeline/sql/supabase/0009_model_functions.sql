@@ -183,7 +183,7 @@ begin
 end
 $$;
 
--- Registered models, newest first, as one array; `p_anchor_id` keeps one live line.
+-- Registered models, newest first, as one array; `p_anchor_id` keeps one lineage.
 create or replace function list_models(
     p_model_name text, p_limit integer, p_anchor_id text default null
 ) returns jsonb

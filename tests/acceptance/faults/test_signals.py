@@ -130,9 +130,9 @@ def test_the_second_signal_ends_the_run_at_once_and_the_next_run_takes_over(
     prepare(place, first_model)
     with training(place, tmp_path) as process, stuck(place):
         process.send_signal(signal.SIGINT)
-        story = process.stderr
-        assert story is not None
-        assert any("Run failed while training" in line for line in story)
+        messages = process.stderr
+        assert messages is not None
+        assert any("Run failed while training" in line for line in messages)
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=TIMEOUT_S)
@@ -171,7 +171,7 @@ def test_a_trainer_does_not_outlive_a_run_that_was_killed(
     ("step", "outcome"),
     [("start_run", "failed"), ("claim", "failed"), ("register", "promoted")],
 )
-def test_a_signal_to_this_very_process_at_a_write_leaves_no_half_told_story(
+def test_a_signal_to_this_very_process_at_a_write_leaves_no_half_written_run(
     place: Place, first_model: FirstModel, tmp_path: Path, step: str, outcome: str
 ) -> None:
     """Once a promotion is being written what is left takes seconds: the run finishes."""

@@ -295,7 +295,7 @@ def test_two_schedulers_that_start_in_the_same_second_do_not_both_train(
     def schedule(name: str) -> Finished:
         (tmp_path / name).mkdir()
         start.wait()
-        return warm.call(one_pass, tmp_path / name, cwd=tmp_path / name, **place.variables)
+        return warm.call(one_run, tmp_path / name, cwd=tmp_path / name, **place.variables)
 
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(schedule, ["a", "b"]))
@@ -308,8 +308,8 @@ def test_two_schedulers_that_start_in_the_same_second_do_not_both_train(
         assert len(store.list_models(model_name="default")) == 2
 
 
-def one_pass(work: Path) -> None:
-    """One scheduler: a pass on the environment's store that says what it came to."""
+def one_run(work: Path) -> None:
+    """One scheduler: a run on the environment's store that says what it came to."""
     store = open_store(load_store_settings())
     try:
         outcome = run_once(store, crashing.order(work, name=work.name)).result["outcome"]

@@ -229,7 +229,7 @@ def test_a_job_that_hangs_is_stopped_and_its_last_words_are_kept(
 def working(place: Place, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """`ml-pipeline worker`, looking every half second."""
     variables = dict(place.variables) | {"ML_PIPELINE__RUN__WORK_DIR": str(folder / "work")}
-    with (folder / "said").open("w") as stdout, (folder / "story").open("w") as stderr:
+    with (folder / "said").open("w") as stdout, (folder / "messages").open("w") as stderr:
         process = subprocess.Popen(
             [PYTHON, "-m", "ml_pipeline", "worker", "--poll", "0.5s"],
             cwd=folder, env=environment(**variables), text=True, stdout=stdout, stderr=stderr,
@@ -248,7 +248,7 @@ def said(folder: Path) -> list[dict[str, Any]]:
 
 def ended(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(TIMEOUT_S) == 0, (folder / "story").read_text(encoding="utf-8")
+    assert process.wait(TIMEOUT_S) == 0, (folder / "messages").read_text(encoding="utf-8")
     return said(folder)[-1]
 
 
@@ -267,7 +267,7 @@ def test_it_drains_on_sigterm_and_the_next_one_serves_what_was_left(
 
         with working(place, tmp_path) as process:
             until(lambda: store.get_request(WISH).status is RequestStatus.COMPLETED, process)
-            # The look and the clean-up come after the pass.
+            # The check and the clean-up come after the run.
             until(lambda: len(said(tmp_path)) >= 3, process)
             told = ended(process, tmp_path)
         runs = store.list_runs(model_name="default", limit=9)

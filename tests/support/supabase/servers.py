@@ -41,7 +41,7 @@ class ServerFailed(RuntimeError):
 
 def watched(command: list[str], user: str, end_with: signal.Signals) -> list[str]:
     """Wrap a command so that it dies with this process, as `user` unless that is empty."""
-    leash = [
+    prefix = [
         sys.executable,
         "-I",
         "-S",
@@ -50,7 +50,7 @@ def watched(command: list[str], user: str, end_with: signal.Signals) -> list[str
         user,
         str(int(end_with)),
     ]
-    return [*leash, *command]
+    return [*prefix, *command]
 
 
 @dataclass(slots=True)
@@ -90,8 +90,8 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while not ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                story = self.log.read_text(errors="replace")[-2000:]
-                raise ServerFailed(f"{self.name} (exit {self.process.poll()}): {story}")
+                written = self.log.read_text(errors="replace")[-2000:]
+                raise ServerFailed(f"{self.name} (exit {self.process.poll()}): {written}")
             time.sleep(0.01)
 
     def stop(self, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""A command answers with one JSON object and an exit code, and tells its story on stderr."""
+"""A command answers with one JSON object and an exit code, and writes its messages to stderr."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_nothing_is_drawn_when_nobody_is_watching(capsys: pytest.CaptureFixture[
     assert (printed.out, printed.err) == ("", "")
 
 
-# --------------------------------------------------------------------------------- the story
+# --------------------------------------------------------------------------- messages
 
 
 def _record(message: str = "Trained on %d rows", *values: object) -> logging.LogRecord:
@@ -246,7 +246,7 @@ def test_a_json_line_brings_the_traceback_along() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_the_story_goes_to_stderr_and_the_answer_to_stdout(
+def test_messages_go_to_stderr_and_the_answer_to_stdout(
     form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOG_FORMAT", form)

@@ -426,7 +426,7 @@ def test_the_commit_of_a_job_is_known_or_it_is_not() -> None:
         ({"DEBUG": ""}, "INFO", "text"),
     ],
 )
-def test_the_environment_says_how_the_story_is_told(
+def test_the_environment_says_how_messages_are_written(
     environment: dict[str, str], level: str, form: str
 ) -> None:
     logging = load_logging_settings(environment)

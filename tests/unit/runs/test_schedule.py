@@ -1,4 +1,4 @@
-"""When a pass is due, by the clock and the rows of earlier runs."""
+"""When a run is due, by the clock and the rows of earlier runs."""
 
 from __future__ import annotations
 
