@@ -147,8 +147,8 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Rows are floats (n, d), or objects (n, d + 1) with a text last; `n_features_in_` is d.
 
-    Fitting trains the base; `partial_fit` learns one night. The nightly loop keeps its
-    bookkeeping in `line_` (see `online_model`), so that the artifact carries its own high-water mark.
+    Fitting trains the base; `partial_fit` learns one night. The nightly loop keeps its bookkeeping
+    in `line_` (see `online_model`), so that the artifact carries its own high-water mark.
     """
 
     # The name that saved models carry, so that every version loads those of every other.
