@@ -24,7 +24,7 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
     if result["metrics"]:
         console.print(_metrics(result))
     lines = [
-        f"Outcome: {result['outcome']}. {result['outcome_reason']}",
+        _outcome(result),
         (
             f"{result['dataset_size']} confident errors; trained on {result['training_rows']} "
             f"labelled rows. Champion now: {result['champion'] or 'none'}."
@@ -34,6 +34,13 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
         lines.append(f"Error: {result['error'].splitlines()[0]}")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    """The sentence; what the gate says begins with the outcome, what others say does not."""
+    if result["outcome"] in {"promoted", "rejected", "awaiting_approval"}:
+        return str(result["outcome_reason"])
+    return f"Outcome: {result['outcome']}. {result['outcome_reason']}"
 
 
 def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
