@@ -56,50 +56,51 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         lambda: judge_online(record(AS_GOOD), EVEN, settings()),
         Outcome.PROMOTED,
         (
-            "Promoted: on 511 new results the updated model did as well as the approved one (48.5 % "
-            "against 48.3 % right; the difference is within noise)."
+            "Promoted: on 511 new results the updated model did as well as the approved one (48.5 "
+            "% against 48.3 % right; the difference is within noise)."
         ),
     ),
     "a better update": (
         lambda: judge_online(record(shared(0.05, 0.48, 0.52)), EVEN, settings()),
         Outcome.PROMOTED,
         (
-            "Promoted: on 900 new results the updated model did better than the approved one (52.0 % "
-            "against 48.0 % right; more than noise explains)."
+            "Promoted: on 900 new results the updated model did better than the approved one "
+            "(52.0 % against 48.0 % right; more than noise explains)."
         ),
     ),
     "an update that fits better and is right less often": (
         lambda: judge_online(record(shared(0.05, 0.48, 0.47)), EVEN, settings()),
         Outcome.PROMOTED,
         (
-            "Promoted: on 900 new results the updated model did better than the approved one (47.0 % "
-            "against 48.0 % right, yet its probabilities fit better; more than noise explains)."
+            "Promoted: on 900 new results the updated model did better than the approved one "
+            "(47.0 % against 48.0 % right, yet its probabilities fit better; more than noise "
+            "explains)."
         ),
     ),
     "an update with few results": (
         lambda: judge_online(record(gain(-0.5, rows=99, nights=2)), None, settings()),
         Outcome.PROMOTED,
         (
-            "Promoted for now: 99 new results on 2 days are too few to compare the updated model with "
-            "the approved one; 1 more result and 1 more day are needed."
+            "Promoted for now: 99 new results on 2 days are too few to compare the updated model "
+            "with the approved one; 1 more result and 1 more day are needed."
         ),
     ),
     "an update that the policy lets through": (
         lambda: judge_online(record(shared(-0.05, 0.5, 0.48)), WORSE, settings(policy="nightly")),
         Outcome.PROMOTED,
         (
-            "Promoted, as promotion.policy asks: on 900 new results the updated model did worse than "
-            "the approved one (48.0 % against 50.0 % right; more than noise explains)."
+            "Promoted, as promotion.policy asks: on 900 new results the updated model did worse "
+            "than the approved one (48.0 % against 50.0 % right; more than noise explains)."
         ),
     ),
     "a worse update": (
         lambda: judge_online(record(shared(-0.05, 0.5, 0.48)), EVEN, settings()),
         Outcome.REJECTED,
         (
-            "Rejected: on 900 new results the updated model did worse than the approved one (48.0 % "
-            "against 50.0 % right; more than noise explains); over the last 30 days, on 900 new "
-            "results it did worse than the approved one (48.0 % against 50.0 % right; more than noise "
-            "explains). The approved model serves meanwhile; learning goes on."
+            "Rejected: on 900 new results the updated model did worse than the approved one (48.0 "
+            "% against 50.0 % right; more than noise explains); over the last 30 days, on 900 new "
+            "results it did worse than the approved one (48.0 % against 50.0 % right; more than "
+            "noise explains). The approved model serves meanwhile; learning goes on."
         ),
     ),
     "a worse update under another policy": (
@@ -112,8 +113,8 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         ),
         Outcome.REJECTED,
         (
-            "Rejected: on 900 new results the updated model did worse than the approved one (48.0 % "
-            "against 50.0 % right; more than noise explains). The model that serves stays."
+            "Rejected: on 900 new results the updated model did worse than the approved one (48.0 "
+            "% against 50.0 % right; more than noise explains). The model that serves stays."
         ),
     ),
     "an update that has gained nothing": (
@@ -128,27 +129,27 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         lambda: judge_online(record(AS_GOOD), WORSE, settings(vetoes=["accuracy"])),
         Outcome.REJECTED,
         (
-            "Rejected: on 100 unseen results the updated model was right less often than the model "
-            "that serves (55.0 % against 60.0 %). The approved model serves meanwhile; learning goes "
-            "on."
+            "Rejected: on 100 unseen results the updated model was right less often than the "
+            "model that serves (55.0 % against 60.0 %). The approved model serves meanwhile; "
+            "learning goes on."
         ),
     ),
     "an update that neglects a class, with a veto": (
         lambda: judge_online(record(AS_GOOD), FALLEN, settings(vetoes=["recall"])),
         Outcome.REJECTED,
         (
-            "Rejected: on 100 unseen results the updated model recognised D less often than the model "
-            "that serves (recall down by 10.0 points). The approved model serves meanwhile; learning "
-            "goes on."
+            "Rejected: on 100 unseen results the updated model recognised D less often than the "
+            "model that serves (recall down by 10.0 points). The approved model serves meanwhile; "
+            "learning goes on."
         ),
     ),
     "an update below the threshold": (
         lambda: judge_online(record(AS_GOOD), WORSE, settings(promotion_threshold=0.01)),
         Outcome.REJECTED,
         (
-            "Rejected: on 100 unseen results the updated model was right 5.0 points less often than "
-            "the model that serves, and promotion.promotion_threshold asks for 1.0 more. The approved "
-            "model serves meanwhile; learning goes on."
+            "Rejected: on 100 unseen results the updated model was right 5.0 points less often "
+            "than the model that serves, and promotion.promotion_threshold asks for 1.0 more. The "
+            "approved model serves meanwhile; learning goes on."
         ),
     ),
     "an update with too little evidence": (
@@ -157,18 +158,18 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         ),
         Outcome.AWAITING_APPROVAL,
         (
-            "Waiting for approval: 40 new results on 3 days are too few to compare the updated model "
-            "with the model that serves; 60 more results are needed. The next run judges again. "
-            "Approve it with `models promote ID`."
+            "Waiting for approval: 40 new results on 3 days are too few to compare the updated "
+            "model with the model that serves; 60 more results are needed. The next run judges "
+            "again. Approve it with `models promote ID`."
         ),
     ),
     "an update that needs approval": (
         lambda: judge_online(record(AS_GOOD), EVEN, settings(policy="approval")),
         Outcome.AWAITING_APPROVAL,
         (
-            "Waiting for approval, as promotion.policy asks: on 511 new results the updated model did "
-            "as well as the approved one (48.5 % against 48.3 % right; the difference is within "
-            "noise). Approve it with `models promote ID`."
+            "Waiting for approval, as promotion.policy asks: on 511 new results the updated model "
+            "did as well as the approved one (48.5 % against 48.3 % right; the difference is "
+            "within noise). Approve it with `models promote ID`."
         ),
     ),
     "an update after a rollback": (
@@ -191,9 +192,9 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         lambda: judge_new_base(base(shared(0.01, 0.5, 0.51)), EVEN, settings()),
         Outcome.REJECTED,
         (
-            "Rejected: on 900 unseen results the new model has not shown that it is better than the "
-            "model that serves (51.0 % against 50.0 % right; the difference is within noise). The "
-            "model that serves stays."
+            "Rejected: on 900 unseen results the new model has not shown that it is better than "
+            "the model that serves (51.0 % against 50.0 % right; the difference is within noise). "
+            "The model that serves stays."
         ),
     ),
     "a worse base": (
@@ -209,8 +210,8 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         lambda: judge_new_base(base(gain(0.1), gain(-0.1, rows=200)), EVEN, settings()),
         Outcome.REJECTED,
         (
-            "Rejected: over the last 30 days, on 200 unseen results, the new model did no better. The "
-            "model that serves stays."
+            "Rejected: over the last 30 days, on 200 unseen results, the new model did no better. "
+            "The model that serves stays."
         ),
     ),
     "a base behind a former champion": (
@@ -221,25 +222,25 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         ),
         Outcome.REJECTED,
         (
-            "Rejected: on 900 unseen results the new model did worse than the former champion m{7}. "
-            "The model that serves stays."
+            "Rejected: on 900 unseen results the new model did worse than the former champion "
+            "m{7}. The model that serves stays."
         ),
     ),
     "a base with too little evidence": (
         lambda: judge_new_base(base(gain(0.1, rows=40, nights=2)), EVEN, settings()),
         Outcome.AWAITING_APPROVAL,
         (
-            "Waiting for approval: 40 unseen results on 2 days are too few to compare the new model "
-            "with the model that serves; 60 more results and 1 more day are needed. Approve it with "
-            "`models promote ID`."
+            "Waiting for approval: 40 unseen results on 2 days are too few to compare the new "
+            "model with the model that serves; 60 more results and 1 more day are needed. Approve "
+            "it with `models promote ID`."
         ),
     ),
     "a base that needs approval": (
         lambda: judge_new_base(base(shared(0.1, 0.5, 0.6)), EVEN, settings(policy="approval")),
         Outcome.AWAITING_APPROVAL,
         (
-            "Waiting for approval, as promotion.policy asks: on 900 unseen results the new model did "
-            "better than the model that serves (60.0 % against 50.0 % right; more than noise "
+            "Waiting for approval, as promotion.policy asks: on 900 unseen results the new model "
+            "did better than the model that serves (60.0 % against 50.0 % right; more than noise "
             "explains). Approve it with `models promote ID`."
         ),
     ),
@@ -255,25 +256,25 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         lambda: judge_shadow(base(gain(0.1)), settings(), held=HELD),
         Outcome.AWAITING_APPROVAL,
         (
-            f"{HELD} On 900 unseen results the new model did better than the model that serves (more "
-            "than noise explains)."
+            f"{HELD} On 900 unseen results the new model did better than the model that serves "
+            "(more than noise explains)."
         ),
     ),
     "a worse shadow": (
         lambda: judge_shadow(base(gain(-0.1), NONE), settings()),
         Outcome.REJECTED,
         (
-            "Given up: on 900 unseen results the new model did worse than the model that serves (more "
-            "than noise explains). The model that serves stays."
+            "Given up: on 900 unseen results the new model did worse than the model that serves "
+            "(more than noise explains). The model that serves stays."
         ),
     ),
     "a shadow without a verdict": (
         lambda: judge_shadow(base(gain(0.005, nights=60)), settings()),
         Outcome.REJECTED,
         (
-            "Given up: after 60 days, on 900 unseen results the new model has not shown that it is "
-            "better than the model that serves (the difference is within noise). The model that "
-            "serves stays."
+            "Given up: after 60 days, on 900 unseen results the new model has not shown that it "
+            "is better than the model that serves (the difference is within noise). The model "
+            "that serves stays."
         ),
     ),
     "a shadow with too little evidence": (
@@ -288,8 +289,8 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         lambda: judge_first(report(60), 2.0, settings()),
         Outcome.PROMOTED,
         (
-            "Promoted as the first champion: on 100 held-out results it was right 60.0 % of the time, "
-            "and its probabilities fit better than the bare frequencies of the classes."
+            "Promoted as the first champion: on 100 held-out results it was right 60.0 % of the "
+            "time, and its probabilities fit better than the bare frequencies of the classes."
         ),
     ),
     "a first model that needs approval": (
@@ -297,8 +298,8 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         Outcome.AWAITING_APPROVAL,
         (
             "Waiting for approval, as promotion.policy asks: on 100 held-out results it was right "
-            "60.0 % of the time, and its probabilities fit better than the bare frequencies of the "
-            "classes. Approve it with `models promote ID`."
+            "60.0 % of the time, and its probabilities fit better than the bare frequencies of "
+            "the classes. Approve it with `models promote ID`."
         ),
     ),
     "a first model that knows nothing": (
@@ -315,11 +316,11 @@ CASES: dict[str, tuple[Callable[[], PromotionDecision | None], Outcome, str]] = 
         ),
         Outcome.REJECTED,
         (
-            "Rejected: on 100 held-out results the probabilities of the first model fit too little "
-            "better than the bare frequencies of the classes; on 100 held-out results it was right "
-            "60.0 % of the time, and promotion.min_accuracy asks for 70.0 %; on 100 held-out "
-            "results it had a log loss of 1.055, and promotion.max_log_loss allows 0.500. No model "
-            "serves until one passes."
+            "Rejected: on 100 held-out results the probabilities of the first model fit too "
+            "little better than the bare frequencies of the classes; on 100 held-out results it "
+            "was right 60.0 % of the time, and promotion.min_accuracy asks for 70.0 %; on 100 "
+            "held-out results it had a log loss of 1.055, and promotion.max_log_loss allows "
+            "0.500. No model serves until one passes."
         ),
     ),
 }
