@@ -33,7 +33,8 @@ from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState
 from ml_pipeline.reports import summary
-from ml_pipeline.runs.recording import Failed, Order, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Failed, Order
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import EVENT_COLUMNS, EventStatus, ModelVersion, Source
@@ -72,7 +73,7 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
         at_first = replace(order, clock=cut.to_pydatetime)
         champion, model = _first_champion(store, at_first, past)
         _serve(store, settings, champion, model, recent)
-        outcome = run_once(store, order)
+        outcome = recording.run(store, order)
     finally:
         store.close()
     log.info("The clock stands at %s; everything is in %s", now.isoformat(), folder)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
-from ml_pipeline.runs.manifest import replay
-
-# ---------------------------------------------------------------------------------- command
+from ml_pipeline.runs.replay import replay
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

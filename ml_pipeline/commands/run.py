@@ -16,9 +16,10 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings, work_dir
 from ml_pipeline.errors import RunInProgress
 from ml_pipeline.reports import summary
+from ml_pipeline.runs import recording
 from ml_pipeline.runs.attempt import STAGES
-from ml_pipeline.runs.processes import Stop
-from ml_pipeline.runs.recording import Clock, Failed, Order, run_once
+from ml_pipeline.runs.recording import Clock, Failed, Order
+from ml_pipeline.runs.stopping import Stop
 from ml_pipeline.store.records import Source
 
 log = logging.getLogger("auto_reinforcement")
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     )
     try:
         with stop.on_signals(), common.progress_bars() as bars:
-            outcome = run_once(store, replace(order, on_stage=bars("run", STAGES)))
+            outcome = recording.run(store, replace(order, on_stage=bars("run", STAGES)))
     except RunInProgress as busy:
         log.warning("%s", busy)
         common.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
@@ -105,7 +106,7 @@ def run_auto_reinforcement(
             source=Source(source),
             request_id=request_id,
         )
-        return not isinstance(run_once(store, order), Failed)
+        return not isinstance(recording.run(store, order), Failed)
     finally:
         store.close()
 

@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,10 +18,9 @@ from uuid import uuid4
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
-from ml_pipeline.runs.processes import Children
-from ml_pipeline.runs.worker import Clock, Duties, Schedule, Worker, duration, time_of_day
-
-# ---------------------------------------------------------------------------------- command
+from ml_pipeline.runs.children import Children
+from ml_pipeline.runs.schedule import Schedule, duration, time_of_day
+from ml_pipeline.runs.worker import Clock, Duties, Worker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,13 +80,13 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     since = clock()
     with children.on_signals():
         tally = worker.work(stop)
-    common.print_json({"status": "stopped", **_times(since, clock()), **asdict(tally)})
+    common.print_json({"status": "stopped", **_times(since, clock()), **tally.as_json()})
     return 0
 
 
 def _common_flags(args: argparse.Namespace) -> list[str]:
-    given = {"--config": args.config, "--local": args.local}
-    return [part for flag, value in given.items() if value for part in (flag, value)]
+    chosen = {"--config": args.config, "--local": args.local}
+    return [part for flag, value in chosen.items() if value for part in (flag, value)]
 
 
 def _times(since: datetime, until: datetime) -> dict[str, Any]:

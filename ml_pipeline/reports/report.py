@@ -9,7 +9,13 @@ from typing import Any, Final
 
 from ml_pipeline.reports.charts import Chart, Mark, Series, draw
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import PromotionEvent, PromotionKind, RetrainingRun, RunStatus
+from ml_pipeline.store.records import (
+    RUN_MANIFEST,
+    PromotionEvent,
+    PromotionKind,
+    RetrainingRun,
+    RunStatus,
+)
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece", "rps")
 SMALLER_IS_BETTER: Final = {"log_loss", "brier", "ece", "rps"}
@@ -59,7 +65,7 @@ def view_of(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, A
         "votes": _votes(kept),
         "shadows": details.get("shadows", []),
         "lineage": _lineage(run),
-        "versions": (details.get("capsule") or {}).get("library_versions", {}),
+        "versions": (details.get(RUN_MANIFEST) or {}).get("library_versions", {}),
         "config_changes": kept.get("config_changes"),
     }  # fmt: skip
 
@@ -257,7 +263,7 @@ def _votes(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
 
 
 def _lineage(run: RetrainingRun) -> list[tuple[str, Any]]:
-    made = run.details.get("capsule") or {}
+    made = run.details.get(RUN_MANIFEST) or {}
     code = made.get("code", {})
     parents = [
         (title, f"{parent['model_id']} ({parent['digest']})")

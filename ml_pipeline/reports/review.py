@@ -28,7 +28,7 @@ from ml_pipeline.evaluation.metrics import (
 )
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
-from ml_pipeline.store.records import UNCERTAIN, RetrainingRun
+from ml_pipeline.store.records import RUN_MANIFEST, UNCERTAIN, RetrainingRun
 
 SHOWN: Final = 20
 SHOWN_CELLS: Final = 30
@@ -292,9 +292,9 @@ def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _config_changes(run: RetrainingRun, earlier: RetrainingRun | None) -> dict[str, Any] | None:
     """Settings that differ from those of the run before; None when there is none to compare."""
-    if earlier is None or "capsule" not in earlier.details:
+    if earlier is None or RUN_MANIFEST not in earlier.details:
         return None
-    before, now = (_flat(r.details["capsule"].get("config", {})) for r in (earlier, run))
+    before, now = (_flat(r.details[RUN_MANIFEST].get("config", {})) for r in (earlier, run))
     names = sorted(before.keys() | now.keys())
     return {
         name: [before.get(name), now.get(name)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Order": "ml_pipeline.runs.recording",
-    "run_once": "ml_pipeline.runs.recording",
+    "run": "ml_pipeline.runs.recording",
 }
 
 

@@ -1,34 +1,20 @@
-"""What a run keeps of itself, so that its challenger can be built again."""
+"""The run manifest: what a run keeps of itself, so that its challenger can be built again."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-import pydantic
-
 import ml_pipeline
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.labelled_file import read_labelled
-from ml_pipeline.errors import ConfigError, NotFound
-from ml_pipeline.evaluation import judging
-from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation_log.loading import LoadedLog, load_known, load_log
-from ml_pipeline.evaluation_log.rules import LogRequest
-from ml_pipeline.registry import archive, models
-from ml_pipeline.registry.trained import TrainerAnswer
-from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import LookbackWindow, ModelVersion, RetrainingRun
+from ml_pipeline.store.records import ModelVersion
 from ml_pipeline.store.sql_text import identifier
-from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
 LIBRARIES: Final = ("duckdb", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
@@ -98,9 +84,9 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
     import duckdb
 
     columns = ("event_id", "prediction", settings.data.target, *settings.data.inputs)
-    told = ", ".join(f"coalesce({identifier(name)}, '')" for name in columns)
+    texts = ", ".join(f"coalesce({identifier(name)}, '')" for name in columns)
     query = (
-        f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {told}))) "  # noqa: S608 - quoted names
+        f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {texts}))) "  # noqa: S608 - quoted names
         "FROM read_csv(?, all_varchar = true, header = true) GROUP BY day ORDER BY day"
     )
     with duckdb.connect() as database:
@@ -108,182 +94,12 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
     return {day: [count, f"{digest:032x}"] for day, count, digest in rows}
 
 
-WITHIN: Final = 1e-12
-COMPARED_ROWS: Final = 10_000
-
-
-class Differs(Exception):
-    """The first thing that is not as it was; not a fault, so no PipelineError."""
-
-    def __init__(self, where: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.where = where
-        self.sentence = sentence
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Replay:
-    """A run to build again, in a folder of its own."""
-
-    store: Store
-    run: RetrainingRun
-    settings: Settings
-    folder: Path
-
-    @property
-    def sealed(self) -> Mapping[str, Any]:
-        """The run's capsule."""
-        found: Mapping[str, Any] = self.run.details["capsule"]
-        return found
-
-    def compare(self) -> dict[str, Any]:
-        """Compare parents, rows, evidence and probabilities, in this order. Raises Differs."""
-        head, champion = self._parent("head"), self._parent("champion")
-        loaded = self._rows(champion)
-        answer = self._train(loaded, self._known(), head, champion)
-        self._same("training rows", self.run.training_digest, answer.result["training_digest"])
-        evidence = Evidence.load(answer.evidence_path)
-        self._same("evidence", self.run.holdout_digest, judging.digest_of(evidence))
-        return self._probabilities(loaded, answer)
-
-    def _same(self, where: str, then: str | None, now: str) -> None:
-        if then != now:
-            raise Differs(where, f"The digest of the {where} was {then} and is {now}.")
-
-    def _parent(self, role: str) -> ModelFile | None:
-        named = self.sealed[role]
-        if named is None:
-            return None
-        version = self.store.get_model(self.run.model_name, named["model_id"])
-        what = f"parent model {version.model_id}"
-        self._same(what, named["digest"], version.artifact.digest)
-        path = models.fetch_model(self.store, version, self.folder)
-        return ModelFile(version=version, path=path)
-
-    def _rows(self, champion: ModelFile | None) -> LoadedLog:
-        since = self.sealed["learn_from"]
-        now = self.run.started_at
-        request = LogRequest(
-            now=now,
-            window=LookbackWindow.ending(now, days=self.settings.run.lookback_days),
-            learn_from=None if since is None else datetime.fromisoformat(since),
-            model_ids=None if champion is None else self._line_then(champion.version),
-        )
-        loaded = load_log(self.store, self.settings, request, self.folder)
-        self._same_days("training rows", self.sealed["days"], loaded.labelled_path)
-        return loaded
-
-    def _known(self) -> Path | None:
-        """The rows that experts were fitted on, if any were."""
-        then = self.sealed.get("known")
-        if then is None:
-            return None
-        folder = self.folder / "known"
-        path = load_known(self.store, self.settings, folder, now=self.run.started_at)
-        self._same_days("rows for experts", then, path)
-        return path
-
-    def _same_days(self, where: str, then: Mapping[str, Any], rows_path: Path) -> None:
-        found = days_of(rows_path, self.settings)
-        for day in sorted({*then, *found}):
-            (rows, digest), (rows_now, digest_now) = (
-                days.get(day, (0, "")) for days in (then, found)
-            )
-            if rows != rows_now:
-                raise Differs(where, f"{day} had {rows} rows and has {rows_now}.")
-            if digest != digest_now:
-                raise Differs(where, f"The {rows} rows of {day} are not the same rows.")
-
-    def _line_then(self, champion: ModelVersion) -> tuple[str, ...]:
-        """Whose errors counted: the models of the line that were there when the run started."""
-        line = self.store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
-        there = (m.model_id for m in line if m.created_at <= self.run.started_at)
-        return tuple(sorted({champion.model_id, *there}))
-
-    def _train(
-        self,
-        loaded: LoadedLog,
-        known: Path | None,
-        head: ModelFile | None,
-        champion: ModelFile | None,
-    ) -> TrainerAnswer:
-        job = TrainingJob(
-            dataset=loaded.labelled_path,
-            folder=self.folder,
-            model_id=str(self.run.challenger_id),
-            settings=self.settings,
-            today=self.run.started_at.astimezone(UTC).date().isoformat(),
-            parent=head,
-            champion=champion,
-            known=known,
-        )
-        return run_trainer(job, heartbeat=lambda: None)
-
-    def _probabilities(self, loaded: LoadedLog, answer: TrainerAnswer) -> dict[str, Any]:
-        import numpy as np
-
-        data = read_labelled(str(loaded.labelled_path), self.settings)
-        features = data.features[-COMPARED_ROWS:]
-        event_ids = data.frame["event_id"].to_list()[-COMPARED_ROWS:]
-        version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))
-        then = models.load_model_version(self.store, version).predict_proba(features)
-        digest = answer.result["model_digest"]
-        rebuilt: Any = archive.load_model(answer.model_path, expected_digest=digest)
-        now = rebuilt.predict_proba(features)
-        if then.shape != now.shape:
-            raise Differs("probabilities", f"Their shape was {then.shape} and is {now.shape}.")
-        apart = np.abs(then - now).max(axis=1)
-        if (apart > WITHIN).any():
-            first = int(np.argmax(apart > WITHIN))
-            raise Differs(
-                "probabilities",
-                f"Those of event {event_ids[first]} are {apart[first]:.3g} apart, the "
-                f"largest difference of {len(features)} rows is {apart.max():.3g}.",
-            )
-        return {"rows_compared": len(features), "largest_difference": float(apart.max(initial=0.0))}
-
-
-def replay(store: Store, run: RetrainingRun, folder: Path) -> dict[str, Any]:
-    """Build the run's challenger again; return what `replay` prints.
-
-    Raises NotFound when the run trained nothing, ConfigError when its settings are not known
-    here any more.
-    """
-    sealed = run.details.get("capsule", {})
-    if run.challenger_id is None or "days" not in sealed:
-        raise NotFound(
-            f"Run {run.run_id} has no challenger to build again: {run.outcome_reason}",
-            hint="Choose a run that trained one; `challenger` names it in the run's row.",
-        )
-    try:
-        # Through JSON: the store may hand out 7 for 7.0.
-        settings = Settings.model_validate_json(json.dumps(sealed["config"]))
-    except pydantic.ValidationError as error:
-        raise ConfigError(
-            f"The settings of run {run.run_id} are not known to this version: {error}.",
-            hint=f"Use version {sealed['code']['version']}.",
-        ) from error
-    told = {
-        "status": "completed",
-        "run_id": run.run_id,
-        "challenger": run.challenger_id,
-        "result": "identical",
-        "first_difference": None,
-        "environment": changed_environment(sealed, settings),
-    }
-    try:
-        return told | Replay(store=store, run=run, settings=settings, folder=folder).compare()
-    except Differs as found:
-        first = {"where": found.where, "sentence": found.sentence}
-        return told | {"result": "differs", "first_difference": first}
-
-
-def changed_environment(sealed: Mapping[str, Any], settings: Settings) -> dict[str, list[Any]]:
+def changed_environment(kept: Mapping[str, Any], settings: Settings) -> dict[str, list[Any]]:
     """What is another here than it was for the run: [then, now] by name."""
     here = environment(settings)
     pairs = {
-        f"{part}.{name}": [sealed[part].get(name), here[part].get(name)]
+        f"{part}.{name}": [kept[part].get(name), here[part].get(name)]
         for part in ("code", "library_versions")
-        for name in sorted({*sealed[part], *here[part]})
+        for name in sorted({*kept[part], *here[part]})
     }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

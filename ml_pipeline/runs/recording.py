@@ -1,4 +1,4 @@
-"""One attempt, recorded: take the model, do the night, close the row, settle the requests.
+"""A run, recorded: take the model, train and judge, close the row, settle the requests.
 
 Order of writes: run row (running) → model bytes → model row → promotion → log → run row
 (finished) → requests completed. A crash anywhere leaves a store that the next run repairs.
@@ -9,36 +9,36 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import (
     AlreadyFinished,
-    ConfigError,
-    PipelineError,
     RunInProgress,
-    Stopped,
     StoreError,
 )
 from ml_pipeline.reports import report
 from ml_pipeline.reports.review import Material, with_review
 from ml_pipeline.runs import manifest
-from ml_pipeline.runs.attempt import Attempt, AttemptResult, Skip
-from ml_pipeline.runs.processes import Stop
+from ml_pipeline.runs.attempt import register, train_and_judge
+from ml_pipeline.runs.context import Progress, RunContext
+from ml_pipeline.runs.outcome import as_json, completed, failed
 from ml_pipeline.runs.requests import ServedRequests, close_leftovers
 from ml_pipeline.runs.run_log import RunLog
+from ml_pipeline.runs.stopping import Stop
+from ml_pipeline.runs.trigger import Skip
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
+    RUN_MANIFEST,
     Outcome,
     RequestStatus,
     RetrainingRequest,
@@ -77,8 +77,6 @@ RunOutcome = Trained | Skipped | Failed
 log = logging.getLogger("auto_reinforcement")
 
 ARTIFACT_BUCKET = "model-artifacts"
-KEPT_FOLDERS = 10
-UNPRINTED = {"place", "capsule", "review"}
 Clock = Callable[[], datetime]
 
 
@@ -89,7 +87,7 @@ def place_of(pid: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What a pass is asked to do, and where it works: `place` is for people's eyes."""
+    """What a run is asked to do, and where it works: `place` is for people's eyes."""
 
     settings: Settings
     work_dir: Path
@@ -104,7 +102,7 @@ class Order:
 
 
 def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
-    """Close the row of a pass that its parent saw die; the next one takes up what it left."""
+    """Close the row of a run that its parent saw die; the next one takes up what it left."""
     dead = replace(
         run,
         status=RunStatus.FAILED,
@@ -120,38 +118,19 @@ def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> 
         log.info("%s", closed)
 
 
-def run_once(store: Store, order: Order) -> RunOutcome:
-    """Run once and record it. Raises only when nothing could be recorded.
+def run(store: Store, order: Order) -> RunOutcome:
+    """Run the loop once and record it. Raises only when nothing could be recorded.
 
     RunInProgress says that another run holds the model; StoreError that the store did not even
     take the run row.
     """
-    # A row that stands as running has to be closed: nothing may come between it and the boundary.
-    order.stop.hold()
-    run = _begin(store, order)
     started = time.monotonic()
-    served = ServedRequests(
-        store=store, settings=order.settings, run_id=run.run_id, clock=order.clock
-    )
-    attempt = Attempt(
-        store=store,
-        settings=order.settings,
-        run=run,
-        folder=order.work_dir / run.run_id,
-        clock=order.clock,
-        new_id=order.new_id,
-        dry_run=order.dry_run,
-        stop=order.stop,
-        served=served,
-        on_stage=order.on_stage,
-    )
-    stack = ExitStack()
-    try:
-        finished, fault = _recorded(store, order, attempt, stack)
-    finally:
-        _end_story(stack)
-    served.settle(finished, fault)
-    answer = _as_json(finished, served.requests, started)
+    context = _begin(store, order)
+    run_log = RunLog(context.folder / "run.log")
+    with closing(run_log):
+        finished, fault = _recorded(order, context, run_log)
+    context.requests.settle(finished, fault)
+    answer = as_json(finished, context.requests.requests, started)
     if fault is not None:
         return Failed(run=finished, result=answer)
     if finished.challenger_id is None:
@@ -160,68 +139,32 @@ def run_once(store: Store, order: Order) -> RunOutcome:
 
 
 def _recorded(
-    store: Store, order: Order, attempt: Attempt, stack: ExitStack
+    order: Order, context: RunContext, run_log: RunLog
 ) -> tuple[RetrainingRun, Exception | None]:
-    """Make the attempt and close its row, whatever happens; return the row and the fault."""
-    run, story = attempt.run, None
+    """Make the attempt and close its row, whatever happens; return the row and the fault.
+
+    A row that stands as running has to be closed, and so has a promotion that has begun: only
+    what lies between the two may be interrupted.
+    """
+    progress = Progress(on_stage=order.on_stage, beat=context.beat)
+    fault: Exception | None = None
     try:
-        order.stop.let_go()
-        story = _open_story(attempt.folder, stack)
-        log.info("Run %s started (%s)", run.run_id, run.source)
-        if not order.dry_run:
-            attempt.served.claim_all(order.request_id)
-        result = attempt.make()
+        with order.stop.interruptible():
+            run_log.open()
+            log.info("Run %s started (%s)", context.run.run_id, context.run.source)
+            if not order.dry_run:
+                context.requests.claim_all(order.request_id)
+            found = train_and_judge(context, progress)
+        result = found if isinstance(found, Skip) else register(context, progress, found)
+        finished = completed(context.run, result, order.clock())
+        log.info("%s: %s", finished.outcome, finished.outcome_reason)
     except Exception as error:  # noqa: BLE001 - the run boundary: every fault is recorded
-        # A library may have wrapped the stop into an error of its own.
-        fault = order.stop.reason() if order.stop.is_asked else error
-        order.stop.hold()
-        log.error("Run failed while %s: %s", attempt.stage, fault)  # noqa: TRY400
+        fault = error
+        log.error("Run failed while %s: %s", progress.stage, error)  # noqa: TRY400
         log.info("%s", traceback.format_exc())
-        finished = _with_report(store, order, attempt, _failed(run, attempt, fault, order.clock()))
-        return _close(store, order, finished, story, fault)
-    order.stop.hold()
-    finished = _completed(run, result, order.clock())
-    log.info("%s: %s", finished.outcome, finished.outcome_reason)
-    finished = _with_report(store, order, attempt, finished)
-    return _close(store, order, finished, story, None)
-
-
-def _open_story(folder: Path, stack: ExitStack) -> RunLog:
-    """The run's own folder and log; of earlier runs' folders the latest few are kept."""
-    try:
-        _make_room(folder)
-        story = RunLog(folder / "run.log")
-        stack.enter_context(story)
-    except OSError as error:
-        raise ConfigError(
-            f"{error.filename or folder}: {error.strerror}.",
-            hint="Set run.work_dir to a folder that this user may write to.",
-        ) from error
-    return story
-
-
-def _end_story(stack: ExitStack) -> None:
-    """A full disk refuses the last lines; what the run came to stands all the same."""
-    try:
-        stack.close()
-    except OSError as error:
-        log.warning("The run's log is incomplete: %s", error)
-
-
-def _make_room(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    earlier = [path for path in folder.parent.iterdir() if _is_run_folder(path) and path != folder]
-    earlier.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in earlier[KEPT_FOLDERS:]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_run_folder(path: Path) -> bool:
-    try:
-        UUID(path.name)
-    except ValueError:
-        return False
-    return path.is_dir()
+        finished = failed(context.run, progress, error, order.clock())
+    finished = _with_report(context, progress, finished)
+    return _closed(context, finished, run_log, fault)
 
 
 def _source(waiting: Sequence[RetrainingRequest], request_id: str | None) -> Source:
@@ -234,17 +177,16 @@ def _source(waiting: Sequence[RetrainingRequest], request_id: str | None) -> Sou
     return Source.DECAY_TRIGGERED if by_watchdog else Source.MANUAL
 
 
-def _begin(store: Store, order: Order) -> RetrainingRun:
+def _begin(store: Store, order: Order) -> RunContext:
     """Close what earlier crashes left, then take the model for this run."""
     settings, now = order.settings, order.clock()
     if not order.dry_run:
         close_leftovers(store, settings, now=now)
     waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
-    source = order.source or _source(waiting, order.request_id)
     run = RetrainingRun(
         run_id=order.new_id(),
         model_name=settings.model_name,
-        source=source,
+        source=order.source or _source(waiting, order.request_id),
         status=RunStatus.RUNNING,
         started_at=now,
         heartbeat_at=now,
@@ -252,15 +194,30 @@ def _begin(store: Store, order: Order) -> RetrainingRun:
         triggered_by=waiting[0].requested_by if waiting else None,
         config_digest=settings.digest(),
         git_sha=code_revision(),
-        details={"place": order.place, "capsule": manifest.environment(settings)},
+        details={"place": order.place, RUN_MANIFEST: manifest.environment(settings)},
     )
-    if order.dry_run:
-        return run
+    if not order.dry_run:
+        _take_model(store, settings, run)
+    return RunContext(
+        store=store,
+        settings=settings,
+        run=run,
+        folder=order.work_dir / run.run_id,
+        clock=order.clock,
+        new_id=order.new_id,
+        requests=ServedRequests(
+            store=store, settings=settings, run_id=run.run_id, clock=order.clock
+        ),
+        stop=order.stop,
+        dry_run=order.dry_run,
+    )
+
+
+def _take_model(store: Store, settings: Settings, run: RetrainingRun) -> None:
     try:
         store.start_run(run)
     except RunInProgress as busy:
         raise _who_holds_it(store, settings, busy) from None
-    return run
 
 
 def _who_holds_it(store: Store, settings: Settings, busy: RunInProgress) -> RunInProgress:
@@ -270,71 +227,31 @@ def _who_holds_it(store: Store, settings: Settings, busy: RunInProgress) -> RunI
     if holder is None:
         return busy
     return RunInProgress(
-        f"Run {holder.run_id} of {holder.model_name} ({holder.source}, on "
-        f"{holder.details.get('place', 'an unknown machine')}) is running since "
-        f"{holder.started_at.isoformat()}, last heard of at {holder.heartbeat_at.isoformat()}.",
+        f"Another run of {holder.model_name} is at work since {_minute(holder.started_at)}: "
+        f"{holder.run_id} ({holder.source}, on {holder.details.get('place', 'an unknown machine')})"
+        f", last heard of at {_minute(holder.heartbeat_at)}. Nothing was started.",
         hint=f"Wait for it; one that is silent for {settings.run.stale_after_minutes:g} minutes "
         "is closed by the next run.",
     )
 
 
-def _with_details(run: RetrainingRun, fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {**fields, "details": {**run.details, **fields.get("details", {})}}
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _completed(run: RetrainingRun, result: AttemptResult | Skip, now: datetime) -> RetrainingRun:
-    return replace(
-        run,
-        **_with_details(run, result.run_fields()),
-        status=RunStatus.COMPLETED,
-        completed_at=now,
-        heartbeat_at=now,
-    )
-
-
-def _failed(run: RetrainingRun, attempt: Attempt, error: Exception, now: datetime) -> RetrainingRun:
-    cause = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
-    what = error.message.removesuffix(".") if isinstance(error, Stopped) else "Failed"
-    return replace(
-        run,
-        **_with_details(run, attempt.known_fields()),
-        status=RunStatus.FAILED,
-        outcome=Outcome.FAILED,
-        outcome_reason=f"{what} while {attempt.stage}.",
-        error_message=f"{attempt.stage}: {cause}",
-        completed_at=now,
-        heartbeat_at=now,
-    )
-
-
-def _close(
-    store: Store, order: Order, run: RetrainingRun, story: RunLog | None, fault: Exception | None
-) -> tuple[RetrainingRun, Exception | None]:
-    """Store the run's log, then the finished row that names it; return what became of the run."""
-    if order.dry_run:
-        return run, fault
-    if story is not None:
-        run = _with_log(store, run, story)
-    try:
-        store.finish_run(run)
-    except AlreadyFinished as taken:
-        log.error("Another run closed this one meanwhile: %s", taken)  # noqa: TRY400
-        return store.get_run(run.run_id), fault or taken
-    return run, fault
-
-
-def _with_report(store: Store, order: Order, attempt: Attempt, run: RetrainingRun) -> RetrainingRun:
+def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) -> RetrainingRun:
     """The run with what its report shows, and the report itself; without it, why there is none."""
+    prepared = progress.prepared
     try:
         material = Material(
-            settings=order.settings,
-            loaded=attempt.loaded,
-            judged=attempt.judged,
-            model_ids=attempt.serving,
-            earlier=_run_before(store, run),
+            settings=context.settings,
+            loaded=None if prepared is None else prepared.loaded,
+            judged=progress.judged,
+            model_ids=None if prepared is None else prepared.counted_ids,
+            earlier=_run_before(context.store, run),
         )
         run = with_review(run, material)
-        found = report.store_report(store, run, attempt.folder, dry_run=order.dry_run)
+        found = report.store_report(context.store, run, context.folder, dry_run=context.dry_run)
     except Exception as error:  # noqa: BLE001 - a run that did its job is no failure for its report
         log.warning("The run's report could not be made: %s: %s", type(error).__name__, error)
         log.info("%s", traceback.format_exc())
@@ -347,39 +264,28 @@ def _run_before(store: Store, run: RetrainingRun) -> RetrainingRun | None:
     return next((earlier for earlier in runs if earlier.run_id != run.run_id), None)
 
 
-def _with_log(store: Store, run: RetrainingRun, story: RunLog) -> RetrainingRun:
+def _closed(
+    context: RunContext, run: RetrainingRun, run_log: RunLog, fault: Exception | None
+) -> tuple[RetrainingRun, Exception | None]:
+    """Store the run's log, then the finished row that names it; return what became of the run."""
+    if context.dry_run:
+        return run, fault
+    if run_log.is_open:
+        run = _with_log(context.store, run, run_log)
     try:
-        story.flush()
-        ref = store.put(ARTIFACT_BUCKET, f"training-logs/{run.run_id}.txt", story.path)
+        context.store.finish_run(run)
+    except AlreadyFinished as taken:
+        log.error("Another run closed this one meanwhile: %s", taken)  # noqa: TRY400
+        return context.store.get_run(run.run_id), fault or taken
+    return run, fault
+
+
+def _with_log(store: Store, run: RetrainingRun, run_log: RunLog) -> RetrainingRun:
+    try:
+        run_log.flush()
+        ref = store.put(ARTIFACT_BUCKET, f"training-logs/{run.run_id}.txt", run_log.path)
     except (StoreError, OSError) as error:
         # A run without its log is still a run; the row says that it is missing.
         log.warning("The run's log could not be stored: %s", error)
         return run
     return replace(run, log_url=store.url(ref))
-
-
-def _as_json(
-    run: RetrainingRun, requests: Sequence[RetrainingRequest], started: float
-) -> dict[str, Any]:
-    details = {name: value for name, value in run.details.items() if name not in UNPRINTED}
-    return {
-        "run_id": run.run_id,
-        "status": str(run.status),
-        "outcome": str(run.outcome),
-        "outcome_reason": run.outcome_reason,
-        "source": str(run.source),
-        "request_ids": [request.request_id for request in requests],
-        "dataset_size": run.dataset_size,
-        "training_rows": run.training_rows,
-        "metrics": dict(run.metrics),
-        "champion": run.champion_id,
-        "challenger": run.challenger_id,
-        "champion_metrics": details.pop("champion_metrics", {}),
-        "challenger_metrics": details.pop("challenger_metrics", {}),
-        "decision": details.pop("decision", None),
-        "log_url": run.log_url,
-        "report_path": details.pop("report_path", None),
-        "error": run.error_message,
-        **details,
-        "duration_s": round(time.monotonic() - started, 3),
-    }

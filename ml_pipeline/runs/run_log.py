@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging.handlers
+import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from uuid import UUID
 
 from ml_pipeline.config.environment import LoggingSettings
+from ml_pipeline.errors import ConfigError
 
 LOG_FILE_BYTES = 10 * 1024 * 1024
 LOG_FILES_KEPT = 5
+KEPT_FOLDERS = 10
+log = logging.getLogger("auto_reinforcement")
+
 LINE = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
 
@@ -71,35 +76,70 @@ def configure(settings: LoggingSettings) -> None:
 
 
 class RunLog:
-    """A file that gets every line of a run beside stderr; use as a context manager."""
+    """A file that gets every line of a run beside stderr, from `open` to `close`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handler: logging.FileHandler | None = None
         self._levels: list[tuple[logging.Logger | logging.Handler, int]] = []
 
-    def __enter__(self) -> Self:
-        self._handler = logging.FileHandler(self.path, encoding="utf-8")
+    @property
+    def is_open(self) -> bool:
+        """Whether the file gets what is logged."""
+        return self._handler is not None
+
+    def open(self) -> None:
+        """Begin, in a folder of its own. Raises ConfigError when it cannot be written."""
+        try:
+            _make_room(self.path.parent)
+            self._handler = logging.FileHandler(self.path, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename or self.path}: {error.strerror}.",
+                hint="Set run.work_dir to a folder that this user may write to.",
+            ) from error
         self._handler.setFormatter(LineFormatter())
         self._let_through(logging.getLogger())
         logging.getLogger().addHandler(self._handler)
-        return self
 
     def _let_through(self, root: logging.Logger) -> None:
-        """The file is told everything from INFO on, stderr no more than before."""
+        """The file gets everything from INFO on, stderr no more than before."""
         self._levels = [(root, root.level), *((h, h.level) for h in root.handlers)]
         for handler in root.handlers:
             handler.setLevel(max(handler.level, root.level))
         root.setLevel(min(root.level, logging.INFO))
 
-    def __exit__(self, *_: object) -> None:
-        for target, level in self._levels:
-            target.setLevel(level)
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()
-
     def flush(self) -> None:
         """Bring every line to the file."""
         if self._handler is not None:
             self._handler.flush()
+
+    def close(self) -> None:
+        """End. A full disk refuses the last lines; what the run came to stands all the same."""
+        for target, level in self._levels:
+            target.setLevel(level)
+        handler, self._handler = self._handler, None
+        if handler is None:
+            return
+        logging.getLogger().removeHandler(handler)
+        try:
+            handler.close()
+        except OSError as error:
+            log.warning("The run's log is incomplete: %s", error)
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder of a run; of earlier runs' folders the latest few are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = [path for path in folder.parent.iterdir() if _is_run_folder(path) and path != folder]
+    earlier.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in earlier[KEPT_FOLDERS:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_run_folder(path: Path) -> bool:
+    try:
+        UUID(path.name)
+    except ValueError:
+        return False
+    return path.is_dir()

@@ -1,16 +1,16 @@
 """Bases in the shadow: new ones are trained every so often, and learn unseen beside the champion.
 
-Each has a live line of its own and is held against whoever served, night by night, on rows that
+Each has an online model of its own and is held against whoever served, day by day, on rows that
 neither has learned. When the evidence decides, it replaces the champion or is given up. A new base
-comes twice, with fresh heads and with those of the serving line: the evidence decides that too.
+comes twice, with fresh heads and with those of the serving model: the evidence decides that too.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,14 +28,16 @@ from ml_pipeline.registry import models
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.trained import Sample, TrainerAnswer
-from ml_pipeline.store.contract import Store
+from ml_pipeline.runs.context import RunContext
+from ml_pipeline.runs.preparing import day_after
+from ml_pipeline.runs.trigger import counted
+from ml_pipeline.store.contract import ModelRegistry
 from ml_pipeline.store.records import (
     LookbackWindow,
     ModelState,
     ModelVersion,
     Outcome,
     PromotionKind,
-    day_start,
 )
 from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
@@ -52,53 +54,43 @@ _STATES: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShadowRun:
-    """What the shadows need of a run: who served before it, and who does by now."""
+    """The shadows' turn in a run: the `champion` before it, and which model serves by now.
 
-    store: Store
-    settings: Settings
-    folder: Path
-    started_at: datetime
-    clock: Callable[[], datetime]
-    new_id: Callable[[], str]
-    beat: Callable[[], None]
-    is_stopped: Callable[[], bool]
-    run_id: str
-    served: ModelVersion
+    `held` says why a person has to decide what serves next, if one has to.
+    """
+
+    context: RunContext
+    champion: ModelVersion
     serving_id: str
     held: str | None
 
-    @property
-    def today(self) -> date:
-        """The UTC day of the run."""
-        return self.started_at.astimezone(UTC).date()
 
+def take_on_shadows(turn: ShadowRun) -> list[dict[str, Any]]:
+    """Take every shadow on by the new rows, and train new ones when due; a note for each.
 
-def pass_shadows(night: ShadowRun) -> list[dict[str, Any]]:
-    """Take every shadow on by the night, and train new ones when they are due; say what happened.
-
-    A shadow that fails is told and left where it stands: the champion's night is done.
+    A shadow that fails is noted and left where it was: the champion's part of the run is done.
     """
-    told: list[dict[str, Any]] = []
-    serving_id = night.serving_id
-    for shadow in standing_shadows(night.store, night.served):
-        if night.is_stopped():
+    notes: list[dict[str, Any]] = []
+    context, serving_id = turn.context, turn.serving_id
+    for shadow in undecided_shadows(context.store, turn.champion):
+        if context.stop.was_asked:
             log.warning("Somebody asked for an end: the shadows left wait for the next run")
-            return told
+            return notes
         try:
-            note = _take_on(replace(night, serving_id=serving_id), shadow)
+            note = _take_on(replace(turn, serving_id=serving_id), shadow)
         except PipelineError as error:
-            log.warning("The shadow %s failed tonight: %s", shadow.model_id, error)
+            log.warning("The shadow %s failed in this run: %s", shadow.model_id, error)
             note = {"model_id": shadow.model_id, "outcome": "failed", "reason": str(error)}
-        told.append(note)
+        notes.append(note)
         if note["outcome"] == Outcome.PROMOTED:
             serving_id = note["model_id"]
-    if serving_id == night.serving_id and not night.is_stopped() and is_due(night):
-        told += _births(night)
-    return told
+    if serving_id == turn.serving_id and not context.stop.was_asked and is_due(turn):
+        notes += _train_new_bases(turn)
+    return notes
 
 
-def standing_shadows(store: Store, champion: ModelVersion) -> list[ModelVersion]:
-    """The newest member of each shadow's line that has not been decided on."""
+def undecided_shadows(store: ModelRegistry, champion: ModelVersion) -> list[ModelVersion]:
+    """The newest member of each shadow's lineage that has not been decided on."""
     newest: dict[str, ModelVersion] = {}
     for model in store.list_models(model_name=champion.model_name):
         if model.lineage.shadow_since is not None and model.state is not ModelState.CANDIDATE:
@@ -110,50 +102,45 @@ def standing_shadows(store: Store, champion: ModelVersion) -> list[ModelVersion]
     ]
 
 
-def is_due(night: ShadowRun) -> bool:
+def is_due(turn: ShadowRun) -> bool:
     """Whether a new base has to be trained: so many days after the last one was."""
-    every = night.settings.training.refit_every_days
+    store, name = turn.context.store, turn.champion.model_name
+    every = turn.context.settings.training.refit_every_days
     if every is None:
         return False
-    anchor = night.store.get_model(night.served.model_name, night.served.anchor_id)
-    births = [anchor.created_at.astimezone(UTC).date()]
-    births += [
-        model.lineage.shadow_since
-        for model in night.store.list_models(model_name=night.served.model_name)
-        if model.lineage.shadow_since is not None
-    ]
-    return (night.today - max(births)).days >= every
+    anchor = store.get_model(name, turn.champion.anchor_id)
+    since = [model.lineage.shadow_since for model in store.list_models(model_name=name)]
+    births = [anchor.created_at.astimezone(UTC).date(), *(day for day in since if day is not None)]
+    return (turn.context.today - max(births)).days >= every
 
 
-# ------------------------------------------------------------------------------- one night
+# ------------------------------------------------------------------------------ one shadow
 
 
-def _take_on(night: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
-    folder = night.folder / f"shadow-{shadow.anchor_id}"
-    dataset = _rows_since(night, shadow.lineage.settled_night, folder)
+def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
+    context, settings = turn.context, turn.context.settings
+    folder = context.folder / f"shadow-{shadow.anchor_id}"
     answer = _train(
-        night,
-        dataset,
-        folder,
-        f"shadow-{night.started_at:%Y%m%d-%H%M%S}-{night.new_id()[:8]}",
+        turn,
+        _rows_since(context, shadow.lineage.settled_night, folder),
+        _new_model_id(context, "shadow"),
         {"other_base": "true"},
         head=shadow,
-        known=_rows_for_experts(night, shadow, folder),
+        known=_rows_for_experts(context, shadow, folder),
     )
-    ledger = np.asarray(answer.result["line"]["ledger"], dtype=np.float64)
     record = champion_record(
-        ledger,
-        today=night.today.toordinal(),
-        window_days=night.settings.promotion.evaluation_window_days,
+        np.asarray(answer.result["line"]["ledger"], dtype=np.float64),
+        today=context.today.toordinal(),
+        window_days=settings.promotion.evaluation_window_days,
     )
-    decision = judge_shadow(record, night.settings.promotion, held=night.held)
-    version = _register(night, answer, decision, parent=shadow)
+    decision = judge_shadow(record, settings.promotion, held=turn.held)
+    version = _register(turn, answer, decision, parent=shadow)
     note = {
         "model_id": version.model_id,
         "base": shadow.anchor_id,
         "heads": shadow.lineage.shadow_heads,
         "outcome": "undecided" if decision is None else str(decision.outcome),
-        "reason": undecided_shadow(record, night.settings.promotion)
+        "reason": undecided_shadow(record, settings.promotion)
         if decision is None
         else decision.sentence,
     }
@@ -161,57 +148,93 @@ def _take_on(night: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     return note
 
 
-def _rows_since(night: ShadowRun, settled: int | None, folder: Path) -> Path:
+def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
+    """Train a base on every settled row, once with fresh heads and once with the serving ones."""
+    context = turn.context
+    notes: list[dict[str, Any]] = []
+    try:
+        dataset = _rows_since(context, None, context.folder / "new-base")
+        # The heads to carry are those that serve by now.
+        serving = context.store.get_model(turn.champion.model_name, turn.serving_id)
+        for heads in HEADS:
+            model_id = _new_model_id(context, f"base-{heads}")
+            answer = _train(turn, dataset, model_id, {"new_base": heads}, head=serving)
+            version = _register(turn, answer, None, parent=turn.champion, heads=heads)
+            rows = counted(answer.result["training_rows"], "result")
+            note = {
+                "model_id": version.model_id,
+                "base": version.model_id,
+                "heads": heads,
+                "outcome": "born",
+                "reason": f"A new base, trained on {rows}; it is compared from the next run on.",
+            }
+            notes.append(note)
+    except PipelineError as error:
+        log.warning("A new base is due and could not be trained: %s", error)
+        notes.append({"model_id": None, "outcome": "failed", "reason": str(error)})
+    return notes
+
+
+# ----------------------------------------------------------------------------- its training
+
+
+def _new_model_id(context: RunContext, kind: str) -> str:
+    return f"{kind}-{context.run.started_at:%Y%m%d-%H%M%S}-{context.new_id()[:8]}"
+
+
+def _rows_since(context: RunContext, settled: int | None, folder: Path) -> Path:
     """The labelled rows of the days after `settled`, as a CSV in the order of learning."""
+    store, settings, now = context.store, context.settings, context.run.started_at
     if settled is None:
-        return loading.load_known(night.store, night.settings, folder, now=night.started_at)
+        return loading.load_known(store, settings, folder, now=now)
     request = LogRequest(
-        now=night.started_at,
-        window=LookbackWindow.ending(night.started_at, days=night.settings.run.lookback_days),
-        learn_from=day_start(date.fromordinal(settled) + timedelta(days=1)),
+        now=now,
+        window=LookbackWindow.ending(now, days=settings.run.lookback_days),
+        learn_from=day_after(settled),
         model_ids=None,
     )
-    return loading.load_log(night.store, night.settings, request, folder).labelled_path
+    return loading.load_log(store, settings, request, folder).labelled_path
 
 
-def _rows_for_experts(night: ShadowRun, shadow: ModelVersion, folder: Path) -> Path | None:
-    # A shadow's line is an adaptive one, whatever strategy made its base.
-    settings = night.settings.changed({"training.strategy": "adaptive"})
-    return loading.rows_for_experts(night.store, settings, shadow, folder, now=night.started_at)
+def _rows_for_experts(context: RunContext, shadow: ModelVersion, folder: Path) -> Path | None:
+    # A shadow is an online model, whatever strategy made its base.
+    settings = context.settings.changed({"training.strategy": "adaptive"})
+    now = context.run.started_at
+    return loading.rows_for_experts(context.store, settings, shadow, folder, now=now)
 
 
 def _train(  # noqa: PLR0913 - a job has that many parts
-    night: ShadowRun,
+    turn: ShadowRun,
     dataset: Path,
-    folder: Path,
     model_id: str,
     extra: Mapping[str, str],
     *,
     head: ModelVersion,
     known: Path | None = None,
 ) -> TrainerAnswer:
+    context, folder = turn.context, dataset.parent
     strategy = "refit" if "new_base" in extra else "adaptive"
     job = TrainingJob(
         dataset=dataset,
         folder=folder,
         model_id=model_id,
-        settings=night.settings.changed({"training.strategy": strategy}),
-        today=night.today.isoformat(),
-        parent=_fetched(night, head, folder),
-        champion=_fetched(night, night.served, folder),
+        settings=context.settings.changed({"training.strategy": strategy}),
+        today=context.today.isoformat(),
+        parent=_fetched(context, head, folder),
+        champion=_fetched(context, turn.champion, folder),
         known=known,
         extra=extra,
     )
-    return run_trainer(job, heartbeat=night.beat)
+    return run_trainer(job, heartbeat=context.beat)
 
 
-def _fetched(night: ShadowRun, version: ModelVersion, folder: Path) -> ModelFile:
-    path = models.fetch_model(night.store, version, folder)
+def _fetched(context: RunContext, version: ModelVersion, folder: Path) -> ModelFile:
+    path = models.fetch_model(context.store, version, folder)
     return ModelFile(version=version, path=path)
 
 
 def _register(
-    night: ShadowRun,
+    turn: ShadowRun,
     answer: TrainerAnswer,
     decision: PromotionDecision | None,
     *,
@@ -219,34 +242,35 @@ def _register(
     heads: str | None = None,
 ) -> ModelVersion:
     """Store and register it; promote it if it may. `heads` are a new base's."""
+    context = turn.context
     registration = Registration(
-        store=night.store,
-        settings=night.settings,
+        store=context.store,
+        settings=context.settings,
         answer=answer,
         parent=parent,
-        clock=night.clock,
-        run_id=night.run_id,
+        clock=context.clock,
+        run_id=context.run.run_id,
     )
     state = _STATES[None if decision is None else decision.outcome]
-    version = registration.stored(state=state, metrics=_metrics(answer, night.settings))
+    version = registration.stored(state=state, metrics=_metrics(answer, context.settings))
     lineage = replace(
         version.lineage,
-        shadow_since=parent.lineage.shadow_since if heads is None else night.today,
+        shadow_since=parent.lineage.shadow_since if heads is None else context.today,
         shadow_heads=parent.lineage.shadow_heads if heads is None else heads,
     )
     version = replace(version, lineage=lineage)
-    night.store.register(version)
+    context.store.register(version)
     if decision is not None and decision.outcome is Outcome.PROMOTED:
         return change_champion(
-            night.store,
+            context.store,
             target=version,
-            expected=night.serving_id,
+            expected=turn.serving_id,
             kind=PromotionKind.PROMOTION,
             reason=decision.sentence,
             actor="gate",
-            now=night.clock(),
-            event_id=night.new_id(),
-            run_id=night.run_id,
+            now=context.clock(),
+            event_id=context.new_id(),
+            run_id=context.run.run_id,
             sample=Sample.load(answer.sample_path),
             verdict=decision.as_json(),
         )
@@ -254,39 +278,9 @@ def _register(
 
 
 def _metrics(answer: TrainerAnswer, settings: Settings) -> dict[str, float]:
-    """The night's figures; a shadow without a new row has none."""
+    """The figures on the new rows; a shadow without a new row has none."""
     evidence = Evidence.load(answer.evidence_path)
     if not len(evidence):
         return {}
     actual, ordered = evidence.actual_labels(), settings.data.ordered
     return evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered).summary()
-
-
-# -------------------------------------------------------------------------------- new bases
-
-
-def _births(night: ShadowRun) -> list[dict[str, Any]]:
-    """Train a base on every settled row, once with fresh heads and once with the line's."""
-    told: list[dict[str, Any]] = []
-    folder = night.folder / "new-base"
-    try:
-        dataset = _rows_since(night, None, folder)
-        # The heads to carry are those that serve by now.
-        serving = night.store.get_model(night.served.model_name, night.serving_id)
-        for heads in HEADS:
-            model_id = f"base-{heads}-{night.started_at:%Y%m%d-%H%M%S}-{night.new_id()[:8]}"
-            answer = _train(night, dataset, folder, model_id, {"new_base": heads}, head=serving)
-            version = _register(night, answer, None, parent=night.served, heads=heads)
-            told.append(
-                {
-                    "model_id": version.model_id,
-                    "base": version.model_id,
-                    "heads": heads,
-                    "outcome": "born",
-                    "reason": f"a new base from {answer.result['training_rows']} rows",
-                }
-            )
-    except PipelineError as error:
-        log.warning("A new base is due and could not be trained: %s", error)
-        told.append({"model_id": None, "outcome": "failed", "reason": str(error)})
-    return told

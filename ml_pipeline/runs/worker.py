@@ -3,97 +3,30 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
-from ml_pipeline.runs.processes import Done
+from ml_pipeline.runs.children import Done
 from ml_pipeline.runs.recording import close_dead, place_of
+from ml_pipeline.runs.schedule import Schedule, backoff, holder_of
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.leased import LeasedStore
 from ml_pipeline.store.records import RequestStatus, RetrainingRequest, RetrainingRun, RunStatus
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """A pass each `every`, counted in UTC from `at` after midnight.
-
-    A slot in which `attempts` passes failed is left to the next one: a fault that lasts shall not
-    fill the table.
-    """
-
-    every: timedelta
-    at: timedelta = timedelta(0)
-    attempts: int = 5
-
-    def slot(self, now: datetime) -> datetime:
-        """When the slot began that `now` is in."""
-        first = EPOCH + self.at
-        since: timedelta = (now - first) % self.every
-        return now - since
-
-    def is_due(self, runs: Sequence[RetrainingRun], *, now: datetime) -> bool:
-        """Whether this slot's pass is still to be made; `runs` are the latest ones.
-
-        Whatever asked for it, a pass that was completed since the slot began was the slot's.
-        """
-        begun = self.slot(now)
-        # A run that a wrong clock dated years ahead must not stand for all slots until then.
-        end = begun + self.every
-        here = [run.status for run in runs if begun <= run.started_at < end]
-        failed = here.count(RunStatus.FAILED)
-        return RunStatus.COMPLETED not in here and failed < self.attempts
-
-
-def holder_of(
-    runs: Sequence[RetrainingRun], *, now: datetime, stale_after: timedelta
-) -> RetrainingRun | None:
-    """The run that holds the model and is alive."""
-    for run in runs:
-        if run.status is RunStatus.RUNNING and abs(now - run.heartbeat_at) <= stale_after:
-            return run
-    return None
-
-
-def backoff(failures: int, *, first: timedelta, longest: timedelta) -> timedelta:
-    """How long to wait after so many failures in a row: doubling, up to `longest`."""
-    doubled = first * (1 << min(failures - 1, 30))
-    return max(first, min(doubled, longest))
-
-
-def duration(text: str) -> timedelta:
-    """Read 90s, 30m, 24h or 7d. Raises ValueError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None or not float(found[1]):
-        raise ValueError(f"{text!r} is no length of time such as 90s, 30m, 24h or 7d")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
-
-
-def time_of_day(text: str) -> timedelta:
-    """Read 02:00 as the time since midnight. Raises ValueError."""
-    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is no time of day such as 02:00")
-    return timedelta(hours=int(found[1]), minutes=int(found[2]))
-
 
 log = logging.getLogger("worker")
 
 LATEST_RUNS: Final = 30
 LONGEST_PAUSE: Final = timedelta(minutes=5)
-LONGEST_PAUSE_OF_PASSES: Final = timedelta(minutes=30)
-# Over all the time limits that a pass keeps itself; for one that hangs.
+LONGEST_PAUSE_OF_RUNS: Final = timedelta(minutes=30)
+# Over all the time limits that a run keeps itself; for one that hangs.
 SPARE: Final = timedelta(hours=1)
-TRAININGS_OF_A_PASS: Final = 3
+TRAININGS_OF_A_RUN: Final = 3
 Clock = Callable[[], datetime]
 
 
@@ -137,15 +70,25 @@ class Duties:
 class Tally:
     """What a worker has done."""
 
-    passes: int = 0
-    failed_passes: int = 0
-    looks: int = 0
+    runs: int = 0
+    failed_runs: int = 0
+    checks: int = 0
     clean_ups: int = 0
     unreachable: int = 0
 
+    def as_json(self) -> dict[str, int]:
+        """Plain JSON values, under the keys that the worker has always printed."""
+        return {
+            "passes": self.runs,
+            "failed_passes": self.failed_runs,
+            "looks": self.checks,
+            "clean_ups": self.clean_ups,
+            "unreachable": self.unreachable,
+        }
+
 
 class Worker:
-    """Does its duties while it holds the lease `worker:MODEL`; every fault is told and outlived."""
+    """Does its duties while it holds the lease `worker:MODEL`; it logs and outlives every fault."""
 
     def __init__(  # noqa: PLR0913 - what, where, when and who
         self,
@@ -176,7 +119,7 @@ class Worker:
         self._faults = 0
         self._failed_in_a_row = 0
         self._not_before: datetime | None = None
-        self._looked_at: datetime | None = None
+        self._checked_at: datetime | None = None
         self._cleaned: datetime | None = None
         self._dead: Done | None = None
 
@@ -211,17 +154,17 @@ class Worker:
         if not self._leased.take(self._duties.lease):
             return
         store = self._leased.open()
-        duties = (partial(self._pass_if_due, store), self._look_if_due, self._clean_if_due)
+        duties = (partial(self._run_if_due, store), self._check_if_due, self._clean_if_due)
         for duty in duties:
             if not stop.is_set():
                 duty()
 
-    # ------------------------------------------------------------------------------- passes
+    # --------------------------------------------------------------------------------- runs
 
-    def _pass_if_due(self, store: Store) -> None:
+    def _run_if_due(self, store: Store) -> None:
         self._close_row_of_the_dead(store)
         now = self._clock()
-        if self._not_before and now < self._not_before <= now + LONGEST_PAUSE_OF_PASSES:
+        if self._not_before and now < self._not_before <= now + LONGEST_PAUSE_OF_RUNS:
             return
         name = self._settings.model_name
         runs = store.list_runs(model_name=name, limit=LATEST_RUNS)
@@ -230,8 +173,8 @@ class Worker:
             return
         why = self._why_now(store, runs, now)
         if why is not None:
-            log.info("A pass: %s", why)
-            self._make_pass(store)
+            log.info("A run is due: %s", why)
+            self._make_run(store)
 
     def _why_now(self, store: Store, runs: Sequence[RetrainingRun], now: datetime) -> str | None:
         name = self._settings.model_name
@@ -247,25 +190,25 @@ class Worker:
             return "nobody works on a request any more"
         return None
 
-    def _make_pass(self, store: Store) -> None:
+    def _make_run(self, store: Store) -> None:
         training = timedelta(seconds=self._settings.training.time_limit_s)
-        done = self._do(["run"], limit=TRAININGS_OF_A_PASS * training + SPARE)
-        self.tally.passes += 1
+        done = self._do(["run"], limit=TRAININGS_OF_A_RUN * training + SPARE)
+        self.tally.runs += 1
         if done.code == 0:
             self._failed_in_a_row, self._not_before = 0, None
             return
-        self.tally.failed_passes += 1
+        self.tally.failed_runs += 1
         self._failed_in_a_row += 1
         pause = backoff(
-            self._failed_in_a_row, first=self._duties.poll, longest=LONGEST_PAUSE_OF_PASSES
+            self._failed_in_a_row, first=self._duties.poll, longest=LONGEST_PAUSE_OF_RUNS
         )
         self._not_before = self._clock() + pause
-        log.warning("The pass failed; none for %.0f s", pause.total_seconds())
+        log.warning("The run failed; none for %.0f s", pause.total_seconds())
         self._dead = done
         self._close_row_of_the_dead(store)
 
     def _close_row_of_the_dead(self, store: Store) -> None:
-        """A pass that was killed left its row running, and nobody else knows that it is dead."""
+        """A run that was killed left its row running, and nobody else knows that it is dead."""
         done = self._dead
         if done is None:
             return
@@ -279,15 +222,15 @@ class Worker:
 
     # ---------------------------------------------------------------------------- the others
 
-    def _look_if_due(self) -> None:
+    def _check_if_due(self) -> None:
         interval = timedelta(minutes=self._settings.decay.interval_minutes)
-        # A clock that was set back must not end the looks until it has caught up.
-        if self._looked_at and timedelta(0) <= self._clock() - self._looked_at < interval:
+        # A clock that was set back must not end the checks until it has caught up.
+        if self._checked_at and timedelta(0) <= self._clock() - self._checked_at < interval:
             return
         # Counted from the start, so that a fault is not repeated every turn.
-        self._looked_at = self._clock()
+        self._checked_at = self._clock()
         self._do(["decay"], limit=SPARE)
-        self.tally.looks += 1
+        self.tally.checks += 1
 
     def _clean_if_due(self) -> None:
         slot = self._duties.schedule.slot(self._clock())

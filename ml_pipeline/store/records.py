@@ -20,6 +20,10 @@ SEED_LOG_COLUMNS = event_row.SEED_LOG_COLUMNS
 EVENT_COLUMNS = event_row.EVENT_COLUMNS
 
 
+# The key in a run's details under which its manifest stands: every earlier version wrote it so.
+RUN_MANIFEST = "capsule"
+
+
 class Source(StrEnum):
     """What started a run."""
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Trained, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Trained
 from ml_pipeline.store.contract import Store
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
@@ -37,7 +38,7 @@ def run_night(store: Store, model: Any, folder: Path, number: int, **changes: An
             store.append_events(league.events_of(model, night))
     settings = league.settings_for(**(SETTINGS | changes))
     order = crashing.order(folder / "w", now, f"night {number}", settings=settings)
-    outcome = run_once(store, order)
+    outcome = recording.run(store, order)
     assert isinstance(outcome, Trained), outcome.result
     return outcome
 

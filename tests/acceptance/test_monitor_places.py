@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.commands import status
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import recording
 from ml_pipeline.web.app import create_app
 from ml_pipeline.web.guard import Guard
 from tests.conftest import FirstModel
@@ -28,7 +28,7 @@ def test_a_night_and_its_buttons_on_either_store(
     place.fill(first_model, league.nights_before(crashing.NOW, 3))
     settings = league.settings_for(promotion__policy="approval")
     with place.opened() as store:
-        result = run_once(store, crashing.order(tmp_path / "work", settings=settings)).result
+        result = recording.run(store, crashing.order(tmp_path / "work", settings=settings)).result
         ids = league.ids()
         app = create_app(
             store, settings, Guard.for_host("::1", None), clock=lambda: crashing.NOW, new_id=ids

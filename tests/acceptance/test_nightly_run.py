@@ -15,7 +15,8 @@ import pytest
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Failed, Order, RunOutcome, Skipped, Trained, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Failed, Order, RunOutcome, Skipped, Trained
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import (
@@ -73,7 +74,7 @@ def test_defect_8_a_run_learns_from_what_became_known_and_promotes(
 ) -> None:
     before = serving(store).predict_proba(ROWS)
 
-    outcome = run_once(store, order(tmp_path))
+    outcome = recording.run(store, order(tmp_path))
 
     assert isinstance(outcome, Trained)
     result = outcome.result
@@ -90,7 +91,7 @@ def test_defect_8_a_run_learns_from_what_became_known_and_promotes(
 
 
 def test_defect_3_the_row_holds_what_the_run_printed(store: Store, tmp_path: Path) -> None:
-    outcome = run_once(store, order(tmp_path))
+    outcome = recording.run(store, order(tmp_path))
     row = store.get_run(outcome.run.run_id)
 
     assert row.status is RunStatus.COMPLETED
@@ -109,7 +110,7 @@ def test_defect_3_the_row_holds_what_the_run_printed(store: Store, tmp_path: Pat
 def test_the_error_samples_are_the_csv_and_the_rows_to_learn_stand_beside_it(
     store: Store, tmp_path: Path
 ) -> None:
-    result = run_once(store, order(tmp_path)).result
+    result = recording.run(store, order(tmp_path)).result
     errors = pd.read_csv(result["dataset_path"])
     rows = pd.read_csv(result["training_path"])
 
@@ -122,10 +123,10 @@ def test_the_error_samples_are_the_csv_and_the_rows_to_learn_stand_beside_it(
 
 
 def test_a_second_pass_has_nothing_new_to_learn(store: Store, tmp_path: Path) -> None:
-    run_once(store, order(tmp_path))
+    recording.run(store, order(tmp_path))
     first = champion_id(store)
 
-    outcome = run_once(store, order(tmp_path, now=NOW + timedelta(minutes=5)))
+    outcome = recording.run(store, order(tmp_path, now=NOW + timedelta(minutes=5)))
 
     assert isinstance(outcome, Skipped)
     assert outcome.result["outcome"] == "skipped_no_new_data"
@@ -156,19 +157,23 @@ def test_ten_confident_errors_are_enough_and_nine_are_not(
     store = league.open_league(tmp_path / "store", first_model.path, first_model.model, [])
     with_errors(store, first_model.model, errors)
 
-    result = run_once(store, order(tmp_path))
+    result = recording.run(store, order(tmp_path))
 
     assert isinstance(result, kind)
     assert result.result["dataset_size"] == errors
     assert result.result["outcome"] == outcome
     if kind is Skipped:
-        assert f"{60 + errors} new labelled rows are waiting" in result.result["outcome_reason"]
+        assert result.result["outcome_reason"] == (
+            f"Skipped: {errors or 'no'} confident errors (confidence over 0.7) in the last 7 days, "
+            f"10 are needed to train. {60 + errors} new results wait for a later run; "
+            "`run.trigger: labels` learns from them without errors."
+        )
         assert champion_id(store) == league.FIRST_MODEL
 
 
 def test_an_empty_log_is_a_skip_and_no_failure(tmp_path: Path, first_model: FirstModel) -> None:
     store = league.open_league(tmp_path / "store", first_model.path, first_model.model, [])
-    outcome = run_once(store, order(tmp_path))
+    outcome = recording.run(store, order(tmp_path))
     assert outcome.result["outcome"] == "skipped_insufficient_errors"
 
 
@@ -179,7 +184,7 @@ def test_defect_14_errors_of_an_earlier_model_do_not_train_this_one(
     for night in league.nights_before(NOW, 3):
         store.append_events(league.events_of(first_model.model, night, model_id="long-gone"))
 
-    outcome = run_once(store, order(tmp_path))
+    outcome = recording.run(store, order(tmp_path))
 
     assert outcome.result["outcome"] == "skipped_insufficient_errors"
     assert outcome.result["dataset_size"] == 0
@@ -189,7 +194,7 @@ def test_defect_14_errors_of_an_earlier_model_do_not_train_this_one(
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(
     store: LocalStore, tmp_path: Path
 ) -> None:
-    outcome = run_once(store, order(tmp_path, dry_run=True))
+    outcome = recording.run(store, order(tmp_path, dry_run=True))
 
     assert outcome.result["outcome"] == "promoted"
     assert champion_id(store) == league.FIRST_MODEL
@@ -214,7 +219,9 @@ def test_too_many_bad_rows_fail_the_run_and_train_nothing(
     path = tmp_path / "log.csv"
     write_log(path, pd.concat(nights), bad=20)
 
-    outcome = run_once(store, order(tmp_path, settings=league.settings_for(log__source=str(path))))
+    outcome = recording.run(
+        store, order(tmp_path, settings=league.settings_for(log__source=str(path)))
+    )
 
     assert isinstance(outcome, Failed)
     row = store.get_run(outcome.run.run_id)
@@ -235,7 +242,7 @@ def test_a_few_bad_rows_are_reported_and_the_rest_is_learned(
     path = tmp_path / "log.csv"
     write_log(path, pd.concat(nights), bad=3)
 
-    result = run_once(
+    result = recording.run(
         store, order(tmp_path, settings=league.settings_for(log__source=str(path)))
     ).result
 
@@ -251,8 +258,8 @@ def test_a_csv_log_and_the_table_teach_the_same(tmp_path: Path, first_model: Fir
     path = tmp_path / "log.csv.gz"
     pd.concat([league.events_of(first_model.model, n) for n in nights]).to_csv(path, index=False)
 
-    one = run_once(table, order(tmp_path / "a")).result
-    other = run_once(
+    one = recording.run(table, order(tmp_path / "a")).result
+    other = recording.run(
         file, order(tmp_path / "b", settings=league.settings_for(log__source=str(path)))
     ).result
 
@@ -270,12 +277,14 @@ def test_three_nightly_runs_one_late_run_and_a_rebuild_end_in_the_same_model(
     settings = league.settings_for(run__trigger="any")
     for ago, night in zip((3, 2, 1), nights, strict=False):
         # Each run also sees the morning of its own day, which is not settled yet.
-        run_once(nightly, order(tmp_path / "a", now=NOW - timedelta(days=ago), settings=settings))
+        recording.run(
+            nightly, order(tmp_path / "a", now=NOW - timedelta(days=ago), settings=settings)
+        )
         following = league.Night(day=night.day + timedelta(days=1), matches=35)
         nightly.append_events(league.events_of(first_model.model, following))
-    run_once(nightly, order(tmp_path / "a", settings=settings))
+    recording.run(nightly, order(tmp_path / "a", settings=settings))
     late = league.open_league(tmp_path / "b", first_model.path, first_model.model, nights)
-    run_once(late, order(tmp_path / "b", settings=settings))
+    recording.run(late, order(tmp_path / "b", settings=settings))
 
     assert len(nightly.list_runs(model_name="default", limit=10)) == 4
     np.testing.assert_allclose(
@@ -292,15 +301,15 @@ def test_rows_of_the_open_day_serve_at_once_and_are_taken_up_again_when_it_is_ov
     store = league.open_league(tmp_path / "a", first_model.path, first_model.model, [today])
     before = serving(store).predict_proba(ROWS)
 
-    run_once(store, order(tmp_path / "a", now=evening, settings=settings))
+    recording.run(store, order(tmp_path / "a", now=evening, settings=settings))
     assert np.abs(serving(store).predict_proba(ROWS) - before).max() > 0.01
     extra = league.events_of(first_model.model, replace(today, matches=35, hour=22), tag="late ")
     store.append_events(extra)
-    run_once(store, order(tmp_path / "a", now=evening + timedelta(hours=6), settings=settings))
+    recording.run(store, order(tmp_path / "a", now=evening + timedelta(hours=6), settings=settings))
 
     other = league.open_league(tmp_path / "b", first_model.path, first_model.model, [today])
     other.append_events(extra)
-    run_once(other, order(tmp_path / "b", now=evening + timedelta(hours=6), settings=settings))
+    recording.run(other, order(tmp_path / "b", now=evening + timedelta(hours=6), settings=settings))
     np.testing.assert_allclose(
         serving(store).predict_proba(ROWS), serving(other).predict_proba(ROWS), rtol=0, atol=1e-12
     )
@@ -311,16 +320,16 @@ def test_rows_that_turn_up_for_a_settled_day_rebuild_the_line(
 ) -> None:
     nights = league.nights_before(NOW, 4)
     store = league.open_league(tmp_path / "a", first_model.path, first_model.model, nights)
-    run_once(store, order(tmp_path / "a"))
+    recording.run(store, order(tmp_path / "a"))
     late = league.events_of(first_model.model, nights[1], tag="late ")
     store.append_events(late)
     tomorrow = NOW + timedelta(days=1)
-    result = run_once(store, order(tmp_path / "a", now=tomorrow)).result
+    result = recording.run(store, order(tmp_path / "a", now=tomorrow)).result
 
     assert result["rebuilt"] is True
     whole = league.open_league(tmp_path / "b", first_model.path, first_model.model, nights)
     whole.append_events(late)
-    run_once(whole, order(tmp_path / "b", now=tomorrow))
+    recording.run(whole, order(tmp_path / "b", now=tomorrow))
     np.testing.assert_allclose(
         serving(store).predict_proba(ROWS), serving(whole).predict_proba(ROWS), rtol=0, atol=1e-12
     )
@@ -345,7 +354,9 @@ def test_a_line_that_does_harm_is_rejected_and_its_anchor_serves(
         turned = number == 0
         night = league.Night(day=(now - timedelta(days=1)).date(), matches=120, turned=turned)
         store.append_events(league.events_of(first_model.model, night))
-        outcomes.append(run_once(store, order(tmp_path / "s", now=now, settings=settings)).result)
+        outcomes.append(
+            recording.run(store, order(tmp_path / "s", now=now, settings=settings)).result
+        )
         states.append(champion_id(store))
 
     verdicts = [result["outcome"] for result in outcomes]
@@ -362,7 +373,7 @@ def test_a_line_that_does_harm_is_rejected_and_its_anchor_serves(
 
 
 def test_after_a_rollback_a_person_has_to_approve(store: Store, tmp_path: Path) -> None:
-    promoted = run_once(store, order(tmp_path)).result["champion"]
+    promoted = recording.run(store, order(tmp_path)).result["champion"]
     store.promote(
         PromotionEvent(
             event_id=league.event_id("rollback"),
@@ -375,7 +386,7 @@ def test_after_a_rollback_a_person_has_to_approve(store: Store, tmp_path: Path) 
             created_at=NOW,
         )
     )
-    result = run_once(store, order(tmp_path, now=NOW + timedelta(hours=1))).result
+    result = recording.run(store, order(tmp_path, now=NOW + timedelta(hours=1))).result
 
     assert result["outcome"] == "awaiting_approval"
     assert "the app looked odd" in result["outcome_reason"]
@@ -391,7 +402,7 @@ def test_without_a_champion_the_first_one_comes_from_the_log(
     for night in league.nights_before(NOW, 5):
         store.append_events(league.events_of(first_model.model, night))
 
-    result = run_once(store, order(tmp_path)).result
+    result = recording.run(store, order(tmp_path)).result
 
     assert result["outcome"] == "promoted"
     assert "first champion" in result["outcome_reason"]
@@ -404,10 +415,14 @@ def test_without_a_champion_49_rows_are_too_few(tmp_path: Path, first_model: Fir
     night = league.Night(day=(NOW - timedelta(days=1)).date(), matches=49)
     store.append_events(league.events_of(first_model.model, night))
 
-    result = run_once(store, order(tmp_path)).result
+    result = recording.run(store, order(tmp_path)).result
 
     assert result["outcome"] == "skipped_insufficient_errors"
-    assert "49 labelled rows are too few" in result["outcome_reason"]
+    assert result["outcome_reason"] == (
+        "Skipped: no model serves yet, and 49 results are too few to train a first one (50 are "
+        "needed). Wait for more outcomes, or register a model that was trained elsewhere with "
+        "`ml-pipeline train --register`."
+    )
     assert store.champion(model_name="default") is None
 
 
@@ -416,7 +431,7 @@ def test_other_strategies_are_judged_as_new_bases(
     store: Store, tmp_path: Path, strategy: str
 ) -> None:
     settings = league.settings_for(training__strategy=strategy)
-    result = run_once(store, order(tmp_path, settings=settings)).result
+    result = recording.run(store, order(tmp_path, settings=settings)).result
 
     assert result["status"] == "completed"
     assert result["outcome"] in {"promoted", "rejected", "awaiting_approval"}
@@ -433,7 +448,7 @@ def failing(**changes: Any) -> Settings:  # noqa: ANN401
 def test_a_trainer_that_takes_too_long_is_stopped_and_recorded(
     store: Store, tmp_path: Path
 ) -> None:
-    outcome = run_once(store, order(tmp_path, settings=failing(training__time_limit_s=0.05)))
+    outcome = recording.run(store, order(tmp_path, settings=failing(training__time_limit_s=0.05)))
 
     assert isinstance(outcome, Failed)
     assert outcome.run.error_message is not None
@@ -442,7 +457,7 @@ def test_a_trainer_that_takes_too_long_is_stopped_and_recorded(
 
 
 def test_a_trainer_that_wants_too_much_memory_is_a_failed_run(store: Store, tmp_path: Path) -> None:
-    outcome = run_once(store, order(tmp_path, settings=failing(training__memory_limit_mb=128)))
+    outcome = recording.run(store, order(tmp_path, settings=failing(training__memory_limit_mb=128)))
 
     assert isinstance(outcome, Failed)
     assert str(outcome.run.error_message).startswith("training: ")
@@ -469,7 +484,7 @@ def test_defect_9_requests_that_wait_together_are_served_by_one_run_the_urgent_f
     high = submit(store, "high", Priority.HIGH, 2)
     normal = submit(store, "normal", Priority.NORMAL, 3)
 
-    outcome = run_once(store, order(tmp_path))
+    outcome = recording.run(store, order(tmp_path))
 
     wanted = [high.request_id, normal.request_id, low.request_id]
     assert outcome.result["request_ids"] == wanted
@@ -483,7 +498,7 @@ def test_defect_9_requests_that_wait_together_are_served_by_one_run_the_urgent_f
 
 def test_defect_11_a_failed_run_fails_its_request(store: Store, tmp_path: Path) -> None:
     request = submit(store, "wish", Priority.NORMAL, 1)
-    outcome = run_once(store, order(tmp_path, settings=failing(training__time_limit_s=0.05)))
+    outcome = recording.run(store, order(tmp_path, settings=failing(training__time_limit_s=0.05)))
 
     assert isinstance(outcome, Failed)
     failed = store.get_request(request.request_id)
@@ -500,7 +515,7 @@ def test_ten_nights_in_a_row_leave_one_champion_and_a_whole_history(
         now = NOW + timedelta(days=number)
         night = league.Night(day=(now - timedelta(days=1)).date())
         store.append_events(league.events_of(serving(store), night, model_id=champion_id(store)))
-        result = run_once(store, order(tmp_path / "s", now=now, settings=settings)).result
+        result = recording.run(store, order(tmp_path / "s", now=now, settings=settings)).result
         assert result["outcome"] == "promoted"
         assert result["training_rows"] == 40
 

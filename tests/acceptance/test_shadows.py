@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Order, Trained, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Order, Trained
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import ModelState, ModelVersion
 from tests.conftest import FirstModel
@@ -40,7 +41,7 @@ def play_night(
         for night in league.nights_before(now, 1, matches=150):
             store.append_events(league.events_of(model, night))
     count = iter(range(1000))
-    outcome = run_once(
+    outcome = recording.run(
         store,
         Order(
             settings=league.settings_for(**(SETTINGS | changes)),

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Failed, Order, Trained, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Failed, Order, Trained
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import LookbackWindow, ModelState, RunStatus
@@ -73,7 +74,7 @@ def fill(store: Store, first_model: FirstModel, events: pd.DataFrame) -> None:
 
 def pass_over(store: Store, folder: Path) -> dict[str, Any]:
     count = iter(range(1000))
-    outcome = run_once(
+    outcome = recording.run(
         store,
         Order(
             settings=league.settings_for(),
@@ -171,12 +172,12 @@ def test_a_server_that_is_down_at_one_step_loses_and_doubles_nothing(
     down = project.gateway.fault(faults.drop_before, path=step, times=1_000)
     # Failed and recorded, or not even recordable: never a success.
     with suppress(StoreUnavailable):
-        broken = run_once(store, order_at(NOW, tmp_path, "broken"))
+        broken = recording.run(store, order_at(NOW, tmp_path, "broken"))
         assert isinstance(broken, Failed) or "training-logs" in step
     assert down.hits > 0
     project.gateway.faults.clear()
 
-    run_once(store, order_at(NOW + timedelta(hours=2), tmp_path, "repair"))
+    recording.run(store, order_at(NOW + timedelta(hours=2), tmp_path, "repair"))
 
     statuses = project.sql("select status from model_retraining_runs")
     assert all(row["status"] in {"completed", "failed"} for row in statuses)

@@ -22,7 +22,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from ml_pipeline.runs.recording import Order, Trained, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Order, Trained
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.support import league
@@ -78,7 +79,7 @@ def night(store: Store, folder: Path, new_id: Callable[[], str]) -> float:
     """Run the night without keeping it; returns seconds."""
     order = Order(settings=league.settings_for(), work_dir=folder, clock=lambda: NOW, new_id=new_id)
     started = time.perf_counter()
-    outcome = run_once(store, replace(order, dry_run=True))
+    outcome = recording.run(store, replace(order, dry_run=True))
     spent = time.perf_counter() - started
     if not isinstance(outcome, Trained) or outcome.result["training_rows"] != NEW_ROWS:
         raise SystemExit(f"the night did not learn {NEW_ROWS} rows: {outcome.result}")

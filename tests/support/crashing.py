@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ml_pipeline.config.environment import load_store_settings
-from ml_pipeline.runs.recording import Order, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Order
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from tests.support import league
@@ -87,5 +88,5 @@ def killed_run(work: Path, fatal: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     door = Door(open_store(load_store_settings()), kill)
-    run_once(cast("Store", door), order(work))
+    recording.run(cast("Store", door), order(work))
     sys.stdout.write(f"{door.writes}\n")

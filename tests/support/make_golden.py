@@ -38,7 +38,8 @@ from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Order, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Order
 from ml_pipeline.store import schema
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
@@ -183,7 +184,7 @@ class Project:
         """A nightly run. Raises RuntimeError when it ends another way."""
         flags = {name.replace("__", "."): value for name, value in changes.items()}
         with self.opened() as store:
-            finished = run_once(
+            finished = recording.run(
                 store,
                 Order(
                     settings=load_settings(flags=flags),

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from ml_pipeline.commands.backtest import main as backtest
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.reports import report
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import LookbackWindow
 from tests.support import crashing, league
@@ -63,7 +63,9 @@ def _league(folder: Path, model: FirstModel, *, runs: int) -> LocalStore:
         if place < runs - 4 or place == runs - 1:
             now = crashing.NOW - timedelta(days=runs - 1 - place)
             settings = league.settings_for(run__trigger="any")
-            run_once(store, crashing.order(folder / "work", now, f"{place}", settings=settings))
+            recording.run(
+                store, crashing.order(folder / "work", now, f"{place}", settings=settings)
+            )
     window = LookbackWindow.ending(crashing.NOW, days=60)
     days = store.sum_days(window, model_name=NAME, confidence_threshold=0.7)
     store.keep_days(days, now=crashing.NOW)

@@ -17,9 +17,11 @@ from pydantic import SecretStr
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.runs.processes import Done
-from ml_pipeline.runs.recording import Failed, place_of, run_once
-from ml_pipeline.runs.worker import Duties, Schedule, Worker
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.children import Done
+from ml_pipeline.runs.recording import Failed, place_of
+from ml_pipeline.runs.schedule import Schedule
+from ml_pipeline.runs.worker import Duties, Worker
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.opening import open_store
@@ -52,7 +54,7 @@ def simulated_pass(work: str, now: str, fate: str, fatal: int, pid: int) -> None
     store = crashing.through(open_store(load_store_settings()), meet)
     moment = datetime.fromisoformat(now)
     order = crashing.order(Path(work), moment, name=f"{now} {pid}", place=place_of(pid))
-    outcome = run_once(store, order)
+    outcome = recording.run(store, order)
     common.print_json(dict(outcome.result))
     sys.exit(1 if isinstance(outcome, Failed) else 0)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import recording
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
     ModelState,
@@ -80,7 +80,7 @@ def test_a_run_killed_before_any_write_is_repaired_by_the_next(
         # A champion serves in the meantime, whatever happened.
         assert probabilities(store).shape == (200, 3)
         later = crashing.NOW + timedelta(hours=2)
-        run_once(store, crashing.order(tmp_path / "work", later, "repair"))
+        recording.run(store, crashing.order(tmp_path / "work", later, "repair"))
 
         runs = store.list_runs(model_name="default", limit=10)
         assert all(run.status in {RunStatus.COMPLETED, RunStatus.FAILED} for run in runs)

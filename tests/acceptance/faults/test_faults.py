@@ -22,7 +22,8 @@ from pydantic import SecretStr
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import PipelineError, StoreUnavailable
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.runs.recording import Failed, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Failed
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.opening import open_store
@@ -43,7 +44,7 @@ NOBODY = 65534
 def assert_repaired(place: Place, work: Path, later: datetime) -> None:
     """The next run does what the broken one did not, and nothing stands there twice."""
     with place.opened() as store:
-        run_once(store, crashing.order(work, later, "repair"))
+        recording.run(store, crashing.order(work, later, "repair"))
         runs = store.list_runs(model_name="default", limit=9)
         assert all(run.status in {RunStatus.COMPLETED, RunStatus.FAILED} for run in runs)
         events = store.promotion_events(model_name="default")
@@ -62,9 +63,11 @@ def test_a_clock_that_jumps_during_a_run_neither_stops_it_nor_blocks_the_next(
     readings = iter([NOW] * 4 + [NOW + jump] * 10_000)
     with place.opened() as store:
         order = crashing.order(tmp_path / "w", clock=lambda: next(readings))
-        outcome = run_once(store, order)
+        outcome = recording.run(store, order)
         assert outcome.result["outcome"] == "promoted"
-        following = run_once(store, crashing.order(tmp_path / "w", NOW + timedelta(hours=1), "b"))
+        following = recording.run(
+            store, crashing.order(tmp_path / "w", NOW + timedelta(hours=1), "b")
+        )
         assert following.result["outcome"] == "skipped_no_new_data"
         assert len(store.promotion_events(model_name="default")) == 2
 
@@ -81,7 +84,7 @@ def test_a_scheduler_whose_clock_is_years_ahead_blocks_nobody_when_it_dies(
 
     with place.opened() as store:
         with pytest.raises(KeyboardInterrupt):
-            run_once(
+            recording.run(
                 crashing.through(store, die), crashing.order(tmp_path / "w", wrong, "from 2030")
             )
         assert store.list_runs(model_name="default", limit=9)[0].status is RunStatus.RUNNING
@@ -98,7 +101,7 @@ def full_disk(work: Path, step: str) -> None:
 
     store = open_store(load_store_settings())
     try:
-        outcome = run_once(crashing.through(store, fill), crashing.order(work))
+        outcome = recording.run(crashing.through(store, fill), crashing.order(work))
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     finally:
@@ -174,7 +177,7 @@ def test_a_database_without_room_is_no_success_and_the_next_run_repairs(
     with with_short_timeouts(place) as store:
         try:
             with pytest.raises(StoreUnavailable, match="No space left on device"):
-                run_once(crashing.through(store, fill_up), crashing.order(tmp_path / "w"))
+                recording.run(crashing.through(store, fill_up), crashing.order(tmp_path / "w"))
         finally:
             full.__exit__(None, None, None)
     assert_repaired(place, tmp_path / "w", NOW + timedelta(hours=2))
@@ -196,7 +199,7 @@ def as_nobody(work: Path) -> None:
     store.list_runs(model_name="default", limit=1)
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
-    outcome = run_once(store, crashing.order(work))
+    outcome = recording.run(store, crashing.order(work))
     print(outcome.result["outcome"], outcome.result["error"])  # noqa: T201 - the child's answer
     sys.exit(isinstance(outcome, Failed))
 
@@ -278,7 +281,9 @@ def test_a_database_that_is_locked_for_longer_than_the_time_out_is_said_and_made
     with with_short_timeouts(place) as store:
         try:
             with pytest.raises(StoreUnavailable) as told:
-                run_once(crashing.through(store, close_the_door), crashing.order(tmp_path / "w"))
+                recording.run(
+                    crashing.through(store, close_the_door), crashing.order(tmp_path / "w")
+                )
         finally:
             lock.__exit__(None, None, None)
     assert "try again" in str(told.value).lower() or "answer" in str(told.value)

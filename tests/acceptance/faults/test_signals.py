@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import recording
 from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest, RunStatus
 from tests.conftest import FirstModel
 from tests.support import crashing, league
@@ -108,7 +108,10 @@ def test_the_first_signal_closes_the_run_releases_its_request_and_keeps_the_log(
     assert process.returncode == 1, stderr
     told = json.loads(stdout)
     assert told["outcome"] == "failed"
-    assert told["outcome_reason"] == f"Stopped by {number.name} while training."
+    assert told["outcome_reason"] == (
+        f"Stopped by {number.name} while training. The serving model was not changed; the next run "
+        "tries again."
+    )
     with place.opened() as store:
         run = store.get_run(told["run_id"])
         assert (run.status, run.outcome_reason) == (RunStatus.FAILED, told["outcome_reason"])
@@ -147,7 +150,7 @@ def test_the_second_signal_ends_the_run_at_once_and_the_next_run_takes_over(
         (left,) = store.list_runs(model_name="default", limit=9)
         assert left.status is RunStatus.RUNNING
         later = datetime.now(UTC) + timedelta(hours=2)
-        outcome = run_once(store, crashing.order(tmp_path / "next", later))
+        outcome = recording.run(store, crashing.order(tmp_path / "next", later))
         assert outcome.result["request_ids"] == [WISH]
         assert store.get_run(left.run_id).status is RunStatus.FAILED
         assert store.get_request(WISH).status is RequestStatus.COMPLETED
@@ -185,7 +188,7 @@ def test_a_signal_to_this_very_process_at_a_write_leaves_no_half_written_run(
                 signal.raise_signal(signal.SIGTERM)
 
         with order.stop.on_signals():
-            done = run_once(crashing.through(store, interrupt), order)
+            done = recording.run(crashing.through(store, interrupt), order)
         assert done.result["outcome"] == outcome
         run = store.get_run(done.run.run_id)
         request = store.get_request(WISH)
@@ -193,5 +196,5 @@ def test_a_signal_to_this_very_process_at_a_write_leaves_no_half_written_run(
             assert run.status is RunStatus.COMPLETED
             assert request.status is RequestStatus.COMPLETED
         else:
-            assert run.outcome_reason == "Stopped by SIGTERM while starting."
+            assert str(run.outcome_reason).startswith("Stopped by SIGTERM while starting. ")
             assert request.status is RequestStatus.PENDING

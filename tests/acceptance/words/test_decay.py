@@ -22,7 +22,8 @@ from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.lifecycle import decide
 from ml_pipeline.decay.watchdog import DecayCheck, check_decay
-from ml_pipeline.runs.recording import Order, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Order
 from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, DecayAlert
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
@@ -146,7 +147,7 @@ def test_the_run_that_serves_it_says_that_decay_started_it(
     again()
     settings = Settings().changed({"model_name": MODEL_NAME, "run.min_error_samples": 10_000})
     order = Order(settings=settings, work_dir=tmp_path / "work", clock=lambda: NOW)
-    outcome = run_once(store, order)
+    outcome = recording.run(store, order)
     assert outcome.run.source is Source.DECAY_TRIGGERED
     again(1)
     alert = alert_of(store)

@@ -19,7 +19,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import ModelState, RequestStatus
 from tests.conftest import FirstModel
@@ -148,7 +148,7 @@ def test_retrain_now_ends_as_a_request_and_then_as_a_run(
     assert [(it.reason, str(it.priority)) for it in waiting] == [("new season", "high")]
 
     settings = league.settings_for(promotion__policy="approval")
-    result = run_once(small.store, crashing.order(tmp_path / "work", settings=settings)).result
+    result = recording.run(small.store, crashing.order(tmp_path / "work", settings=settings)).result
     assert result["request_ids"] == [waiting[0].request_id]
     page.wait_for_timeout(1100)  # the page's own look is a second old at most
     page.reload()

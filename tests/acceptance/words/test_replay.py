@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.runs import manifest
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import manifest, recording
+from ml_pipeline.runs.replay import replay
 from ml_pipeline.store.records import RetrainingRun
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
@@ -29,11 +29,11 @@ def test_a_run_is_rebuilt_identically_and_a_row_that_came_late_is_found(
 ) -> None:
     place.fill(first_model, NIGHTS)
     with place.opened() as store:
-        first = run_once(store, crashing.order(tmp_path / "w")).run
+        first = recording.run(store, crashing.order(tmp_path / "w")).run
         tomorrow = NOW + DAY
         (night,) = league.nights_before(tomorrow, 1)
         store.append_events(league.events_of(first_model.model, night))
-        second = run_once(store, crashing.order(tmp_path / "w", tomorrow, "second")).run
+        second = recording.run(store, crashing.order(tmp_path / "w", tomorrow, "second")).run
         assert second.challenger_id is not None
         kept = store.get_run(first.run_id).details["capsule"]
     assert kept["head"]["model_id"] == kept["champion"]["model_id"] == league.FIRST_MODEL
@@ -70,10 +70,10 @@ def test_new_bases_are_rebuilt_identically_too(
     place.fill(first_model, NIGHTS)
     settings = league.settings_for(training__strategy=strategy)
     with place.opened() as store:
-        run = run_once(store, crashing.order(tmp_path / "w", settings=settings)).run
+        run = recording.run(store, crashing.order(tmp_path / "w", settings=settings)).run
         assert run.challenger_id is not None, run.error_message
-        told = manifest.replay(store, store.get_run(run.run_id), tmp_path / "again")
-    assert told["result"] == "identical", told["first_difference"]
+        result = replay(store, store.get_run(run.run_id), tmp_path / "again")
+    assert result["result"] == "identical", result["first_difference"]
 
 
 def test_a_run_that_trained_nothing_has_nothing_to_replay(
@@ -82,7 +82,7 @@ def test_a_run_that_trained_nothing_has_nothing_to_replay(
     place = Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": str(tmp_path / "store")})
     place.fill(first_model, [])
     with place.opened() as store:
-        run = run_once(store, crashing.order(tmp_path / "w")).run
+        run = recording.run(store, crashing.order(tmp_path / "w")).run
         # What a run that fails or skips is asked about is its settings.
         assert run.details["capsule"]["config"]["run"]["min_error_samples"] == 10
     done = replayed(place, run, tmp_path)
@@ -92,12 +92,12 @@ def test_a_run_that_trained_nothing_has_nothing_to_replay(
 
 def test_other_code_and_libraries_are_named_as_what_may_explain_a_difference() -> None:
     settings = league.settings_for()
-    sealed = manifest.environment(settings)
-    assert manifest.changed_environment(sealed, settings) == {}
-    here = sealed["library_versions"]
-    sealed["library_versions"] = {**here, "numpy": "1.0"}
-    sealed["code"] = {**sealed["code"], "digest": "sha256:0"}
-    assert manifest.changed_environment(sealed, settings) == {
+    kept = manifest.environment(settings)
+    assert manifest.changed_environment(kept, settings) == {}
+    here = kept["library_versions"]
+    kept["library_versions"] = {**here, "numpy": "1.0"}
+    kept["code"] = {**kept["code"], "digest": "sha256:0"}
+    assert manifest.changed_environment(kept, settings) == {
         "code.digest": ["sha256:0", manifest.code_digest()],
         "library_versions.numpy": ["1.0", here["numpy"]],
     }

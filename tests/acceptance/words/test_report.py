@@ -12,7 +12,7 @@ import pytest
 
 from ml_pipeline.reports import report, review
 from ml_pipeline.reports.report import view_of
-from ml_pipeline.runs.recording import run_once
+from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RetrainingRun
 from tests.conftest import FirstModel
@@ -30,7 +30,7 @@ class Told:
         self.folder = folder
         nights = league.nights_before(crashing.NOW, 4)
         self.store = league.open_league(folder / "store", model.path, model.model, nights)
-        self.result = run_once(self.store, crashing.order(folder / "work")).result
+        self.result = recording.run(self.store, crashing.order(folder / "work")).result
         self.run: RetrainingRun = self.store.get_run(self.result["run_id"])
         self.kept: dict[str, Any] = self.run.details["review"]
         self.page = Path(self.result["report_path"]).read_text(encoding="utf-8")
@@ -110,7 +110,7 @@ def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(told: 
 def test_a_skip_has_its_report_and_says_which_settings_changed(told: Told, tmp_path: Path) -> None:
     changed = league.settings_for(run__lookback_days=3.0)
     order = crashing.order(tmp_path / "work", name="skip", settings=changed)
-    result = run_once(told.store, order).result
+    result = recording.run(told.store, order).result
     page = Path(result["report_path"]).read_text(encoding="utf-8")
     assert result["outcome"] == "skipped_no_new_data"
     assert result["outcome_reason"] in page
@@ -127,7 +127,7 @@ def test_a_run_whose_report_cannot_be_stored_did_its_job_and_says_so(
     in_the_way.parent.mkdir(parents=True, exist_ok=True)
     in_the_way.write_text("no folder")
 
-    result = run_once(store, crashing.order(tmp_path / "work")).result
+    result = recording.run(store, crashing.order(tmp_path / "work")).result
 
     assert (result["status"], result["outcome"]) == ("completed", "promoted")
     assert result["report_path"] is None

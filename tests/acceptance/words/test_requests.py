@@ -13,7 +13,8 @@ import pytest
 
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.errors import RunInProgress, StoreUnavailable
-from ml_pipeline.runs.recording import Failed, run_once
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Failed
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import (
     Priority,
@@ -110,7 +111,7 @@ def test_a_request_that_arrives_during_a_run_waits_and_a_cancelled_one_is_never_
                 with place.opened() as another:
                     another.submit(wish("late", priority=Priority.HIGH))
 
-        outcome = run_once(crashing.through(store, arrive), crashing.order(tmp_path / "work"))
+        outcome = recording.run(crashing.through(store, arrive), crashing.order(tmp_path / "work"))
 
         together = sorted(league.event_id(name) for name in ("one", "two"))
         assert sorted(outcome.result["request_ids"]) == together
@@ -123,7 +124,7 @@ def test_a_request_that_arrives_during_a_run_waits_and_a_cancelled_one_is_never_
         assert store.get_request(league.event_id("late")).status is RequestStatus.PENDING
 
         later = crashing.order(tmp_path / "work", NOW + timedelta(hours=1), "next")
-        following = run_once(store, later)
+        following = recording.run(store, later)
         assert following.result["request_ids"] == [league.event_id("late")]
         assert following.run.outcome == "skipped_no_new_data"
         late = store.get_request(league.event_id("late"))
@@ -148,7 +149,7 @@ def test_a_run_that_works_long_keeps_its_requests(
         store.submit(wish("one"))
         settings = league.settings_for(run__request_lease_minutes=15.0)
         order = crashing.order(tmp_path / "w", clock=lambda: next(clock), settings=settings)
-        outcome = run_once(crashing.through(store, look), order)
+        outcome = recording.run(crashing.through(store, look), order)
         request = store.get_request(league.event_id("one"))
         assert request.claimed_at is not None
         assert seen[0] > request.claimed_at + 15 * MINUTE
@@ -174,12 +175,12 @@ def test_a_request_left_by_a_run_that_ended_follows_it_at_once(
 
         order = crashing.order(tmp_path / "w", settings=settings)
         with pytest.raises(StoreUnavailable):
-            run_once(crashing.through(store, die), order)
+            recording.run(crashing.through(store, die), order)
         left = store.get_request(league.event_id("one"))
         assert left.status is RequestStatus.PROCESSING
         assert store.get_run(str(left.run_id)).status is ended
 
-        again = run_once(store, crashing.order(tmp_path / "w", NOW + MINUTE, "again"))
+        again = recording.run(store, crashing.order(tmp_path / "w", NOW + MINUTE, "again"))
 
         request = store.get_request(left.request_id)
         assert request.status is RequestStatus.COMPLETED
@@ -204,7 +205,7 @@ def test_a_request_is_given_up_after_its_attempts_with_the_last_reason(
 
         for attempt in range(1, 4):
             order = crashing.order(tmp_path / "w", NOW + attempt * MINUTE, f"try {attempt}")
-            assert isinstance(run_once(crashing.through(store, drop), order), Failed)
+            assert isinstance(recording.run(crashing.through(store, drop), order), Failed)
             request = store.get_request(league.event_id("one"))
             assert request.attempts == attempt
             wanted = RequestStatus.FAILED if attempt == 3 else RequestStatus.PENDING
@@ -227,7 +228,7 @@ def test_the_second_comer_is_told_who_holds_the_model_and_since_when(
         for words in (
             league.event_id("holder"),
             "auto_daily, on another machine, process 7",
-            "is running since",
+            "is at work since",
             "last heard of at",
             "60 minutes",
         ):
@@ -252,7 +253,7 @@ def test_a_takeover_closes_the_dead_run_with_its_last_heartbeat_and_serves_its_r
         # Its lease would last for hours to come.
         dead = league.event_id("dead")
         store.claim(model_name="default", run_id=dead, now=NOW, lease=timedelta(hours=9))
-        outcome = run_once(store, crashing.order(tmp_path / "w"))
+        outcome = recording.run(store, crashing.order(tmp_path / "w"))
 
         closed = store.get_run(dead)
         assert closed.status is RunStatus.FAILED
@@ -270,11 +271,11 @@ def test_a_run_that_was_taken_over_while_it_slept_does_nothing_when_it_wakes_up(
         if name == "promote":
             with place.opened() as another:
                 late = NOW + timedelta(hours=2)
-                run_once(another, crashing.order(tmp_path / "b", late, "second"))
+                recording.run(another, crashing.order(tmp_path / "b", late, "second"))
 
     with place.opened() as store:
         store.submit(wish("one"))
-        first = run_once(crashing.through(store, take_over), crashing.order(tmp_path / "a"))
+        first = recording.run(crashing.through(store, take_over), crashing.order(tmp_path / "a"))
 
         assert isinstance(first, Failed)
         assert "no heartbeat since" in str(first.result["error"])
@@ -312,7 +313,7 @@ def one_run(work: Path) -> None:
     """One scheduler: a run on the environment's store that says what it came to."""
     store = open_store(load_store_settings())
     try:
-        outcome = run_once(store, crashing.order(work, name=work.name)).result["outcome"]
+        outcome = recording.run(store, crashing.order(work, name=work.name)).result["outcome"]
     except RunInProgress:
         outcome = "RunInProgress"
     sys.stdout.write(f"{outcome}\n")

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from ml_pipeline.runs import processes
-from ml_pipeline.runs.processes import Children, Done
-from ml_pipeline.runs.worker import Duties, Schedule, Worker
+from ml_pipeline.runs.children import Children, Done
+from ml_pipeline.runs.schedule import Schedule
+from ml_pipeline.runs.worker import Duties, Worker
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RequestStatus, RunStatus, Source
@@ -145,7 +146,7 @@ def test_a_pass_that_fails_is_tried_again_later_and_later(tmp_path: Path) -> Non
     pauses = [(later - at) / timedelta(minutes=1) for at, later in pairwise(begun)]
     assert pauses[:5] == [1, 2, 4, 8, 16]
     assert set(pauses[5:]) == {30}
-    assert (tally.passes, tally.failed_passes) == (len(begun), len(begun))
+    assert (tally.runs, tally.failed_runs) == (len(begun), len(begun))
 
 
 def test_a_clock_that_is_set_back_does_not_end_the_looks(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_a_fault_of_our_own_is_outlived_too(tmp_path: Path) -> None:
         return hours.perform(arguments, **how)
 
     tally = hours.worker(tmp_path, perform=perform).work(hours)
-    assert (tally.passes > 0, tally.unreachable) == (True, 0)
+    assert (tally.runs > 0, tally.unreachable) == (True, 0)
 
 
 def test_a_job_that_hangs_is_stopped_and_its_last_words_are_kept(

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -293,7 +294,8 @@ def test_the_file_of_a_run_gets_the_lines_of_that_run_and_no_others(
     configure(LoggingSettings())
     log, path = logging.getLogger("night"), tmp_path / "run.log"
     log.info("Before")
-    with RunLog(path) as run_log:
+    with closing(RunLog(path)) as run_log:
+        run_log.open()
         log.info("During ü")
         run_log.flush()
         assert path.read_text(encoding="utf-8").endswith(" - night - INFO - During ü\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.runs.worker import Schedule, backoff, duration, holder_of, time_of_day
+from ml_pipeline.runs.schedule import Schedule, backoff, duration, holder_of, time_of_day
 from ml_pipeline.store.records import Outcome, RetrainingRun, RunStatus, Source
 from tests.support import league
 

@@ -1,0 +1,102 @@
+"""Whether there is something to learn, and the sentence that says why not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.runs.preparing import Prepared
+from ml_pipeline.store.records import Outcome
+
+log = logging.getLogger("auto_reinforcement")
+
+MIN_LABELLED_ROWS = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skip:
+    """The run had nothing to do."""
+
+    outcome: Outcome
+    reason: str
+    champion_id: str | None
+    dataset_size: int
+    details: Mapping[str, Any]
+
+    def run_fields(self) -> dict[str, Any]:
+        """What the run row says."""
+        return {
+            "outcome": self.outcome,
+            "outcome_reason": self.reason,
+            "champion_id": self.champion_id,
+            "dataset_size": self.dataset_size,
+            "details": self.details,
+        }
+
+
+def why_not(prepared: Prepared, settings: Settings) -> Skip | None:
+    """A skip with its sentence, or None when there is something to learn."""
+    fresh = prepared.fresh_rows()
+    found = _too_little(prepared, settings, fresh)
+    if found is None:
+        log.info("%s; %d new results to learn", _errors_found(prepared, settings), fresh)
+        return None
+    outcome, reason = found
+    return Skip(
+        outcome=outcome,
+        reason=f"Skipped: {reason}",
+        champion_id=prepared.serving.champion_id,
+        dataset_size=prepared.loaded.report.errors,
+        details=prepared.details() | {"waiting_rows": fresh},
+    )
+
+
+def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Outcome, str] | None:
+    run, errors = settings.run, _errors_found(prepared, settings)
+    rows, least = prepared.loaded.labelled_rows, settings.training.min_training_samples
+    if run.trigger == "errors" and prepared.loaded.report.errors < run.min_error_samples:
+        return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
+            f"{errors}, {run.min_error_samples} are needed to train. {_waiting(fresh)}"
+        )
+    if run.trigger == "labels" and fresh < MIN_LABELLED_ROWS:
+        return Outcome.SKIPPED_NO_NEW_DATA, (
+            f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. The next "
+            f"run counts again. Besides, {errors}."
+        )
+    if fresh == 0:
+        return Outcome.SKIPPED_NO_NEW_DATA, (
+            "no new result has come in since the last training, and all earlier ones are learned. "
+            f"The next run looks again. Known are {errors}."
+        )
+    if prepared.serving.champion is None and rows < least:
+        return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
+            f"no model serves yet, and {counted(rows, 'result')} are too few to train a first one "
+            f"({least} are needed). Wait for more outcomes, or register a model that was trained "
+            "elsewhere with `ml-pipeline train --register`."
+        )
+    return None
+
+
+def _errors_found(prepared: Prepared, settings: Settings) -> str:
+    return (
+        f"{counted(prepared.loaded.report.errors, 'confident error')} (confidence over "
+        f"{settings.run.confidence_threshold:g}) in the last "
+        f"{counted(settings.run.lookback_days, 'day')}"
+    )
+
+
+def _waiting(fresh: int) -> str:
+    if fresh == 0:
+        return "No new result waits to be learned."
+    return (
+        f"{counted(fresh, 'new result')} {'waits' if fresh == 1 else 'wait'} for a later run; "
+        "`run.trigger: labels` learns from them without errors."
+    )
+
+
+def counted(count: float, what: str) -> str:
+    """`no new results`, `1 new result`, `7 new results`."""
+    return f"{f'{count:g}' if count else 'no'} {what}{'' if count == 1 else 's'}"
