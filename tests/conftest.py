@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import league, shell
+from tests.support import league, properties, shell
 from tests.support.league import FirstModel
 from tests.support.places import our_schema, place
 from tests.support.supabase.fixtures import project, supabase
 from tests.support.supabase.project import SupabaseProject
 
-__all__ = ["FirstModel", "our_schema", "place", "project", "supabase"]
+__all__ = ["FirstModel", "our_schema", "place", "project", "properties", "supabase"]
 
 shell.shut_out()
 

@@ -26,6 +26,7 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest
 from tests.support.factories import NOW, make_id, make_request
 from tests.support.places import SUPABASE, Place
+from tests.support.properties import tries
 
 LEASE = timedelta(minutes=10)
 MAX_ATTEMPTS = 3
@@ -237,6 +238,7 @@ class RequestQueueMachine(RuleBasedStateMachine):
             assert (row.processed_at is not None) == (row.status in CLOSED)
 
 
+@pytest.mark.hypothesis
 def test_calls_in_any_order_leave_the_rows_that_they_must(place: Place) -> None:
     # Every step is a call over HTTP there.
     is_far = place.kind == SUPABASE
@@ -244,7 +246,7 @@ def test_calls_in_any_order_leave_the_rows_that_they_must(place: Place) -> None:
         run_state_machine_as_test(
             cast("type[RuleBasedStateMachine]", lambda: RequestQueueMachine(store)),
             settings=settings(
-                max_examples=10 if is_far else 15,
+                max_examples=tries(5 if is_far else 8),
                 stateful_step_count=25 if is_far else 40,
                 deadline=None,
                 derandomize=True,

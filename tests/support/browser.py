@@ -8,7 +8,6 @@ ordinary ones, and a font. Nothing is downloaded by the browser tools themselves
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.shell import environment
 from tests.support.supabase.binaries import Missing, cache_folder, install_package, locked, node
 
 PACKAGE = "@sparticuz/chromium"
@@ -50,7 +50,7 @@ def open_browser() -> Iterator[Browser]:
     program, variables = find_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=list(FLAGS), env={**os.environ, **variables}
+            executable_path=program, args=list(FLAGS), env={**environment(), **variables}
         )
         try:
             yield browser

@@ -54,6 +54,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json_in(archive: Path, name: str) -> dict[str, Any]:
+    """A file of an archive that holds one object."""
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile(name)
+        assert member is not None
+        content: dict[str, Any] = json.load(member)
+    return content
+
+
 def write_json(path: Path, content: object) -> None:
     """Write it for people, too; floats keep every digit."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)

@@ -27,6 +27,7 @@ from tests.support.monitoring import NAME, serving
 
 WIDTH = 1000
 LARGEST = 200_000
+HEIGHTS = {"report.png": 1700, "monitor.png": 1300, "comparison.png": 1300}
 QUIET_NIGHTS = 8
 
 
@@ -41,9 +42,9 @@ def take_all(browser: Browser, folder: Path, model: FirstModel, *, runs: int) ->
     now = latest.started_at + timedelta(hours=7)
     with serving(store, league.settings_for(), now=lambda: now) as served:
         return [
-            _take(browser, page.as_uri(), folder / "report.png", height=1700),
-            _take(browser, served.url, folder / "monitor.png", height=1300),
-            _take(browser, compared.as_uri(), folder / "comparison.png", height=1300),
+            _take(browser, page.as_uri(), folder / "report.png"),
+            _take(browser, served.url, folder / "monitor.png"),
+            _take(browser, compared.as_uri(), folder / "comparison.png"),
         ]
 
 
@@ -94,11 +95,11 @@ def _comparison(folder: Path) -> Path:
     return folder / "compared" / "comparison.html"
 
 
-def _take(browser: Browser, url: str, path: Path, *, height: int) -> Path:
+def _take(browser: Browser, url: str, path: Path) -> Path:
     page = browser.new_page(viewport={"width": WIDTH, "height": 800})
     page.goto(url)
     whole = page.evaluate("document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": WIDTH, "height": min(height, whole)}
+    clip = {"x": 0, "y": 0, "width": WIDTH, "height": min(HEIGHTS[path.name], whole)}
     page.screenshot(path=path, full_page=True, clip=clip)  # type: ignore[arg-type]
     page.close()
     return path

@@ -45,6 +45,7 @@ from tests.support.logs import (
     without_outcome,
     write_log,
 )
+from tests.support.properties import tries
 
 
 @pytest.fixture
@@ -755,7 +756,7 @@ def _as_log(events: list[dict[str, str]], seed: int) -> tuple[list[dict[str, str
     return rows, sum(row["event_id"] in {make_id(n) for n in (501, 502, 504)} for row in noise)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(8), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events=_events(), seed=st.integers(0, 10_000), late=st.booleans())
 def test_a_file_and_the_table_give_the_same_rows_and_all_counts_add_up(
     events: list[dict[str, str]], seed: int, *, late: bool

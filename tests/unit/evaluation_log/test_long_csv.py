@@ -27,6 +27,7 @@ from tests.support.logs import (
     without_outcome,
     write_log,
 )
+from tests.support.properties import tries
 
 HOURS = 24 * 60
 # Rows that are learned or errors now, and rows that are too old for either.
@@ -101,7 +102,7 @@ row = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(6), deadline=None)
 @given(rows=st.lists(row, max_size=12), broken=st.lists(st.integers(0, 40), max_size=2))
 def test_reading_by_line_numbers_finds_what_a_scan_with_text_finds(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], broken: list[int]

@@ -22,6 +22,7 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import EventRow, prediction_row, with_outcome
 from tests.contract.kit.log import read_all
 from tests.support.factories import MODEL_NAME
+from tests.support.properties import tries
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -135,7 +136,7 @@ def models(events: list[Logged]) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(8), deadline=None)
 @given(events=st.lists(LOGGED, max_size=12))
 def test_the_report_says_what_looking_at_every_event_says(events: list[Logged]) -> None:
     with both(events) as (logger, _):
@@ -157,7 +158,7 @@ def test_the_report_says_what_looking_at_every_event_says(events: list[Logged]) 
         assert accuracy == (model["right"] / model["evaluated"] if model["evaluated"] else None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(6), deadline=None)
 @given(events=st.lists(LOGGED, max_size=12))
 def test_a_repair_leaves_only_what_differs_and_overwrites_nothing(events: list[Logged]) -> None:
     with both(events) as (logger, store):

@@ -53,6 +53,7 @@ from ml_pipeline.registry.archive import (
     require_digest,
     save_model,
 )
+from tests.support.properties import tries
 
 NUMBERS = ["form", "strength"]
 
@@ -399,7 +400,7 @@ HOSTILE_JSON = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=tries(50))
 @given(st.data())
 def test_a_tampered_schema_is_refused_or_harmless_but_never_a_bare_error(
     folder: Path, data: st.DataObject
@@ -419,7 +420,7 @@ def test_a_tampered_schema_is_refused_or_harmless_but_never_a_bare_error(
         _load(tampered, folder)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=tries(50))
 @given(st.data())
 def test_damage_that_was_registered_is_refused_or_harmless_but_never_a_bare_error(
     folder: Path, data: st.DataObject

@@ -20,6 +20,7 @@ from ml_pipeline.registry import scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes, write_scoring
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from tests.support.properties import tries
 
 ALGORITHMS = (
     "LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest",
@@ -70,7 +71,7 @@ def assert_equal(model: AdaptiveClassifier, rows: Any) -> None:  # noqa: ANN401 
     assert scorer.classes == [str(label) for label in model.classes_]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(8), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     algorithm=st.sampled_from(["LogisticRegression", "SGDClassifier", "DecisionTree"]),
     seed=st.integers(0, 10**6),
@@ -86,7 +87,7 @@ def test_small_models_are_scored_as_scikit_learn_scores_them(  # noqa: PLR0913 -
     assert_equal(model, inputs_for(model, seed))
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(1), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 3))
 @pytest.mark.parametrize("algorithm", ["RandomForest", "HistGradientBoosting", "Ensemble"])
 def test_forests_boosting_and_votes_are_scored_as_scikit_learn_scores_them(

@@ -32,6 +32,7 @@ from ml_pipeline.training.heads import (
     softmax,
 )
 from tests.support import streams
+from tests.support.properties import tries
 from tests.support.streams import CLASSES, draw, loss
 
 Floats = NDArray[np.float64]
@@ -224,7 +225,7 @@ def test_the_vote_is_exponential_in_the_losses_with_a_fixed_share() -> None:
     assert memory.learn(lesson, 1, rates).vote == pytest.approx(expected)
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(12))
 @given(
     seed=st.integers(0, 2**32 - 1),
     share=st.floats(0.0, 1.0),

@@ -26,6 +26,7 @@ from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, 
 from ml_pipeline.training.policies import History
 from ml_pipeline.training.strategies import Challenger, Champion, base_in_shadow
 from tests.support import streams
+from tests.support.properties import tries
 from tests.support.streams import CLASSES, DAY_ONE, draw
 
 # Trees learn in a moment; what is tested here is when, on what, and with what say.
@@ -79,7 +80,7 @@ def _known(data: Dataset) -> KnownRows:
 # ---------------------------------------------------------------------------------- the vote
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=tries(12), deadline=None)
 @given(
     vote=st.lists(st.floats(0.01, 1), min_size=5, max_size=5),
     first=st.lists(st.sampled_from("abcd"), unique=True),
@@ -149,7 +150,7 @@ def test_experts_are_fitted_when_due_on_the_rows_of_settled_days() -> None:
     assert not np.allclose(plain, same.proba(PROBES, 3))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(5), deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 45), min_size=2, max_size=9),
     cuts=st.lists(st.tuples(st.integers(0, 8), st.floats(0, 24)), max_size=6),

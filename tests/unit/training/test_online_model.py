@@ -32,6 +32,7 @@ from ml_pipeline.training.online_model import (
 from ml_pipeline.training.online_training import adapt, nightly_rows
 from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Champion
 from tests.support import streams
+from tests.support.properties import tries
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
 
 Floats = NDArray[np.float64]
@@ -101,7 +102,7 @@ def test_a_run_a_night_one_run_and_a_rebuild_end_in_the_same_state() -> None:
     assert _line(at_once).rows_seen == sum(UNEVEN)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(8), deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 45), min_size=2, max_size=9),
     cuts=st.lists(st.tuples(st.integers(0, 8), st.floats(0, 24)), max_size=8),
@@ -157,7 +158,7 @@ def test_days_too_small_to_learn_alone_wait_for_each_other() -> None:
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=tries(4), deadline=None)
 @given(order=st.permutations(range(75)))
 def test_the_order_in_which_rows_come_does_not_matter(order: list[int]) -> None:
     data = streams.stream([40, 20, 15])

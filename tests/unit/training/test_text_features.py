@@ -31,6 +31,7 @@ from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online_model import OnlineState, take_day
 from ml_pipeline.training.online_training import adapt, nightly_rows
 from ml_pipeline.training.strategies import Champion, new_model
+from tests.support.properties import tries
 
 ALGORITHMS = ("LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest", "Ensemble")
 MIXED = Settings().changed(
@@ -101,7 +102,7 @@ def test_the_scoring_file_says_what_predict_proba_says(
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=tries(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     text=LETTERS.filter(lambda text: text.strip()),
     seed=st.sampled_from(["", "How do I ", "Prove "]),
