@@ -366,15 +366,15 @@ def test_no_headline_holds_a_word_of_the_method(
         (
             gain(0.5, rows=99, nights=1),
             (
-                "Not decided yet: 99 unseen results on 1 day are too few to compare the new model with "
-                "the model that serves; 1 more result and 2 more days are needed."
+                "Not decided yet: 99 unseen results on 1 day are too few to compare the new model "
+                "with the model that serves; 1 more result and 2 more days are needed."
             ),
         ),
         (
             gain(0.01),
             (
-                "Not decided yet: on 900 unseen results the new model did as well as the model that "
-                "serves (the difference is within noise)."
+                "Not decided yet: on 900 unseen results the new model did as well as the model "
+                "that serves (the difference is within noise)."
             ),
         ),
     ],
