@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import Any
 
 from ml_pipeline.config.sections import DecaySettings
-from ml_pipeline.evaluation.metrics import wilson_interval
+from ml_pipeline.evaluation.intervals import wilson_interval
 from ml_pipeline.store.alerts import AlertStatus, DailyAccuracy, DecayAlert
 
 HORIZON_BASELINES = 2

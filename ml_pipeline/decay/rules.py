@@ -21,7 +21,7 @@ from ml_pipeline.decay.measures import (
     settled_before,
     spread,
 )
-from ml_pipeline.evaluation.metrics import wilson_interval
+from ml_pipeline.evaluation.intervals import wilson_interval
 from ml_pipeline.store.alerts import Cause, DailyAccuracy, DecayAlert, LearningCycle, Severity
 
 RECOVERY_LEVEL = 0.95

@@ -10,13 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.errors import DataError
+
+PROBABILITY_FLOOR: Final = 1e-15
+SUM_TOLERANCE: Final = 1e-6
+CALIBRATION_BINS: Final = 15
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,27 +58,6 @@ class EvaluationReport:
         names = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece")
         numbers = {name: float(getattr(self, name)) for name in names}
         return numbers if self.rps is None else {**numbers, "rps": self.rps}
-
-
-PROBABILITY_FLOOR = 1e-15
-SUM_TOLERANCE = 1e-6
-CALIBRATION_BINS = 15
-
-Floats = NDArray[np.float64]
-Codes = NDArray[np.intp]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Interval:
-    """A closed interval within 0..1."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 1:
-            message = f"not an interval within 0..1: {self.low} to {self.high}"
-            raise ValueError(message)
 
 
 def evaluate(
@@ -140,38 +125,15 @@ def row_losses(actual_codes: NDArray[Any], probabilities: NDArray[Any]) -> Float
     return _losses(codes.astype(np.intp), chances)
 
 
-def wilson_interval(successes: int, n: int, confidence: float) -> Interval:
-    """Two-sided score interval for a share of `successes` in `n` trials.
-
-    Without trials nothing is known, which is the interval 0..1. Source: Wilson, "Probable
-    Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927). Raises
-    ValueError for counts or a confidence that cannot be.
-    """
-    if not 0 <= successes <= n:
-        message = f"{successes} successes in {n} trials cannot be"
-        raise ValueError(message)
-    if not 0 < confidence < 1:
-        message = f"a confidence of {confidence} is not between 0 and 1"
-        raise ValueError(message)
-    if n == 0:
-        return Interval(low=0.0, high=1.0)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    # At 0 and n the bound is exact; rounding must not leave the share outside its interval.
-    low = 0.0 if successes == 0 else max(0.0, min(centre - half, share))
-    high = 1.0 if successes == n else min(1.0, max(centre + half, share))
-    return Interval(low=low, high=high)
-
-
-def mean_bounds(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Two-sided normal interval of a mean: `mean ± z · s / √n`; one value bounds nothing."""
-    mean, half = float(values.mean()), 0.0
-    if len(values) > 1:
-        z = NormalDist().inv_cdf(0.5 + confidence / 2)
-        half = z * float(values.std(ddof=1)) / len(values) ** 0.5
-    return mean - half, mean + half
+def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
+    """Positions of labels in `classes`; raise DataError naming the ones that are not there."""
+    places = {str(label): index for index, label in enumerate(classes)}
+    texts = [str(label) for label in labels]
+    unknown = sorted({text for text in texts if text not in places})
+    if unknown:
+        message = f"labels that the model does not know: {', '.join(unknown[:5])}"
+        raise DataError(message, hint=f"It was trained on {', '.join(places)}.")
+    return np.asarray([places[text] for text in texts], dtype=np.int64)
 
 
 def expected_calibration_error(
@@ -193,9 +155,6 @@ def expected_calibration_error(
     place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1), trust, side="left") - 1
     gaps = np.bincount(np.clip(place, 0, bins - 1), weights=hits - trust, minlength=bins)
     return float(np.abs(gaps).sum() / trust.size)
-
-
-# --------------------------------------------------------------------------------- checking
 
 
 def _no_rows() -> DataError:
@@ -259,9 +218,6 @@ def _refuse(faulty: NDArray[np.bool_], chances: Floats, fault: str) -> None:
         raise DataError(message)
 
 
-# ---------------------------------------------------------------------------------- scoring
-
-
 def _losses(codes: Codes, chances: Floats) -> Floats:
     floored = np.clip(chances, PROBABILITY_FLOOR, 1.0)
     taken: Floats = floored[np.arange(len(codes)), codes] / floored.sum(axis=1)
@@ -321,14 +277,3 @@ def _class_table(
         label: {name: float(values[place]) for name, values in columns.items()}
         for place, label in enumerate(labels)
     }
-
-
-def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
-    """Positions of labels in `classes`; raise DataError naming the ones that are not there."""
-    places = {str(label): index for index, label in enumerate(classes)}
-    texts = [str(label) for label in labels]
-    unknown = sorted({text for text in texts if text not in places})
-    if unknown:
-        message = f"labels that the model does not know: {', '.join(unknown[:5])}"
-        raise DataError(message, hint=f"It was trained on {', '.join(places)}.")
-    return np.asarray([places[text] for text in texts], dtype=np.int64)

@@ -12,7 +12,8 @@ from datetime import date, datetime
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation.evidence import Evidence, calibrate
+from ml_pipeline.evaluation.calibration import calibrate
+from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import rules_of
 from ml_pipeline.evaluation.judging import Verdict
 from ml_pipeline.registry.champion import change_champion

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation.metrics import Floats, mean_bounds
+from ml_pipeline.evaluation.intervals import mean_bounds
+from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.reports.charts import Chart, Series, draw
 from ml_pipeline.reports.report import day_text, percent_text
 

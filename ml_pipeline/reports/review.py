@@ -17,15 +17,11 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation.evidence import Evidence, reliability
+from ml_pipeline.evaluation.calibration import reliability
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.intervals import mean_bounds, wilson_interval
 from ml_pipeline.evaluation.judging import Verdict
-from ml_pipeline.evaluation.metrics import (
-    EvaluationReport,
-    Floats,
-    mean_bounds,
-    row_losses,
-    wilson_interval,
-)
+from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
 from ml_pipeline.store.records import RUN_MANIFEST, UNCERTAIN, RetrainingRun

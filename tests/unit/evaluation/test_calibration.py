@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.evidence import MIN_ANSWERS, calibrate
+from ml_pipeline.evaluation.calibration import MIN_ANSWERS, calibrate
 
 RANDOM = np.random.default_rng(7)
 CONFIDENCES = RANDOM.uniform(0.34, 1.0, 4000)
