@@ -17,8 +17,8 @@ from ml_pipeline.decay.watching import CheckSchedule, Watcher
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.acceptance.words.test_decay import today
-from tests.contract.callers import migrate
 from tests.contract.kit.base import OpenStore
+from tests.contract.supabase.callers import migrate
 from tests.support.factories import frame_of
 from tests.support.shell import PYTHON, environment
 from tests.support.supabase.project import SupabaseProject

@@ -1,4 +1,4 @@
-"""One conformance kit, run on every store."""
+"""The store alone: one conformance kit for every adapter, then what each adapter adds."""
 
 import pytest
 

@@ -414,7 +414,7 @@ def test_rows_changed_between_chunks_neither_vanish_nor_come_twice(
     assert read == [make_id(number) for number in range(40)]
 
 
-def test_an_abandoned_read_holds_nobody_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abandoned_read_blocks_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "EVENT_CHUNK", 10)
     store = LocalStore.open(folder, lock_timeout=timedelta(milliseconds=200))
     store.append_events(make_events(*range(40)))
@@ -454,7 +454,7 @@ def test_events_are_read_in_order_without_sorting(folder: Path) -> None:
 # -------------------------------------------------------------------------------- watching
 
 
-def test_without_system_events_what_happened_goes_to_learning_events(folder: Path) -> None:
+def test_without_system_events_an_event_goes_to_learning_events(folder: Path) -> None:
     store = LocalStore.open(folder)
     event = SystemEvent(event_id=make_id(1), model_name=MODEL_NAME, event_type="model_retrain",
                         at=NOW, message="triggered")  # fmt: skip

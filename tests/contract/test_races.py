@@ -34,10 +34,10 @@ WORKERS, REQUESTS = 50, 200
 RUNNERS, RACES = 8, 10
 
 
-def patient(place: Place) -> Store:
+def with_long_timeouts(place: Place) -> Store:
     """A handle that waits for minutes: who wins is asked here, not how long a busy machine takes.
 
-    Fifty callers on PostgREST's ten connections wait in line for most of their time.
+    Fifty callers on PostgREST's ten connections wait in a queue for most of their time.
     """
     if place.project is None:
         folder = Path(place.variables["ML_PIPELINE_LOCAL"])
@@ -53,7 +53,7 @@ def at_once(place: Place, count: int, action: Callable[[Store, int], Any]) -> li
     start = Barrier(count)
 
     def runner(number: int) -> Any:  # noqa: ANN401 - whatever the action returns
-        store = patient(place)
+        store = with_long_timeouts(place)
         try:
             start.wait()
             return action(store, number)
@@ -106,13 +106,13 @@ def test_of_ten_races_of_promotions_and_rollbacks_each_has_exactly_one_winner(
         store.promote(make_promotion("m-0", None, 1))
         for number in range(1, RACES + 1):
             store.register(make_model(f"m-{number}"))
-    line = Barrier(RUNNERS, timeout=120)
+    start = Barrier(RUNNERS, timeout=120)
 
     def run(handle: Store, number: int) -> list[str | None]:
         won: list[str | None] = []
         for race in range(1, RACES + 1):
             before = champion_of(handle)
-            line.wait()
+            start.wait()
             back = number % 2 == 0 and before != "m-0"
             event = make_promotion(
                 "m-0" if back else f"m-{race}", before, 1000 * race + number,
@@ -122,7 +122,7 @@ def test_of_ten_races_of_promotions_and_rollbacks_each_has_exactly_one_winner(
                 won.append(handle.promote(event).model_id)
             except PromotionRefused:
                 won.append(None)
-            line.wait()
+            start.wait()
         return won
 
     shares = at_once(place, RUNNERS, run)
@@ -140,7 +140,7 @@ def test_of_ten_races_of_promotions_and_rollbacks_each_has_exactly_one_winner(
         assert event.to_model_id == ("m-0" if is_rollback else f"m-{race}")
 
 
-def test_promotions_and_rollbacks_that_insist_leave_a_history_without_a_gap(place: Place) -> None:
+def test_promotions_and_rollbacks_that_retry_leave_a_history_without_a_gap(place: Place) -> None:
     with place.opened() as store:
         for number in range(6):
             store.register(make_model(f"m-{number}"))

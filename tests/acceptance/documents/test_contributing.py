@@ -63,8 +63,8 @@ def test_the_commands_that_are_named_are_there() -> None:
 def test_a_word_that_the_page_calls_by_name_is_where_it_says() -> None:
     for name, path in (
         ("UNCOUNTED", "tests/support/crashing.py"),
-        ("WHO_CALLS", "tests/contract/test_supabase_policies.py"),
-        ("TABLES", "tests/contract/test_supabase_schema.py"),
+        ("WHO_CALLS", "tests/contract/supabase/test_policies.py"),
+        ("TABLES", "tests/contract/supabase/test_schema.py"),
         ("COMMANDS", "ml_pipeline/cli.py"),
         ("ml_pipeline_lock", "ml_pipeline/sql/supabase/0001_ground.sql"),
     ):

@@ -32,5 +32,5 @@ class StoreContract(
 ):
     """Every promise."""
 
-    def test_a_store_says_what_it_is(self, store: Store) -> None:
+    def test_a_store_describes_its_kind(self, store: Store) -> None:
         assert json.loads(json.dumps(dict(store.describe())))["kind"]

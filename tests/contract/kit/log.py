@@ -73,7 +73,7 @@ class EvaluationLogContract(StoreFixtures):
         assert row["timestamp"].to_pydatetime() == event["timestamp"]
         assert row["evaluated_at"].to_pydatetime() == event["evaluated_at"]
 
-    def test_exported_lines_say_what_the_events_say(self, store: Store, tmp_path: Path) -> None:
+    def test_exported_lines_hold_the_events(self, store: Store, tmp_path: Path) -> None:
         sure = [0.0, 0.1 + 0.2, 1 / 3, 1e-9, 1.0]
         events = [make_event(n, confidence=value) for n, value in enumerate(sure)]
         unsaid = dict.fromkeys(("confidence", "metadata", "actual_result", "evaluated_at"))
@@ -405,7 +405,7 @@ class EvaluationLogContract(StoreFixtures):
         assert read_all(store)["event_id"].tolist() == [make_id(1)]
         assert sum(store.count_labelled(EVER, model_name=MODEL_NAME).values()) == 1
 
-    def test_error_samples_are_those_of_the_given_models(self, store: Store) -> None:
+    def test_error_samples_can_be_limited_to_some_models(self, store: Store) -> None:
         events = [make_event(n, model_id=f"m-{n}") for n in (1, 2, 3)]
         store.append_events(frame_of([*events, make_event(4, model_id=None)]))
         assert errors_of(store, model_ids=["m-3", "m-1", AWKWARD]) == [make_id(1), make_id(3)]

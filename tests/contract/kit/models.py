@@ -41,7 +41,7 @@ class ModelRegistryContract(StoreFixtures):
 
     @staticmethod
     def states(store: Store) -> dict[str, ModelState]:
-        """Where every model stands."""
+        """The state of every model."""
         return {item.model_id: item.state for item in store.list_models(model_name=MODEL_NAME)}
 
     def test_a_registered_model_comes_back_as_it_was(self, store: Store) -> None:
@@ -75,7 +75,7 @@ class ModelRegistryContract(StoreFixtures):
         assert store.get_model("tennis", "m-1").algorithm == "Ensemble"
         assert store.get_model(MODEL_NAME, "m-1") == make_model()
 
-    def test_without_a_promotion_nobody_serves(self, store: Store) -> None:
+    def test_without_a_promotion_there_is_no_champion(self, store: Store) -> None:
         store.register(make_model())
         assert store.champion(model_name=MODEL_NAME) is None
         assert store.promotion_events(model_name=MODEL_NAME) == []

@@ -71,7 +71,7 @@ class RequestQueueContract(StoreFixtures):
     def test_an_empty_queue_gives_none(self, store: Store) -> None:
         assert self.claim(store) is None
 
-    def test_a_claim_is_written_down(self, store: Store) -> None:
+    def test_a_claim_is_recorded_in_the_row(self, store: Store) -> None:
         store.submit(make_request())
         claimed = self.claim(store)
         assert claimed == make_request(
@@ -183,7 +183,7 @@ class RequestQueueContract(StoreFixtures):
         assert store.get_request(make_id(1)) == closed
         assert self.claim(store, after=timedelta(days=9)) is None
 
-    def test_a_failed_request_says_why(self, store: Store) -> None:
+    def test_a_failed_request_keeps_its_reason(self, store: Store) -> None:
         store.submit(make_request())
         self.claim(store)
         for _ in range(2):
@@ -290,7 +290,7 @@ class RequestQueueContract(StoreFixtures):
         again = store.release_stale(model_name=MODEL_NAME, now=NOW + LEASE, max_attempts=3)
         assert again == []
 
-    def test_worn_out_requests_fail_with_a_reason(self, store: Store) -> None:
+    def test_requests_without_attempts_left_fail_with_a_reason(self, store: Store) -> None:
         store.submit(make_request())
         self.claim(store, 100)
         self.claim(store, 101, after=LEASE)
@@ -312,7 +312,7 @@ class RequestQueueContract(StoreFixtures):
         assert store.release_stale(model_name="tennis", now=later, max_attempts=1) == []
         assert store.get_request(make_id(1)) == held
 
-    def test_a_run_that_works_on_keeps_its_leases(self, store: Store) -> None:
+    def test_a_run_that_renews_keeps_its_leases(self, store: Store) -> None:
         for number in (1, 2, 3):
             store.submit(make_request(number))
         first = self.claim(store, 100)

@@ -146,7 +146,7 @@ class RunLedgerContract(StoreFixtures):
             store.finish_run(make_run(dataset_size=5))
         assert store.get_run(make_id(1)) == make_run()
 
-    def test_finishing_cannot_change_what_the_run_is(self, store: Store) -> None:
+    def test_finishing_cannot_change_the_runs_identity(self, store: Store) -> None:
         store.start_run(make_run())
         for change in ({"model_name": "tennis"}, {"started_at": NOW - timedelta(days=1)}):
             with pytest.raises(StoreRefused):
@@ -188,7 +188,7 @@ class RunLedgerContract(StoreFixtures):
         with pytest.raises(AlreadyFinished):
             store.finish_run(make_finished_run(1))
 
-    def test_a_run_that_is_heard_of_is_left_alone(self, store: Store) -> None:
+    def test_a_run_with_a_fresh_heartbeat_is_left_alone(self, store: Store) -> None:
         store.start_run(make_run(1))
         store.start_run(make_run(2, model_name="tennis"))
         hour = timedelta(hours=1)

@@ -16,7 +16,7 @@ from tests.support.factories import NOW, make_id
 
 
 def make_label(number: int = 1, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - columns
-    """A label given `number` hours before NOW."""
+    """A label added `number` hours before NOW."""
     label = {
         "id": make_id(number),
         "created_at": NOW - timedelta(hours=number),
@@ -34,15 +34,15 @@ def read_labels(store: Store, table: str = "ml_data", key: str = "id") -> pd.Dat
 class GroundTruthContract(StoreFixtures):
     """Every promise of `GroundTruth`."""
 
-    def test_a_label_comes_back_as_it_was_given(self, store: Store) -> None:
-        given = make_label(query=AWKWARD, features={"length": 1.5, "ü": None}, metadata={"by": "x"})
-        assert store.add_labels([given]) == 1
+    def test_a_label_comes_back_as_it_was_added(self, store: Store) -> None:
+        label = make_label(query=AWKWARD, features={"length": 1.5, "ü": None}, metadata={"by": "x"})
+        assert store.add_labels([label]) == 1
         (row,) = read_labels(store).to_dict("records")
         assert row["query"] == AWKWARD
         assert json.loads(row["features"]) == {"length": 1.5, "ü": None}
         assert json.loads(row["metadata"]) == {"by": "x"}
         assert (row["label"], row["model_name"]) == ("EASY", "default")
-        assert pd.Timestamp(row["created_at"]) == pd.Timestamp(given["created_at"])
+        assert pd.Timestamp(row["created_at"]) == pd.Timestamp(label["created_at"])
 
     def test_a_table_without_labels_gives_no_frame(self, store: Store) -> None:
         assert list(store.read_table("ml_data", key="id")) == []

@@ -116,7 +116,7 @@ class WatchLedgerContract(StoreFixtures):
         assert len({alert.alert_id for alert in got}) == 1
         assert len(store.list_alerts(model_name=MODEL_NAME)) == 1
 
-    def test_an_alert_lives_and_ends_and_makes_room(self, store: Store) -> None:
+    def test_a_closed_alert_makes_room_for_the_next(self, store: Store) -> None:
         pending = store.open_alert(make_alert(1))
         triggered = replace(
             pending,
@@ -165,7 +165,7 @@ class WatchLedgerContract(StoreFixtures):
             store.open_alert(make_alert(status=AlertStatus.RESOLVED, resolved_at=NOW))
         assert store.list_alerts(model_name=MODEL_NAME) == []
 
-    def test_what_happened_is_kept_once_in_system_events(self, store: Store) -> None:
+    def test_an_event_is_kept_once_in_system_events(self, store: Store) -> None:
         event = SystemEvent(
             event_id=make_id(1),
             model_name=MODEL_NAME,
@@ -179,7 +179,7 @@ class WatchLedgerContract(StoreFixtures):
     def test_without_cycles_there_are_none(self, store: Store) -> None:
         assert store.learning_cycles(model_name=MODEL_NAME, limit=5) == []
 
-    def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(self, store: Store) -> None:
+    def test_a_lease_has_one_holder_until_it_expires_or_is_released(self, store: Store) -> None:
         def take(holder: str, after: timedelta = timedelta(0)) -> bool:
             now = NOW + after
             return store.take_lease("watch", holder=holder, now=now, until=now + HOUR)

@@ -24,7 +24,7 @@ INSTALL_SECONDS = 180
 
 
 class Missing(RuntimeError):
-    """A server cannot be had on this machine; the message says what would help."""
+    """A server cannot be had on this machine; the message is what would help."""
 
 
 def find_postgres() -> Path:

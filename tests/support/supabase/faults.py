@@ -38,9 +38,9 @@ def hang_after(seconds: float) -> Action:
 
 
 def status(code: int, headers: Mapping[str, str] | None = None, body: bytes = PROXY_PAGE) -> Action:
-    """Answer in the server's place; an HTML page unless told otherwise."""
-    given = {"Content-Type": "text/html; charset=UTF-8"} | dict(headers or {})
-    reply = Reply(status=code, headers=list(given.items()), body=body)
+    """Answer in the server's place; an HTML page by default."""
+    merged = {"Content-Type": "text/html; charset=UTF-8"} | dict(headers or {})
+    reply = Reply(status=code, headers=list(merged.items()), body=body)
     return lambda _request, _forward: reply
 
 

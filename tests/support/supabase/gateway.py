@@ -148,7 +148,7 @@ class Gateway:
         return None if self.keys.knows(key) else json_reply(401, WRONG_KEY)
 
     def _signed(self, request: Request) -> Request:
-        """Put the Authorization in that the key stands for."""
+        """Add the Authorization that the key stands for."""
         given = request.headers.get("Authorization")
         wanted = self.keys.authorization(_api_key(request), given)
         return request.with_authorization(wanted) if wanted and wanted != given else request

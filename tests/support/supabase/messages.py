@@ -1,4 +1,4 @@
-"""What passes through the gateway."""
+"""Requests and replies, as they go through the gateway."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from email.message import Message
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
-    """A file and what was said about it."""
+    """A file, with its name and type."""
 
     content: bytes
     content_type: str

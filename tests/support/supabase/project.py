@@ -73,7 +73,7 @@ class SupabaseProject:
         return self.postgres.dsn(SUPERUSER, DATABASE)
 
     def user_token(self, user_id: UUID | str, email: str | None = None) -> str:
-        """Return the token of a signed-in user, who stands in auth.users from then on."""
+        """Return the token of a signed-in user, who is in auth.users from then on."""
         self.sql(
             "insert into auth.users (id, email) values (%s, %s) on conflict do nothing",
             [user_id, email],
@@ -89,7 +89,7 @@ class SupabaseProject:
             return cursor.fetchall() if cursor.description else []
 
     def apply(self, sql_text: str) -> None:
-        """Run a migration as the database's owner; `reset` returns to what stands afterwards."""
+        """Run a migration as the database's owner; `reset` returns to the state afterwards."""
         with psycopg.connect(self.dsn) as database:
             database.execute(sql_text.encode())
         self.keep()

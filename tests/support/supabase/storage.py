@@ -1,7 +1,7 @@
 """A stand-in for Supabase Storage: rows in storage.objects, bytes in a folder.
 
 Every row is read and written as the caller's role, so the database's own policies decide.
-Refusals have the real server's words; nearly all are HTTP 400 with the true status in the body.
+Refusals have the real server's texts; nearly all are HTTP 400 with the true status in the body.
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ def _headers(row: Row) -> list[tuple[str, str]]:
 
 
 def _level(rows: list[DictRow], prefix: str) -> Iterator[Row]:
-    """Yield what stands directly below `prefix`: objects, and folders once each, without an id."""
+    """Yield what is directly below `prefix`: objects, and folders once each, without an id."""
     columns = ("id", "updated_at", "created_at", "last_accessed_at", "metadata")
     folders: set[str] = set()
     for row in rows:

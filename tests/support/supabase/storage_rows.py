@@ -1,4 +1,4 @@
-"""Storage's rows in the database, and the words in which it refuses."""
+"""Storage's rows in the database, and the texts of its refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stood open in a project before our schema came, and what is shut, kept or told after."""
+"""What was open in a project before our schema, and what is closed, kept or reported after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from ml_pipeline.config.environment import StoreSettings
-from tests.contract.callers import (
+from tests.contract.supabase.callers import (
     OTHER,
     REQUESTS,
     UNSEEN,
@@ -86,16 +86,18 @@ def callers(project: SupabaseProject) -> Iterator[Callers]:
 
 def warnings_of(project: SupabaseProject) -> str:
     """Run the files once more and return what they warn of."""
-    told: list[str] = []
+    reported: list[str] = []
     with psycopg.connect(project.dsn) as owner:
         owner.add_notice_handler(
             lambda notice: (
-                told.append(notice.message_primary or "") if notice.severity == "WARNING" else None
+                reported.append(notice.message_primary or "")
+                if notice.severity == "WARNING"
+                else None
             )
         )
         for script in migrations():
             owner.execute(script.encode())
-    return "\n".join(told)
+    return "\n".join(reported)
 
 
 # ------------------------------------------------------------------------------------ storage
@@ -127,7 +129,9 @@ def test_defect_19_the_anon_key_can_no_longer_overwrite_the_model_file(
     assert callers["service"].send("GET", f"{OBJECTS}/{MODEL}").content == TRUE_BYTES
 
 
-def test_a_bucket_that_was_public_is_shut(project: SupabaseProject, callers: Callers) -> None:
+def test_a_bucket_that_was_public_is_made_private(
+    project: SupabaseProject, callers: Callers
+) -> None:
     project.apply(
         "insert into storage.buckets (id, name, public) values ('ml-models', 'ml-models', true),"
         " ('model-artifacts', 'model-artifacts', true)"
@@ -135,9 +139,9 @@ def test_a_bucket_that_was_public_is_shut(project: SupabaseProject, callers: Cal
     path = "model-artifacts/evaluation_log.csv"
     callers["service"].send("POST", f"{OBJECTS}/{path}", TRUE_BYTES)
     link = f"{OBJECTS}/public/{path}"
-    assert callers["anon"].line.get(link).content == TRUE_BYTES
+    assert callers["anon"].http.get(link).content == TRUE_BYTES
     migrate(project)
-    assert callers["anon"].line.get(link).json()["statusCode"] == "404"
+    assert callers["anon"].http.get(link).json()["statusCode"] == "404"
     assert project.sql("select id from storage.buckets where public") == []
     assert stored(project) == {path: TRUE_BYTES}
 
@@ -158,7 +162,7 @@ HARMLESS = {
 }
 
 
-def test_policies_of_somebody_else_are_kept_and_those_that_may_open_a_bucket_are_told(
+def test_policies_of_somebody_else_are_kept_and_those_that_may_open_a_bucket_are_reported(
     project: SupabaseProject, callers: Callers
 ) -> None:
     policies = "; ".join(
@@ -168,8 +172,8 @@ def test_policies_of_somebody_else_are_kept_and_those_that_may_open_a_bucket_are
     project.sql("insert into storage.buckets (id, name) values ('photos', 'photos')")
     project.apply(policies)
     warnings = warnings_of(project)
-    told = {name for name in OPENING | HARMLESS if f'"{name}" may open a bucket' in warnings}
-    assert told == set(OPENING)
+    reported = {name for name in OPENING | HARMLESS if f'"{name}" may open a bucket' in warnings}
+    assert reported == set(OPENING)
     kept = project.sql("select policyname as name from pg_policies where schemaname = 'storage'")
     assert {row["name"] for row in kept} == {*OPENING, *HARMLESS}
     assert callers["anon"].send("POST", f"{OBJECTS}/photos/a.png", b"x").is_success
@@ -179,7 +183,7 @@ def test_policies_of_somebody_else_are_kept_and_those_that_may_open_a_bucket_are
 # ------------------------------------------------------------------------------------- tables
 
 
-def test_defect_26_logs_that_everyone_could_read_are_shut(
+def test_defect_26_logs_that_everyone_could_read_are_closed(
     project: SupabaseProject, callers: Callers
 ) -> None:
     project.apply(SEEDS_TABLES)

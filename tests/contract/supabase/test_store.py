@@ -122,7 +122,7 @@ def asked(project: SupabaseProject, name: str) -> int:
 
 
 class TestUnavailable:
-    """What passes: asked again, and told in the end."""
+    """Temporary failures: retried, and reported in the end."""
 
     def test_a_server_that_is_down_is_unavailable_for_a_read_and_for_a_write(
         self, project: SupabaseProject, store: SupabaseStore
@@ -267,13 +267,13 @@ class TestUnavailable:
         store.start_run(make_run())
         assert len(rows_of(project, "model_retraining_runs")) == 1
 
-    def test_retries_are_told_in_the_log(
+    def test_retries_are_logged(
         self, project: SupabaseProject, store: SupabaseStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         project.gateway.fault(faults.status(503), times=2)
         store.start_run(make_run())
-        told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-        assert [(vars(item)["event"], vars(item)["attempt"]) for item in told] == [
+        shown = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [(vars(item)["event"], vars(item)["attempt"]) for item in shown] == [
             ("store_retried", 2),
             ("store_retried", 3),
         ]
@@ -387,7 +387,7 @@ class TestLostAnswers:
 
 
 class TestRefused:
-    """What stays: said once, with what to do about it."""
+    """Permanent failures: reported at once, with a remedy."""
 
     def test_a_wrong_key_is_refused_at_once(
         self, project: SupabaseProject, opened: Open, source: Path
@@ -528,7 +528,7 @@ class TestRefused:
         assert len(project.gateway.requests) == 2
         assert rows_of(project, "storage.objects") == []
 
-    def test_a_full_storage_says_so(
+    def test_a_full_storage_is_named_in_the_error(
         self, project: SupabaseProject, store: SupabaseStore, source: Path
     ) -> None:
         project.storage.capacity = 10_000
@@ -623,7 +623,7 @@ class TestLongLogs:
         with pytest.raises(StoreError, match="twice"):
             read_all(store)
 
-    def test_an_event_whose_outcome_comes_while_it_is_read_is_met_once(
+    def test_an_event_whose_outcome_comes_while_it_is_read_is_returned_once(
         self, project: SupabaseProject, store: SupabaseStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(log, "PAGE", 2)
@@ -733,8 +733,8 @@ class TestArtifactStore:
         assert httpx.get(url).status_code != 200
 
 
-def _told(error: BaseException) -> str:
-    """Everything an error can tell, local variables of its frames as well."""
+def _everything_in(error: BaseException) -> str:
+    """Everything an error shows, local variables of its frames as well."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     return "".join([*shown.format(), repr(error), str(error), repr(vars(error))])
 
@@ -743,12 +743,12 @@ def _fails(call: Call) -> str:
     try:
         call()
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not tell
-        return _told(error)
+        return _everything_in(error)
     return ""
 
 
 class TestSecrets:
-    """The key is told to nobody."""
+    """The key appears nowhere."""
 
     @pytest.mark.parametrize("loud", [False, True], ids=["as opened", "loud libraries"])
     def test_the_key_is_in_no_log_error_or_traceback(
@@ -766,7 +766,7 @@ class TestSecrets:
             assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
             if loud:
                 caplog.set_level(logging.DEBUG, logger=name)
-        told = [repr(store), str(store), repr(vars(store)), json.dumps(dict(store.describe()))]
+        shown = [repr(store), str(store), repr(vars(store)), json.dumps(dict(store.describe()))]
         calls: tuple[Call, ...] = (
             lambda: store.start_run(make_run()),
             lambda: store.start_run(make_run(2)),
@@ -799,21 +799,21 @@ class TestSecrets:
             project.gateway.faults.clear()
             if fault is not None:
                 project.gateway.fault(fault, times=ALWAYS)
-            told += [_fails(call) for call in calls]
-        assert sum(bool(text) for text in told) > 60
+            shown += [_fails(call) for call in calls]
+        assert sum(bool(text) for text in shown) > 60
         assert len(caplog.records) > (500 if loud else 50)
-        everything = "\n".join([*told, caplog.text, *(str(vars(item)) for item in caplog.records)])
+        everything = "\n".join([*shown, caplog.text, *(str(vars(item)) for item in caplog.records)])
         assert key not in everything
         assert "who is ***?" in everything
         assert rows_of(project, "model_retraining_runs")[0]["status"] == RunStatus.RUNNING.value
 
     def test_a_key_or_address_that_cannot_be_one_is_refused_without_being_shown(self) -> None:
         for text in ("", "two words", "line\n", "schlüssel"):
-            told = _fails(
+            shown = _fails(
                 partial(SupabaseStore.open, "https://project.supabase.co", SecretStr(text))
             )
-            assert "ConfigError: SUPABASE_SERVICE_KEY" in told
-            assert not text or text not in told
+            assert "ConfigError: SUPABASE_SERVICE_KEY" in shown
+            assert not text or text not in shown
         for url in ("", "project.supabase.co", "ftp://x", "https://", "https://me:secret@x.co"):
             with pytest.raises(ConfigError, match="SUPABASE_URL"):
                 SupabaseStore.open(url, SecretStr("key"))

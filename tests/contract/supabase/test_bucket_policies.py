@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.callers import Callers, everything, migrate, open_callers, stored
+from tests.contract.supabase.callers import Callers, everything, migrate, open_callers, stored
 from tests.support.factories import make_id
 from tests.support.supabase.project import SupabaseProject
 
@@ -26,7 +26,7 @@ WHO_REACHES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def doors(supabase: SupabaseProject) -> Iterator[Callers]:
+def shared_callers(supabase: SupabaseProject) -> Iterator[Callers]:
     supabase.blank()
     migrate(supabase)
     with open_callers(supabase) as opened:
@@ -34,9 +34,9 @@ def doors(supabase: SupabaseProject) -> Iterator[Callers]:
 
 
 @pytest.fixture
-def callers(project: SupabaseProject, doors: Callers) -> Callers:
+def callers(project: SupabaseProject, shared_callers: Callers) -> Callers:
     assert project.gateway.requests == []
-    return doors
+    return shared_callers
 
 
 def test_every_bucket_has_a_decision_and_is_private(supabase: SupabaseProject) -> None:
@@ -63,10 +63,10 @@ def test_everyone_does_with_a_bucket_what_is_decided_and_no_more(
         "download": caller.send("GET", f"{OBJECTS}/{path}").content == TRUE_BYTES,
         "head": caller.send("HEAD", f"{OBJECTS}/{path}").is_success,
         "info": caller.send("GET", f"{OBJECTS}/info/{path}").is_success,
-        "sign": caller.line.get(f"/storage/v1{link}").content == TRUE_BYTES,
+        "sign": caller.http.get(f"/storage/v1{link}").content == TRUE_BYTES,
     }
     done = {deed for deed, worked in reads.items() if worked}
-    assert caller.line.get(f"{OBJECTS}/public/{path}").content != TRUE_BYTES
+    assert caller.http.get(f"{OBJECTS}/public/{path}").content != TRUE_BYTES
     changes: dict[str, list[tuple[str, str, object, dict[str, str]]]] = {
         "upload": [("POST", f"{bucket}/football/m-2/model.skops", b"mine", {})],
         "overwrite": [

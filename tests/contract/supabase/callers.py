@@ -1,4 +1,4 @@
-"""Who knocks at a project's doors over HTTP: anonymous, two signed-in users, the service role."""
+"""Callers of a project over HTTP: anonymous, two signed-in users, the service role."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNSEEN = "return=minimal"
 class Caller:
     """Somebody with a key; `token` is the user's who signed in with it."""
 
-    line: httpx.Client
+    http: httpx.Client
     key: str
     token: str
 
@@ -47,7 +47,7 @@ class Caller:
         """Send JSON, or bytes as they are."""
         identity = {"apikey": self.key, "Authorization": f"Bearer {self.token}"}
         content: dict[str, Any] = {"content" if isinstance(body, bytes) else "json": body}
-        return self.line.request(
+        return self.http.request(
             method,
             path,
             params=query,
@@ -80,12 +80,12 @@ def migrate(project: SupabaseProject) -> None:
 
 @contextmanager
 def open_callers(project: SupabaseProject) -> Iterator[Callers]:
-    with httpx.Client(base_url=project.url, trust_env=False, timeout=20) as line:
+    with httpx.Client(base_url=project.url, trust_env=False, timeout=20) as http:
         yield {
-            "anon": Caller(line, project.anon_key, project.anon_key),
-            "user": Caller(line, project.anon_key, project.keys.user_token(USER)),
-            "other": Caller(line, project.anon_key, project.keys.user_token(OTHER)),
-            "service": Caller(line, project.service_key, project.service_key),
+            "anon": Caller(http, project.anon_key, project.anon_key),
+            "user": Caller(http, project.anon_key, project.keys.user_token(USER)),
+            "other": Caller(http, project.anon_key, project.keys.user_token(OTHER)),
+            "service": Caller(http, project.service_key, project.service_key),
         }
 
 
@@ -108,7 +108,7 @@ def insert(project: SupabaseProject, table: str, row: Row) -> None:
 
 
 def rows(project: SupabaseProject, table: str) -> list[Row]:
-    """Return what really stands in a table, whoever may see it."""
+    """Return what a table really holds, whoever may see it."""
     query = sql.SQL("select to_jsonb(found) as row from {} as found order by found::text")
     return [found["row"] for found in project.sql(query.format(sql.Identifier(table)).as_string())]
 

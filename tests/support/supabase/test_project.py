@@ -1,4 +1,4 @@
-"""The project behaves as Supabase does where the adapter has to cope with it."""
+"""The project of the tests behaves as Supabase does, where the adapter has to cope with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The '(timeout|verify|proxy)' parameter is deprecated:DeprecationWarning"
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ANN = UUID(int=1)
 BEN = UUID(int=2)
 SCHEMA = """
@@ -52,9 +52,9 @@ create function public.numbers(many int) returns setof int language sql stable a
 $$;
 
 insert into storage.buckets (id, name, public) values ('models', 'models', false);
-insert into storage.buckets (id, name, public) values ('window', 'window', true);
+insert into storage.buckets (id, name, public) values ('open', 'open', true);
 create policy ann_only on storage.objects for insert to authenticated
-    with check (bucket_id = 'window' and auth.uid() = '00000000-0000-0000-0000-000000000001');
+    with check (bucket_id = 'open' and auth.uid() = '00000000-0000-0000-0000-000000000001');
 notify pgrst, 'reload schema';
 """
 
@@ -281,12 +281,12 @@ class TestStorage:
     def test_a_policy_of_a_migration_opens_a_bucket(
         self, project: SupabaseProject, connect: Connect
     ) -> None:
-        connect(project.anon_key, project.user_token(ANN)).storage.from_("window").upload("a", b"x")
+        connect(project.anon_key, project.user_token(ANN)).storage.from_("open").upload("a", b"x")
         with storage_refused(403, "Unauthorized"):
-            connect(project.anon_key, project.user_token(BEN)).storage.from_("window").upload(
+            connect(project.anon_key, project.user_token(BEN)).storage.from_("open").upload(
                 "b", b""
             )
-        assert connect(project.anon_key).storage.from_("window").download("a") == b"x"
+        assert connect(project.anon_key).storage.from_("open").download("a") == b"x"
 
     def test_a_signed_url_opens_one_object_for_a_while(
         self, project: SupabaseProject, service: Client
@@ -328,7 +328,7 @@ class TestStorage:
         bucket.upload("a", b"12345")
         assert [gone["name"] for gone in bucket.remove(["a", "b"])] == ["a"]
         service.storage.delete_bucket("new")
-        assert {found.id for found in service.storage.list_buckets()} == {"models", "window"}
+        assert {found.id for found in service.storage.list_buckets()} == {"models", "open"}
 
 
 class TestFaults:
@@ -397,7 +397,7 @@ class TestFaults:
             service.storage.list_buckets()
 
 
-class TestTheBenchItself:
+class TestTheProjectItself:
     def test_reset_brings_back_the_rows_of_the_last_apply(
         self, project: SupabaseProject, service: Client
     ) -> None:

@@ -13,7 +13,7 @@ import jwt
 import psycopg
 import pytest
 
-from tests.contract.callers import (
+from tests.contract.supabase.callers import (
     OTHER,
     REQUESTS,
     UNSEEN,
@@ -92,7 +92,7 @@ both_ways_to_cancel = pytest.mark.parametrize("cancel", [cancel_directly, cancel
 
 
 def put(project: SupabaseProject, number: int, user: str = USER, status: str = "pending") -> str:
-    """Put a request in as it stands in that state."""
+    """Insert a request in that state."""
     row = {"id": make_id(number), "requested_by": user, "status": status, "reason": SECRET}
     insert(project, REQUESTS, {**row, "model_name": MODEL_NAME, **STATES[status]})
     return make_id(number)
@@ -103,7 +103,7 @@ def is_now(text: str) -> bool:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def doors(supabase: SupabaseProject) -> Iterator[Callers]:
+def shared_callers(supabase: SupabaseProject) -> Iterator[Callers]:
     supabase.blank()
     migrate(supabase)
     with open_callers(supabase) as opened:
@@ -111,9 +111,9 @@ def doors(supabase: SupabaseProject) -> Iterator[Callers]:
 
 
 @pytest.fixture
-def callers(project: SupabaseProject, doors: Callers) -> Callers:
+def callers(project: SupabaseProject, shared_callers: Callers) -> Callers:
     assert project.gateway.requests == []
-    return doors
+    return shared_callers
 
 
 # ------------------------------------------------------------------------------------- asking
@@ -154,7 +154,7 @@ NOT_THEIRS: list[Row] = [
 
 
 @pytest.mark.parametrize("values", NOT_THEIRS, ids=lambda values: "-".join(map(str, values)))
-def test_what_is_not_theirs_to_say_is_refused_in_an_insert(
+def test_columns_that_are_not_theirs_are_refused_in_an_insert(
     project: SupabaseProject, callers: Callers, values: Row
 ) -> None:
     assert code_of(ask_directly(callers["user"], **values)) in {REFUSED, "23514", "428C9"}
@@ -166,11 +166,11 @@ def test_what_is_not_theirs_to_say_is_refused_in_an_insert(
     assert rows(project, REQUESTS) == []
 
 
-def test_what_is_not_theirs_to_say_is_not_heard_by_the_function(
+def test_columns_that_are_not_theirs_are_ignored_by_the_function(
     project: SupabaseProject, callers: Callers
 ) -> None:
-    said = {name: value for values in NOT_THEIRS for name, value in values.items()}
-    assert ask_by_function(callers["user"], **said).is_success
+    values = {name: value for values in NOT_THEIRS for name, value in values.items()}
+    assert ask_by_function(callers["user"], **values).is_success
     (row,) = rows(project, REQUESTS)
     assert (row["requested_by"], row["status"], row["attempts"]) == (USER, "pending", 0)
     assert (row["priority_rank"], row["error_message"], row["processed_at"]) == (1, None, None)
@@ -180,19 +180,19 @@ def test_what_is_not_theirs_to_say_is_not_heard_by_the_function(
 
 
 def no_one(project: SupabaseProject, callers: Callers) -> Caller:
-    """Somebody whose token says signed in, but not who."""
-    return Caller(callers["user"].line, project.anon_key, project.keys.user_token(""))
+    """Somebody with the token of a signed-in user that names no user."""
+    return Caller(callers["user"].http, project.anon_key, project.keys.user_token(""))
 
 
 def late(project: SupabaseProject, callers: Callers) -> Caller:
     user = callers["user"]
-    return Caller(user.line, user.key, project.keys.expired(user.token))
+    return Caller(user.http, user.key, project.keys.expired(user.token))
 
 
 def forger(project: SupabaseProject, callers: Callers) -> Caller:
     claims = {"role": "service_role", "sub": USER, "exp": 4_000_000_000}
     secret = "a secret of one's own, long enough for HS256"
-    return Caller(callers["user"].line, project.anon_key, jwt.encode(claims, secret))
+    return Caller(callers["user"].http, project.anon_key, jwt.encode(claims, secret))
 
 
 @both_ways_to_ask
@@ -281,7 +281,7 @@ def test_users_read_their_own_requests_whatever_they_ask_for(
     assert len(callers["service"].table("GET", REQUESTS).json()) == 3
 
 
-def test_a_refusal_tells_nothing_about_anothers_request(
+def test_a_refusal_reveals_nothing_about_anothers_request(
     project: SupabaseProject, callers: Callers
 ) -> None:
     theirs = put(project, 1, OTHER)

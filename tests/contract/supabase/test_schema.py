@@ -388,7 +388,7 @@ def test_upgraded_tables_work_as_new_ones(database: Database) -> None:
     upgrade(database)
     # The column `worker` of someone else's must not stop a run.
     as_service(database, "start_retraining_run", p_run=run_row(100))
-    # A version that stands under one model name may stand under another as well.
+    # A version of one model name may exist under another as well.
     as_service(database, "register_model", p_model=model_row("v20240301_120000"))
     newer = model_row("new") | {"model_name": "default"}
     as_service(database, "register_model", p_model=newer)
@@ -833,7 +833,7 @@ def test_users_do_not_cancel_for_others_or_in_work(store: Database) -> None:
     assert caught.value.sqlstate == "MLP02"
 
 
-def test_functions_look_in_fixed_schemas(store: Database) -> None:
+def test_functions_have_a_fixed_search_path(store: Database) -> None:
     rows = store.sql("""
         select proname from pg_proc
         where pronamespace = 'public'::regnamespace and not coalesce(proconfig, '{}') @> case
@@ -847,18 +847,18 @@ def test_functions_look_in_fixed_schemas(store: Database) -> None:
 # ----------------------------------------------------------------------------------- watching
 
 
-def test_without_system_events_what_happened_goes_to_learning_events(store: Database) -> None:
+def test_without_system_events_an_event_goes_to_learning_events(store: Database) -> None:
     event = {"event_id": make_id(1), "event_type": "model_retrain", "at": NOW.isoformat(),
              "model_name": MODEL_NAME, "message": "triggered",
              "metadata": {"exit_code": 3}}  # fmt: skip
     for _ in range(2):
-        told = as_service(store, "record_system_event", p_event=event)
-        assert told == [{"table": "system_events"}]
+        answer = as_service(store, "record_system_event", p_event=event)
+        assert answer == [{"table": "system_events"}]
     assert len(store.sql("select * from system_events")) == 1
     store.sql("drop table system_events")
     for _ in range(2):
-        told = as_service(store, "record_system_event", p_event=event)
-        assert told == [{"table": "learning_events"}]
+        answer = as_service(store, "record_system_event", p_event=event)
+        assert answer == [{"table": "learning_events"}]
     (row,) = store.sql("select * from learning_events")
     assert (row["event_type"], row["created_at"], row["message"]) == (
         "model_retrain", NOW, "triggered",

@@ -1,6 +1,6 @@
 """Who may do what on Supabase, asked over HTTP and judged by what the database holds afterwards.
 
-The tables below are the decisions. What stands in the catalogue and not here, or here and
+The tables below are the decisions. What is in the catalogue and not here, or here and
 not in the catalogue, fails a test: nothing of ours comes without a decision.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from ml_pipeline.store.supabase.tables import to_json
-from tests.contract.callers import (
+from tests.contract.supabase.callers import (
     REQUESTS,
     USER,
     Caller,
@@ -61,7 +61,7 @@ WHO_MAY = {
     "prediction_decay_events": SERVICE_ONLY,
     "system_events": SERVICE_ONLY,
 }
-# Allowed, but the row is not theirs: nothing is found, and nothing is said about it.
+# Allowed, but the row is not theirs: nothing is found, and nothing about it is shown.
 FINDS_NOTHING = {("model_retraining_requests", "other"): {"select", "update"}}
 
 SERVICE = frozenset({"service"})
@@ -228,7 +228,7 @@ SAMPLES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def doors(supabase: SupabaseProject) -> Iterator[Callers]:
+def shared_callers(supabase: SupabaseProject) -> Iterator[Callers]:
     supabase.blank()
     migrate(supabase)
     with open_callers(supabase) as opened:
@@ -236,9 +236,9 @@ def doors(supabase: SupabaseProject) -> Iterator[Callers]:
 
 
 @pytest.fixture
-def callers(project: SupabaseProject, doors: Callers) -> Callers:
+def callers(project: SupabaseProject, shared_callers: Callers) -> Callers:
     assert project.gateway.requests == []
-    return doors
+    return shared_callers
 
 
 # ------------------------------------------------------------------------------------- tables
@@ -383,12 +383,12 @@ def test_execute_is_granted_exactly_as_decided(supabase: SupabaseProject) -> Non
 
 @pytest.mark.parametrize("function", [*WHO_CALLS, *sorted(TRIGGERS)])
 def test_a_function_is_called_by_whom_it_is_for(
-    supabase: SupabaseProject, doors: Callers, function: str
+    supabase: SupabaseProject, shared_callers: Callers, function: str
 ) -> None:
     arguments = {} if function in TRIGGERS else arguments_of(supabase, function)
     allowed = WHO_CALLS.get(function, NOBODY)
     before = everything(supabase)
-    codes = {who: code_of(doors[who].call(function, **arguments)) for who in CALLERS}
+    codes = {who: code_of(shared_callers[who].call(function, **arguments)) for who in CALLERS}
     # Nothing is asked for, so nothing is done; but a request needs no more than to be asked for.
     assert everything(supabase) == before or function.startswith("submit_retraining_request")
     closed = {REFUSED, "PGRST202"} if function in TRIGGERS else {REFUSED}
