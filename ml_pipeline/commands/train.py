@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--model_path", help="model to fine-tune (default: the store's champion, else a new base)")
     add("--learning_rate", type=float, help="step of strategy sgd "
-        f"(default: {defaults.DEFAULT_LEARNING_RATE})")  # fmt: skip
+        f"(default: {defaults.LEARNING_RATE})")  # fmt: skip
     add("--epochs", type=int, help="most Newton steps, or passes of strategy sgd "
-        f"(default: {defaults.DEFAULT_FINE_TUNE_EPOCHS})")  # fmt: skip
+        f"(default: {defaults.FINE_TUNE_EPOCHS})")  # fmt: skip
     add("--random_seed", type=int, help=f"(default: {defaults.RANDOM_STATE})")
     add("--algorithm", help="base algorithm (default: LogisticRegression)")
     add("--model_id", help="name of the new model (default: made from algorithm and time)")

@@ -1,10 +1,12 @@
-"""Settings of the data: how logs are spelt, what a row looks like, where labels stand."""
+"""Settings of the data: the columns of a log, the features and classes of a row, ground truth."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ml_pipeline.config.base import Fraction, Section
 
 DEFAULT_FEATURES = (
     "home_team_form",
@@ -28,7 +30,7 @@ DEFAULT_LABELS = {
     "home_win": "H",
     "away_win": "A",
 }
-# Ours: the spellings other logs use.
+# By canonical name, the spellings that other logs use.
 DEFAULT_COLUMNS = {
     "event_id": ["event_id", "prediction_id"],
     "timestamp": ["timestamp", "match_date"],
@@ -46,18 +48,7 @@ DEFAULT_COLUMNS = {
     "metadata": ["metadata"],
 }
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Whole = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the settings: typed, closed, unchangeable."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
+Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
 
 class LogSettings(Section):
@@ -85,7 +76,7 @@ class LogSettings(Section):
 
 
 class DataSettings(Section):
-    """What a row looks like: features, classes, and the data a base is trained on."""
+    """The features and classes of a row, and the data on which a base is trained."""
 
     features: list[str] = Field(default_factory=lambda: list(DEFAULT_FEATURES))
     text_column: Annotated[str, Field(min_length=1)] | None = None
@@ -147,9 +138,6 @@ class DataSettings(Section):
         if self.labels is None and set(self.classes) == set(DEFAULT_CLASSES):
             return {**DEFAULT_LABELS, **spellings}
         return {**(self.labels or {}), **spellings}
-
-
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
 
 class GroundTruthSettings(Section):

@@ -1,4 +1,7 @@
-"""Names and defaults that a prediction shares with `config`, which it has no time to load."""
+"""The constants of the original documents, and names that a quick prediction shares.
+
+Nothing is loaded here: a cold prediction has no time to load what checks all settings.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ CONFIG_FILE = "model_config.yaml"
 LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
 SETTING_PREFIX = "ML_PIPELINE__"
 MODEL_NAME = "default"
+
+# Prediction.
 CONFIDENCE_THRESHOLD = 0.6
 ENSEMBLE_CONFLICT_MARGIN = 0.1
 
+# Training.
 FINE_TUNE_EPOCHS = 5
 LEARNING_RATE = 0.001
 TEST_SIZE = 0.2
@@ -16,18 +22,15 @@ RANDOM_STATE = 42
 CV_FOLDS = 5
 MIN_TRAINING_SAMPLES = 50
 
+# A run.
 DEFAULT_LOOKBACK_DAYS = 7
 MIN_ERROR_SAMPLES_FOR_RETRAINING = 10
 ERROR_CONFIDENCE_THRESHOLD = 0.7
-DEFAULT_FINE_TUNE_EPOCHS = FINE_TUNE_EPOCHS
-DEFAULT_LEARNING_RATE = LEARNING_RATE
-SEED_PROMOTION_THRESHOLD = 0.03
 MIN_EVALUATED_PREDICTIONS = 100
-EVALUATION_WINDOW_DAYS = 7
+
+# The watchdog.
 DECAY_THRESHOLD = 0.05
-THRESHOLD = 0.6
-WINDOW = 5
 CHECK_INTERVAL_MIN = 60
-MIN_STATS_REQUIRED = 3
-ENSEMBLE_WEIGHTS = (0.5, 0.5)
-DEFAULT_CONFIG_FILE = CONFIG_FILE
+ACCEPT_RATE_THRESHOLD = 0.6
+ACCEPT_RATE_WINDOW = 5
+ACCEPT_RATE_MIN_CYCLES = 3

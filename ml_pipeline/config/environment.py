@@ -1,6 +1,6 @@
-"""What the environment says: the store, its key, notifications, the logs of the program.
+"""Settings from the environment: store and key, notifications, log messages, the page's token.
 
-This is the only module that reads the environment.
+Settings of `model_config.yaml` that a variable overrides are read in `settings`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from ml_pipeline.config.data import Section
+from ml_pipeline.config.base import Section
 from ml_pipeline.config.defaults import LOCAL_VARIABLE
 from ml_pipeline.errors import ConfigError
 
@@ -87,7 +87,7 @@ def chosen_store(
 
 
 class NotifySettings(Section):
-    """Who is told about alerts. What is secret prints masked."""
+    """Where alerts are sent. Secrets print masked."""
 
     urls: tuple[SecretStr, ...] = ()
     github_summary: str | None = None
@@ -115,44 +115,12 @@ def load_notify_settings(environment: Mapping[str, str] | None = None) -> Notify
     )
 
 
-def child_environment(*, credentials: bool = False) -> dict[str, str]:
-    """The environment for a child process; credentials are for passes of the loop alone."""
-    secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE, NOTIFY_VARIABLE, "GITHUB_TOKEN"}
-    if credentials:
-        secret = set()
-    inherited = {name: value for name, value in os.environ.items() if name not in secret}
-    # Threads that wait by spinning make boosting many times slower on a busy machine.
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | inherited
-
-
-def code_revision(environment: Mapping[str, str] | None = None) -> str | None:
-    """The commit that a CI job runs, if it says so."""
-    environment = os.environ if environment is None else environment
-    return environment.get("GITHUB_SHA") or None
-
-
 class LoggingSettings(Section):
     """How messages are written on stderr."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
     file: Path | None = None
-
-
-def load_monitor_token(environment: Mapping[str, str] | None = None) -> str | None:
-    """`ML_PIPELINE_MONITOR_TOKEN`: what the monitoring page asks for, None when it is not set.
-
-    Raises ConfigError for one that could be guessed.
-    """
-    environment = os.environ if environment is None else environment
-    token = environment.get(MONITOR_TOKEN_VARIABLE, "").strip()
-    if token and len(token) < MIN_TOKEN_LETTERS:
-        raise ConfigError(
-            f"{MONITOR_TOKEN_VARIABLE} has {len(token)} letters, at least {MIN_TOKEN_LETTERS} "
-            "are needed.",
-            hint="Make one with `python -c 'import secrets; print(secrets.token_urlsafe())'`.",
-        )
-    return token or None
 
 
 def load_logging_settings(environment: Mapping[str, str] | None = None) -> LoggingSettings:
@@ -178,3 +146,35 @@ def load_logging_settings(environment: Mapping[str, str] | None = None) -> Loggi
     file = environment.get("LOG_FILE", "").strip()
     path = Path(file) if file else None
     return LoggingSettings.model_validate({"level": level, "format": form, "file": path})
+
+
+def load_monitor_token(environment: Mapping[str, str] | None = None) -> str | None:
+    """`ML_PIPELINE_MONITOR_TOKEN`: what the monitoring page asks for, None when it is not set.
+
+    Raises ConfigError for one that could be guessed.
+    """
+    environment = os.environ if environment is None else environment
+    token = environment.get(MONITOR_TOKEN_VARIABLE, "").strip()
+    if token and len(token) < MIN_TOKEN_LETTERS:
+        raise ConfigError(
+            f"{MONITOR_TOKEN_VARIABLE} has {len(token)} letters, at least {MIN_TOKEN_LETTERS} "
+            "are needed.",
+            hint="Make one with `python -c 'import secrets; print(secrets.token_urlsafe())'`.",
+        )
+    return token or None
+
+
+def child_environment(*, credentials: bool = False) -> dict[str, str]:
+    """The environment for a child process; credentials are for runs alone."""
+    secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE, NOTIFY_VARIABLE, "GITHUB_TOKEN"}
+    if credentials:
+        secret = set()
+    inherited = {name: value for name, value in os.environ.items() if name not in secret}
+    # Threads that wait by spinning make boosting many times slower on a busy machine.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | inherited
+
+
+def code_revision(environment: Mapping[str, str] | None = None) -> str | None:
+    """The commit that a CI job runs; None outside of one."""
+    environment = os.environ if environment is None else environment
+    return environment.get("GITHUB_SHA") or None

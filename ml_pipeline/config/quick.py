@@ -1,8 +1,8 @@
 """The few settings that a prediction needs, without loading what checks all of them.
 
-The rules stand in `config` alone. Where a settings file or a variable sets something, `config`
-checks it once and the answer is kept in the embedded store's folder, under the digest of
-everything that it was made from; where nothing is set, the defaults hold.
+The rules are those of `config.settings`. Where a settings file or a variable sets something, they
+check it once and the answer is kept in the embedded store's folder, under the digest of everything
+that it was made from; where nothing is set, the defaults hold.
 """
 
 from __future__ import annotations

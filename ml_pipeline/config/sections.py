@@ -1,4 +1,4 @@
-"""The sections of the settings, each with its defaults and limits."""
+"""The settings of the loop: training, runs, promotion, prediction, decay."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ml_pipeline.config import defaults
-from ml_pipeline.config.data import Count, Fraction, Positive, Section, Whole
-from ml_pipeline.config.defaults import (
-    CHECK_INTERVAL_MIN,
-    CONFIDENCE_THRESHOLD,
-    DECAY_THRESHOLD,
-    DEFAULT_LOOKBACK_DAYS,
-    ENSEMBLE_CONFLICT_MARGIN,
-    ERROR_CONFIDENCE_THRESHOLD,
-    MIN_ERROR_SAMPLES_FOR_RETRAINING,
-    MIN_EVALUATED_PREDICTIONS,
-    MIN_STATS_REQUIRED,
-    THRESHOLD,
-    WINDOW,
-)
+from ml_pipeline.config.base import Count, Fraction, Positive, Section, Whole
 
 Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
 Algorithm = Literal[
@@ -72,7 +59,7 @@ class ExpertSettings(Section):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports and in the lineage."""
         fading = "" if self.half_life_days is None else f", half-life {self.half_life_days:g} days"
         return self.algorithm + fading
 
@@ -100,15 +87,15 @@ class TrainingSettings(Section):
     experts_every_days: Whole = 30
     adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
 
-    def experts_due(self, fitted: Mapping[str, int], night: int) -> bool:
-        """Whether experts are to be fitted once `night` is over.
+    def experts_due(self, fitted: Mapping[str, int], day: int) -> bool:
+        """Whether experts are to be fitted once `day` is over.
 
-        `fitted` are the nights of the present ones by name. They are also due when one is missing
-        or the config does not name one any more. Nights are proleptic ordinals of UTC days.
+        `fitted` has the day on which each present expert was fitted, by its name. They are also
+        due when one is missing or is no longer configured. Days are proleptic ordinals in UTC.
         """
         if {expert.name for expert in self.experts} != set(fitted):
             return True
-        return bool(fitted) and night - min(fitted.values()) >= self.experts_every_days
+        return bool(fitted) and day - min(fitted.values()) >= self.experts_every_days
 
     @model_validator(mode="after")
     def _experts_differ(self) -> TrainingSettings:
@@ -134,11 +121,11 @@ class TrainingSettings(Section):
 
 
 class RunSettings(Section):
-    """When a nightly run trains, and how it holds the store."""
+    """When a run trains, and how long it may hold requests and locks."""
 
-    lookback_days: Positive = float(DEFAULT_LOOKBACK_DAYS)
-    confidence_threshold: Fraction = ERROR_CONFIDENCE_THRESHOLD
-    min_error_samples: Count = MIN_ERROR_SAMPLES_FOR_RETRAINING
+    lookback_days: Positive = float(defaults.DEFAULT_LOOKBACK_DAYS)
+    confidence_threshold: Fraction = defaults.ERROR_CONFIDENCE_THRESHOLD
+    min_error_samples: Count = defaults.MIN_ERROR_SAMPLES_FOR_RETRAINING
     trigger: Literal["errors", "labels", "any"] = "errors"
     every_hours: Positive = 24.0
     work_dir: str | None = None
@@ -151,11 +138,11 @@ class RunSettings(Section):
 
 
 class PromotionSettings(Section):
-    """Who may serve."""
+    """When a challenger takes over from the champion."""
 
     policy: Literal["guarded", "nightly", "evidence", "approval"] = "guarded"
     promotion_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    min_evaluated_predictions: Whole = MIN_EVALUATED_PREDICTIONS
+    min_evaluated_predictions: Whole = defaults.MIN_EVALUATED_PREDICTIONS
     min_nights: Whole = 3
     evaluation_window_days: Positive = 30.0
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -168,11 +155,11 @@ class PromotionSettings(Section):
 
 
 class PredictionSettings(Section):
-    """What a prediction says when it is not sure."""
+    """When a prediction is UNCERTAIN."""
 
-    min_confidence_threshold: Fraction = CONFIDENCE_THRESHOLD
+    min_confidence_threshold: Fraction = defaults.CONFIDENCE_THRESHOLD
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
-    conflict_margin: Fraction = ENSEMBLE_CONFLICT_MARGIN
+    conflict_margin: Fraction = defaults.ENSEMBLE_CONFLICT_MARGIN
 
 
 Metric = Literal[
@@ -188,19 +175,19 @@ class DecaySettings(Section):
     recent_days: Annotated[list[Whole], Field(min_length=1)] = Field(default_factory=lambda: [3, 7])
     min_rows: Whole = 50
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9999
-    threshold: Annotated[float, Field(gt=0, lt=1)] = DECAY_THRESHOLD
+    threshold: Annotated[float, Field(gt=0, lt=1)] = defaults.DECAY_THRESHOLD
     loss_threshold: Positive = 0.1
     warning: Annotated[float, Field(gt=0, lt=1)] = 0.2
     critical: Annotated[float, Field(gt=0, lt=1)] = 0.3
     severe: Annotated[float, Field(gt=0, lt=1)] = 0.4
     alarm_on: list[Metric] = Field(default_factory=lambda: list(DEFAULT_ALARMS))
-    accept_rate_threshold: Annotated[float, Field(gt=0, lt=1)] = THRESHOLD
-    accept_rate_window: Whole = WINDOW
-    accept_rate_min_cycles: Whole = MIN_STATS_REQUIRED
+    accept_rate_threshold: Annotated[float, Field(gt=0, lt=1)] = defaults.ACCEPT_RATE_THRESHOLD
+    accept_rate_window: Whole = defaults.ACCEPT_RATE_WINDOW
+    accept_rate_min_cycles: Whole = defaults.ACCEPT_RATE_MIN_CYCLES
     accept_rate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     drift_threshold: Positive = 0.25
     cluster_level: Annotated[float, Field(gt=0, lt=0.01)] = 0.0001
-    interval_minutes: Positive = float(CHECK_INTERVAL_MIN)
+    interval_minutes: Positive = float(defaults.CHECK_INTERVAL_MIN)
     action: Literal["request", "command", "alert"] = "request"
     priority: Literal["high", "normal", "low"] = "normal"
     command: list[str] = Field(default_factory=list)

@@ -1,7 +1,6 @@
-"""Settings: seed constants, then `model_config.yaml`, then the environment, then flags.
+"""Settings: defaults, then `model_config.yaml`, then the environment, then flags.
 
-Everything wrong is refused at once, each fault naming key, value and source. This is the only
-module that reads the environment.
+Everything wrong is refused at once, each fault naming key, value and source.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +15,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from ml_pipeline.config import defaults
-from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings, Section
-from ml_pipeline.config.defaults import DEFAULT_CONFIG_FILE, SETTING_PREFIX
+from ml_pipeline.config.base import Section
+from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings
+from ml_pipeline.config.defaults import CONFIG_FILE, MODEL_NAME, SETTING_PREFIX
 from ml_pipeline.config.sections import (
     DecaySettings,
     PredictionSettings,
@@ -27,15 +25,14 @@ from ml_pipeline.config.sections import (
     RunSettings,
     TrainingSettings,
 )
+from ml_pipeline.config.yaml_text import plain_value, read_yaml
 from ml_pipeline.errors import ConfigError
 
 
 class Settings(Section):
     """Everything that can be set, checked."""
 
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = (
-        defaults.MODEL_NAME
-    )
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = MODEL_NAME
     log: LogSettings = Field(default_factory=LogSettings)
     data: DataSettings = Field(default_factory=DataSettings)
     ground_truth: GroundTruthSettings = Field(default_factory=GroundTruthSettings)
@@ -80,9 +77,38 @@ class Settings(Section):
         return _validated({key: (value, "change") for key, value in layered.items()})
 
 
-# ---------------------------------------------------------------------------------- reading
+def load_settings(
+    config: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Join the layers and check the whole.
 
-_REPLACED = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"}
+    `flags` are dotted keys; a value None means that the flag was not given. A variable
+    `ML_PIPELINE__RUN__LOOKBACK_DAYS=14` sets `run.lookback_days`; its value is read as YAML.
+    Raises ConfigError naming every fault at once.
+    """
+    environment = os.environ if environment is None else environment
+    layers: dict[str, tuple[Any, str]] = {}
+    path = config or Path(CONFIG_FILE)
+    if config is not None or path.is_file():
+        layers.update({k: (v, str(path)) for k, v in _flatten(read_yaml(path)).items()})
+    for name, text in environment.items():
+        if name.startswith(SETTING_PREFIX):
+            dotted = name.removeprefix(SETTING_PREFIX).lower().replace("__", ".")
+            layers[dotted] = (plain_value(text), f"environment variable {name}")
+    for dotted, value in (flags or {}).items():
+        if value is not None:
+            layers[dotted] = (value, f"flag --{dotted.rsplit('.', 1)[-1]}")
+    return _validated(layers)
+
+
+def work_dir(settings: Settings, local_dir: str | None) -> Path:
+    """Where runs keep their files: configured, else beside the embedded store, else here."""
+    if settings.run.work_dir is not None:
+        return Path(settings.run.work_dir)
+    return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")
 
 
 def _is_section(annotation: Any) -> bool:  # noqa: ANN401 - a type
@@ -143,87 +169,3 @@ def _fault(fault: Any, layers: Mapping[str, tuple[Any, str]]) -> str:  # noqa: A
     text = str(fault["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
     return f"{dotted or 'settings'}{shown} ({origin}): {text[0].lower()}{text[1:]}"
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML 1.2's plain values: yes and no are words, 1e-3 is a number."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|[-+]?([0-9]+\.[0-9]*|\.[0-9]+)"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a settings file as nested plain values; raise ConfigError with line and column."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), _PlainLoader)  # noqa: S506
-    except FileNotFoundError:
-        message = f"There is no settings file {path}."
-        raise ConfigError(message, hint="Leave --config out to use the defaults.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        where = getattr(error, "problem_mark", None)
-        place = f", line {where.line + 1}, column {where.column + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        message = f"{path}{place}: {problem}."
-        tab = "YAML is indented with spaces, never with tabs." if "\\t" in repr(problem) else ""
-        raise ConfigError(message, hint=tab) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        message = f"{path} holds a {type(content).__name__}, not settings."
-        raise ConfigError(message, hint="Start from the repository's model_config.yaml.")
-    return content
-
-
-def load_settings(
-    config: Path | None = None,
-    *,
-    flags: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Settings:
-    """Join the layers and check the whole.
-
-    `flags` are dotted keys; a value None means that the flag was not given. A variable
-    `ML_PIPELINE__RUN__LOOKBACK_DAYS=14` sets `run.lookback_days`; its value is read as YAML.
-    Raises ConfigError naming every fault at once.
-    """
-    environment = os.environ if environment is None else environment
-    layers: dict[str, tuple[Any, str]] = {}
-    path = config or Path(DEFAULT_CONFIG_FILE)
-    if config is not None or path.is_file():
-        layers.update({k: (v, str(path)) for k, v in _flatten(read_yaml(path)).items()})
-    for name, text in environment.items():
-        if name.startswith(SETTING_PREFIX):
-            dotted = name.removeprefix(SETTING_PREFIX).lower().replace("__", ".")
-            layers[dotted] = (_scalar(text), f"environment variable {name}")
-    for dotted, value in (flags or {}).items():
-        if value is not None:
-            layers[dotted] = (value, f"flag --{dotted.rsplit('.', 1)[-1]}")
-    return _validated(layers)
-
-
-def _scalar(text: str) -> Any:  # noqa: ANN401 - whatever YAML makes of it
-    try:
-        return yaml.load(text, _PlainLoader)  # noqa: S506
-    except yaml.YAMLError:
-        return text
-
-
-def work_dir(settings: Settings, local_dir: str | None) -> Path:
-    """Where runs keep their files: configured, else beside the embedded store, else here."""
-    if settings.run.work_dir is not None:
-        return Path(settings.run.work_dir)
-    return Path(local_dir) / "work" if local_dir else Path("ml_pipeline_work")
