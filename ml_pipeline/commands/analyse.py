@@ -31,7 +31,7 @@ SHOWN_DAYS = 30
 
 
 def analyse(events: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """What the labelled events say of outcomes and errors, in the order of their predictions.
+    """Streaks and tests of outcomes and errors, in the order of their predictions.
 
     `events` has `timestamp`, `event_id`, `known_at`, `prediction` and `actual_result`. UNCERTAIN
     answers are outcomes like others, but neither right nor wrong.
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_common(parser)
     parser.add_argument(
         "--days", type=float, default=DEFAULT_DAYS,
-        help=f"days of outcomes to look at (default: {DEFAULT_DAYS:g})",
+        help=f"days of outcomes to analyse (default: {DEFAULT_DAYS:g})",
     )  # fmt: skip
     parser.add_argument(
         "--all_models", action="store_true", help="predictions of every model, not the champion's"

@@ -1,6 +1,6 @@
 """The monitoring page: `ml-pipeline monitor`.
 
-It listens on this machine only, unless told otherwise; beyond it every page asks for a token.
+It listens on this machine only by default; beyond it every page asks for a token.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         server = _listen(create_server, app, args.host, args.port)
         url = f"http://{_named(args.host)}:{server.effective_port}/"
         log.info("The monitoring page of %s is at %s", settings.model_name, url)
-        common.print_json({"status": "serving", "url": url, "token": guard.asks_for_token})
+        common.print_json({"status": "serving", "url": url, "token": guard.requires_token})
         signal.signal(signal.SIGTERM, _end)
         # Who looks on must not slow a run on the same machine.
         os.nice(NICENESS)

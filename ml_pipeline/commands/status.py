@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
-    """Print JSON; tables as well when a person is watching."""
+    """Print JSON; on a terminal also tables."""
     from ml_pipeline.store.opening import open_store
 
     settings = load_settings(common.path_or_none(args.config))
     store = open_store(load_store_settings(args.local))
     try:
-        found = overview.look(store, settings, now=now)
+        found = overview.read_overview(store, settings, now=now)
     finally:
         store.close()
     if sys.stderr.isatty():

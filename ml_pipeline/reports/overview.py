@@ -28,7 +28,7 @@ DAYS_SHOWN: Final = 60
 MODELS_SEEN: Final = 100
 EVENTS_SHOWN: Final = 100
 ALERTS_SHOWN: Final = 10
-# What a scheduler may be late without a word: hosted ones are, at busy hours.
+# How late a run may start before it counts as late: hosted schedulers lag at busy hours.
 GRACE: Final = timedelta(hours=2)
 
 
@@ -85,8 +85,8 @@ class Overview:
         }
 
 
-def look(store: Store, settings: Settings, *, now: datetime) -> Overview:
-    """Read it all; nothing grows with the age of the store."""
+def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overview:
+    """Read the overview; no part of it grows with the age of the store."""
     name = settings.model_name
     champion = store.champion(model_name=name)
     events = store.promotion_events(model_name=name, limit=EVENTS_SHOWN)

@@ -1,4 +1,4 @@
-"""HTTP doors: the monitoring page.
+"""HTTP endpoints: the monitoring page.
 
 Public names are looked up on first use.
 """

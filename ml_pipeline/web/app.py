@@ -1,4 +1,4 @@
-"""The pages, their JSON, and the four things that a person may do."""
+"""The monitoring page as a Flask application: pages, their JSON, and four actions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from ml_pipeline.store import json_values
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Priority, RetrainingRun
 from ml_pipeline.web.guard import SIGNED_IN, Guard, csrf_token, is_forged, protect
-from ml_pipeline.web.queries import Look, Looks, made_once
+from ml_pipeline.web.queries import OverviewCache, Snapshot, rendered_once
 
 log = logging.getLogger("monitor")
 
@@ -54,22 +54,22 @@ PLACEHOLDER = secrets.token_hex(16)
 # Where the forms stand between the parts that are renewed.
 FORMS = "<!-- forms -->"
 
-door = Blueprint("monitor", __name__)
+blueprint = Blueprint("monitor", __name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Desk:
-    """What the handlers of one application work with."""
+class Services:
+    """What the handlers of one application use."""
 
     store: Store
     settings: Settings
     guard: Guard
-    looks: Looks
+    overviews: OverviewCache
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
 
     def decision(self, reason: str) -> Decision:
-        """A person's word, said now."""
+        """A decision that a person takes now."""
         return Decision(
             model_name=self.settings.model_name,
             reason=reason,
@@ -95,39 +95,41 @@ def create_app(
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
     )
-    app.extensions["desk"] = Desk(
+    app.extensions["services"] = Services(
         store=store,
         settings=settings,
         guard=guard,
-        looks=Looks(store, settings, clock),
+        overviews=OverviewCache(store, settings, clock),
         clock=clock,
         new_id=new_id,
     )
-    app.register_blueprint(door)
-    app.before_request(_check)
+    app.register_blueprint(blueprint)
+    app.before_request(_authorize)
     app.after_request(protect)
-    app.register_error_handler(PipelineError, _told)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(PipelineError, _handle_fault)
+    app.register_error_handler(HTTPException, _handle_http_fault)
     return app
 
 
-def desk() -> Desk:
-    """The application's own."""
-    found: Desk = current_app.extensions["desk"]
+def services() -> Services:
+    """Those of the application that answers."""
+    found: Services = current_app.extensions["services"]
     return found
 
 
-def _check() -> Response | AnyResponse | None:
-    """Host, then token, then whether a form is one of ours."""
-    guard = desk().guard
-    if not guard.knows_host(request):
-        return _message("This server does not answer to that host name.", 421)
-    if request.endpoint not in OPEN_TO_ALL and not guard.lets_in(request):
+def _authorize() -> Response | AnyResponse | None:
+    """Check the host name, then the token, then that a form is one of ours."""
+    guard = services().guard
+    if not guard.accepts_host(request):
+        return _message_page("This server does not answer to that host name.", 421)
+    if request.endpoint not in OPEN_TO_ALL and not guard.is_authorized(request):
         if request.path.startswith("/api/") or "Authorization" in request.headers:
-            return _failure("A token is needed: Authorization: Bearer TOKEN.", 401)
-        return redirect("/sign-in", 303) if request.method == "GET" else _message("Sign in.", 401)
+            return _json_fault("A token is needed: Authorization: Bearer TOKEN.", 401)
+        return (
+            redirect("/sign-in", 303) if request.method == "GET" else _message_page("Sign in first.", 401)
+        )
     if request.method == "POST" and is_forged(request):
-        return _message(
+        return _message_page(
             "This form is not from this page, or it has expired. Reload the page and try again.",
             403,
         )
@@ -137,50 +139,52 @@ def _check() -> Response | AnyResponse | None:
 # ----------------------------------------------------------------------------------- pages
 
 
-@door.get("/")
+@blueprint.get("/")
 def home() -> str:
     """The page."""
-    look = desk().looks.latest()
-    live = made_once(look, "live", lambda: _live(look))
+    snapshot = services().overviews.latest()
+    live = rendered_once(snapshot, "live", lambda: _live(snapshot))
     parts = live.replace(PLACEHOLDER, csrf_token()).split(FORMS)
     return _page(
         "monitor.html",
-        title=f"{look.overview.model_name}: training monitor",
+        title=f"{snapshot.overview.model_name}: training monitor",
         live=[Markup(part) for part in parts],  # noqa: S704 - a template made them
-        earlier=look.overview.earlier,
-        champion=look.overview.champion,
-        model_name=look.overview.model_name,
+        earlier=snapshot.overview.earlier,
+        champion=snapshot.overview.champion,
+        model_name=snapshot.overview.model_name,
         priorities=[str(priority) for priority in Priority],
         longest=LONGEST_REASON,
     )
 
 
-def _live(look: Look) -> str:
-    return pages.render("monitor_live.html", seen=look.overview, made=look.view, csrf=PLACEHOLDER)
+def _live(snapshot: Snapshot) -> str:
+    return pages.render(
+        "monitor_live.html", overview=snapshot.overview, view=snapshot.view, csrf=PLACEHOLDER
+    )
 
 
-@door.get("/runs/<run_id>")
+@blueprint.get("/runs/<run_id>")
 def run_page(run_id: str) -> str:
     """A run with its report."""
     run = _run(run_id)
-    view = view_of(run, desk().looks.latest().overview.promotions)
+    view = view_of(run, services().overviews.latest().overview.promotions)
     return _page("monitor_run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
 
 
-@door.get("/runs/<run_id>/report.html")
+@blueprint.get("/runs/<run_id>/report.html")
 def run_report(run_id: str) -> Response:
     """The same as the file that a run stores: for a mail, or to be kept."""
     run = _run(run_id)
-    page = report.as_html(run, desk().looks.latest().overview.promotions)
+    page = report.as_html(run, services().overviews.latest().overview.promotions)
     return protect(Response(page, mimetype="text/html"), inline_style=pages.style())
 
 
-@door.get("/runs/<run_id>/log.txt")
+@blueprint.get("/runs/<run_id>/log.txt")
 def run_log(run_id: str) -> Response:
     """The log of a run."""
     run = _run(run_id)
     with tempfile.TemporaryDirectory() as folder:
-        path = desk().store.download(
+        path = services().store.download(
             LOG_BUCKET, f"training-logs/{run.run_id}.txt", Path(folder) / "log.txt"
         )
         return Response(path.read_bytes(), mimetype="text/plain")
@@ -191,7 +195,7 @@ def _run(run_id: str) -> RetrainingRun:
         known = str(UUID(run_id))
     except ValueError:
         raise NotFound(f"There is no run {run_id!r}.") from None
-    return desk().store.get_run(known)
+    return services().store.get_run(known)
 
 
 def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
@@ -199,12 +203,12 @@ def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the t
         template,
         csrf=csrf_token(),
         messages=get_flashed_messages(with_categories=True),
-        signed_in=desk().guard.asks_for_token and session.get(SIGNED_IN) is True,
+        signed_in=services().guard.requires_token and session.get(SIGNED_IN) is True,
         **values,
     )
 
 
-@door.get("/assets/<name>")
+@blueprint.get("/assets/<name>")
 def asset(name: str) -> Response:
     """The style sheet and the script."""
     if name not in ASSETS:
@@ -218,83 +222,85 @@ def asset(name: str) -> Response:
 # ------------------------------------------------------------------------------------ JSON
 
 
-@door.get("/api/overview")
+@blueprint.get("/api/overview")
 def api_overview() -> Response:
     """Everything that the page shows."""
-    look = desk().looks.latest()
-    return jsonify(look.overview.as_json())
+    snapshot = services().overviews.latest()
+    return jsonify(snapshot.overview.as_json())
 
 
-@door.get("/api/runs/<run_id>")
+@blueprint.get("/api/runs/<run_id>")
 def api_run(run_id: str) -> Response:
-    """A run with all that it keeps."""
+    """A run with everything that its row keeps."""
     run = _run(run_id)
     return jsonify(json_values.run_json(run) | {"review": run.details.get("review")})
 
 
-@door.get("/api/<part>")
+@blueprint.get("/api/<part>")
 def api_part(part: str) -> Response:
     """One part of the overview: runs, requests, days, alerts, promotions, champion."""
-    everything = desk().looks.latest().overview.as_json()
+    everything = services().overviews.latest().overview.as_json()
     if part not in everything:
         raise NotFound(f"There is no {part!r}; there are {', '.join(everything)}.")
     return jsonify({part: everything[part]})
 
 
-@door.get("/health")
+@blueprint.get("/health")
 def health() -> tuple[Response, int] | Response:
     """Whether the store answers, and whether a run is late; for machines, without a token."""
     try:
-        seen = desk().looks.latest().overview
+        overview = services().overviews.latest().overview
     except PipelineError as error:
         log.warning("Not healthy: %s", error)
         return jsonify({"status": "failed"}), 503
-    return jsonify({"status": "ok", "is_late": seen.is_late})
+    return jsonify({"status": "ok", "is_late": overview.is_late})
 
 
 # ---------------------------------------------------------------------------------- buttons
 
 
-@door.post("/retrain")
+@blueprint.post("/retrain")
 def retrain() -> AnyResponse:
-    """Ask for a run."""
-    at = desk()
+    """Submit a request for a run."""
+    here = services()
     priority = request.form.get("priority", str(Priority.NORMAL))
     if priority not in set(Priority):
-        return _message(f"There is no priority {priority!r}.", 400)
-    asked = requests.ask(
-        at.store,
-        at.settings,
+        return _message_page(f"There is no priority {priority!r}.", 400)
+    submitted = requests.ask(
+        here.store,
+        here.settings,
         reason=_reason(),
         priority=Priority(priority),
-        now=at.clock(),
-        new_id=at.new_id(),
+        now=here.clock(),
+        new_id=here.new_id(),
     )
-    return _done(f"Request {asked.request_id[:8]} is in the queue; the next run will handle it.")
+    return _back_with_notice(
+        f"Request {submitted.request_id[:8]} is in the queue; the next run will handle it."
+    )
 
 
-@door.post("/approve")
+@blueprint.post("/approve")
 def approve() -> AnyResponse:
-    """Let a waiting challenger serve."""
-    model = champion.approve(desk().store, _model_id(), desk().decision(_reason()))
-    return _done(f"Approved: {model.model_id} serves now.")
+    """Promote a challenger that waits for approval."""
+    model = champion.approve(services().store, _model_id(), services().decision(_reason()))
+    return _back_with_notice(f"Approved: {model.model_id} serves now.")
 
 
-@door.post("/refuse")
+@blueprint.post("/refuse")
 def refuse() -> AnyResponse:
-    """Let a waiting challenger go."""
-    model = champion.refuse(desk().store, _model_id(), desk().decision(_reason()))
-    return _done(f"Rejected: {model.model_id} will not serve; the champion stays.")
+    """Reject a challenger that waits for approval."""
+    model = champion.refuse(services().store, _model_id(), services().decision(_reason()))
+    return _back_with_notice(f"Rejected: {model.model_id} will not serve; the champion stays.")
 
 
-@door.post("/roll-back")
+@blueprint.post("/roll-back")
 def roll_back() -> AnyResponse:
-    """Let an earlier champion serve again."""
+    """Roll back to an earlier champion."""
     reason = _reason()
     if not reason:
-        return _message("A rollback needs a reason: it is kept in the history.", 400)
-    model = champion.roll_back(desk().store, _model_id() or None, desk().decision(reason))
-    return _done(f"Rolled back: {model.model_id} serves again.")
+        return _message_page("A rollback needs a reason: it is kept in the history.", 400)
+    model = champion.roll_back(services().store, _model_id() or None, services().decision(reason))
+    return _back_with_notice(f"Rolled back: {model.model_id} serves again.")
 
 
 def _reason() -> str:
@@ -305,22 +311,22 @@ def _model_id() -> str:
     return request.form.get("model_id", "")
 
 
-def _done(text: str) -> AnyResponse:
-    desk().looks.forget()
+def _back_with_notice(text: str) -> AnyResponse:
+    services().overviews.forget()
     log.info("%s", text)
     flash(text, "done")
     return redirect("/", 303)
 
 
-@door.route("/sign-in", methods=["GET", "POST"])
+@blueprint.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> str | AnyResponse:
     """Ask for the token."""
-    if not desk().guard.asks_for_token:
+    if not services().guard.requires_token:
         return redirect("/", 303)
     if request.method == "GET":
         return _page("monitor_sign_in.html", title="Sign in", wrong=False)
-    if not desk().guard.is_token(request.form.get("token", "")):
-        log.warning("A wrong token was given from %s", request.remote_addr)
+    if not services().guard.is_valid_token(request.form.get("token", "")):
+        log.warning("A wrong token came from %s", request.remote_addr)
         page = _page("monitor_sign_in.html", title="Sign in", wrong=True)
         return Response(page, 401, mimetype="text/html")
     session.clear()
@@ -328,9 +334,9 @@ def sign_in() -> str | AnyResponse:
     return redirect("/", 303)
 
 
-@door.post("/sign-out")
+@blueprint.post("/sign-out")
 def sign_out() -> AnyResponse:
-    """Forget who it was."""
+    """End the session."""
     session.clear()
     return redirect("/sign-in", 303)
 
@@ -338,30 +344,30 @@ def sign_out() -> AnyResponse:
 # ----------------------------------------------------------------------------------- faults
 
 
-def _told(error: PipelineError) -> Response:
-    """What went wrong, in the words of the error."""
+def _handle_fault(error: PipelineError) -> Response:
+    """Answer an error of ours with its message."""
     status = 404 if isinstance(error, NotFound) else 409
     if isinstance(error, StoreUnavailable):
         status = 503
     log.warning("%s %s: %s", request.method, request.path, error)
     if request.path.startswith("/api/"):
-        return _failure(str(error), status)
-    return _message(str(error), status)
+        return _json_fault(str(error), status)
+    return _message_page(str(error), status)
 
 
-def _http(error: HTTPException) -> Response:
+def _handle_http_fault(error: HTTPException) -> Response:
     text = error.description or error.name
     if request.path.startswith("/api/"):
-        return _failure(text, error.code or 500)
-    return _message(text, error.code or 500)
+        return _json_fault(text, error.code or 500)
+    return _message_page(text, error.code or 500)
 
 
-def _failure(text: str, status: int) -> Response:
+def _json_fault(text: str, status: int) -> Response:
     answer = jsonify({"status": "failed", "error": text})
     answer.status_code = status
     return answer
 
 
-def _message(text: str, status: int) -> Response:
+def _message_page(text: str, status: int) -> Response:
     page = pages.render("monitor_message.html", title="Not done", text=text)
     return Response(page, status, mimetype="text/html")

@@ -26,14 +26,14 @@ POLICY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guard:
-    """The rules of one server. `token` is None when none is asked for, on loopback only."""
+    """The rules of one server. `token` is None when none is required, on loopback only."""
 
     token: str | None
     names: frozenset[str] | None = None
 
     @classmethod
     def for_host(cls, host: str, token: str | None) -> Self:
-        """The rules for an address; raises ConfigError for an open door to other machines."""
+        """The rules for an address; raises ConfigError when other machines would need no token."""
         if token is not None:
             return cls(token=token)
         if not is_loopback(host):
@@ -45,28 +45,28 @@ class Guard:
         return cls(token=None, names=frozenset({host, "localhost", "127.0.0.1", "::1"}))
 
     @property
-    def asks_for_token(self) -> bool:
+    def requires_token(self) -> bool:
         """Whether people have to sign in."""
         return self.token is not None
 
-    def knows_host(self, request: Request) -> bool:
+    def accepts_host(self, request: Request) -> bool:
         """Whether the request means this server by a name that it has."""
         if self.names is None:
             return True
         return (urlsplit(f"//{request.host}").hostname or "") in self.names
 
-    def lets_in(self, request: Request) -> bool:
+    def is_authorized(self, request: Request) -> bool:
         """Whether the request may see anything: signed in, or with the token in its header."""
         if self.token is None or session.get(SIGNED_IN) is True:
             return True
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        return kind.lower() == "bearer" and self.is_token(given.strip())
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self.is_valid_token(token.strip())
 
-    def is_token(self, given: str) -> bool:
+    def is_valid_token(self, token: str) -> bool:
         """Compare in a time that does not depend on where, or by how much, they differ."""
         if self.token is None:
             return False
-        digests = [hashlib.sha256(text.encode()).digest() for text in (given, self.token)]
+        digests = [hashlib.sha256(text.encode()).digest() for text in (token, self.token)]
         return hmac.compare_digest(*digests)
 
 
@@ -81,7 +81,7 @@ def is_loopback(host: str) -> bool:
 
 
 def csrf_token() -> str:
-    """The session's secret for its forms, made at the first look."""
+    """The session's secret for its forms, made when it is first needed."""
     if CSRF not in session:
         session[CSRF] = secrets.token_urlsafe(32)
     return str(session[CSRF])
@@ -95,8 +95,8 @@ def is_forged(request: Request) -> bool:
     if origin is not None and urlsplit(origin).netloc != request.host:
         return True
     expected = session.get(CSRF)
-    given = request.form.get(CSRF, "")
-    return not expected or not hmac.compare_digest(str(expected).encode(), given.encode())
+    sent = request.form.get(CSRF, "")
+    return not expected or not hmac.compare_digest(str(expected).encode(), sent.encode())
 
 
 def protect(response: Response, *, inline_style: str | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""One look at the store for everybody: however many people watch, it is read once a second."""
+"""What the page shows, read from the store once a second at most, however many people watch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.reports.charts import Chart, Mark, Series, draw
-from ml_pipeline.reports.overview import Overview, look
+from ml_pipeline.reports.overview import Overview, read_overview
 from ml_pipeline.reports.pages import percent
 from ml_pipeline.reports.report import day_text, metric_rows, percent_text
 from ml_pipeline.store.contract import Store
@@ -21,57 +21,59 @@ FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """What was seen, and what has been made of it."""
+class Snapshot:
+    """An overview of the store, and what has been rendered from it."""
 
     overview: Overview
     view: dict[str, Any]
     taken_at: float
-    made: dict[str, str] = field(default_factory=dict)
+    rendered: dict[str, str] = field(default_factory=dict)
 
 
-class Looks:
-    """The latest look. Several threads may ask; one of them reads, the others wait for it."""
+class OverviewCache:
+    """The latest snapshot. Several threads may ask; one of them reads, the others wait for it."""
 
     def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._store, self._settings, self._clock = store, settings, clock
         self._lock = threading.Lock()
-        self._latest: Look | None = None
+        self._latest: Snapshot | None = None
 
-    def latest(self) -> Look:
-        """A look that is at most a second old. Raises StoreError when the store cannot be read."""
+    def latest(self) -> Snapshot:
+        """A snapshot at most a second old. Raises StoreError when the store cannot be read."""
         with self._lock:
             if self._latest is None or time.monotonic() - self._latest.taken_at > FRESH_SECONDS:
-                seen = look(self._store, self._settings, now=self._clock())
-                self._latest = Look(overview=seen, view=view_of(seen), taken_at=time.monotonic())
+                overview = read_overview(self._store, self._settings, now=self._clock())
+                self._latest = Snapshot(
+                    overview=overview, view=view_of(overview), taken_at=time.monotonic()
+                )
             return self._latest
 
     def forget(self) -> None:
-        """Something has changed: the next look is a new one."""
+        """Something has changed: read the store again for the next snapshot."""
         with self._lock:
             self._latest = None
 
 
-def made_once(look: Look, name: str, make: Callable[[], str]) -> str:
-    """What was made of a look already; two threads that make it at once make the same."""
-    if name not in look.made:
-        look.made[name] = make()
-    return look.made[name]
+def rendered_once(snapshot: Snapshot, name: str, render: Callable[[], str]) -> str:
+    """A part of the page, rendered at its first use; two threads that do it at once do the same."""
+    if name not in snapshot.rendered:
+        snapshot.rendered[name] = render()
+    return snapshot.rendered[name]
 
 
-def view_of(seen: Overview) -> dict[str, Any]:
+def view_of(overview: Overview) -> dict[str, Any]:
     """What the page shows beside the records themselves."""
-    latest = seen.latest
+    latest = overview.latest
     return {
-        "took": {run.run_id: took_seconds(run) for run in seen.runs},
+        "took": {run.run_id: took_seconds(run) for run in overview.runs},
         "metrics": [] if latest is None else metric_rows(latest)[:4],
-        "runs_chart": _runs_chart(seen),
-        "days_chart": _days_chart(seen),
+        "runs_chart": _runs_chart(overview),
+        "days_chart": _days_chart(overview),
     }
 
 
-def _runs_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
-    judged = [run for run in reversed(seen.runs) if "accuracy" in run.metrics]
+def _runs_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
+    judged = [run for run in reversed(overview.runs) if "accuracy" in run.metrics]
     if not judged:
         return ""
     champion = [
@@ -106,8 +108,8 @@ def _runs_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
     )
 
 
-def _days_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
-    days = by_day(seen)
+def _days_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
+    days = by_day(overview)
     if not days:
         return ""
     marks = [
@@ -115,7 +117,7 @@ def _days_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
             x=float(alert.detected_at.date().toordinal()),
             text=f"{alert.detected_at:%Y-%m-%d}: {alert.severity} {alert.metric}: {alert.message}",
         )
-        for alert in seen.alerts
+        for alert in overview.alerts
     ]
     rows = sum(count for _, count, _ in days)
     right = sum(correct for _, _, correct in days)
@@ -141,10 +143,10 @@ def _days_chart(seen: Overview) -> Any:  # noqa: ANN401 - markup
     )
 
 
-def by_day(seen: Overview) -> Sequence[tuple[date, int, int]]:
+def by_day(overview: Overview) -> Sequence[tuple[date, int, int]]:
     """Days with their answers and right ones, all models together."""
     sums: dict[date, tuple[int, int]] = {}
-    for row in seen.days:
+    for row in overview.days:
         if row.answered:
             answered, correct = sums.get(row.day, (0, 0))
             sums[row.day] = (answered + row.answered, correct + row.correct)

@@ -113,7 +113,7 @@ def test_a_run_shows_a_person_how_far_it_is_and_a_pipe_only_its_result(tmp_path:
 def test_status_shows_a_person_tables_in_which_nothing_is_markup(
     tmp_path: Path, capsys: object
 ) -> None:
-    from ml_pipeline.reports.overview import look
+    from ml_pipeline.reports.overview import read_overview
     from ml_pipeline.store.embedded.store import LocalStore
     from tests.support.factories import NOW, make_finished_run, make_request, make_run
 
@@ -122,7 +122,7 @@ def test_status_shows_a_person_tables_in_which_nothing_is_markup(
     store.start_run(make_run(1, model_name="default"))
     store.finish_run(make_finished_run(1, model_name="default", outcome_reason=hostile))
     store.submit(make_request(2, model_name="default", reason=hostile))
-    status.show(look(store, league.settings_for(), now=NOW))
+    status.show(read_overview(store, league.settings_for(), now=NOW))
     text = capsys.readouterr().err  # type: ignore[attr-defined]
     assert text.count(hostile) == 2
     assert "Champion of default: none yet." in text
