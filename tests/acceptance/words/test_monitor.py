@@ -112,7 +112,7 @@ def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
         assert "<img src=x" in (page.locator(part).text_content() or ""), part
     assert "49" not in page.locator("#live-latest p.failed").inner_text()
     page.get_by_role("link", name="Report of this run").click()
-    assert page.locator("#errors").is_visible()
+    expect(page.locator("#errors")).to_be_visible()
     assert (page.locator("main").text_content() or "").count(HOSTILE) > 5
     check_accessible(page)
     page.goto(f"{many.url}/runs/{make_id(20_001)}/report.html")
