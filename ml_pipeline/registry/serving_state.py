@@ -50,9 +50,9 @@ def serving_state_of(store: ModelRegistry, model_name: str) -> ServingState:
 
 def _why_held(rollback: PromotionEvent) -> str:
     return (
-        f"Since the rollback to {rollback.to_model_id} on {rollback.created_at:%Y-%m-%d} "
-        f"({rollback.reason}) a person decides what serves next: approve a model with "
-        "`ml-pipeline models promote ID`."
+        f"Waiting for approval: since the rollback to {rollback.to_model_id} on "
+        f"{rollback.created_at:%Y-%m-%d} ({rollback.reason}) a person decides what serves next. "
+        "Approve it with `models promote ID`."
     )
 
 

@@ -22,6 +22,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow, undecided_shadow
 from ml_pipeline.evaluation.ledger import champion_record
 from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log import loading
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import models
@@ -30,7 +31,6 @@ from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.trained import Sample, TrainerAnswer
 from ml_pipeline.runs.context import RunContext
 from ml_pipeline.runs.preparing import day_after
-from ml_pipeline.runs.trigger import counted
 from ml_pipeline.store.contract import ModelRegistry
 from ml_pipeline.store.records import (
     LookbackWindow,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.runs.preparing import Prepared
 from ml_pipeline.store.records import Outcome
 
@@ -63,13 +64,13 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
         )
     if run.trigger == "labels" and fresh < MIN_LABELLED_ROWS:
         return Outcome.SKIPPED_NO_NEW_DATA, (
-            f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. The next "
-            f"run counts again. Besides, {errors}."
+            f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. They "
+            f"wait for the next run, with {errors}."
         )
     if fresh == 0:
         return Outcome.SKIPPED_NO_NEW_DATA, (
-            "no new result has come in since the last training, and all earlier ones are learned. "
-            f"The next run looks again. Known are {errors}."
+            "no new result has come in since the last training; everything known is learned "
+            f"already, with {errors}. The next run looks again."
         )
     if prepared.serving.champion is None and rows < least:
         return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
@@ -81,10 +82,11 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
 
 
 def _errors_found(prepared: Prepared, settings: Settings) -> str:
+    days = settings.run.lookback_days
     return (
         f"{counted(prepared.loaded.report.errors, 'confident error')} (confidence over "
         f"{settings.run.confidence_threshold:g}) in the last "
-        f"{counted(settings.run.lookback_days, 'day')}"
+        f"{'day' if days == 1 else f'{days:g} days'}"
     )
 
 
@@ -95,8 +97,3 @@ def _waiting(fresh: int) -> str:
         f"{counted(fresh, 'new result')} {'waits' if fresh == 1 else 'wait'} for a later run; "
         "`run.trigger: labels` learns from them without errors."
     )
-
-
-def counted(count: float, what: str) -> str:
-    """`no new results`, `1 new result`, `7 new results`."""
-    return f"{f'{count:g}' if count else 'no'} {what}{'' if count == 1 else 's'}"

@@ -164,7 +164,7 @@ def test_ten_confident_errors_are_enough_and_nine_are_not(
     assert result.result["outcome"] == outcome
     if kind is Skipped:
         assert result.result["outcome_reason"] == (
-            f"Skipped: {errors or 'no'} confident errors (confidence over 0.7) in the last 7 days, "
+            f"Skipped: {errors} confident errors (confidence over 0.7) in the last 7 days, "
             f"10 are needed to train. {60 + errors} new results wait for a later run; "
             "`run.trigger: labels` learns from them without errors."
         )

@@ -1,0 +1,40 @@
+"""Rows that turn up for days already learned are noticed by their count."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from ml_pipeline.runs.preparing import has_late_rows
+from ml_pipeline.store.records import Lineage
+
+FIRST = date(2026, 3, 1)
+LINEAGE = Lineage(
+    first_night=FIRST.toordinal(),
+    settled_night=(FIRST + timedelta(days=2)).toordinal(),
+    log_rows=30,
+    first_night_rows=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_late"),
+    [
+        ([10, 10, 10], False),
+        ([10, 11, 10], True),
+        ([10, 10, 10, 40], False),
+        # The log has forgotten rows of the first day: it cannot be learned again from there.
+        ([5, 10, 40], False),
+    ],
+)
+def test_more_rows_of_settled_days_than_were_learned_are_late(
+    counts: list[int],
+    is_late: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    days = {FIRST + timedelta(days=number): count for number, count in enumerate(counts)}
+    assert has_late_rows(LINEAGE, days) is is_late
+
+
+def test_a_base_that_has_learned_no_day_has_no_late_rows() -> None:
+    assert not has_late_rows(Lineage(), {FIRST: 10})

@@ -1,0 +1,129 @@
+"""A run that has nothing to learn says how much there is, how much is needed, and what now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_pipeline.evaluation_log.loading import LoadedLog, LoadReport
+from ml_pipeline.registry.serving_state import ServingState
+from ml_pipeline.runs.preparing import Prepared
+from ml_pipeline.runs.trigger import why_not
+from tests.support import league
+from tests.support.factories import make_model
+
+SERVING = ServingState(champion=make_model(), head=make_model())
+
+
+def prepared(serving: ServingState, *, errors: int, rows: int) -> Prepared:
+    report = LoadReport(
+        source="the table",
+        rows=rows,
+        bad=0,
+        folded=0,
+        other_model=0,
+        pending=0,
+        outside=0,
+        labelled=rows,
+        unusable=0,
+        errors=errors,
+        reasons={},
+        rejects_path=None,
+    )
+    loaded = LoadedLog(
+        errors_path=Path("errors.csv"),
+        labelled_path=Path("labelled.csv"),
+        labelled_rows=rows,
+        report=report,
+        labelled_by_day={},
+        features=(),
+    )
+    return Prepared(serving=serving, counted_ids=None, loaded=loaded)
+
+
+@pytest.mark.parametrize(
+    ("changes", "errors", "rows", "outcome", "reason"),
+    [
+        pytest.param(
+            {"run__trigger": "errors"},
+            9,
+            1_200,
+            "skipped_insufficient_errors",
+            "Skipped: 9 confident errors (confidence over 0.7) in the last 7 days, 10 are needed "
+            "to train. 1,200 new results wait for a later run; `run.trigger: labels` learns from "
+            "them without errors.",
+            id="too few errors",
+        ),
+        pytest.param(
+            {"run__trigger": "errors", "run__lookback_days": 1},
+            1,
+            1,
+            "skipped_insufficient_errors",
+            "Skipped: 1 confident error (confidence over 0.7) in the last day, 10 are needed to "
+            "train. 1 new result waits for a later run; `run.trigger: labels` learns from them "
+            "without errors.",
+            id="one of each",
+        ),
+        pytest.param(
+            {"run__trigger": "errors"},
+            0,
+            0,
+            "skipped_insufficient_errors",
+            "Skipped: 0 confident errors (confidence over 0.7) in the last 7 days, 10 are needed "
+            "to train. No new result waits to be learned.",
+            id="nothing at all",
+        ),
+        pytest.param(
+            {"run__trigger": "labels"},
+            4,
+            29,
+            "skipped_no_new_data",
+            "Skipped: 29 new results, 30 are needed to train. They wait for the next run, with 4 "
+            "confident errors (confidence over 0.7) in the last 7 days.",
+            id="too few results",
+        ),
+        pytest.param(
+            {"run__trigger": "any"},
+            12,
+            0,
+            "skipped_no_new_data",
+            "Skipped: no new result has come in since the last training; everything known is "
+            "learned already, with 12 confident errors (confidence over 0.7) in the last 7 days. "
+            "The next run looks again.",
+            id="nothing new",
+        ),
+    ],
+)
+def test_a_skip_says_how_much_there_is_and_how_much_is_needed(
+    changes: dict[str, Any], errors: int, rows: int, outcome: str, reason: str
+) -> None:
+    skip = why_not(prepared(SERVING, errors=errors, rows=rows), league.settings_for(**changes))
+    assert skip is not None
+    assert (skip.outcome, skip.reason) == (outcome, reason)
+    assert (skip.dataset_size, skip.champion_id) == (errors, "m-1")
+    assert skip.details["waiting_rows"] == rows
+
+
+def test_a_first_champion_needs_more_results() -> None:
+    settings = league.settings_for()
+    skip = why_not(prepared(ServingState(), errors=30, rows=49), settings)
+    assert skip is not None
+    assert (skip.outcome, skip.champion_id) == ("skipped_insufficient_errors", None)
+    assert skip.reason == (
+        "Skipped: no model serves yet, and 49 results are too few to train a first one (50 are "
+        "needed). Wait for more outcomes, or register a model that was trained elsewhere with "
+        "`ml-pipeline train --register`."
+    )
+    assert why_not(prepared(ServingState(), errors=30, rows=50), settings) is None
+
+
+@pytest.mark.parametrize(
+    ("trigger", "errors", "rows"), [("errors", 10, 10), ("labels", 0, 30), ("any", 0, 1)]
+)
+def test_with_enough_of_what_the_trigger_asks_for_a_model_is_trained(
+    trigger: str, errors: int, rows: int
+) -> None:
+    settings = league.settings_for(run__trigger=trigger)
+    assert why_not(prepared(SERVING, errors=errors, rows=rows), settings) is None
