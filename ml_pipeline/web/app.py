@@ -126,7 +126,9 @@ def _authorize() -> Response | AnyResponse | None:
         if request.path.startswith("/api/") or "Authorization" in request.headers:
             return _json_fault("A token is needed: Authorization: Bearer TOKEN.", 401)
         return (
-            redirect("/sign-in", 303) if request.method == "GET" else _message_page("Sign in first.", 401)
+            redirect("/sign-in", 303)
+            if request.method == "GET"
+            else _message_page("Sign in first.", 401)
         )
     if request.method == "POST" and is_forged(request):
         return _message_page(
