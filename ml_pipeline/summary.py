@@ -1,4 +1,4 @@
-"""What a run came to: as tables for people on stderr, and as Markdown for a job's summary.
+"""The result of a command as Markdown, for the summary of a CI job.
 
 `python -m ml_pipeline.summary result.json` prints the Markdown of what a command printed.
 """

@@ -43,8 +43,8 @@ def compared(metric: str, *, days: int, recent: tuple[float, int], usual: tuple[
     """The last days against those before; both as value and rows."""
     (value, rows), (before, rows_before) = recent, usual
     return (
-        f"In the last {days} days the model {behaviour(metric, value)} ({rows:,} new outcomes), "
-        f"against {figure(metric, before)} on the {rows_before:,} outcomes before."
+        f"In the last {days} days the model {behaviour(metric, value)} ({rows:,} new results), "
+        f"against {figure(metric, before)} on the {rows_before:,} results before."
     )
 
 
@@ -60,7 +60,7 @@ def since_then(alert: DecayAlert, value: float, rows: int, *, since: date) -> st
     """How the metric of an alert did after it."""
     usual, alarming = (figure(alert.metric, it) for it in (alert.baseline, alert.recent))
     return (
-        f"Since {since} the model {behaviour(alert.metric, value)} ({rows:,} new outcomes); "
+        f"Since {since} the model {behaviour(alert.metric, value)} ({rows:,} new results); "
         f"{usual} was normal and {alarming} raised the alert."
     )
 

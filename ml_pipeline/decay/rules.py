@@ -136,7 +136,7 @@ def _verdict(signals: Sequence[Signal], settings: DecaySettings) -> Verdict:
 def _calm(signals: Sequence[Signal]) -> str:
     """What to say when nothing alarms: the accuracy of the longest window, if it is known."""
     if not signals:
-        return "Too few new outcomes to tell."
+        return "Too few new results to tell."
     known = [signal for signal in signals if signal.metric == "accuracy"]
     if not known:
         return "No decay."
@@ -279,7 +279,7 @@ def follow_up(
     after = measure(alert.metric, Window(days=tuple(day for day in days if day.day > since)))
     if after is None or after.rows < settings.min_rows:
         rows = 0 if after is None else after.rows
-        sentence = f"{rows} new outcomes since {since}; {settings.min_rows} are needed to tell."
+        sentence = f"{rows} new results since {since}; {settings.min_rows} are needed to tell."
         return FollowUp(recovered=False, still_down=False, sentence=sentence, rows=rows)
     before = _stored(alert.metric, alert.baseline, alert.baseline_rows)
     was = _stored(alert.metric, alert.recent, alert.recent_rows)

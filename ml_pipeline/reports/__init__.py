@@ -1,1 +1,1 @@
-"""For people's eyes: report, review, overview, summary, pages, charts."""
+"""What people read: a run's report, the overview of a store, summaries, pages, charts."""

@@ -1,4 +1,4 @@
-"""What a backtest found as a page: curves, table, and a recommendation in words."""
+"""The page of a backtest: curves, a table, and a recommendation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.intervals import mean_bounds
 from ml_pipeline.evaluation.metrics import Floats
-from ml_pipeline.reports.charts import Chart, Series, draw
-from ml_pipeline.reports.report import day_text, percent_text
+from ml_pipeline.reports.charts import Chart, Series, day_text, draw, percent_text
 
 FILE: Final = "comparison.html"
 BASE: Final = "frozen"
@@ -37,7 +36,8 @@ STRATEGIES: Final = {
 class Course:
     """How a policy did: `nights` are (night, rows, mean loss, accuracy), `losses` of each row.
 
-    `confident_errors` counts the errors over the threshold by night.
+    A night is a UTC day of rows, or what the history numbers as one. `confident_errors` counts the
+    errors over the threshold by night.
     """
 
     name: str
@@ -94,7 +94,7 @@ def advise(courses: Sequence[Course], settings: Settings) -> Advice:
     fired = _fired(chosen, settings)
     compared = [_compared(course, base) for course in by_loss if course is not base]
     if chosen is base or _gain(base, chosen)[1] <= 0:
-        sentence = "Keep the model as it is: no policy was certainly better on these outcomes."
+        sentence = "Keep the model as it is: no policy was certainly better on these results."
         return Advice(
             policy=BASE, strategy="", trigger="", fired=fired, sentences=(sentence, *compared)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from markupsafe import Markup
 
@@ -43,9 +44,9 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
-    """What is drawn; `name` is unique in its page, `summary` says in words what is to be seen.
+    """What is drawn; `name` is unique in its page, `summary` describes what it shows.
 
-    `detail` is said to who cannot see the drawing.
+    `detail` is for those who cannot see the drawing.
     `y_range` is kept inside the drawing whatever the points are; `show_points` puts a dot on each.
     """
 
@@ -60,6 +61,18 @@ class Chart:
     marks_name: str = "promotion"
     y_range: tuple[float, float] | None = None
     show_points: bool = True
+
+
+def day_text(value: float) -> str:
+    """An ordinal as a day; numbers that are no day of a calendar stay numbers."""
+    if date(1970, 1, 1).toordinal() <= value <= date(9000, 1, 1).toordinal():
+        return date.fromordinal(round(value)).isoformat()
+    return f"{value:g}"
+
+
+def percent_text(value: float) -> str:
+    """A share in per cent, short enough for an axis."""
+    return f"{100 * value:.3g} %"
 
 
 def draw(chart: Chart) -> Markup:

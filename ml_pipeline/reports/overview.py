@@ -1,4 +1,4 @@
-"""What stands in a store, for people: latest runs, queue, champion, accuracy by day, alerts.
+"""An overview of a store: latest runs, queue, champion, accuracy by day, alerts.
 
 `status` prints it, the monitoring page shows it.
 """

@@ -1,7 +1,7 @@
-"""What a run keeps for whoever looks at it: small plain values, in the run's row.
+"""What a run keeps for its report: small plain values, in the run's row.
 
-Counts and curves that need the rows of that night, which nobody has later: confusion matrices,
-reliability, intervals, the most confident errors, rejected rows, the line's nights and votes.
+Counts and curves that need the run's own rows, which nobody has later: confusion matrices,
+reliability, intervals, the most confident errors, rejected rows, accuracy and votes by day.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ TEXT_KEPT: Final = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """A challenger's evidence and verdict; `line` is the trainer's word on the live line."""
+    """A challenger's evidence and verdict, and the state of the online model, if it is one."""
 
     evidence: Evidence
     verdict: Verdict
-    line: Mapping[str, Any] | None
+    online_state: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,15 +70,15 @@ def review(run: RetrainingRun, material: Material) -> dict[str, Any]:
         found["rejected"] = _rejected(material.loaded.report.rejects_path)
         found["runs_test"] = _in_order(labelled, material.settings.data.target, material.model_ids)
     if material.judged is not None:
-        found |= _duel(material.judged)
-        found |= _nights(material.judged.line)
+        found |= _compared(material.judged)
+        found |= _by_day(material.judged.online_state)
     return found
 
 
 # ---------------------------------------------------------------------------------- models
 
 
-def _duel(judged: Judged) -> dict[str, Any]:
+def _compared(judged: Judged) -> dict[str, Any]:
     evidence, verdict = judged.evidence, judged.verdict
     found: dict[str, Any] = {
         "labels": list(evidence.labels),
@@ -90,9 +90,9 @@ def _duel(judged: Judged) -> dict[str, Any]:
     return found
 
 
-def _model(evidence: Evidence, said: Floats, report: EvaluationReport) -> dict[str, Any]:
-    losses = row_losses(evidence.actual, said)
-    hits = said.argmax(axis=1) == evidence.actual
+def _model(evidence: Evidence, probabilities: Floats, report: EvaluationReport) -> dict[str, Any]:
+    losses = row_losses(evidence.actual, probabilities)
+    hits = probabilities.argmax(axis=1) == evidence.actual
     accuracy = wilson_interval(int(hits.sum()), len(hits), LEVEL)
     return {
         "rows": report.rows,
@@ -103,7 +103,7 @@ def _model(evidence: Evidence, said: Floats, report: EvaluationReport) -> dict[s
         if len(report.labels) <= SHOWN_CELLS
         else None,
         "per_class": {label: dict(scores) for label, scores in report.per_class.items()},
-        "reliability": reliability(hits, said.max(axis=1)),
+        "reliability": reliability(hits, probabilities.max(axis=1)),
     }
 
 
@@ -120,10 +120,10 @@ def _resampled(report: EvaluationReport) -> dict[str, list[float]]:
     shares = counts.ravel() / counts.sum()
     drawn = random.multinomial(report.rows, shares, size=RESAMPLES).reshape(-1, size, size)
     right = drawn.diagonal(axis1=1, axis2=2).astype(np.float64)
-    support, said = drawn.sum(axis=2), drawn.sum(axis=1)
+    support, predicted = drawn.sum(axis=2), drawn.sum(axis=1)
     weight = support / report.rows
     zeros = np.zeros_like(right)
-    precision = np.divide(right, said, out=zeros.copy(), where=said > 0)
+    precision = np.divide(right, predicted, out=zeros.copy(), where=predicted > 0)
     recall = np.divide(right, support, out=zeros.copy(), where=support > 0)
     both = precision + recall
     f1 = np.divide(2 * precision * recall, both, out=zeros.copy(), where=both > 0)
@@ -143,8 +143,8 @@ def _gain(evidence: Evidence) -> dict[str, Any]:
         evidence.actual, evidence.challenger
     )
     right = [
-        (said.argmax(axis=1) == evidence.actual).astype(np.float64)
-        for said in (evidence.champion, evidence.challenger)
+        (probabilities.argmax(axis=1) == evidence.actual).astype(np.float64)
+        for probabilities in (evidence.champion, evidence.challenger)
     ]
     hits = right[1] - right[0]
     return {
@@ -173,8 +173,8 @@ def _errors(loaded: LoadedLog, labelled: pd.DataFrame, settings: Settings) -> di
     return {
         "total": len(frame),
         "by_class": [
-            {"said": said, "was": was, "rows": rows}
-            for (said, was), rows in pairs.most_common(SHOWN)
+            {"said": predicted, "was": actual, "rows": rows}
+            for (predicted, actual), rows in pairs.most_common(SHOWN)
         ],
         "by_confidence": _by_confidence(frame, settings.run.confidence_threshold),
         "by_segment": _by_segment(labelled, loaded.features),
@@ -245,7 +245,7 @@ def _rejected(path: str | None) -> list[dict[str, str]]:
 
 
 def _in_order(frame: pd.DataFrame, target: str, model_ids: Sequence[str] | None) -> dict[str, Any]:
-    """Whether the errors of the serving line are scattered or clustered, in the order of time."""
+    """Whether the errors of the serving lineage come scattered or in clusters, by time."""
     if model_ids is not None:
         frame = frame[frame["model_id"].isin(list(model_ids))]
     frame = frame[~frame["prediction"].isin(["", UNCERTAIN])]
@@ -253,20 +253,20 @@ def _in_order(frame: pd.DataFrame, target: str, model_ids: Sequence[str] | None)
     return runs_test((frame["prediction"] == frame[target]).tolist()).as_json()
 
 
-# ---------------------------------------------------------------------------------- nights
+# ---------------------------------------------------------------------------------- days
 
 
-def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Accuracy of the line and of its anchor by night, both unseen, and the vote after it."""
-    if line is None:
+def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Accuracy of the online model and its anchor by day, before learning it; the vote after it."""
+    if online_state is None:
         return {}
     from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
 
     column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
-    votes = line.get("votes") or [None] * len(line["ledger"])
-    kept = list(zip(line["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
-    heads = [f"half-life {half_life:g} days" for half_life in line.get("half_lives", ())]
-    experts = ["base", *heads, *line.get("experts", ())]
+    votes = online_state.get("votes") or [None] * len(online_state["ledger"])
+    kept = list(zip(online_state["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
+    heads = [f"half-life {half_life:g} days" for half_life in online_state.get("half_lives", ())]
+    experts = ["base", *heads, *online_state.get("experts", ())]
     return {
         "experts": experts,
         "nights": [
@@ -287,7 +287,7 @@ def _nights(line: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _config_changes(run: RetrainingRun, earlier: RetrainingRun | None) -> dict[str, Any] | None:
-    """Settings that differ from those of the run before; None when there is none to compare."""
+    """Settings that differ from those of the previous run; None when there is none to compare."""
     if earlier is None or RUN_MANIFEST not in earlier.details:
         return None
     before, now = (_flat(r.details[RUN_MANIFEST].get("config", {})) for r in (earlier, run))

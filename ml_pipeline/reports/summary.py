@@ -1,4 +1,4 @@
-"""What a run came to: as tables for people on stderr, and as Markdown for a job's summary."""
+"""The result of a run: as tables on stderr, and as Markdown for the summary of a CI job."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
 def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
     from rich.table import Table
 
-    table = Table(title="Both models on the same new outcomes", title_justify="left")
+    table = Table(title="Both models on the same new results", title_justify="left")
     table.add_column("")
     table.add_column("champion", justify="right")
     table.add_column("challenger", justify="right")
@@ -84,7 +84,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     challenger = result.get("challenger_metrics") or result.get("metrics") or {}
     champion = result.get("champion_metrics") or {}
     if challenger:
-        lines += ["| on the same new outcomes | champion | challenger |", "|---|---:|---:|"]
+        lines += ["| on the same new results | champion | challenger |", "|---|---:|---:|"]
         for name in METRICS:
             values = (champion.get(name), challenger.get(name))
             cells = ["" if value is None else f"{value:.4f}" for value in values]

@@ -95,7 +95,9 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     progress.enter("judging")
     evidence = Evidence.load(answer.evidence_path)
     verdict = _judge(context, prepared, answer, evidence)
-    progress.judged = Judged(evidence=evidence, verdict=verdict, line=answer.result.get("line"))
+    progress.judged = Judged(
+        evidence=evidence, verdict=verdict, online_state=answer.result.get("line")
+    )
     progress.enter("registering")
     return JudgedChallenger(prepared=prepared, known=known, answer=answer, verdict=verdict)
 

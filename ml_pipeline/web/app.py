@@ -35,7 +35,7 @@ from ml_pipeline.registry import champion
 from ml_pipeline.registry.champion import Decision
 from ml_pipeline.registry.retention import LOG_BUCKET
 from ml_pipeline.reports import pages, report
-from ml_pipeline.reports.report import view_of
+from ml_pipeline.reports.run_view import run_view
 from ml_pipeline.runs import requests
 from ml_pipeline.store import json_values
 from ml_pipeline.store.contract import Store
@@ -125,11 +125,9 @@ def _authorize() -> Response | AnyResponse | None:
     if request.endpoint not in OPEN_TO_ALL and not guard.is_authorized(request):
         if request.path.startswith("/api/") or "Authorization" in request.headers:
             return _json_fault("A token is needed: Authorization: Bearer TOKEN.", 401)
-        return (
-            redirect("/sign-in", 303)
-            if request.method == "GET"
-            else _message_page("Sign in first.", 401)
-        )
+        if request.method == "GET":
+            return redirect("/sign-in", 303)
+        return _message_page("Sign in first.", 401)
     if request.method == "POST" and is_forged(request):
         return _message_page(
             "This form is not from this page, or it has expired. Reload the page and try again.",
@@ -169,7 +167,7 @@ def _live(snapshot: Snapshot) -> str:
 def run_page(run_id: str) -> str:
     """A run with its report."""
     run = _run(run_id)
-    view = view_of(run, services().overviews.latest().overview.promotions)
+    view = run_view(run, services().overviews.latest().overview.promotions)
     return _page("monitor_run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
 
 

@@ -10,10 +10,10 @@ from datetime import date, datetime
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.reports.charts import Chart, Mark, Series, draw
+from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
 from ml_pipeline.reports.overview import Overview, read_overview
 from ml_pipeline.reports.pages import percent
-from ml_pipeline.reports.report import day_text, metric_rows, percent_text
+from ml_pipeline.reports.run_view import metric_rows
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import took_seconds
 
@@ -44,7 +44,7 @@ class OverviewCache:
             if self._latest is None or time.monotonic() - self._latest.taken_at > FRESH_SECONDS:
                 overview = read_overview(self._store, self._settings, now=self._clock())
                 self._latest = Snapshot(
-                    overview=overview, view=view_of(overview), taken_at=time.monotonic()
+                    overview=overview, view=page_view(overview), taken_at=time.monotonic()
                 )
             return self._latest
 
@@ -61,7 +61,7 @@ def rendered_once(snapshot: Snapshot, name: str, render: Callable[[], str]) -> s
     return snapshot.rendered[name]
 
 
-def view_of(overview: Overview) -> dict[str, Any]:
+def page_view(overview: Overview) -> dict[str, Any]:
     """What the page shows beside the records themselves."""
     latest = overview.latest
     return {
@@ -90,7 +90,7 @@ def _runs_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
     return draw(
         Chart(
             name="runs",
-            title="Accuracy of the last runs on outcomes that neither model was trained on",
+            title="Accuracy of the last runs on results that neither model was trained on",
             summary=(
                 f"{len(judged)} runs compared models; the latest challenger was right "
                 f"{percent(challenger[-1][1])} of the time. {len(marks)} promotions."
@@ -126,7 +126,7 @@ def _days_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
             name="days",
             title="Accuracy per day on which the outcome became known",
             summary=(
-                f"{rows} outcomes on {len(days)} days; the answers were right "
+                f"{rows} results on {len(days)} days; the answers were right "
                 f"{percent(right / rows)} of the time. {len(marks)} alerts."
             ),
             series=[

@@ -158,7 +158,7 @@ def test_the_run_that_serves_it_says_that_decay_started_it(
 def test_outcomes_of_an_earlier_champion_do_not_count(store: LocalStore, again: Again) -> None:
     store.register(make_model("m-2", created_at=NOW))
     store.promote(make_promotion("m-2", "m-1", 2, created_at=NOW))
-    assert again().verdict.sentence == "Too few new outcomes to tell."
+    assert again().verdict.sentence == "Too few new results to tell."
     assert store.list_alerts(model_name=MODEL_NAME) == []
 
 

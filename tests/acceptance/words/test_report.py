@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ml_pipeline.reports import report, review
-from ml_pipeline.reports.report import view_of
+from ml_pipeline.reports.run_view import run_view
 from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RetrainingRun
@@ -23,7 +23,7 @@ from tests.support.warm import ml_pipeline
 HOSTILE = "<script>alert('x')</script>"
 
 
-class Told:
+class EndedRun:
     """A run over four nights, and the same store afterwards."""
 
     def __init__(self, folder: Path, model: FirstModel) -> None:
@@ -37,26 +37,26 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, first_model: FirstModel) -> Told:
-    return Told(tmp_path_factory.mktemp("told"), first_model)
+def ended(tmp_path_factory: pytest.TempPathFactory, first_model: FirstModel) -> EndedRun:
+    return EndedRun(tmp_path_factory.mktemp("ended"), first_model)
 
 
-def test_the_report_is_an_artifact_that_the_run_row_names(told: Told) -> None:
-    assert told.run.details["report_path"] == told.result["report_path"]
-    names = told.store.names("model-artifacts", "reports")
-    assert names == [f"{told.run.run_id}.html"]
-    assert told.run.details["report_url"].endswith(f"/reports/{told.run.run_id}.html")
-    assert "review" not in told.result
+def test_the_report_is_an_artifact_that_the_run_row_names(ended: EndedRun) -> None:
+    assert ended.run.details["report_path"] == ended.result["report_path"]
+    names = ended.store.names("model-artifacts", "reports")
+    assert names == [f"{ended.run.run_id}.html"]
+    assert ended.run.details["report_url"].endswith(f"/reports/{ended.run.run_id}.html")
+    assert "review" not in ended.result
 
 
-def test_the_page_needs_no_network_and_no_script(told: Told) -> None:
-    assert not re.findall(r"<(?:script|link|img|iframe)|src=|url\(|@import|https?://", told.page)
-    for sentence in (told.run.outcome_reason, told.kept["runs_test"]["sentence"]):
+def test_the_page_needs_no_network_and_no_script(ended: EndedRun) -> None:
+    assert not re.findall(r"<(?:script|link|img|iframe)|src=|url\(|@import|https?://", ended.page)
+    for sentence in (ended.run.outcome_reason, ended.kept["runs_test"]["sentence"]):
         assert sentence is not None
-        assert sentence in told.page.replace("&#39;", "'")
-    for check in told.run.details["decision"]["checks"]:
-        assert check["sentence"].replace("'", "&#39;") in told.page
-    charts = re.findall(r"<svg class=\"chart\".*?</svg>", told.page, re.DOTALL)
+        assert sentence in ended.page.replace("&#39;", "'")
+    for check in ended.run.details["decision"]["checks"]:
+        assert check["sentence"].replace("'", "&#39;") in ended.page
+    charts = re.findall(r"<svg class=\"chart\".*?</svg>", ended.page, re.DOTALL)
     assert len(charts) == 3
     for chart in charts:
         title, text = re.findall(r"<(?:title|desc) id[^>]*>([^<]+)</", chart)
@@ -64,57 +64,59 @@ def test_the_page_needs_no_network_and_no_script(told: Told) -> None:
         assert len(text) > 40
 
 
-def test_what_is_kept_adds_up_to_what_the_run_says(told: Told) -> None:
+def test_what_is_kept_adds_up_to_what_the_run_says(ended: EndedRun) -> None:
     for side in ("champion", "challenger"):
-        model, metrics = told.kept[side], told.run.details[f"{side}_metrics"]
+        model, metrics = ended.kept[side], ended.run.details[f"{side}_metrics"]
         counts = model["confusion"]
         rows = sum(map(sum, counts))
-        assert rows == told.run.details["holdout_rows"] == 160
+        assert rows == ended.run.details["holdout_rows"] == 160
         right = sum(counts[place][place] for place in range(3))
         assert right / rows == pytest.approx(metrics["accuracy"])
         assert sum(part["rows"] for part in model["reliability"]) == rows
         for name, (low, high) in model["intervals"].items():
             assert low <= metrics[name] <= high, name
-    mean = told.kept["gain"]["log_loss"]["mean"]
-    losses = [told.run.details[f"{side}_metrics"]["log_loss"] for side in review_sides()]
+    mean = ended.kept["gain"]["log_loss"]["mean"]
+    losses = [ended.run.details[f"{side}_metrics"]["log_loss"] for side in review_sides()]
     assert mean == pytest.approx(losses[0] - losses[1])
-    assert told.kept["errors"]["total"] == told.run.dataset_size
-    assert sum(part["rows"] for part in told.kept["errors"]["by_class"]) == told.run.dataset_size
-    by_confidence = told.kept["errors"]["by_confidence"]
-    assert sum(part["rows"] for part in by_confidence) == told.run.dataset_size
-    assert len(json.dumps(told.kept)) < 20_000
+    assert ended.kept["errors"]["total"] == ended.run.dataset_size
+    assert sum(part["rows"] for part in ended.kept["errors"]["by_class"]) == ended.run.dataset_size
+    by_confidence = ended.kept["errors"]["by_confidence"]
+    assert sum(part["rows"] for part in by_confidence) == ended.run.dataset_size
+    assert len(json.dumps(ended.kept)) < 20_000
 
 
 def review_sides() -> tuple[str, str]:
     return "champion", "challenger"
 
 
-def test_the_twenty_most_confident_errors_stand_there_with_their_features(told: Told) -> None:
-    with Path(told.result["dataset_path"]).open(encoding="utf-8", newline="") as file:
+def test_the_twenty_most_confident_errors_stand_there_with_their_features(ended: EndedRun) -> None:
+    with Path(ended.result["dataset_path"]).open(encoding="utf-8", newline="") as file:
         logged = sorted((float(row["confidence"]) for row in csv.DictReader(file)), reverse=True)
-    shown = told.kept["errors"]["most_confident"]
+    shown = ended.kept["errors"]["most_confident"]
     assert [error["confidence"] for error in shown] == logged[:20]
     assert all(len(error["features"]) == 5 for error in shown)
     assert all(error["said"] != error["was"] for error in shown)
 
 
-def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(told: Told) -> None:
-    nights = told.kept["nights"]
+def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(ended: EndedRun) -> None:
+    nights = ended.kept["nights"]
     assert [night["rows"] for night in nights] == [40] * 4
     assert all(sum(night["vote"]) == pytest.approx(1, abs=1e-4) for night in nights)
-    assert len(told.kept["experts"]) == len(nights[-1]["vote"]) == 5
+    assert len(ended.kept["experts"]) == len(nights[-1]["vote"]) == 5
     # The truth has turned: who remembers least wins.
     assert nights[-1]["vote"][0] < nights[0]["vote"][0]
 
 
-def test_a_skip_has_its_report_and_says_which_settings_changed(told: Told, tmp_path: Path) -> None:
+def test_a_skip_has_its_report_and_says_which_settings_changed(
+    ended: EndedRun, tmp_path: Path
+) -> None:
     changed = league.settings_for(run__lookback_days=3.0)
     order = crashing.order(tmp_path / "work", name="skip", settings=changed)
-    result = recording.run(told.store, order).result
+    result = recording.run(ended.store, order).result
     page = Path(result["report_path"]).read_text(encoding="utf-8")
     assert result["outcome"] == "skipped_no_new_data"
     assert result["outcome_reason"] in page
-    kept = told.store.get_run(result["run_id"]).details["review"]
+    kept = ended.store.get_run(result["run_id"]).details["review"]
     assert kept["config_changes"] == {"run.lookback_days": [7.0, 3.0]}
 
 
@@ -160,19 +162,19 @@ def test_whatever_stands_in_a_run_is_shown_and_never_markup(field: str) -> None:
 
 def test_a_run_of_an_earlier_version_is_shown_as_far_as_it_is_known() -> None:
     run = make_finished_run(details={})
-    assert not view_of(run, ())["has_review"]
+    assert not run_view(run, ())["has_review"]
     assert "kept no further details" in report.as_html(run)
     assert "better by 0.03 nats" in report.as_markdown(run)
 
 
 def test_the_command_writes_both_files_of_the_latest_run_or_of_the_one_named(
-    told: Told, tmp_path: Path
+    ended: EndedRun, tmp_path: Path
 ) -> None:
-    folder = told.folder / "store"
-    done = ml_pipeline("report", told.run.run_id, "--local", folder, cwd=tmp_path)
+    folder = ended.folder / "store"
+    done = ml_pipeline("report", ended.run.run_id, "--local", folder, cwd=tmp_path)
     assert done.code == 0, done.stderr
     page = (tmp_path / done.json["html"]).read_text(encoding="utf-8")
-    assert page == told.page
+    assert page == ended.page
     text = (tmp_path / done.json["markdown"]).read_text(encoding="utf-8")
     assert text.startswith("## Outcome: promoted\n")
     assert "| accuracy |" in text
@@ -181,8 +183,8 @@ def test_the_command_writes_both_files_of_the_latest_run_or_of_the_one_named(
     assert "There is no run of default yet" in missing.stderr
 
 
-def test_an_older_line_without_votes_goes_on(told: Told) -> None:
-    store = LocalStore.open(told.folder / "store")
+def test_an_older_online_model_without_votes_goes_on(ended: EndedRun) -> None:
+    store = LocalStore.open(ended.folder / "store")
     champion = store.champion(model_name="default")
     assert champion is not None
     from ml_pipeline.registry.models import load_model_version

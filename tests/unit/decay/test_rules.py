@@ -66,7 +66,7 @@ def test_a_drop_is_found_with_its_numbers() -> None:
     assert 0 < found.decayed.bound < 0.15
     assert found.decayed.since == TODAY - timedelta(days=found.decayed.window_days - 1)
     assert "the model was right 60.0 % of the time" in found.sentence
-    assert "against 75.0 % on the 5,600 outcomes before" in found.sentence
+    assert "against 75.0 % on the 5,600 results before" in found.sentence
     assert "points worse, with 99.99 % confidence" in found.sentence
 
 
@@ -96,7 +96,7 @@ def test_a_week_of_five_predictions_says_nothing() -> None:
     days += [day(ago, 0.0, rows=1) for ago in range(5)]
     found = verdict(days)
     assert found.decayed is None
-    assert found.sentence == "Too few new outcomes to tell."
+    assert found.sentence == "Too few new results to tell."
 
 
 def test_one_bad_day_is_no_decay_yet() -> None:
