@@ -1,6 +1,6 @@
 """The newcomer's run: a champion, weeks of real football served and logged, then one ordinary run.
 
-Everything goes through the doors that real data takes: a base is trained, registered and promoted
+Everything takes the way of real data: a base is trained, registered and promoted
 by the gate; its predictions are logged with their features; outcomes are recorded on the day they
 became known; the nightly run finds, learns, judges and promotes or refuses. Only the clock is
 set: it stands at the morning after the season's last match.
@@ -138,7 +138,7 @@ def _first_champion(store: Store, order: Order, past: Dataset) -> tuple[ModelVer
     register_judged(registration, verdict, ServingState(), new_id=order.new_id)
     champion = store.champion(model_name=settings.model_name)
     if champion is None:
-        raise PromotionRefused(f"The first model was refused. {verdict.decision.sentence}")
+        raise PromotionRefused(f"The first model does not serve. {verdict.decision.sentence}")
     log.info("%s", verdict.decision.sentence)
     return champion, load_model_version(store, champion)
 
@@ -154,8 +154,8 @@ def _serve(
     probabilities = model.predict_proba(recent.features)
     events = [
         _event(settings, champion.model_id, recent, row)
-        | {"prediction": str(model.classes_[said.argmax()]), "confidence": float(said.max())}
-        for row, said in enumerate(probabilities)
+        | {"prediction": str(model.classes_[shares.argmax()]), "confidence": float(shares.max())}
+        for row, shares in enumerate(probabilities)
     ]
     store.append_events(pd.DataFrame(events, columns=list(EVENT_COLUMNS)))
     days = _times(recent).dt.floor("D")

@@ -16,8 +16,6 @@ from ml_pipeline.errors import PromotionRefused
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import event_json, model_json
 
-# ---------------------------------------------------------------------------------- command
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `models`."""
@@ -32,19 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     promote = common.add_action(actions, "promote", "make a model champion")
     promote.add_argument("model_id")
     promote.add_argument("--reason", default="", help="why (required with --force)")
-    promote.add_argument("--force", action="store_true", help="although the gate rejected it")
-    back = common.add_action(actions, "rollback", "make an earlier champion serve again")
+    promote.add_argument(
+        "--force", action="store_true", help="promote it although the gate rejected it"
+    )
+    back = common.add_action(actions, "rollback", "roll back to an earlier champion")
     back.add_argument("--to", metavar="ID", help="which (default: the champion before)")
     back.add_argument("--reason", required=True, help="why")
     export = common.add_action(actions, "export", "write the registry as model_registry.json")
     export.add_argument("--output_dir", default="./models", help="(default: %(default)s)")
     export.add_argument("--with_artifacts", action="store_true", help="the models' bytes as well")
-    prune = common.add_action(actions, "prune", "give up old models' bytes and runs' logs")
+    prune = common.add_action(
+        actions, "prune", "remove the bytes of old models and the logs of old runs"
+    )
     prune.add_argument("--keep", type=_count, required=True, help="how many of the newest stay")
     prune.add_argument(
         "--older_than_days", type=_count, default=30, help="younger ones stay (default: 30)"
     )
-    prune.add_argument("--apply", action="store_true", help="do it (default: only say what)")
+    prune.add_argument("--apply", action="store_true", help="do it (default: only show what)")
     imported = common.add_action(actions, "import", "register the models of an exported file")
     imported.add_argument("file")
 
@@ -136,7 +138,9 @@ def _promote(
     store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
     if args.force and not args.reason:
-        raise PromotionRefused("--force needs a --reason; it is kept in the history.")
+        raise PromotionRefused(
+            "Nothing was promoted: --force needs a --reason, which is kept in the history."
+        )
     from ml_pipeline.registry.champion import Decision, approve
 
     decision = Decision(model_name=model_name, reason=args.reason, now=now, event_id=new_id)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--keep", type=_count, default=20, help="how many of the newest models keep their bytes, "
         "see `models prune` (default: %(default)s)")  # fmt: skip
-    add("--keep_all", action="store_true", help="give up no bytes")
+    add("--keep_all", action="store_true", help="remove no bytes")
 
 
 def _of(read: Callable[[str], timedelta]) -> Callable[[str], timedelta]:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         holder=f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}",
         open_store=lambda: open_store(chosen),
         perform=children.perform,
-        tell=common.print_json,
+        report=common.print_json,
         clock=clock,
     )
     since = clock()

@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(store: Store, model_name: str, retention: Retention, *, now: datetime) -> Plan:
-    """Look, and change nothing."""
+    """What would go; nothing is changed."""
     models = store.list_models(model_name=model_name, limit=EVERYTHING)
     kept = _needed(store, models, model_name)
     for place, model in enumerate(models):
@@ -71,18 +71,18 @@ def _needed(store: Store, models: list[ModelVersion], model_name: str) -> dict[s
     champion = store.champion(model_name=model_name)
     if champion is not None:
         kept[champion.model_id] = "champion"
-        kept.setdefault(lineage_head(store, champion).model_id, "head of the line")
+        kept.setdefault(lineage_head(store, champion).model_id, "head of the serving lineage")
         events = store.promotion_events(model_name=model_name, limit=EVERYTHING)
         before = next((e for e in events if e.to_model_id == champion.model_id), None)
         if before is not None and before.from_model_id is not None:
             kept.setdefault(before.from_model_id, "previous champion")
-    lines: set[str] = set()
+    anchors: set[str] = set()
     for model in models:
         if model.state is ModelState.AWAITING:
             kept.setdefault(model.model_id, "awaits approval")
-        elif model.state is ModelState.SHADOW and model.anchor_id not in lines:
-            kept.setdefault(model.model_id, "newest of a line in the shadow")
-        lines.add(model.anchor_id)
+        elif model.state is ModelState.SHADOW and model.anchor_id not in anchors:
+            kept.setdefault(model.model_id, "newest of a lineage in the shadow")
+        anchors.add(model.anchor_id)
     for model in models:
         if model.model_id in kept:
             kept.setdefault(model.anchor_id, f"anchor of {model.model_id}")

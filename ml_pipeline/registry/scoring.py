@@ -1,7 +1,7 @@
 """Score a registered model from its scoring file, without the libraries that trained it.
 
 A scoring file is data: one line of JSON, then flat little-endian arrays (the trees). It is
-registered beside the artifact with a digest of its own, and says what `predict_proba` says.
+registered beside the artifact with a digest of its own, and answers what `predict_proba` answers.
 `scoring_file` writes it.
 """
 
@@ -86,7 +86,7 @@ class Scorer:
                 voted = list(map(add, voted, softmax(scores, weight)))
             for weight, expert in self._experts:
                 voted = [
-                    said + weight * share for said, share in zip(voted, expert(row), strict=True)
+                    vote + weight * share for vote, share in zip(voted, expert(row), strict=True)
                 ]
         except (OverflowError, ValueError) as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
@@ -119,11 +119,11 @@ class Scorer:
         return [*values, *self.read_text(text).values()]  # type: ignore[list-item]
 
     def members(self, values: Values, text: str | None = None) -> list[Member]:
-        """What each voter of an ensemble says, before the heads correct it."""
+        """What each member of an ensemble answers, before the heads correct it."""
         return [] if self._vote is None else self._vote(self._row(values, text))
 
     def far_out(self, values: Values) -> list[str]:
-        """Features that lie further from the training rows than the heads look."""
+        """Features that lie further from the training rows than the heads reach."""
         return [
             f"{name} = {value:g} lies {abs(value - mean) / scale:.0f} standard deviations from "
             "the rows that the model was trained on"
@@ -242,7 +242,7 @@ def _ordered(score: Score, columns: Sequence[int], classes: Sequence[str]) -> Sc
 def _find_vote(
     part: Mapping[str, object], reader: _Reader
 ) -> Callable[[Values], list[Member]] | None:
-    """What the members of an ensemble say, wherever in a pipeline it stands."""
+    """What the members of an ensemble answer, wherever in a pipeline it is."""
     if part["kind"] == "vote":
         return reader.vote(part)
     if part["kind"] == "pipeline":
@@ -339,7 +339,7 @@ class _Reader:
         return list(self._array(row)) if is_flat else [float(w) for w in row]  # type: ignore[arg-type]
 
     def vote(self, part: Mapping[str, object]) -> Callable[[Values], list[Member]]:
-        """What each member says."""
+        """What each member answers."""
         members = [
             (str(name), float(weight), self.score(_mapped(member)))
             for name, weight, member in _listed(part["members"])
@@ -347,10 +347,10 @@ class _Reader:
 
         def ask(score: Score, values: Values) -> list[float] | None:
             try:
-                said = score(values)
+                answer = score(values)
             except (OverflowError, ValueError):
                 return None
-            return said if all(map(isfinite, said)) else None
+            return answer if all(map(isfinite, answer)) else None
 
         return lambda values: [
             Member(name, weight, ask(score, values)) for name, weight, score in members
@@ -368,7 +368,7 @@ class _Reader:
             total = sum(weight for weight, _ in answers)
             if not answers:
                 raise ValueError("no member of the ensemble has an answer")
-            columns = zip(*(said for _, said in answers), strict=True)
+            columns = zip(*(shares for _, shares in answers), strict=True)
             weights = [weight / total for weight, _ in answers]
             return [sum(map(mul, weights, column)) for column in columns]
 

@@ -1,4 +1,4 @@
-"""Write a model's scoring file: everything that `scoring` needs to say what `predict_proba` says.
+"""Write a scoring file: everything that `scoring` needs to answer what `predict_proba` answers.
 
 What the format cannot express has no scoring file and is scored from its artifact.
 """
@@ -250,7 +250,7 @@ def _written(trees: Sequence[_Flat], arrays: _Arrays, *, single_precision: bool)
     sizes = [len(tree.feature) for tree in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int)
     leaf = np.concatenate([tree.is_leaf for tree in trees])
-    # Many leaves say the same; each saying is kept once.
+    # Many leaves hold the same values; each is kept once.
     values, numbers = np.unique(
         np.concatenate([tree.values for tree in trees])[leaf], axis=0, return_inverse=True
     )

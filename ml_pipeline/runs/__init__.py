@@ -1,4 +1,4 @@
-"""The loop: one attempt recorded, its requests, shadows, manifest, worker, child processes.
+"""The loop: one run recorded, its requests, shadows, manifest and replay, worker, child jobs.
 
 Public names are looked up on first use.
 """

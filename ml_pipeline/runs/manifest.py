@@ -57,7 +57,7 @@ def ingredients(
     days: dict[str, list[Any]],
     known: dict[str, list[Any]] | None,
 ) -> dict[str, Any]:
-    """What the challenger was made of; `days` and `known` as `days_of` says them.
+    """What the challenger was made of; `days` and `known` as `days_of` counts them.
 
     `known` are all labelled rows, where the experts were due.
     """

@@ -1,4 +1,4 @@
-"""What the program says while it works: on stderr as lines or JSON, and in the log of a run."""
+"""Log messages: on stderr as lines or JSON, and in the log file of a run."""
 
 from __future__ import annotations
 

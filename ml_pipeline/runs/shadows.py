@@ -110,8 +110,8 @@ def is_due(turn: ShadowRun) -> bool:
         return False
     anchor = store.get_model(name, turn.champion.anchor_id)
     since = [model.lineage.shadow_since for model in store.list_models(model_name=name)]
-    births = [anchor.created_at.astimezone(UTC).date(), *(day for day in since if day is not None)]
-    return (turn.context.today - max(births)).days >= every
+    begun = [anchor.created_at.astimezone(UTC).date(), *(day for day in since if day is not None)]
+    return (turn.context.today - max(begun)).days >= every
 
 
 # ------------------------------------------------------------------------------ one shadow

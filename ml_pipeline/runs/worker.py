@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
+from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.runs.children import Done
 from ml_pipeline.runs.recording import close_dead, place_of
 from ml_pipeline.runs.schedule import Schedule, backoff, holder_of
@@ -98,7 +99,7 @@ class Worker:
         holder: str,
         open_store: Callable[[], Store],
         perform: Perform,
-        tell: Callable[[Mapping[str, Any]], None],
+        report: Callable[[Mapping[str, Any]], None],
         clock: Clock,
     ) -> None:
         self.tally = Tally()
@@ -114,7 +115,7 @@ class Worker:
             standby="another worker is at work",
         )
         self._perform = perform
-        self._tell = tell
+        self._report = report
         self._clock = clock
         self._faults = 0
         self._failed_in_a_row = 0
@@ -180,7 +181,7 @@ class Worker:
         name = self._settings.model_name
         waiting = store.list_requests(model_name=name, status=RequestStatus.PENDING)
         if waiting:
-            return f"{len(waiting)} requests wait"
+            return f"{counted(len(waiting), 'request')} waiting"
         if self._duties.schedule.is_due(runs, now=now):
             return f"none since {self._duties.schedule.slot(now).isoformat()}"
         if any(run.status is RunStatus.RUNNING for run in runs):
@@ -248,7 +249,7 @@ class Worker:
                 self._leased.take(self._duties.lease)
 
         done = self._perform(arguments, limit=limit, beat=beat)
-        self._tell({"command": " ".join(arguments), "code": done.code, **done.result})
+        self._report({"command": " ".join(arguments), "code": done.code, **done.result})
         if done.code != 0:
             log.warning("`%s` ended with code %d", " ".join(arguments), done.code)
         return done

@@ -140,7 +140,7 @@ class Day:
                 holder=f"worker {self.workers}",
                 open_store=self._open,
                 perform=self.perform,
-                tell=lambda _: None,
+                report=lambda _: None,
                 clock=lambda: self.now,
             )
             try:

@@ -72,7 +72,7 @@ def test_a_plan_changes_nothing_and_says_why_each_model_stays(filled: Place) -> 
     assert found.kept == {
         "m-70": "champion",
         "m-65": "previous champion",
-        "m-60": "newest of a line in the shadow",
+        "m-60": "newest of a lineage in the shadow",
         "m-55": "awaits approval",
         "m-90": "anchor of m-65",
         "m-10": "among the newest 1",

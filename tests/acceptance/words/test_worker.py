@@ -132,7 +132,7 @@ class Hours:
             "holder": holder,
             "open_store": lambda: LocalStore.open(folder),
             "perform": self.perform,
-            "tell": lambda _: None,
+            "report": lambda _: None,
             "clock": lambda: self.now,
         }
         return Worker(**values | changes)
