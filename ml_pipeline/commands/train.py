@@ -68,10 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--memory_limit_mb", type=int, help="address space the trainer may take")
     run.add_argument(
         "--parent_watch",
-        "--leash",
         type=common.boolean,
         default=False,
         help="end when standard input ends",
+    )
+    # A run of 0.1.0 that goes on while the package is updated calls it so.
+    run.add_argument(
+        "--leash",
+        dest="parent_watch",
+        type=common.boolean,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     run.add_argument(
         "--other_base",

@@ -1,4 +1,4 @@
-"""The live line: labelled rows, day by day, scored first and learned afterwards.
+"""The online model: labelled rows, day by day, scored first and learned afterwards.
 
 The state is a pure function of the base and the labelled rows ordered by UTC day and event id.
 Seven runs, one run after a week's outage and a rebuild from the log end in the same state.
@@ -130,7 +130,7 @@ class OnlineState:
     def of(cls, model: AdaptiveClassifier) -> OnlineState:
         """Where the line of a model stands. Raises DataError when it carries none."""
         if model.line_ is None:
-            raise DataError("The model to fine-tune carries no live line.")
+            raise DataError("The model to fine-tune carries no record of the days it has learned.")
         state = cls.from_dict(model.line_)
         return replace(state, memory=replace(state.memory, experts=model.memory().experts))
 

@@ -138,7 +138,7 @@ class Hours:
         return Worker(**values | changes)
 
 
-def test_a_pass_that_fails_is_tried_again_later_and_later(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_tried_again_later_and_later(tmp_path: Path) -> None:
     hours = Hours(code=1, until=MIDNIGHT + 2 * HOUR)
     tally = hours.worker(tmp_path).work(hours)
     begun = [at for at, command in hours.jobs if command == "run"]

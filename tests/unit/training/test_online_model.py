@@ -216,7 +216,7 @@ def test_every_id_label_feature_and_day_is_in_the_digest() -> None:
 
 def test_a_model_without_a_line_cannot_go_on() -> None:
     bare = AdaptiveClassifier().adopt(streams.base(), draw(7, 300)[0], streams.CLASSES)
-    with pytest.raises(DataError, match="carries no live line"):
+    with pytest.raises(DataError, match="carries no record of the days"):
         adapt(bare, serving(bare), [streams.stream([40])], DAY_ONE, SETTINGS)
 
 

@@ -1,0 +1,231 @@
+"""What people read is in the field's words: code, documents, pages, outcomes, help texts.
+
+A name that only its authors understand costs every reader a look into the glossary; HTML headings
+and the first sentence of an outcome are read by people who never open one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_pipeline.cli import COMMANDS, usage
+from ml_pipeline.commands.status import show
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.reports import overview
+from ml_pipeline.runs import recording
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.web.app import create_app
+from ml_pipeline.web.guard import Guard
+from tests.conftest import FirstModel
+from tests.support import crashing, league
+from tests.support.shell import ROOT
+
+# Private words, and what is said instead. Snake and camel case are taken apart before the search.
+PRIVATE = {
+    r"shel(f|ves)": "artifact store, model registry",
+    r"capsules?": "run manifest",
+    r"leash(es)?": "parent watch",
+    r"live lines?": "online model, lineage",
+    r"closer looks?": "daily checks",
+    r"quiet alerts?": "advisories",
+    r"rhythms?": "schedule",
+    r"duels?": "paired comparison",
+    r"rivals?": "incumbent",
+    r"patience": "timeouts",
+    r"standing": "serving state",
+    r"stor(y|ies)": "run log, messages",
+    r"(an?|one|the|each|every|next|nightly|ordinary|scheduled|killed|failed) pass": "run",
+    r"(the|nightly|ordinary|scheduled|killed|failed) passes": "runs",
+}
+# Where such a word is another thing, and why that stays.
+ALLOWED = {
+    r"[\"'`]capsule[\"'`]": "the key of the manifest in rows that are stored",
+    "failed_passes": "a key of the worker's result",
+    '"--leash"': "what a run of 0.1.0 that goes on while the package is updated passes",
+}
+NOT_IN_A_HEADLINE = re.compile(r"\b(nats?|anchors?|lines?|heads?|bounds?|nights?)\b", re.IGNORECASE)
+TEMPLATES = ROOT / "ml_pipeline" / "templates"
+SUFFIXES = {".py", ".html", ".js", ".css", ".md", ".sql", ".yaml", ".yml"}
+BESIDE = ("README.md", "CONTRIBUTING.md", "model_config.yaml", ".env.example", "Dockerfile.ml",
+          "docker-compose.yml", "pyproject.toml", ".ci/run")  # fmt: skip
+SEARCH = {re.compile(rf"\b{word}\b"): instead for word, instead in PRIVATE.items()}
+
+
+def texts() -> list[Path]:
+    """Everything that people read, but the changelog, which says what was renamed."""
+    folders = [ROOT / name for name in ("ml_pipeline", "docs", "tests", ".github")]
+    found = [path for folder in folders for path in folder.rglob("*") if path.suffix in SUFFIXES]
+    return sorted({*found, *(ROOT / name for name in BESIDE)} - {Path(__file__).resolve()})
+
+
+def plain(line: str) -> str:
+    """The words of a line, those inside names too: `_liveLine` is `live line`."""
+    for allowed in ALLOWED:
+        line = re.sub(allowed, "", line)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", line).replace("_", " ").lower()
+
+
+def private_words(text: str) -> list[str]:
+    """Private words with their line and what is said instead."""
+    return [
+        f"line {number}: {found[0]} ({instead})"
+        for number, line in enumerate(map(plain, text.splitlines()), start=1)
+        for word, instead in SEARCH.items()
+        for found in word.finditer(line)
+    ]
+
+
+def test_a_private_word_is_found_in_every_spelling() -> None:
+    for text in ("the ModelShelf", "_live_line = 1", "a rhythm", "LEASH", 'a "capsule" capsule'):
+        assert private_words(text), text
+    for text in ("a line of CSV", "history", 'details["capsule"]', "rows pass the gate"):
+        assert not private_words(text), text
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_is_in_the_fields_words(path: Path) -> None:
+    assert private_words(path.read_text(encoding="utf-8")) == []
+
+
+# ------------------------------------------------------------------------------- help texts
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of its actions."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from parsers(inner)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_is_in_the_fields_words(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def note(parser: argparse.ArgumentParser, *_: object) -> None:
+        shown.extend(one.format_help() for one in parsers(parser))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "print_help", note)
+    with pytest.raises(SystemExit):
+        import_module(f"ml_pipeline.commands.{name}").main(["--help"])
+    assert capsys.readouterr().out == ""
+    assert len(shown) >= 1
+    assert [word for text in shown for word in private_words(text)] == []
+
+
+def test_the_list_of_commands_is_in_the_fields_words() -> None:
+    assert private_words(usage()) == []
+
+
+# ------------------------------------------------------------------------- pages and outcomes
+
+
+def headlines(page: str) -> list[str]:
+    """Headings, buttons and the title of a page; what stands in its charts is a table's."""
+    page = re.sub(r"<svg\b.*?</svg>", "", page, flags=re.DOTALL)
+    found = re.findall(r"<(h[1-3]|button|title)\b[^>]*>(.*?)</\1>", page, re.DOTALL)
+    return [re.sub(r"<[^>]+>", "", text).strip() for _, text in found]
+
+
+def first_sentence(reason: str) -> str:
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", reason, maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.html")))
+def test_the_headings_and_buttons_of_a_template_are_plain(name: str) -> None:
+    text = (TEMPLATES / name).read_text(encoding="utf-8")
+    shown = [re.sub(r"{[{%].*?[%}]}", "", text) for text in headlines(text)]
+    assert [text for text in shown if NOT_IN_A_HEADLINE.search(text)] == []
+
+
+# What an outcome is made by: settings of a run over nights on which the truth has turned.
+OUTCOMES: dict[str, dict[str, Any]] = {
+    "promoted": {},
+    "awaiting_approval": {"promotion__policy": "approval"},
+    "rejected": {"promotion__vetoes": ["accuracy"], "promotion__promotion_threshold": 0.9},
+    "a new base": {"training__strategy": "refit"},
+    "skipped_insufficient_errors": {"run__min_error_samples": 10_000},
+    "skipped_no_new_data": {},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """A run that ended, its store and its settings."""
+
+    store: LocalStore
+    settings: Settings
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def ended(
+    tmp_path_factory: pytest.TempPathFactory, first_model: FirstModel
+) -> Iterator[dict[str, Ended]]:
+    """One run for each outcome; the last one comes when the first has learned everything."""
+    folder = tmp_path_factory.mktemp("ended")
+    nights = league.nights_before(crashing.NOW, 4)
+    found: dict[str, Ended] = {}
+    for name, changes in OUTCOMES.items():
+        settings = league.settings_for(**changes)
+        store = (
+            found["promoted"].store
+            if name == "skipped_no_new_data"
+            else league.open_league(folder / name, first_model.path, first_model.model, nights)
+        )
+        order = crashing.order(folder / f"work of {name}", name=name, settings=settings)
+        result = dict(recording.run(store, order).result)
+        found[name] = Ended(store=store, settings=settings, result=result)
+    yield found
+    for it in found.values():
+        it.store.close()
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_an_outcome_begins_with_a_sentence_for_everybody(
+    name: str, ended: dict[str, Ended]
+) -> None:
+    result = ended[name].result
+    assert name in {"a new base", result["outcome"]}
+    sentence = first_sentence(result["outcome_reason"])
+    assert NOT_IN_A_HEADLINE.search(sentence) is None, sentence
+    assert private_words(result["outcome_reason"]) == []
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_the_pages_of_a_run_have_plain_headings_and_buttons(
+    name: str, ended: dict[str, Ended], capsys: pytest.CaptureFixture[str]
+) -> None:
+    it = ended[name]
+    app = create_app(
+        it.store, it.settings, Guard.for_host("::1", None),
+        clock=lambda: crashing.NOW, new_id=league.ids(),
+    )  # fmt: skip
+    client = app.test_client()
+    for path in ("/", f"/runs/{it.result['run_id']}", f"/runs/{it.result['run_id']}/report.html"):
+        page = client.get(path, base_url="http://localhost")
+        assert page.status_code == 200
+        shown = headlines(page.text)
+        assert len(shown) > 2
+        assert [text for text in shown if NOT_IN_A_HEADLINE.search(text)] == []
+        assert private_words(visible(page.text)) == []
+    show(overview.read_overview(it.store, it.settings, now=crashing.NOW))
+    assert private_words(capsys.readouterr().err) == []
+
+
+def visible(page: str) -> str:
+    """The text of a page, without its style and its tags."""
+    page = re.sub(r"<(style|script)\b.*?</\1>", "", page, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", " ", page)
