@@ -168,13 +168,13 @@ def chi_square(
         return Tested(name=name, statistic=None, p_value=None, rows=rows, sentence=sentence)
     result = stats.chisquare(counts, [rows * expected[state] / total for state in states])
     p = float(result.pvalue)
-    said = "as often as expected" if p >= LEVEL else "not as often as expected"
+    finding = "as often as expected" if p >= LEVEL else "not as often as expected"
     return Tested(
         name=name,
         statistic=float(result.statistic),
         p_value=p,
         rows=rows,
-        sentence=f"The outcomes come {said} (chi-square, p = {p:.3g}, {rows} rows).",
+        sentence=f"The outcomes come {finding} (chi-square, p = {p:.3g}, {rows} rows).",
     )
 
 
@@ -192,13 +192,13 @@ def independence(matrix: Transitions) -> Tested:
         return Tested(name=name, statistic=None, p_value=None, rows=rows, sentence=sentence)
     result = stats.chi2_contingency(counts)
     p = float(result.pvalue)
-    said = "does not depend" if p >= LEVEL else "depends"
+    finding = "does not depend" if p >= LEVEL else "depends"
     return Tested(
         name=name,
         statistic=float(result.statistic),
         p_value=p,
         rows=rows,
-        sentence=f"The next outcome {said} on the one before (p = {p:.3g}, {rows} transitions).",
+        sentence=f"The next outcome {finding} on the one before (p = {p:.3g}, {rows} transitions).",
     )
 
 
@@ -224,13 +224,13 @@ def runs_test(right: Sequence[bool]) -> RunsTest:
     z = (runs - expected) / math.sqrt(variance)
     p = float(stats.norm.cdf(z))
     clustered = p < LEVEL
-    said = "cluster" if clustered else "are scattered as chance would"
+    finding = "cluster" if clustered else "are scattered as chance would"
     return RunsTest(
         name="runs",
         statistic=z,
         p_value=p,
         rows=m + n,
-        sentence=f"The errors {said}: {runs} runs of right and wrong where {expected:.1f} are "
+        sentence=f"The errors {finding}: {runs} runs of right and wrong where {expected:.1f} are "
         f"expected (p = {p:.3g}, {n} errors in {m + n} predictions).",
         runs=runs,
         expected_runs=expected,

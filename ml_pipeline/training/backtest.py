@@ -73,11 +73,12 @@ def replay_policy(task: Task) -> Replay:
     losses, hits, per_night, errors = [], [], [], []
     spent = 0.0
     for night, rows in task.nights:
-        said = policy.predict(rows)
-        losses.append(row_losses(rows.actual, said))
-        hits.append(said.argmax(axis=1) == rows.actual)
+        probabilities = policy.predict(rows)
+        losses.append(row_losses(rows.actual, probabilities))
+        hits.append(probabilities.argmax(axis=1) == rows.actual)
         per_night.append((night, len(rows), float(losses[-1].mean()), float(hits[-1].mean())))
-        errors.append(int((~hits[-1] & (said.max(axis=1) > threshold)).sum()))
+        is_confident = probabilities.max(axis=1) > threshold
+        errors.append(int((~hits[-1] & is_confident).sum()))
         started = time.thread_time()
         policy.learn(night, rows)
         spent += time.thread_time() - started

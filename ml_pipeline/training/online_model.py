@@ -33,7 +33,7 @@ QUARANTINE_DEVIATIONS = 4.0
 class Rows:
     """Labelled rows of one day or a batch of days, in the order in which they are learned.
 
-    `features` as `features.read_rows` has them, `base` (n, K) what the line's base says of them,
+    `features` as `features.read_rows` has them, `base` (n, K) the base's probabilities,
     `actual` codes (n,), `weights` (n,), `event_ids` n texts.
     """
 
@@ -58,7 +58,7 @@ class Rows:
         )
 
     def on_base(self, model: AdaptiveClassifier) -> Rows:
-        """The same rows for a line on another base."""
+        """The same rows for a model on another base."""
         return replace(self, base=model.base_proba(self.features))
 
     def followed_by(self, other: Rows) -> Rows:
@@ -94,7 +94,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnlineState:
-    """Where the line stands: memory, what waits to be learned, the mark, and the record.
+    """What an online model has learned: memory, what waits, the last day, and the record.
 
     `night` is the last day taken in (proleptic ordinal), None before the first; `waiting` are rows
     of days too small to learn alone, `held` a quarantined night; `ledger` (nights, columns) has
@@ -116,7 +116,7 @@ class OnlineState:
 
     @classmethod
     def fresh(cls, model: AdaptiveClassifier) -> OnlineState:
-        """A line that has seen nothing and predicts as the base does."""
+        """The state of a model that has seen nothing and predicts as its base does."""
         memory = Memory.fresh(model.heads_.shape[1], len(model.classes_), model.rates_())
         return cls(
             memory=memory,
@@ -128,14 +128,14 @@ class OnlineState:
 
     @classmethod
     def of(cls, model: AdaptiveClassifier) -> OnlineState:
-        """Where the line of a model stands. Raises DataError when it carries none."""
+        """The state that a model carries. Raises DataError when it carries none."""
         if model.line_ is None:
             raise DataError("The model to fine-tune carries no record of the days it has learned.")
         state = cls.from_dict(model.line_)
         return replace(state, memory=replace(state.memory, experts=model.memory().experts))
 
     def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> OnlineState:
-        """The same line with these experts; see `Memory.with_experts`."""
+        """The same state with these experts; see `Memory.with_experts`."""
         memory = self.memory.with_experts(experts, weight=weight)
         first = 1 + len(memory.heads)
         places = {e.name: first + place for place, e in enumerate(self.memory.experts)}
@@ -205,7 +205,7 @@ class Incumbent:
     """The serving champion: its heads, and the rows that it has learned already.
 
     It has learned every day up to `settled_night`, and the events `learned` of later days.
-    `model` is the champion itself where it stands on another base than the line.
+    `model` is the champion itself where it stands on another base.
     """
 
     model_id: str
@@ -214,8 +214,8 @@ class Incumbent:
     learned: frozenset[str] = frozenset()
     settled_night: int | None = None
 
-    def says(self, rows: Rows, inputs: Floats) -> Floats:
-        """Its probabilities (n, K); `inputs` are what the heads of the line's base see."""
+    def predict(self, rows: Rows, inputs: Floats) -> Floats:
+        """Its probabilities (n, K); `inputs` are what the heads of the online model see."""
         if self.model is not None:
             return self.model.predict_proba(rows.features)
         return self.memory.vote_on(self.memory.opinions(rows.features, rows.base, inputs))
@@ -298,7 +298,7 @@ def take_night(
         rows=rows,
         live=live,
         anchor=anchor,
-        champion=incumbent.says(rows, inputs),
+        champion=incumbent.predict(rows, inputs),
         unseen=incumbent.unseen(night, rows),
         quarantined=strange,
     )
@@ -334,8 +334,8 @@ def _is_strange(ledger: Floats, rows: Rows, live: Floats) -> bool:
     if len(recent) < QUARANTINE_MIN_NIGHTS:
         return False
     means = recent[:, COLUMN["live_loss"]] / recent[:, COLUMN["rows"]]
-    tonight = float(row_losses(rows.actual, live).mean())
-    return tonight > float(means.mean() + QUARANTINE_DEVIATIONS * means.std(ddof=1))
+    mean_loss = float(row_losses(rows.actual, live).mean())
+    return mean_loss > float(means.mean() + QUARANTINE_DEVIATIONS * means.std(ddof=1))
 
 
 def _ledger_entry(scores: NightScores) -> Floats:

@@ -87,7 +87,7 @@ class Frozen:
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
-        """What the base says."""
+        """The base's probabilities."""
         return rows.base
 
     def learn(self, night: int, rows: Rows) -> None:
@@ -96,7 +96,7 @@ class Frozen:
 
 @dataclass(kw_only=True, slots=True)
 class Adaptive:
-    """The loop's own line behind the loop's own gate."""
+    """The loop's own online model behind the loop's own gate."""
 
     model: AdaptiveClassifier
     settings: Settings
@@ -107,12 +107,12 @@ class Adaptive:
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
-        """What the promoted state says."""
+        """The promoted state's probabilities."""
         inputs = self.model.head_inputs(rows.features, rows.base)
         return self.served.vote_on(self.served.opinions(rows.features, rows.base, inputs))
 
     def learn(self, night: int, rows: Rows) -> None:
-        """Score, learn, judge; then serve what the gate says."""
+        """Score, learn, judge; then serve what the gate lets serve."""
         incumbent = Incumbent(model_id=self.served_id, memory=self.served)
         self.state, _ = take_night(
             self.model,
@@ -139,7 +139,7 @@ class Adaptive:
 
 @dataclass(kw_only=True, slots=True)
 class Shadow:
-    """A new base with its own line, which learns unseen beside the champion's."""
+    """A new base with an online state of its own, which learns beside the champion's."""
 
     name: str
     model: AdaptiveClassifier
@@ -155,11 +155,11 @@ class Challengers(Adaptive):
     since_refit: int = 0
 
     def predict(self, rows: Rows) -> Floats:
-        """What the promoted state says."""
+        """The promoted state's probabilities."""
         return Adaptive.predict(self, rows.on_base(self.model))
 
     def learn(self, night: int, rows: Rows) -> None:
-        """The line's night; then the shadows', which are judged against what was served."""
+        """The model's night; then the shadows', which are judged against what was served."""
         served = copy(self.model).set_memory(self.served)
         Adaptive.learn(self, night, rows.on_base(self.model))
         self.history.append((rows.features, self.model.classes_[rows.actual]))
@@ -194,7 +194,7 @@ class Challengers(Adaptive):
         return False
 
     def _refit(self, night: int) -> None:
-        """A new base twice: with fresh heads, and with the heads of the line."""
+        """A new base twice: with fresh heads, and with the heads that serve."""
         self.since_refit = 0
         features = np.vstack([features for features, _ in self.history])
         labels = np.concatenate([labels for _, labels in self.history])
@@ -219,7 +219,7 @@ class Refit:
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
-        """What the latest base says."""
+        """The latest base's probabilities."""
         return self.model.base_proba(rows.features)
 
     def learn(self, night: int, rows: Rows) -> None:  # noqa: ARG002 - the protocol's
@@ -242,14 +242,14 @@ class Seed:
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
-        """What the latest model says."""
+        """The latest model's probabilities."""
         return self.model.base_proba(rows.features)
 
     def learn(self, night: int, rows: Rows) -> None:
         """Collect the night's confident errors; with enough of them, train on nothing else."""
-        said = self.predict(rows)
-        run = self.settings.run
-        wrong = (said.argmax(axis=1) != rows.actual) & (said.max(axis=1) > run.confidence_threshold)
+        run, probabilities = self.settings.run, self.predict(rows)
+        wrong = probabilities.argmax(axis=1) != rows.actual
+        wrong &= probabilities.max(axis=1) > run.confidence_threshold
         self.errors = [e for e in self.errors if e[0] > night - run.lookback_days]
         self.errors.append((night, rows.take(np.flatnonzero(wrong))))
         features = np.vstack([e.features for _, e in self.errors])
@@ -300,10 +300,10 @@ def build_policy(
             history=[start],
         )
     experts = settings.training.experts or list(USUAL_EXPERTS) if name == "experts" else []
-    return _line(model, history, settings.changed({"training.experts": experts}))
+    return _adaptive(model, history, settings.changed({"training.experts": experts}))
 
 
-def _line(model: AdaptiveClassifier, history: History, settings: Settings) -> Adaptive:
+def _adaptive(model: AdaptiveClassifier, history: History, settings: Settings) -> Adaptive:
     """The loop from its first night on, with the experts that the settings name."""
     known, last = history.known(model), int(history.nights[history.initial - 1])
     state = OnlineState.fresh(model)

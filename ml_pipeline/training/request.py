@@ -1,4 +1,4 @@
-"""What one training is asked for, apart from where the wish comes from."""
+"""What a training is asked for: by the flags of `train`, or by a test."""
 
 from __future__ import annotations
 
