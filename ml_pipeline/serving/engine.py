@@ -76,8 +76,6 @@ class PredictionEngine:
 
         return opening.open_serving_view(load_store_settings())
 
-    # --------------------------------------------------------------------------- the model
-
     def _serving(self) -> tuple[ServedModel, scoring.Scorer]:
         """The model that answers now. Raises NotFound, ArtifactError or StoreError without one."""
         now = time.monotonic()
@@ -141,8 +139,6 @@ class PredictionEngine:
             "scored_from": "artifact" if model.scoring is None else "scoring file",
             "warning": self._trouble,
         }
-
-    # ------------------------------------------------------------------------ predictions
 
     def predict(
         self,

@@ -281,6 +281,8 @@ def test_defect_20_a_row_is_answered_alike_alone_in_a_small_and_in_a_large_batch
         ("", "is empty"),
         ("a,b\n1,2\n", "lacks the columns home_team_form"),
         (",".join([*FEATURES, "error"]) + "\n", "has the columns error"),
+        (",".join([*FEATURES, "Status"]) + "\n", "has the columns Status"),
+        (",".join(["", *FEATURES]) + "\n", "column 1 has no name"),
     ],
 )
 def test_a_file_that_cannot_be_used_leaves_no_output(
@@ -296,7 +298,7 @@ def test_a_file_that_cannot_be_used_leaves_no_output(
 
 
 def test_columns_and_classes_may_be_called_anything(tmp_path: Path) -> None:
-    names = ['it\'s "home"', "a.b", "_", "🎯 %s"]
+    names = ['it\'s "home"', "a.b", "rowid", "🎯 %s"]
     target, classes = 'what\'s "it"', ["it's", 'a "b"']
     data = {
         "features": names, "target": target, "classes": classes, "ordered": False,
