@@ -47,33 +47,6 @@ from ml_pipeline.store.records import (
     Source,
 )
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    """A run that trained a challenger and judged it."""
-
-    run: RetrainingRun
-    result: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Skipped:
-    """A run that had nothing to do, with its reason."""
-
-    run: RetrainingRun
-    result: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
-    """A run that failed, with its stage and cause."""
-
-    run: RetrainingRun
-    result: Mapping[str, Any]
-
-
-RunOutcome = Trained | Skipped | Failed
-
 log = logging.getLogger("auto_reinforcement")
 
 ARTIFACT_BUCKET = "model-artifacts"
@@ -101,21 +74,31 @@ class Order:
     on_stage: Callable[[], None] = field(default=lambda: None)
 
 
-def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
-    """Close the row of a run that its parent saw die; the next one takes up what it left."""
-    dead = replace(
-        run,
-        status=RunStatus.FAILED,
-        outcome=Outcome.FAILED,
-        outcome_reason=why,
-        error_message=why,
-        completed_at=now,
-        heartbeat_at=now,
-    )
-    try:
-        store.finish_run(dead)
-    except AlreadyFinished as closed:
-        log.info("%s", closed)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A run that trained a challenger and judged it."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """A run that had nothing to do, with its reason."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A run that failed, with its stage and cause."""
+
+    run: RetrainingRun
+    result: Mapping[str, Any]
+
+
+RunOutcome = Trained | Skipped | Failed
 
 
 def run(store: Store, order: Order) -> RunOutcome:
@@ -130,7 +113,7 @@ def run(store: Store, order: Order) -> RunOutcome:
     with closing(run_log):
         finished, fault = _recorded(order, context, run_log)
     context.requests.settle(finished, fault)
-    answer = as_json(finished, context.requests.requests, started)
+    answer = as_json(finished, context.requests.claimed, started)
     if fault is not None:
         return Failed(run=finished, result=answer)
     if finished.challenger_id is None:
@@ -289,3 +272,20 @@ def _with_log(store: Store, run: RetrainingRun, run_log: RunLog) -> RetrainingRu
         log.warning("The run's log could not be stored: %s", error)
         return run
     return replace(run, log_url=store.url(ref))
+
+
+def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
+    """Close the row of a run that its parent saw die; the next one takes up what it left."""
+    dead = replace(
+        run,
+        status=RunStatus.FAILED,
+        outcome=Outcome.FAILED,
+        outcome_reason=why,
+        error_message=why,
+        completed_at=now,
+        heartbeat_at=now,
+    )
+    try:
+        store.finish_run(dead)
+    except AlreadyFinished as closed:
+        log.info("%s", closed)

@@ -40,7 +40,7 @@ class ServedRequests:
     settings: Settings
     run_id: str
     clock: Callable[[], datetime]
-    requests: list[RetrainingRequest] = field(default_factory=list)
+    claimed: list[RetrainingRequest] = field(default_factory=list)
     _renewed_at: datetime | None = None
 
     @property
@@ -73,21 +73,21 @@ class ServedRequests:
         if request is None:
             return False
         log.info("Serving request %s (%s)", request.request_id, request.priority)
-        self.requests.append(request)
+        self.claimed.append(request)
         return True
 
     def renew(self) -> None:
         """Let the leases go on; asked often, done when half of their time is over."""
         now = self.clock()
-        since = self._renewed_at or min((r.claimed_at or now for r in self.requests), default=now)
+        since = self._renewed_at or min((r.claimed_at or now for r in self.claimed), default=now)
         # A clock that was set back must not make the leases look fresh.
-        if self.requests and not timedelta(0) <= now - since < self.lease / 2:
+        if self.claimed and not timedelta(0) <= now - since < self.lease / 2:
             self.store.renew(run_id=self.run_id, now=now, lease=self.lease)
             self._renewed_at = now
 
     def settle(self, run: RetrainingRun, error: Exception | None) -> None:
         """Complete, release or fail every request of the run."""
-        for request in self.requests:
+        for request in self.claimed:
             try:
                 self._settle(request, run, error)
             except (AlreadyFinished, StoreRefused) as lost:

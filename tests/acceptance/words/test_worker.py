@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from ml_pipeline.runs import children
 from ml_pipeline.runs.children import Children, Done
 from ml_pipeline.runs.schedule import Schedule
 from ml_pipeline.runs.worker import Duties, Worker
@@ -216,9 +217,9 @@ def test_a_job_that_hangs_is_stopped_and_its_last_words_are_kept(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     beats: list[int] = []
-    children = Children(["--local", "store"], stop=threading.Event())
+    jobs = Children(["--local", "store"], stop=threading.Event())
     monkeypatch.setattr(children, "BEAT_SECONDS", 2.0)
-    done = children.perform(
+    done = jobs.perform(
         ["decay", "--watch"], limit=timedelta(seconds=6), beat=lambda: beats.append(1)
     )
     assert (done.code, len(beats)) == (0, 2)
