@@ -105,14 +105,15 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
 
 
 def _show(found: dict[str, Any]) -> None:
-    """The sentences of the tests, for a person who watches."""
+    """Print the sentences of the tests on a terminal."""
     if not sys.stderr.isatty():
         return
     tests = [found["errors"]["runs_test"], found["outcomes"]["chi_square"],
              found["outcomes"]["independence"]]  # fmt: skip
     lines = [test["sentence"] for test in tests if test is not None]
     lines += [
-        f"{day['day']}: {day['share']:.0%} right of {day['rows']}, {day['expected']:.0%} expected."
+        f"{day['day']}: {day['share']:.0%} of {day['rows']} answers were right, "
+        f"{day['expected']:.0%} were expected."
         for day in found["strange_days"][:SHOWN_DAYS]
     ]
     sys.stderr.write("\n".join(lines) + "\n")

@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
 def _write(
     folder: Path, replays: dict[str, Replay], figures: dict[str, Any], settings: Settings
 ) -> Path:
-    """Figures, nights, and the page that compares them; return the page."""
+    """Write figures, nights, and the page that compares them; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
     with (folder / "nights.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What can be said before labels arrive: expected accuracy, and how inputs have moved. Pure."""
+"""Estimates before labels arrive: the expected accuracy, and how far inputs have drifted."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def expected_accuracy(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """How one column moved: population stability index, and for numbers Kolmogorov-Smirnov.
+    """How far one column drifted: population stability index, and for numbers Kolmogorov-Smirnov.
 
-    By custom an index under 0.1 is none, over 0.25 a large move.
+    By custom an index under 0.1 is none, over 0.25 a large one.
     """
 
     column: str
@@ -78,7 +78,7 @@ class Drift:
     reference_rows: int
 
     def as_json(self) -> dict[str, Any]:
-        """The move as plain JSON values."""
+        """The drift as plain JSON values."""
         return asdict(self)
 
 
@@ -107,7 +107,7 @@ def numeric_drift(column: str, reference: Floats, recent: Floats) -> Drift | Non
 
 
 def label_drift(column: str, reference: Sequence[str], recent: Sequence[str]) -> Drift | None:
-    """Compare how often labels were given; None when one sample is empty."""
+    """Compare how often labels occur; None when one sample is empty."""
     if not reference or not recent:
         return None
     before, after = Counter(reference), Counter(recent)

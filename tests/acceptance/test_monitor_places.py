@@ -43,19 +43,19 @@ def test_a_night_and_its_buttons_on_either_store(
         home, run = pages["/"].text, pages[f"/runs/{result['run_id']}"].text
         assert "awaiting approval" in home
         assert str(result["outcome_reason"])[:40] in html.unescape(run)
-        told: Any = pages["/api/overview"].json
-        assert [it["run_id"] for it in told["runs"]] == [result["run_id"]]
-        assert [it["model_id"] for it in told["awaiting_approval"]] == [result["challenger"]]
+        overview: Any = pages["/api/overview"].json
+        assert [it["run_id"] for it in overview["runs"]] == [result["run_id"]]
+        assert [it["model_id"] for it in overview["awaiting_approval"]] == [result["challenger"]]
         assert "Run " in pages[f"/runs/{result['run_id']}/log.txt"].text
 
         csrf = re.findall(r'name="csrf" value="([^"]+)"', home)[0]
-        word = {"csrf": csrf, "model_id": result["challenger"], "reason": "looks right"}
-        done = client.post("/approve", data=word, base_url="http://localhost")
+        form = {"csrf": csrf, "model_id": result["challenger"], "reason": "looks right"}
+        done = client.post("/approve", data=form, base_url="http://localhost")
         assert done.status_code == 303, done.text
         champion = store.champion(model_name="default")
         assert champion is not None
         assert champion.model_id == result["challenger"]
-        again = client.post("/approve", data=word, base_url="http://localhost")
+        again = client.post("/approve", data=form, base_url="http://localhost")
         assert again.status_code == 409
         assert "champion already" in again.text
         nothing = {"csrf": csrf, "model_id": "first", "reason": "  "}
@@ -100,14 +100,14 @@ def test_a_run_shows_a_person_how_far_it_is_and_a_pipe_only_its_result(tmp_path:
                 seen += part
         os.close(master)
         assert process.stdout is not None
-        said = process.stdout.read().decode()
-    assert json.loads(said)["outcome"] == "skipped_insufficient_errors"
-    assert said.count("\n") == 1
-    told = seen.decode()
-    assert "run " in told
-    assert "\u2501" in told or "\u2578" in told, "no bar"
-    assert "Now loading the evaluation log" in told
-    assert "Outcome: skipped_insufficient_errors" in told
+        result = process.stdout.read().decode()
+    assert json.loads(result)["outcome"] == "skipped_insufficient_errors"
+    assert result.count("\n") == 1
+    log = seen.decode()
+    assert "run " in log
+    assert "\u2501" in log or "\u2578" in log, "no bar"
+    assert "Now loading the evaluation log" in log
+    assert "Outcome: skipped_insufficient_errors" in log
 
 
 def test_status_shows_a_person_tables_in_which_nothing_is_markup(

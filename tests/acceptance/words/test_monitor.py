@@ -69,7 +69,9 @@ def look_at(browser: Browser, url: str, **options: Any) -> Page:  # noqa: ANN401
     """A page in a fresh profile; whatever its console complains of is a failure."""
     page = browser.new_context(**options).new_page()
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on(
+        "console", lambda entry: complaints.append(entry.text) if entry.type == "error" else None
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
     assert complaints == []
@@ -84,7 +86,7 @@ def check_accessible(page: Page) -> None:
     assert serious == []
 
 
-def check_charts_are_told(page: Page, count: int) -> None:
+def check_charts_are_described(page: Page, count: int) -> None:
     charts = page.locator("svg.chart")
     expect(charts).to_have_count(count)
     for chart in charts.all():
@@ -106,7 +108,7 @@ def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
 ) -> None:
     page = look_at(browser, many.url, color_scheme=scheme)
     expect(page.locator("#live-runs tbody tr")).to_have_count(30)
-    check_charts_are_told(page, 2)
+    check_charts_are_described(page, 2)
     check_accessible(page)
     for part in ("#live-latest", "#live-queue", "#live-alerts", "#live-runs", "#back-to"):
         assert "<img src=x" in (page.locator(part).text_content() or ""), part
@@ -276,8 +278,8 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        with urllib.request.urlopen(f"{said['url']}api/overview", timeout=30) as answer:
+        started = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{started['url']}api/overview", timeout=30) as answer:
             assert json.load(answer)["runs"] == []
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -300,7 +302,7 @@ def test_pictures_of_report_page_and_comparison_are_small_and_show_something(
         assert colours > 50, path
     for name in ("report.html", "compared/comparison.html"):
         page = look_at(browser, (tmp_path / name).as_uri(), java_script_enabled=True)
-        check_charts_are_told(page, 3 if name == "report.html" else 2)
+        check_charts_are_described(page, 3 if name == "report.html" else 2)
         check_accessible(page)
 
 

@@ -20,6 +20,8 @@ from tests.support import crashing, league
 from tests.support.factories import make_finished_run
 from tests.support.warm import ml_pipeline
 
+# What nobody has to know who reads a headline.
+INSIDE_WORDS = re.compile(r"\b(nats?|anchors?|lines?|heads?|bounds?|nights?)\b", re.IGNORECASE)
 HOSTILE = "<script>alert('x')</script>"
 
 
@@ -62,6 +64,15 @@ def test_the_page_needs_no_network_and_no_script(ended: EndedRun) -> None:
         title, text = re.findall(r"<(?:title|desc) id[^>]*>([^<]+)</", chart)
         assert len(title) > 10
         assert len(text) > 40
+
+
+def test_headlines_are_plain_english(ended: EndedRun) -> None:
+    elements = r"<(h1|h2|h3|figcaption)[^>]*>(.*?)</\1>|<p class=\"(lead)\">(.*?)</p>"
+    found = re.findall(elements, ended.page, re.DOTALL)
+    headlines = [first or second for _, first, _, second in found]
+    assert {"Checks", "Champion against challenger", "Lineage"} <= set(headlines)
+    assert ended.run.outcome_reason in headlines
+    assert not [headline for headline in headlines if INSIDE_WORDS.search(headline)]
 
 
 def test_what_is_kept_adds_up_to_what_the_run_says(ended: EndedRun) -> None:

@@ -1,4 +1,4 @@
-"""Before labels arrive: the expected accuracy holds, and moved inputs are told from still ones."""
+"""Before labels arrive: the expected accuracy holds, and inputs that drift are found."""
 
 from __future__ import annotations
 
