@@ -71,6 +71,21 @@ def test_a_page_names_paths_and_modules_that_are_there(page: Path) -> None:
     assert missing_modules(text) == []
 
 
+def test_the_symptoms_of_the_table_are_what_the_program_says() -> None:
+    table = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8").partition("by symptom")[2]
+    symptoms = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    quoted = [text for cell in symptoms for text in re.findall(r"`([^`]*)`", cell)]
+    messages = [text for text in quoted if " " in text and ": " not in text]
+    assert len(messages) > 5
+    files = [path for path in (ROOT / "ml_pipeline").rglob("*") if path.suffix in {".py", ".sql"}]
+    # Sentences go over several lines of the source.
+    source = "".join(
+        re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in files
+    )
+    for message in messages:
+        assert message.removeprefix("Failed while ") in source, message
+
+
 def test_every_page_is_in_the_list_and_the_readme_leads_to_it() -> None:
     listed = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert {page.name for page in PAGES} - {"README.md"} == set(
