@@ -137,7 +137,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
                 message = f"The settings cannot be used: {section} = {place!r} is not a section,"
-                raise ConfigError(f"{message} but {dotted} = {value!r} is given as well.")
+                raise ConfigError(f"{message} but {dotted} = {value!r} is set as well.")
         place[key] = value
     return tree
 

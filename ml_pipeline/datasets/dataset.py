@@ -117,7 +117,7 @@ def from_frame(
 ) -> Dataset:
     """Check a frame of texts and turn it into a Dataset.
 
-    Only of a `whole` file it can be said that a feature has no value at all.
+    A feature without any value is refused only in a `whole` file.
     """
     if settings.target not in frame.columns:
         raise DataError(
@@ -180,7 +180,7 @@ def _groups(frame: pd.DataFrame, column: str | None) -> NDArray[np.str_] | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Row numbers to train on and to hold out; no group stands on both sides."""
+    """Row numbers to train on and to hold out; no group is in both parts."""
 
     train: NDArray[np.int64]
     holdout: NDArray[np.int64]
@@ -189,7 +189,7 @@ class Split:
 def split(data: Dataset, *, test_size: float, seed: int) -> Split:
     """Hold out the last rows in time, or a stratified random part when there is no time.
 
-    Whole groups move together. Raises DataError when one side would be empty.
+    Whole groups move together. Raises DataError when one part would be empty.
     """
     count = max(1, round(len(data) * test_size))
     if len(data) - count < 1:
@@ -210,7 +210,7 @@ def split(data: Dataset, *, test_size: float, seed: int) -> Split:
 
 
 def _whole_groups(groups: NDArray[np.str_], held: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Rows of a group that is on both sides go where its first row is: to the past."""
+    """Rows of a group that is in both parts go where its first row is: to the past."""
     trained = set(groups[~held].tolist())
     return np.asarray(held & [group not in trained for group in groups])
 
@@ -245,7 +245,7 @@ def _stratified(labels: NDArray[np.str_], count: int, seed: int) -> NDArray[np.i
 
 
 def without_shared_groups(groups: NDArray[np.str_] | None, parts: Split) -> Split:
-    """Take rows of a match that is learned out of the holdout."""
+    """Take rows of a group that is learned out of the holdout."""
     if groups is None:
         return parts
     kept = parts.holdout[~np.isin(groups[parts.holdout], groups[parts.train])]
@@ -255,7 +255,7 @@ def without_shared_groups(groups: NDArray[np.str_] | None, parts: Split) -> Spli
 
 
 def assert_disjoint(groups: NDArray[np.str_] | None, parts: Split) -> None:
-    """Raise DataError when an event or a match is both learned and judged on."""
+    """Raise DataError when a row or a group is both learned and judged on."""
     shared = set(parts.train.tolist()) & set(parts.holdout.tolist())
     if groups is not None:
         shared |= set(groups[parts.train].tolist()) & set(groups[parts.holdout].tolist())

@@ -95,10 +95,10 @@ def parted(rows: Inputs) -> tuple[NDArray[np.float64], list[str] | None]:
 
 
 def content(rows: Inputs) -> bytes:
-    """Everything that the rows say, for a digest."""
+    """Numbers and texts of the rows as bytes, for a digest."""
     numbers, written = parted(rows)
-    said = [f"\n{len(text)} {text}".encode() for text in written or ()]
-    return np.ascontiguousarray(numbers).tobytes() + b"".join(said)
+    marked = [f"\n{len(text)} {text}".encode() for text in written or ()]
+    return np.ascontiguousarray(numbers).tobytes() + b"".join(marked)
 
 
 def check_usable(values: NDArray[np.float64], features: Sequence[str]) -> None:

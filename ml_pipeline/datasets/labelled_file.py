@@ -23,7 +23,7 @@ from ml_pipeline.datasets.dataset import (
     read_dataset,
 )
 from ml_pipeline.errors import DataError
-from ml_pipeline.store.sql_text import literal
+from ml_pipeline.store.sql_text import identifier, literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,6 +35,9 @@ LAST_ROWS: Final = 10_000
 BIG_BYTES: Final = 32 * 1024**2
 MEMORY_MB: Final = 512
 _TIME, _ID = "known_at", "event_id"
+# Added columns, by names that no column of a file has: a feature may well be called `day`.
+_DAY = "the UTC day of known_at"
+_DAY_SQL, _PLACE_SQL = identifier(_DAY), identifier("the place in the file")
 _VECTORS: Final = 5  # of 2,048 rows, fetched at once
 
 
@@ -84,7 +87,7 @@ class LabelledFile:
             frame = database.execute(query).df().iloc[::-1].reset_index(drop=True)
         if frame.empty:
             raise DataError(f"{path} has a header and no rows.")
-        last = from_frame(frame.drop(columns="day"), timed, source=str(path), whole=False)
+        last = from_frame(frame.drop(columns=_DAY), timed, source=str(path), whole=False)
         return cls(path=path, settings=timed, rows=counted[0] if counted else 0, last=last)
 
     def parts(self, least: int = PART_ROWS) -> Iterator[Dataset]:
@@ -100,29 +103,30 @@ class LabelledFile:
                 if sum(map(len, waiting)) < least:
                     continue
                 frame = pd.concat(waiting, ignore_index=True)
-                is_open = frame["day"] == frame["day"].iloc[-1]
+                is_open = frame[_DAY] == frame[_DAY].iloc[-1]
                 waiting = [frame[is_open]]
                 if not is_open.all():
                     yield self._part(frame[~is_open])
             yield self._part(pd.concat(waiting, ignore_index=True))
 
     def _part(self, frame: pd.DataFrame) -> Dataset:
-        rows = frame.drop(columns="day").reset_index(drop=True)
+        rows = frame.drop(columns=_DAY).reset_index(drop=True)
         # One part may well lack a feature that others have.
         return from_frame(rows, self.settings, source=str(self.path), whole=False)
 
 
-# An event that stands there twice is learned on its first day.
-_IN_ORDER: Final = """SELECT coalesce(COLUMNS(* EXCLUDE (day, place)), ''), day FROM dated
-QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY day, place) = 1 ORDER BY day"""
+# An event that is there twice is learned on its first day.
+_IN_ORDER: Final = f"""SELECT coalesce(COLUMNS(* EXCLUDE ({_DAY_SQL}, {_PLACE_SQL})), ''),
+{_DAY_SQL} FROM dated QUALIFY row_number() OVER
+(PARTITION BY event_id ORDER BY {_DAY_SQL}, {_PLACE_SQL}) = 1 ORDER BY {_DAY_SQL}"""  # noqa: S608 - quoted
 
 
 def _header(path: Path) -> set[str]:
-    """The names of the columns; none for what is no CSV, about which `datasets` has its say."""
+    """The names of the columns; none for what is no CSV, which `dataset.read_csv` refuses."""
     if path.suffix in PARQUET:
         with _session(path) as database:
-            told = database.execute(f"DESCRIBE FROM {_source(path)}").fetchall()
-        return {name for name, *_ in told}
+            described = database.execute(f"DESCRIBE FROM {_source(path)}").fetchall()
+        return {name for name, *_ in described}
     try:
         return set(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
     except (OSError, ValueError, EOFError, zlib.error):
@@ -162,10 +166,10 @@ def _dated(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with _session(path) as database:
         day = f"epoch_us(TRY_CAST({_TIME} AS TIMESTAMPTZ)) // 86400000000"
         database.execute(
-            f"CREATE VIEW dated AS SELECT *, row_number() OVER () AS place, {day} AS day "  # noqa: S608 - quoted
-            f"FROM (SELECT COLUMNS(*)::VARCHAR FROM {_source(path)})"
+            f"CREATE VIEW dated AS SELECT *, row_number() OVER () AS {_PLACE_SQL}, "  # noqa: S608
+            f"{day} AS {_DAY_SQL} FROM (SELECT COLUMNS(*)::VARCHAR FROM {_source(path)})"
         )
-        query = f"SELECT place, {_TIME} FROM dated WHERE day IS NULL LIMIT 1"  # noqa: S608
+        query = f"SELECT {_PLACE_SQL}, {_TIME} FROM dated WHERE {_DAY_SQL} IS NULL LIMIT 1"  # noqa: S608
         bad = database.execute(query).fetchone()
         if bad is not None:
             raise DataError(f"{path}: {_TIME} is not an ISO 8601 time: {bad[1]!r} (row {bad[0]}).")

@@ -1,4 +1,4 @@
-"""What is read of a text, and what makes one unusable.
+"""How a text becomes numbers (TF-IDF of phrases, statistics), and what makes one unusable.
 
 Training and a cold prediction count alike, so nothing but the standard library is used here.
 """
@@ -48,7 +48,7 @@ def fault(text: str) -> str:
 
 
 def phrases(text: str) -> Counter[str]:
-    """How often each run of one to three words stands in a text, in lower case."""
+    """How often each run of one to three words occurs in a text, in lower case."""
     words = _word.findall(text.lower())
     found = Counter(words)
     for size in range(2, LONGEST_PHRASE + 1):

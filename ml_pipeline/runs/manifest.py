@@ -87,7 +87,7 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
     texts = ", ".join(f"coalesce({identifier(name)}, '')" for name in columns)
     query = (
         f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {texts}))) "  # noqa: S608 - quoted names
-        "FROM read_csv(?, all_varchar = true, header = true) GROUP BY day ORDER BY day"
+        "FROM read_csv(?, all_varchar = true, header = true) GROUP BY 1 ORDER BY 1"
     )
     with duckdb.connect() as database:
         rows = database.execute(query, [str(labelled)]).fetchall()

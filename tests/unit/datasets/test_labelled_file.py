@@ -123,6 +123,17 @@ def test_a_part_may_lack_a_feature_that_the_file_has(tmp_path: Path) -> None:
     assert [moment.date() for moment in second.times] == [date(2025, 1, 2)]
 
 
+def test_a_feature_may_be_called_like_an_added_column(tmp_path: Path) -> None:
+    path, names = tmp_path / "rows.csv", ["day", "place"]
+    path.write_text(
+        f"event_id,known_at,day,place,{TARGET}\n"
+        "a,2025-01-02T10:00:00+00:00,1,7,H\n"
+        "b,2025-01-01T10:00:00+00:00,2,8,A\n"
+    )
+    file = LabelledFile.read(path, SETTINGS.changed({"data.features": names}).data)
+    assert file.last.features.tolist() == [[2, 8], [1, 7]]
+
+
 def test_what_is_small_or_no_log_is_left_to_the_ordinary_reader(tmp_path: Path) -> None:
     assert LabelledFile.opened(write(tmp_path / "rows.csv"), SETTINGS.data) is None
     assert LabelledFile.opened(tmp_path / "nothing.csv", SETTINGS.data) is None
