@@ -94,7 +94,7 @@ def test_the_digest_of_a_day_takes_the_text_in(desk: Desk) -> None:
 
 
 def test_the_days_are_those_of_the_outcomes_where_a_feature_is_called_day(desk: Desk) -> None:
-    own = {"data__features": ["day"]}
-    loaded = desk.load([with_features(number, {"day": 3}) for number in (1, 2, 30)], **own)
-    found = days_of(loaded.labelled_path, settings_for("table", **own))
+    rows = [with_features(number, {"day": 3}) for number in (1, 2, 30)]
+    loaded = desk.load(rows, data__features=["day"])
+    found = days_of(loaded.labelled_path, settings_for("table", data__features=["day"]))
     assert {day: rows for day, (rows, _) in found.items()} == {"2026-03-12": 1, "2026-03-14": 2}
