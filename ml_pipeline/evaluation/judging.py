@@ -63,6 +63,9 @@ def judge_evidence(
     champion = None
     if evidence.champion is not None:
         champion = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
+    comparison = None
+    if champion is not None:
+        comparison = PairedComparison(champion=champion, challenger=challenger)
     if context.champion_id is None:
         prior = np.repeat([result["prior"]], len(evidence), axis=0)
         floor = evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
@@ -75,15 +78,10 @@ def judge_evidence(
             today=context.today.toordinal(),
             window_days=settings.promotion.evaluation_window_days,
         )
-        comparison = (
-            None if champion is None else PairedComparison(champion=champion, challenger=challenger)
-        )
         decision = judge_online(record, comparison, settings.promotion, held=context.held)
-    elif champion is None:
-        raise DataError("A new base can only be judged beside the champion.")
     else:
-        comparison = PairedComparison(champion=champion, challenger=challenger)
-        decision = _judged_new_base(evidence, comparison, settings, context)
+        gains = _gains_of(evidence, comparison, settings, context)
+        decision = judge_new_base(gains, comparison, settings.promotion, held=context.held)
     return Verdict(
         decision=decision,
         challenger=challenger,
@@ -92,10 +90,14 @@ def judge_evidence(
     )
 
 
-def _judged_new_base(
-    evidence: Evidence, comparison: PairedComparison, settings: Settings, context: JudgingContext
-) -> PromotionDecision:
-    if evidence.champion is None:
+def _gains_of(
+    evidence: Evidence,
+    comparison: PairedComparison | None,
+    settings: Settings,
+    context: JudgingContext,
+) -> ChampionRecord:
+    """What a new base gained on the champion, on all rows of the evidence and on the last ones."""
+    if evidence.champion is None or comparison is None:
         raise DataError("A new base can only be judged beside the champion.")
     losses = row_losses(evidence.actual, evidence.challenger)
     gains = row_losses(evidence.actual, evidence.champion) - losses
@@ -107,12 +109,11 @@ def _judged_new_base(
     window = settings.promotion.evaluation_window_days
     recent = evidence.nights > context.today.toordinal() - window
     right = (comparison.champion.accuracy, comparison.challenger.accuracy)
-    record = ChampionRecord(
+    return ChampionRecord(
         everything=PairedGain.of_rows(gains, nights, right),
         recent=PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
         earlier=earlier,
     )
-    return judge_new_base(record, comparison, settings.promotion, held=context.held)
 
 
 def digest_of(evidence: Evidence) -> str:

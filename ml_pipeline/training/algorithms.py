@@ -15,6 +15,7 @@ from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.datasets.features import Inputs, has_text, preprocessing
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.training.heads import softmax
 from ml_pipeline.training.parallel import spread
 
 SEED_LITERAL_C = 0.001
@@ -161,8 +162,7 @@ def fit_sgd(  # noqa: PLR0913 - data, rate, passes and seed
 def _link(scores: NDArray[np.float64], *, one_versus_rest: bool) -> NDArray[np.float64]:
     if one_versus_rest:
         return np.asarray(1 / (1 + np.exp(-np.clip(scores, -500, 500))), dtype=np.float64)
-    powers = np.exp(scores - scores.max())
-    return np.asarray(powers / powers.sum(), dtype=np.float64)
+    return softmax(scores)
 
 
 def cross_validate(

@@ -129,8 +129,6 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
     training = settings.training
     if parts is None:
         parts = split(data, test_size=training.test_size, seed=training.random_seed)
-    if classes is None and champion is not None:
-        classes = [str(label) for label in champion.model.classes_]
     return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
 
 
@@ -142,8 +140,7 @@ def refit(data: Dataset, champion: Champion, settings: Settings, *, algorithm: s
     )
     if len(parts.train) < settings.training.min_training_samples:
         parts = _last_unseen(data, unseen, settings.training)
-    classes = [str(label) for label in champion.model.classes_]
-    return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
+    return _new_base(data, parts, settings, algorithm=algorithm, champion=champion)
 
 
 def base_in_shadow(
@@ -260,8 +257,8 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     settings: Settings,
     *,
     algorithm: str,
-    classes: list[str] | None,
     champion: Champion | None,
+    classes: list[str] | None = None,
 ) -> Challenger:
     training = settings.training
     learned = data.take(parts.train)
@@ -274,8 +271,8 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     )
 
 
-def _finished(  # noqa: PLR0913
-    base: Any,  # noqa: ANN401
+def _finished(  # noqa: PLR0913 - what a challenger is made of
+    base: Any,  # noqa: ANN401 - a fitted scikit-learn classifier
     data: Dataset,
     parts: Split,
     champion: Champion | None,
@@ -284,6 +281,7 @@ def _finished(  # noqa: PLR0913
     classes: list[str] | None = None,
     cross_validation: dict[str, Any] | None = None,
 ) -> Challenger:
+    """A base with heads, and its evidence; its classes are the champion's unless they are named."""
     learned, held = data.take(parts.train), data.take(parts.holdout)
     if classes is None:
         classes = (
