@@ -37,7 +37,7 @@ def segments_of(bucket: str, path: str) -> list[str]:
     """The parts of an artifact's path. Raises StoreRefused for names that could lead elsewhere."""
     segments = path.split("/")
     if not _BUCKET.fullmatch(bucket) or not all(map(_SEGMENT.fullmatch, segments)):
-        message = f"Not a name for an artifact: {bucket!r} / {path!r}."
+        message = f"An artifact cannot be called {bucket!r} / {path!r}."
         hint = "Use letters, digits, '.', '_' and '-' between slashes, none starting with '.'."
         raise StoreRefused(message, hint=hint)
     return segments

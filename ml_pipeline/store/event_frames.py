@@ -47,7 +47,7 @@ def _time_texts(column: pd.Series[Any]) -> list[str | None]:
     if not isinstance(column.dtype, pd.DatetimeTZDtype):
         for moment in column[column.notna()]:
             if not isinstance(moment, datetime) or moment.tzinfo is None:
-                message = f"Events cannot be stored: {column.name} {moment!r} carries no time zone."
+                message = f"Events cannot be stored: {column.name} {moment!r} has no time zone."
                 raise StoreRefused(message)
         column = pd.to_datetime(column, utc=True)
     plain = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")

@@ -139,7 +139,7 @@ def apply(url: str) -> Applied:
             url, connect_timeout=_CONNECT_SECONDS, prepare_threshold=None
         ) as database:
             database.add_notice_handler(listen)
-            step = "waiting for another init"
+            step = "waiting for another `ml-pipeline init`"
             database.execute(_TIMEOUTS)
             database.execute(_LOCK)
             for script in scripts():
@@ -152,7 +152,9 @@ def apply(url: str) -> Applied:
         raise _error_for(error, step, clean) from None
     missing = [name for name in BUCKETS if name not in buckets]
     if missing:
-        warnings.append(f"No bucket {' and no bucket '.join(missing)}: there is no storage here.")
+        warnings.append(
+            f"No bucket {' and no bucket '.join(missing)}: this database has no Storage."
+        )
     made = [script.name for script in scripts()]
     return Applied(version=newest(), names=made, buckets=buckets, warnings=warnings)
 
@@ -221,5 +223,5 @@ def _error_for(error: Any, step: str, clean: Callable[[str], str]) -> PipelineEr
     if not code or code.startswith(_BUSY):
         hint = "Try again when no other run, migration or long query holds the tables."
         return StoreUnavailable(message, hint=hint)
-    hint = "Look at what stands under that name in the database already; then run it again."
+    hint = "Check what already has that name in the database, then run `ml-pipeline init` again."
     return StoreRefused(message, hint=hint)

@@ -72,7 +72,7 @@ _LABELLED_PER_DAY = (
 
 
 def _export(db: Connection, path: Path, rowids: range, model_name: str) -> None:
-    """Write those events; while lines are looked at and written, the next are queried."""
+    """Write those events; while lines are checked and written, the next are queried."""
     with path.open("wb") as file, ThreadPoolExecutor(max_workers=1) as writer:
         parts = [
             {"model_name": model_name, "first": first, "most": rowids.step} for first in rowids
@@ -118,7 +118,7 @@ def _check_outcomes(outcomes: Mapping[str, str], known: Mapping[str, str | None]
         raise NotFound(message)
     other = [name for name, label in outcomes.items() if known[name] not in {None, label}]
     if other:
-        message = f"Another outcome stands for {some(other)}; no outcome was recorded."
+        message = f"{some(other)} have another outcome already; no outcome was recorded."
         raise StoreRefused(message)
 
 

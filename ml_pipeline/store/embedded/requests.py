@@ -45,7 +45,9 @@ def _held(db: Connection, request_id: str, run_id: str) -> RetrainingRequest:
     """The request, if the run holds it or closed it itself."""
     request = get(db, RetrainingRequest, request_id)
     if request.status in _CLOSED and request.run_id != run_id:
-        message = f"Request {request_id} is {request.status}, by run {request.run_id}."
+        message = (
+            f"Request {request_id} is {request.status} already, closed by run {request.run_id}."
+        )
         raise AlreadyFinished(message)
     if request.run_id != run_id:
         message = f"Run {run_id} does not hold request {request_id} ({request.status})."
@@ -72,16 +74,16 @@ def _closed(
 
 def _check_room(db: Connection, request: RetrainingRequest, limits: OpenLimits) -> None:
     """Requests that name nobody count in the total only."""
-    held = db.execute(_OPEN, {"requested_by": request.requested_by}).fetchone()
+    open_now = db.execute(_OPEN, {"requested_by": request.requested_by}).fetchone()
     hint = "Wait until some requests are served, or cancel some."
-    if held["theirs"] >= limits.per_user:
+    if open_now["theirs"] >= limits.per_user:
         message = (
-            f"{request.requested_by} has {held['theirs']} open requests already; "
+            f"{request.requested_by} has {open_now['theirs']} open requests already; "
             f"{limits.per_user} are allowed."
         )
         raise StoreRefused(message, hint=hint)
-    if held["everyone"] >= limits.total:
-        message = f"{held['everyone']} requests are open already; {limits.total} are allowed."
+    if open_now["everyone"] >= limits.total:
+        message = f"{open_now['everyone']} requests are open already; {limits.total} are allowed."
         raise StoreRefused(message, hint=hint)
 
 
@@ -104,7 +106,10 @@ class LocalRequests:
         if request != replace(
             _unclaimed(request), attempts=0, processed_at=None, error_message=None
         ):
-            message = f"Request {request.request_id} is not fresh; it starts pending and unclaimed."
+            message = (
+                f"Request {request.request_id} cannot be submitted: a new request is pending and "
+                "unclaimed."
+            )
             raise StoreRefused(message)
         with self._database.writing() as db:
             known = find(db, RetrainingRequest, request.request_id)

@@ -53,17 +53,17 @@ def _check_may_promote(db: Connection, event: PromotionEvent) -> None:
     """A run that was taken over while its machine slept must not promote when it wakes up."""
     run = None if event.run_id is None else find(db, RetrainingRun, event.run_id)
     if run is not None and run.status in _ENDED:
-        message = f"Run {run.run_id} is closed and promotes nothing any more."
+        message = f"Run {run.run_id} is closed already, so it may not promote a model."
         raise AlreadyFinished(message)
 
 
 def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> None:
     serving = None if champion is None else champion.model_id
     if serving != event.from_model_id:
-        message = f"{serving} serves {event.model_name} by now, not {event.from_model_id}."
-        raise PromotionRefused(message, hint="Judge the challenger against the champion of today.")
+        message = f"The champion of {event.model_name} is {serving} now, not {event.from_model_id}."
+        raise PromotionRefused(message, hint="Judge the challenger against the current champion.")
     if serving == event.to_model_id:
-        message = f"{serving} serves {event.model_name} already."
+        message = f"{serving} is the champion of {event.model_name} already."
         raise PromotionRefused(message)
 
 
@@ -98,7 +98,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
     def start_run(self, run: RetrainingRun) -> None:
         """Insert a running row. Raises RunInProgress when another run of the model is running."""
         if run.status is not RunStatus.RUNNING:
-            message = f"Run {run.run_id} is {run.status}; a run starts as running."
+            message = f"Run {run.run_id} cannot start as {run.status}; a run starts as running."
             raise StoreRefused(message)
         with self._database.writing() as db:
             known = find(db, RetrainingRun, run.run_id)
@@ -117,7 +117,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
         for run in select(db, RetrainingRun, "", model_name=model_name, status=running):
             message = (
                 f"Run {run.run_id} of {model_name} is running since {run.started_at.isoformat()}, "
-                f"last heard of at {run.heartbeat_at.isoformat()}."
+                f"with its last heartbeat at {run.heartbeat_at.isoformat()}."
             )
             raise RunInProgress(message, hint=_WAIT_HINT)
 
@@ -133,7 +133,9 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
     def finish_run(self, run: RetrainingRun) -> None:
         """Close the row with everything it came to. Raises AlreadyFinished, NotFound."""
         if run.status not in _ENDED:
-            message = f"Run {run.run_id} is {run.status}; a run ends as completed or failed."
+            message = (
+                f"Run {run.run_id} cannot end as {run.status}; a run ends as completed or failed."
+            )
             raise StoreRefused(message)
         with self._database.writing() as db:
             known = get(db, RetrainingRun, run.run_id)
@@ -223,7 +225,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
                 return model
             _check_may_promote(db, event)
             if model.pruned_at is not None:
-                message = f"{model.model_id} was pruned: its bytes are gone."
+                message = f"{model.model_id} was pruned: its artifact was deleted."
                 raise PromotionRefused(message)
             before = _champion(db, event.model_name)
             _check_expected(event, before)
@@ -239,7 +241,9 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
             model = get(db, ModelVersion, model_name, model_id)
             if ModelState.CHAMPION in {state, model.state}:
                 message = f"{model_id} is {model.state} and cannot become {state} this way."
-                raise StoreRefused(message, hint="Champions change by promotion or rollback only.")
+                raise StoreRefused(
+                    message, hint="The champion changes only by a promotion or a rollback."
+                )
             update(db, replace(model, state=state))
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
@@ -247,7 +251,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
         with self._database.writing() as db:
             model = get(db, ModelVersion, model_name, model_id)
             if model.state is ModelState.CHAMPION:
-                message = f"{model_id} serves and is not pruned."
+                message = f"{model_id} is the champion, which is never pruned."
                 raise StoreRefused(message)
             return update(db, replace(model, pruned_at=model.pruned_at or now))
 

@@ -114,9 +114,11 @@ def _check_columns(db: Connection, table: str, key: str) -> None:
     """Raise NotFound for a table or a key that is not there: both become part of a statement."""
     columns = [row["name"] for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     if not columns:
-        raise NotFound(f"There is no table {table}.", hint="Set ground_truth.table.")
+        raise NotFound(
+            f"There is no table {table}.", hint="Correct ground_truth.table in the settings."
+        )
     if key not in columns:
         raise NotFound(
             f"{table} has no column {key}; it has {', '.join(columns)}.",
-            hint="Set ground_truth.id_column.",
+            hint="Correct ground_truth.id_column in the settings.",
         )

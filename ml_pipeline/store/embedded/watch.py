@@ -104,7 +104,9 @@ class LocalWatch:
     def open_alert(self, alert: DecayAlert) -> DecayAlert:
         """Add an open alert, unless one of its cause is open; return the one that is."""
         if not alert.status.is_open:
-            message = f"Alert {alert.alert_id} is {alert.status}; an alert starts open."
+            message = (
+                f"Alert {alert.alert_id} cannot start as {alert.status}; an alert starts open."
+            )
             raise StoreRefused(message)
         with self._database.writing() as db:
             known = find(db, DecayAlert, alert.alert_id)

@@ -86,7 +86,7 @@ class SupabaseArtifacts:
         try:
             return self._project.retry(f"the download of {place}", attempt, _storage_error)
         except NotFound as error:
-            message = f"{place} was taken when it was to be written, and is gone now."
+            message = f"{place} existed when it was to be written, and is gone now."
             raise StoreUnavailable(message) from error
 
     def fetch(self, ref: ArtifactRef, target: Path) -> Path:
@@ -165,7 +165,7 @@ def _place(bucket: str, path: str) -> str:
 
 
 def _no_bucket(bucket: str) -> StoreRefused:
-    message = f"There is no bucket {bucket}, or the key does not open it."
+    message = f"There is no bucket {bucket}, or the key has no access to it."
     return StoreRefused(message, hint=f"{INIT_HINT} {KEY_HINT}")
 
 

@@ -95,7 +95,7 @@ def _ahead(catalogue: object, asked: datetime, answered: datetime) -> float:
     try:
         theirs = datetime.fromisoformat(catalogue["now"]).astimezone(UTC)  # type: ignore[index]
     except (KeyError, TypeError, ValueError) as error:
-        message = f"ml_pipeline_doctor answered something else: {error}."
+        message = f"The answer of ml_pipeline_doctor cannot be read: {error}."
         raise StoreCorrupt(message, hint="Run `ml-pipeline init` again.") from error
     nearest = min(max(theirs, asked), answered)
     return (theirs - nearest).total_seconds()

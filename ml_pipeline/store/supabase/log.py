@@ -122,7 +122,7 @@ class SupabaseLog:
             last = page[-1]
             key = {"p_after_known_at": last["known_at"], "p_after_event_id": last["event_id"]}
             if key == after:
-                message = f"{function} gave the same page twice."
+                message = f"{function} answered with the same page twice."
                 raise StoreCorrupt(message)
             yield page
             after = key

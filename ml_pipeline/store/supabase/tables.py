@@ -39,9 +39,9 @@ def to_json(record: Record) -> dict[str, object]:
 
 
 def from_json(kind: type[Record], row: object) -> Record:
-    """The record that stands in a row; raise StoreCorrupt when none can."""
+    """The record in a row. Raises StoreCorrupt for a row that holds none."""
     if not isinstance(row, Mapping):
-        message = f"A row was to come, and {type(row).__name__} came."
+        message = f"Supabase answered {type(row).__name__} in place of a row."
         raise StoreCorrupt(message)
     plain: dict[str, Any] = {
         **row,
@@ -55,9 +55,9 @@ def from_json(kind: type[Record], row: object) -> Record:
 
 
 def from_array(kind: type[Record], rows: object) -> list[Record]:
-    """The records that stand in an array of rows."""
+    """The records in an array of rows."""
     if not isinstance(rows, list):
-        message = f"An array of rows was to come, and {type(rows).__name__} came."
+        message = f"Supabase answered {type(rows).__name__} in place of an array of rows."
         raise StoreCorrupt(message)
     return [from_json(kind, row) for row in rows]
 
@@ -103,17 +103,19 @@ class SupabaseTruth:
             if key not in page[0]:
                 raise NotFound(
                     f"{table} has no column {key}; it has {', '.join(page[0])}.",
-                    hint="Set ground_truth.id_column.",
+                    hint="Correct ground_truth.id_column in the settings.",
                 )
             if last is None or last == after:
-                raise StoreCorrupt(f"{table}.{key} is no key: pages cannot be told apart.")
+                raise StoreCorrupt(
+                    f"{table}.{key} is not a key: it is empty or the same in several rows."
+                )
             yield text_frame(page)
             read, after = read + len(page), last
         # Rows that were added meanwhile may or may not have been met; none may have been missed.
         if read < total:
             raise StoreCorrupt(
-                f"{table} has {total} rows, {read} were read.",
-                hint=f"Is {key} unique and never empty? Set ground_truth.id_column.",
+                f"{table} has {total} rows, but only {read} could be read.",
+                hint=f"{key} must be unique, never empty; or set ground_truth.id_column.",
             )
 
     def _page(self, table: str, key: str, after: object) -> list[Row]:
@@ -213,7 +215,9 @@ class SupabaseWatch:
             p_until=time_text(until),
         )
         if not isinstance(taken, bool):
-            raise StoreCorrupt(f"take_lease answered {type(taken).__name__}.")
+            raise StoreCorrupt(
+                f"take_lease answered {type(taken).__name__} in place of true or false."
+            )
         return taken
 
     def drop_lease(self, name: str, *, holder: str) -> None:

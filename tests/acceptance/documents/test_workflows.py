@@ -186,7 +186,7 @@ def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
     told = runner.run(workflow("retrain")["jobs"]["retrain"], event="schedule")
     assert [(name, code) for name, code, _ in told] == [
         ("Check everything a run needs", 1),
-        ("Tell what it came to", 0),
+        ("Summarise the result", 0),
     ]
     assert (checkout / "summary.md").read_text().startswith("## No result")
 
