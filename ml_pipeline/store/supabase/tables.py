@@ -115,7 +115,7 @@ class SupabaseTruth:
         if read < total:
             raise StoreCorrupt(
                 f"{table} has {total} rows, but only {read} could be read.",
-                hint=f"{key} must be unique, never empty; or set ground_truth.id_column.",
+                hint="Choose a ground_truth.id_column that is unique and never empty.",
             )
 
     def _page(self, table: str, key: str, after: object) -> list[Row]:
