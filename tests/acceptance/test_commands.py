@@ -14,8 +14,9 @@ import pytest
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RunStatus
 from tests.conftest import FirstModel
-from tests.support import league
-from tests.support.shell import PYTHON, ROOT, environment, ml_pipeline, python
+from tests.support import league, warm
+from tests.support.shell import PYTHON, ROOT, environment, python
+from tests.support.warm import ml_pipeline
 
 SAMPLE = ROOT / "ml_pipeline" / "data" / "training_dataset.csv"
 RUN_KEYS = {
@@ -41,7 +42,7 @@ def folder(tmp_path: Path, first_model: FirstModel) -> Path:
 def test_run_prints_one_json_object_with_the_keys_of_the_contract(
     folder: Path, tmp_path: Path
 ) -> None:
-    done = ml_pipeline("run", "--local", folder, cwd=tmp_path)
+    done = python("-m", "ml_pipeline", "run", "--local", folder, cwd=tmp_path)
 
     assert done.code == 0, done.stderr
     assert set(done.json) >= RUN_KEYS
@@ -154,7 +155,7 @@ def test_the_seeds_example_command_runs_as_it_stands(tmp_path: Path) -> None:
 def test_training_on_thirty_rows_works_and_is_quick(tmp_path: Path) -> None:
     pd.read_csv(SAMPLE).tail(30).to_csv(tmp_path / "thirty.csv", index=False)
     started = time.monotonic()
-    done = ml_pipeline("train", "--dataset", "thirty.csv", cwd=tmp_path)
+    done = python("-m", "ml_pipeline", "train", "--dataset", "thirty.csv", cwd=tmp_path)
     assert done.code == 0, done.stderr
     assert done.json["dataset_size"] == 30
     assert time.monotonic() - started < 30
@@ -270,9 +271,9 @@ def test_a_command_that_looks_loads_only_what_it_uses(
 
 
 def test_the_demo_runs_in_under_a_minute_twice_and_spares_foreign_folders(tmp_path: Path) -> None:
-    for _ in range(2):
+    for start in (python, warm.python):
         started = time.monotonic()
-        done = python("-m", "ml_pipeline.auto_reinforcement", "--demo", cwd=tmp_path)
+        done = start("-m", "ml_pipeline.auto_reinforcement", "--demo", cwd=tmp_path)
         assert done.code == 0, done.stderr
         assert time.monotonic() - started < 60
         assert done.json["outcome"] in {"promoted", "rejected"}
@@ -282,7 +283,7 @@ def test_the_demo_runs_in_under_a_minute_twice_and_spares_foreign_folders(tmp_pa
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("mine")
-    refused = python(
+    refused = warm.python(
         "-m", "ml_pipeline.auto_reinforcement", "--demo", "--local", "mine", cwd=tmp_path
     )
     assert refused.code == 1

@@ -16,7 +16,7 @@ from ml_pipeline.store.contract import Store
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
-from tests.support.places import EMBEDDED, Place
+from tests.support.places import EMBEDDED, FAR_IS_LONG, Place
 
 DAY = timedelta(days=1)
 FADING, TREE = "DecisionTree, half-life 3 days", "DecisionTree"
@@ -47,6 +47,7 @@ def embedded(folder: Path) -> Place:
     return Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": str(folder / "store")})
 
 
+@FAR_IS_LONG
 def test_experts_come_when_due_serve_and_are_built_again(
     place: Place, first_model: FirstModel, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_four_workers_run_one_monitor_on_the_embedded_store(tmp_path: Path) -> N
     one_monitor_watches(tmp_path, store, ML_PIPELINE_LOCAL=str(tmp_path / "store"))
 
 
+@pytest.mark.long
 def test_four_workers_run_one_monitor_on_supabase(
     supabase: SupabaseProject, tmp_path: Path
 ) -> None:

@@ -19,7 +19,8 @@ from ml_pipeline.web.guard import Guard
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.places import Place
-from tests.support.shell import PYTHON, environment, ml_pipeline
+from tests.support.shell import PYTHON, environment
+from tests.support.warm import ml_pipeline
 
 
 def test_a_night_and_its_buttons_on_either_store(

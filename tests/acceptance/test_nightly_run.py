@@ -32,6 +32,7 @@ from ml_pipeline.store.records import (
 )
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.places import long_but
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 ROWS = league.play(99, 200).features
@@ -506,12 +507,13 @@ def test_defect_11_a_failed_run_fails_its_request(store: Store, tmp_path: Path) 
     assert "time limit" in str(failed.error_message)
 
 
-def test_ten_nights_in_a_row_leave_one_champion_and_a_whole_history(
-    tmp_path: Path, first_model: FirstModel
+@pytest.mark.parametrize("nights", long_but([4], [4, 10]))
+def test_nights_in_a_row_leave_one_champion_and_a_whole_history(
+    tmp_path: Path, first_model: FirstModel, nights: int
 ) -> None:
     store = league.open_league(tmp_path / "s", first_model.path, first_model.model, [])
     settings = league.settings_for(run__trigger="any")
-    for number in range(10):
+    for number in range(nights):
         now = NOW + timedelta(days=number)
         night = league.Night(day=(now - timedelta(days=1)).date())
         store.append_events(league.events_of(serving(store), night, model_id=champion_id(store)))
@@ -521,7 +523,7 @@ def test_ten_nights_in_a_row_leave_one_champion_and_a_whole_history(
 
     models = store.list_models(model_name="default")
     assert [m.state for m in models].count(ModelState.CHAMPION) == 1
-    assert len(store.promotion_events(model_name="default")) == 11
+    assert len(store.promotion_events(model_name="default")) == nights + 1
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     folders = [p for p in (tmp_path / "s" / "work").iterdir() if p.is_dir()]
-    assert len(folders) == 10
+    assert len(folders) == nights

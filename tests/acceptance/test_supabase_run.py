@@ -26,12 +26,13 @@ from ml_pipeline.store.supabase.store import SupabaseStore
 from ml_pipeline.store.supabase.transport import Timeouts
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.places import long_but
 from tests.support.shell import ml_pipeline
 from tests.support.supabase import faults
 from tests.support.supabase.project import SupabaseProject
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
-NIGHTS, MATCHES = 25, 1000
+NIGHTS = 25
 ROWS = league.play(99, 200).features
 # What differs between the stores by its nature.
 PLACES = (
@@ -55,12 +56,11 @@ def store(schema: None, project: SupabaseProject) -> Iterator[SupabaseStore]:  #
     opened.close()
 
 
-@pytest.fixture(scope="module")
-def history(first_model: FirstModel) -> pd.DataFrame:
-    """25,000 labelled rows of 25 nights; the truth turns on the last three."""
+def history(first_model: FirstModel, rows: int) -> pd.DataFrame:
+    """Labelled rows of 25 nights; the truth turns on the last three."""
     today = NOW.date()
     nights = [
-        league.Night(day=today - timedelta(days=ago), matches=MATCHES, turned=ago <= 3)
+        league.Night(day=today - timedelta(days=ago), matches=rows // NIGHTS, turned=ago <= 3)
         for ago in range(NIGHTS, 0, -1)
     ]
     return pd.concat([league.events_of(first_model.model, night) for night in nights])
@@ -93,36 +93,54 @@ def serving(store: Store) -> Any:  # noqa: ANN401 - AdaptiveClassifier
     return load_model_version(store, champion)
 
 
-def test_a_run_over_25000_rows_comes_to_the_same_on_both_stores(
+@pytest.mark.parametrize("rows", long_but([2500], [2500, 25_000]))
+def test_a_run_over_many_rows_comes_to_the_same_on_both_stores(
     store: SupabaseStore,
     project: SupabaseProject,
     first_model: FirstModel,
-    history: pd.DataFrame,
+    rows: int,
     tmp_path: Path,
 ) -> None:
+    events = history(first_model, rows)
     local = LocalStore.open(tmp_path / "local")
     for target in (local, store):
-        fill(target, first_model, history)
+        fill(target, first_model, events)
     # The servers cut every plain answer at 1,000 rows.
     everything = LookbackWindow(start=NOW - timedelta(days=90), end=NOW)
     read = [len(frame) for frame in store.read_events(everything, model_name="default")]
-    assert sum(read) == NIGHTS * MATCHES
+    assert sum(read) == rows
 
     here, there = pass_over(local, tmp_path / "a"), pass_over(store, tmp_path / "b")
 
     assert there == here
     assert there["outcome"] == "promoted"
-    assert there["training_rows"] == NIGHTS * MATCHES
+    assert there["training_rows"] == rows
     np.testing.assert_allclose(
         serving(store).predict_proba(ROWS), serving(local).predict_proba(ROWS), rtol=0, atol=0
     )
-    rows = project.sql("select status, outcome, metrics from model_retraining_runs")
-    assert [(row["status"], row["outcome"]) for row in rows] == [("completed", "promoted")]
-    assert rows[0]["metrics"] == there["metrics"]
+    runs = project.sql("select status, outcome, metrics from model_retraining_runs")
+    assert [(run["status"], run["outcome"]) for run in runs] == [("completed", "promoted")]
+    assert runs[0]["metrics"] == there["metrics"]
     states = project.sql("select state from model_metadata order by created_at")
     assert [row["state"] for row in states] == [ModelState.RETIRED, ModelState.CHAMPION]
     objects = {row["name"] for row in project.sql("select name from storage.objects")}
     assert f"training-logs/{there['run_id']}.txt" in objects
+
+
+STEPS = (
+    "rpc/fail_stale_retraining_runs",
+    "rpc/start_retraining_run",
+    "rpc/heartbeat_retraining_run",
+    "rpc/list_models",
+    "rpc/count_labelled_by_day",
+    "rpc/read_evaluation_events",
+    "object/.*ml-models",
+    "rpc/register_model",
+    "rpc/promote_model",
+    "object/.*training-logs",
+    "rpc/finish_retraining_run",
+)
+EVERYDAY = ("rpc/read_evaluation_events", "rpc/promote_model", "rpc/finish_retraining_run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,19 +167,7 @@ def calm(first_model: FirstModel, tmp_path_factory: pytest.TempPathFactory) -> C
 @pytest.mark.usefixtures("schema")
 @pytest.mark.parametrize(
     "step",
-    [
-        "rpc/fail_stale_retraining_runs",
-        "rpc/start_retraining_run",
-        "rpc/heartbeat_retraining_run",
-        "rpc/list_models",
-        "rpc/count_labelled_by_day",
-        "rpc/read_evaluation_events",
-        "object/.*ml-models",
-        "rpc/register_model",
-        "rpc/promote_model",
-        "object/.*training-logs",
-        "rpc/finish_retraining_run",
-    ],
+    long_but(EVERYDAY, STEPS),
 )
 def test_a_server_that_is_down_at_one_step_loses_and_doubles_nothing(
     project: SupabaseProject, calm: Calm, tmp_path: Path, step: str

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from ml_pipeline.errors import PromotionRefused
@@ -30,7 +31,6 @@ from tests.support.factories import (
 )
 from tests.support.places import Place
 
-WORKERS, REQUESTS = 50, 200
 RUNNERS, RACES = 8, 10
 
 
@@ -66,11 +66,14 @@ def at_once(place: Place, count: int, action: Callable[[Store, int], Any]) -> li
         return list(pool.map(runner, range(count)))
 
 
-def test_fifty_workers_that_claim_two_hundred_requests_serve_each_exactly_once(
-    place: Place,
+@pytest.mark.parametrize(
+    ("workers", "requests"), [(12, 40), pytest.param(50, 200, marks=pytest.mark.long)]
+)
+def test_workers_that_claim_at_once_serve_each_request_exactly_once(
+    place: Place, workers: int, requests: int
 ) -> None:
     with place.opened() as store:
-        for number in range(REQUESTS):
+        for number in range(requests):
             store.submit(make_request(number))
 
     def work(handle: Store, number: int) -> list[str]:
@@ -80,10 +83,10 @@ def test_fifty_workers_that_claim_two_hundred_requests_serve_each_exactly_once(
             served.append(request.request_id)
         return served
 
-    shares = at_once(place, WORKERS, work)
+    shares = at_once(place, workers, work)
 
     times = Counter(request_id for share in shares for request_id in share)
-    assert times == dict.fromkeys((make_id(number) for number in range(REQUESTS)), 1)
+    assert times == dict.fromkeys((make_id(number) for number in range(requests)), 1)
     with place.opened() as store:
         rows = store.list_requests(model_name=MODEL_NAME)
     assert {(row.status, row.attempts) for row in rows} == {(RequestStatus.COMPLETED, 1)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.store.contract import Store
@@ -17,7 +18,20 @@ from ml_pipeline.store.opening import open_store
 from tests.support import league
 from tests.support.supabase.project import SupabaseProject
 
+T = TypeVar("T")
 EMBEDDED, SUPABASE = "embedded", "supabase"
+# For a long story that is short enough for every day on the embedded store.
+FAR_IS_LONG = pytest.mark.parametrize(
+    "place", [EMBEDDED, pytest.param(SUPABASE, marks=pytest.mark.long)], indirect=True
+)
+
+
+def long_but(everyday: Iterable[T], values: Iterable[T]) -> list[T | ParameterSet]:
+    """All the values for `parametrize`; those that are not for every day are `long`."""
+    short = set(everyday)
+    return [
+        value if value in short else pytest.param(value, marks=pytest.mark.long) for value in values
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

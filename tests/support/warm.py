@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import os
 import pickle
 import shutil
 import subprocess
@@ -19,9 +20,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from tests.support.shell import PYTHON, Finished, environment, run
+from tests.support.shell import PYTHON, ROOT, Finished, environment, run
 
-MODULES = ("ml_pipeline", "ml_pipeline.train_model", "tests.support.warm_call")
+MODULES = (
+    "ml_pipeline",
+    "ml_pipeline.auto_reinforcement",
+    "ml_pipeline.train_model",
+    "tests.support.warm_call",
+)
 
 
 @cache
@@ -31,7 +37,7 @@ def interpreter() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     program, address = folder / "python", folder / "socket"
     text = Path(__file__).with_name("warm_python.py").read_text(encoding="utf-8")
-    call = f"start({PYTHON!r}, {str(address)!r}, {MODULES!r})\n"
+    call = f"start({PYTHON!r}, {str(address)!r}, {MODULES!r}, {str(ROOT)!r})\n"
     program.write_text(f"#!{PYTHON} -IS\n{text}\n{call}", encoding="utf-8")
     program.chmod(0o755)
     # As `child_environment` has it for a trainer; libraries read it when they are loaded.
@@ -53,12 +59,25 @@ def interpreter() -> Path:
     return program
 
 
+def on_path(folder: Path) -> str:
+    """A PATH on which `ml-pipeline` is the warm one; its program is made in the folder."""
+    program = folder / "ml-pipeline"
+    program.write_text(f'#!/bin/sh\nexec "{interpreter()}" -m ml_pipeline "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return os.pathsep.join((str(folder), str(Path(PYTHON).parent), os.environ["PATH"]))
+
+
+def python(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
+    """Run the warm interpreter."""
+    return run([interpreter(), *arguments], cwd=cwd, **variables)
+
+
 def ml_pipeline(*arguments: str | Path, cwd: Path, **variables: str) -> Finished:
     """Run `python -m ml_pipeline …` in a process that is warm already."""
-    return run([interpreter(), "-m", "ml_pipeline", *arguments], cwd=cwd, **variables)
+    return python("-m", "ml_pipeline", *arguments, cwd=cwd, **variables)
 
 
 def call(target: Callable[..., None], *arguments: object, cwd: Path, **variables: str) -> Finished:
     """Run a function of a module in a process that is warm already."""
     wanted = base64.b64encode(pickle.dumps((target, arguments))).decode()
-    return run([interpreter(), "-m", MODULES[-1], wanted], cwd=cwd, **variables)
+    return python("-m", MODULES[-1], wanted, cwd=cwd, **variables)

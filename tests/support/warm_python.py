@@ -16,9 +16,10 @@ LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("
 HANDED_ON = (signal.SIGTERM, signal.SIGINT)
 
 
-def start(real: str, address: str, modules: tuple[str, ...]) -> None:
-    """Be `python …`: warm for `-m` and one of the modules, else the real one."""
-    if sys.argv[1:2] != ["-m"] or sys.argv[2] not in modules:
+def start(real: str, address: str, modules: tuple[str, ...], checkout: str) -> None:
+    """Be `python …`: warm for `-m` and one of the modules of the checkout, else the real one."""
+    is_ours = os.environ.get("PYTHONPATH") == checkout and sys.argv[1:2] == ["-m"]
+    if not is_ours or sys.argv[2] not in modules:
         os.execv(real, [real, *sys.argv[1:]])  # noqa: S606
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
     with socket.socket(socket.AF_UNIX) as server:

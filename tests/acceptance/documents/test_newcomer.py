@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,25 @@ from ml_pipeline.store.records import PromotionKind, RunStatus
 from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.acceptance.documents.test_readme import block_after
 from tests.acceptance.documents.test_workflows import checkout
-from tests.support.shell import PYTHON, environment
+from tests.support import warm
+from tests.support.shell import environment
 from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["checkout"]
 
 
 def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
-    database: SupabaseProject, checkout: Path
+    database: SupabaseProject, checkout: Path, tmp_path: Path
 ) -> None:
     lines = block_after("first night").strip().splitlines()
-    assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is this very interpreter's
+    assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is a warm interpreter's
     said = checkout / "said"
     script = "\n".join(_heard(line) for line in lines[1:])
     done = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", script],
         cwd=checkout,
         env=environment(
-            PATH=f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}",
+            PATH=warm.on_path(tmp_path),
             PYTHONPATH=str(checkout),
             DATABASE_URL=database.postgres.dsn("postgres"),
             SUPABASE_URL=database.url,

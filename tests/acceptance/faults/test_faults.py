@@ -33,7 +33,7 @@ from ml_pipeline.store.supabase.transport import Timeouts
 from tests.conftest import FirstModel
 from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
-from tests.support.places import EMBEDDED, SUPABASE, Place
+from tests.support.places import EMBEDDED, SUPABASE, Place, long_but
 from tests.support.supabase.project import SupabaseProject
 
 NIGHTS = league.nights_before(NOW, 3)
@@ -111,7 +111,9 @@ def full_disk(work: Path, step: str) -> None:
     sys.exit(isinstance(outcome, Failed))
 
 
-@pytest.mark.parametrize("step", ["start_run", "claim", "put", "finish_run"])
+@pytest.mark.parametrize(
+    "step", long_but(["put", "finish_run"], ["start_run", "claim", "put", "finish_run"])
+)
 def test_a_disk_that_fills_up_during_a_run_is_no_success_and_the_next_run_repairs(
     place: Place, first_model: FirstModel, tmp_path: Path, step: str
 ) -> None:
@@ -158,7 +160,9 @@ def without_room(project: SupabaseProject) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("our_schema")
-@pytest.mark.parametrize("step", ["start_run", "register", "promote", "finish_run"])
+@pytest.mark.parametrize(
+    "step", long_but(["promote"], ["start_run", "register", "promote", "finish_run"])
+)
 def test_a_database_without_room_is_no_success_and_the_next_run_repairs(
     project: SupabaseProject, first_model: FirstModel, tmp_path: Path, step: str
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.factories import make_id, make_model, make_promotion
 from tests.support.logs import fill_table, make_row, open_local, without_outcome, write_log
-from tests.support.shell import ml_pipeline
+from tests.support.warm import ml_pipeline
 
 
 def rows() -> list[dict[str, str]]:

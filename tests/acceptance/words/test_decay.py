@@ -39,7 +39,8 @@ from tests.support.factories import (
     make_run,
 )
 from tests.support.logs import write_log
-from tests.support.shell import PYTHON, environment, ml_pipeline
+from tests.support.shell import PYTHON, environment
+from tests.support.warm import ml_pipeline
 
 NOW = datetime(2026, 3, 14, 20, 0, tzinfo=UTC)
 DAYS, ROWS = 40, 60

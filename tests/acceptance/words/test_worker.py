@@ -30,7 +30,7 @@ from tests.acceptance.faults.test_signals import TIMEOUT_S, WISH, prepare, until
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.factories import make_request
-from tests.support.places import EMBEDDED, Place
+from tests.support.places import EMBEDDED, FAR_IS_LONG, Place
 from tests.support.shell import PYTHON, environment
 from tests.support.worked_day import EVERY, HOUR, POLL, Day
 
@@ -60,6 +60,7 @@ def fast(place: Place) -> Iterator[Place]:
         yield Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": f"{folder}/store"})
 
 
+@FAR_IS_LONG
 def test_a_day_of_kills_and_outages_loses_no_request_and_neither_skips_nor_doubles_a_night(
     fast: Place, first_model: FirstModel, tmp_path: Path
 ) -> None:
