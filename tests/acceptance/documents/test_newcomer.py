@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from ml_pipeline.store.records import PromotionKind, RunStatus
@@ -14,25 +16,31 @@ from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.acceptance.documents.test_readme import block_after
 from tests.acceptance.documents.test_workflows import checkout
 from tests.support import warm
-from tests.support.shell import environment
+from tests.support.places import long_but
+from tests.support.shell import PYTHON, environment
 from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["checkout"]
 
 
+@pytest.mark.parametrize("start", long_but(["warm"], ["warm", "cold"]))
 def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
-    database: SupabaseProject, checkout: Path, tmp_path: Path
+    database: SupabaseProject, checkout: Path, tmp_path: Path, start: str
 ) -> None:
     lines = block_after("first night").strip().splitlines()
-    assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is a warm interpreter's
+    assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is this very interpreter's
     said = checkout / "said"
+    ours = {"PATH": warm.on_path(tmp_path)}
+    theirs = {
+        "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(checkout),
+    }
     script = "\n".join(_heard(line) for line in lines[1:])
     done = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", script],
         cwd=checkout,
         env=environment(
-            PATH=warm.on_path(tmp_path),
-            PYTHONPATH=str(checkout),
+            **(ours if start == "warm" else theirs),
             DATABASE_URL=database.postgres.dsn("postgres"),
             SUPABASE_URL=database.url,
             SUPABASE_SERVICE_KEY=database.service_key,

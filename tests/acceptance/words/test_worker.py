@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.runs import children
 from ml_pipeline.runs.children import Children, Done
 from ml_pipeline.runs.schedule import Schedule
 from ml_pipeline.runs.worker import Duties, Worker
@@ -219,7 +218,7 @@ def test_a_job_that_hangs_is_stopped_and_its_last_words_are_kept(
     monkeypatch.chdir(tmp_path)
     beats: list[int] = []
     jobs = Children(["--local", "store"], stop=threading.Event())
-    monkeypatch.setattr(children, "BEAT_SECONDS", 2.0)
+    monkeypatch.setattr("ml_pipeline.runs.children.BEAT_SECONDS", 2.0)
     done = jobs.perform(
         ["decay", "--watch"], limit=timedelta(seconds=6), beat=lambda: beats.append(1)
     )
