@@ -48,11 +48,11 @@ def compare(
     result: dict[str, Any] = {"rows": len(rows), "rows_left_out": len(data) - len(rows)}
     losses = []
     for model in pair:
-        said = model.model.predict_proba(rows.features)
+        probabilities = model.model.predict_proba(rows.features)
         labels = [str(label) for label in model.model.classes_]
-        report = evaluate(rows.labels, said, labels, ordered=settings.data.ordered)
+        report = evaluate(rows.labels, probabilities, labels, ordered=settings.data.ordered)
         result[model.model_id] = report.summary()
-        losses.append(row_losses(encode(rows.labels, model.model.classes_), said))
+        losses.append(row_losses(encode(rows.labels, model.model.classes_), probabilities))
     nights = rows.times.dt.date.nunique() if rows.times is not None else 1
     gain = PairedGain.of_rows(losses[0] - losses[1], int(nights))
     return result | {

@@ -7,6 +7,7 @@ and the first sentence of an outcome are read by people who never open one.
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,12 +46,16 @@ PRIVATE = {
     r"(an?|one|the|each|every|next|nightly|ordinary|scheduled|killed|failed) pass": "run",
     r"(the|nightly|ordinary|scheduled|killed|failed) passes": "runs",
 }
+# Ordinary words that name nothing: as identifiers they say where a value came from, not what it is.
+EMPTY = {"given", "told", "said", "look", "looks", "looked", "bench", "door", "duel", "word"}
 # Where such a word is another thing, and why that stays.
 ALLOWED = {
     r"[\"'`]capsule[\"'`]": "the key of the manifest in rows that are stored",
     "failed_passes": "a key of the worker's result",
     '"--leash"': "what a run of 0.1.0 that goes on while the package is updated passes",
 }
+# The router's features count words.
+WORDS_OF_A_TEXT = {"WORD", "_word", "word"}
 NOT_IN_A_HEADLINE = re.compile(r"\b(nats?|anchors?|lines?|heads?|bounds?|nights?)\b", re.IGNORECASE)
 TEMPLATES = ROOT / "ml_pipeline" / "templates"
 SUFFIXES = {".py", ".html", ".js", ".css", ".md", ".sql", ".yaml", ".yml"}
@@ -93,6 +98,23 @@ def test_a_private_word_is_found_in_every_spelling() -> None:
 @pytest.mark.parametrize("path", texts(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_file_is_in_the_fields_words(path: Path) -> None:
     assert private_words(path.read_text(encoding="utf-8")) == []
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """Every name that a file gives or uses."""
+    for node in ast.walk(tree):
+        for field in ("name", "id", "arg", "attr"):
+            name = getattr(node, field, None)
+            if isinstance(name, str):
+                yield name
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "ml_pipeline").rglob("*.py")), ids=lambda it: it.stem
+)
+def test_a_name_says_what_it_is(path: Path) -> None:
+    names = set(names_in(ast.parse(path.read_text(encoding="utf-8")))) - WORDS_OF_A_TEXT
+    assert {name for name in names if EMPTY & set(plain(name).split())} == set()
 
 
 # ------------------------------------------------------------------------------- help texts
