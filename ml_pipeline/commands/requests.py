@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
-from ml_pipeline.runs.requests import ask
+from ml_pipeline.runs.requests import submit_request
 from ml_pipeline.store.contract import RequestQueue
 from ml_pipeline.store.json_values import request_json
 from ml_pipeline.store.records import Priority, RequestStatus
@@ -64,7 +64,7 @@ def _act(
     store: RequestQueue, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
     if args.action == "submit":
-        asked = ask(
+        submitted = submit_request(
             store,
             settings,
             reason=args.reason,
@@ -73,7 +73,7 @@ def _act(
             new_id=new_id,
             requested_by=args.requested_by,
         )
-        return request_json(asked)
+        return request_json(submitted)
     if args.action == "cancel":
         return request_json(store.cancel(args.request_id, now=now))
     status = None if args.status is None else RequestStatus(args.status)

@@ -24,7 +24,7 @@ from ml_pipeline.runs import manifest
 from ml_pipeline.runs.context import Progress, RunContext
 from ml_pipeline.runs.preparing import Prepared, day_after, prepare
 from ml_pipeline.runs.shadows import ShadowRun, take_on_shadows
-from ml_pipeline.runs.trigger import Skip, why_not
+from ml_pipeline.runs.trigger import Skip, reason_to_skip
 from ml_pipeline.store.records import RUN_MANIFEST, ModelVersion, Outcome
 from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
@@ -84,7 +84,7 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         store, settings, progress.serving, context.folder, now=context.run.started_at
     )
     progress.serving = prepared.serving
-    skip = why_not(prepared, settings)
+    skip = reason_to_skip(prepared, settings)
     if skip is not None:
         return skip
     progress.enter("training")

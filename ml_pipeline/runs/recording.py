@@ -274,7 +274,7 @@ def _with_log(store: Store, run: RetrainingRun, run_log: RunLog) -> RetrainingRu
     return replace(run, log_url=store.url(ref))
 
 
-def close_dead(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
+def close_dead_run(store: Store, run: RetrainingRun, *, why: str, now: datetime) -> None:
     """Close the row of a run that its parent saw die; the next one takes up what it left."""
     dead = replace(
         run,

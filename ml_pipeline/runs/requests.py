@@ -150,7 +150,7 @@ def _may_try_again(request: RetrainingRequest, settings: Settings) -> bool:
     return request.attempts < settings.run.request_max_attempts
 
 
-def ask(  # noqa: PLR0913 - one request has that many parts
+def submit_request(  # noqa: PLR0913 - one request has that many parts
     store: RequestQueue,
     settings: Settings,
     *,

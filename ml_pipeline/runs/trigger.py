@@ -38,7 +38,7 @@ class Skip:
         }
 
 
-def why_not(prepared: Prepared, settings: Settings) -> Skip | None:
+def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
     """A skip with its sentence, or None when there is something to learn."""
     fresh = prepared.fresh_rows()
     found = _too_little(prepared, settings, fresh)

@@ -14,7 +14,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.runs.children import Done
-from ml_pipeline.runs.recording import close_dead, place_of
+from ml_pipeline.runs.recording import close_dead_run, place_of
 from ml_pipeline.runs.schedule import Schedule, backoff, holder_of
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.leased import LeasedStore
@@ -218,7 +218,7 @@ class Worker:
             if run.status is RunStatus.RUNNING and run.details.get("place") == place:
                 killed = f"by signal {-done.code}" if done.code < 0 else f"with code {done.code}"
                 why = f"The process of this run ended {killed} before the run was closed."
-                close_dead(store, run, why=why, now=self._clock())
+                close_dead_run(store, run, why=why, now=self._clock())
         self._dead = None
 
     # ---------------------------------------------------------------------------- the others

@@ -266,7 +266,7 @@ def retrain() -> AnyResponse:
     priority = request.form.get("priority", str(Priority.NORMAL))
     if priority not in set(Priority):
         return _message_page(f"There is no priority {priority!r}.", 400)
-    submitted = requests.ask(
+    submitted = requests.submit_request(
         here.store,
         here.settings,
         reason=_reason(),

@@ -10,7 +10,7 @@ import pytest
 from ml_pipeline.evaluation_log.loading import LoadedLog, LoadReport
 from ml_pipeline.registry.serving_state import ServingState
 from ml_pipeline.runs.preparing import Prepared
-from ml_pipeline.runs.trigger import why_not
+from ml_pipeline.runs.trigger import reason_to_skip
 from tests.support import league
 from tests.support.factories import make_model
 
@@ -99,7 +99,9 @@ def prepared(serving: ServingState, *, errors: int, rows: int) -> Prepared:
 def test_a_skip_says_how_much_there_is_and_how_much_is_needed(
     changes: dict[str, Any], errors: int, rows: int, outcome: str, reason: str
 ) -> None:
-    skip = why_not(prepared(SERVING, errors=errors, rows=rows), league.settings_for(**changes))
+    skip = reason_to_skip(
+        prepared(SERVING, errors=errors, rows=rows), league.settings_for(**changes)
+    )
     assert skip is not None
     assert (skip.outcome, skip.reason) == (outcome, reason)
     assert (skip.dataset_size, skip.champion_id) == (errors, "m-1")
@@ -108,7 +110,7 @@ def test_a_skip_says_how_much_there_is_and_how_much_is_needed(
 
 def test_a_first_champion_needs_more_results() -> None:
     settings = league.settings_for()
-    skip = why_not(prepared(ServingState(), errors=30, rows=49), settings)
+    skip = reason_to_skip(prepared(ServingState(), errors=30, rows=49), settings)
     assert skip is not None
     assert (skip.outcome, skip.champion_id) == ("skipped_insufficient_errors", None)
     assert skip.reason == (
@@ -116,7 +118,7 @@ def test_a_first_champion_needs_more_results() -> None:
         "needed). Wait for more outcomes, or register a model that was trained elsewhere with "
         "`ml-pipeline train --register`."
     )
-    assert why_not(prepared(ServingState(), errors=30, rows=50), settings) is None
+    assert reason_to_skip(prepared(ServingState(), errors=30, rows=50), settings) is None
 
 
 @pytest.mark.parametrize(
@@ -126,4 +128,4 @@ def test_with_enough_of_what_the_trigger_asks_for_a_model_is_trained(
     trigger: str, errors: int, rows: int
 ) -> None:
     settings = league.settings_for(run__trigger=trigger)
-    assert why_not(prepared(SERVING, errors=errors, rows=rows), settings) is None
+    assert reason_to_skip(prepared(SERVING, errors=errors, rows=rows), settings) is None
