@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +13,7 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import dataset, texts
-from ml_pipeline.datasets.dataset import Dataset, Split
+from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth as GroundTruthStore
 
@@ -23,7 +21,6 @@ log = logging.getLogger("ground_truth")
 
 _SHOWN: Final = 3
 _BLANK: Final = {"", "nan", "none", "null"}
-_BUCKETS: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,40 +174,3 @@ def _check(report: TruthReport, settings: Settings, least: int) -> None:
         )
     if report.bad:
         log.warning("%d rows of %s are left out: %s", report.bad, report.source, commonest)
-
-
-def split_stable(data: Dataset, settings: Settings) -> Split:
-    """Hold out the last rows in time.
-
-    Without times a row is held out by its id, or by its content, so that data that grows keeps
-    what it held out: the champion of today was not trained on it either.
-    """
-    training, key = settings.training, settings.ground_truth.id_column
-    if data.times is not None:
-        return dataset.split(data, test_size=training.test_size, seed=training.random_seed)
-    if key in data.frame.columns:
-        names = data.frame[key].astype(str).tolist()
-    else:
-        names = [f"{row.tolist()}" for row in data.features]
-    share = np.asarray([zlib.crc32(name.encode()) % _BUCKETS / _BUCKETS for name in names])
-    held = share < training.test_size
-    parts = Split(train=np.flatnonzero(~held), holdout=np.flatnonzero(held))
-    if not len(parts.train) or not len(parts.holdout):
-        raise DataError(f"{data.source}: its {len(data)} rows leave nothing to hold out.")
-    return dataset.without_shared_groups(data.groups, parts)
-
-
-def learned_until(data: Dataset, rows: Any) -> datetime | None:  # noqa: ANN401 - row numbers
-    """The time of the last of those rows, for the model's lineage."""
-    if data.times is None or not len(rows):
-        return None
-    latest: datetime = data.times.iloc[rows].max().to_pydatetime()
-    return latest
-
-
-def unlearned(data: Dataset, parts: Split, until: datetime | None) -> Split:
-    """Without held-out rows that the champion may have been trained on."""
-    if until is None or data.times is None:
-        return parts
-    later = (data.times.iloc[parts.holdout] > pd.Timestamp(until)).to_numpy()
-    return Split(train=parts.train, holdout=parts.holdout[later])

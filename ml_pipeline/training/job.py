@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.dataset import BUILTIN, Dataset, Split, read_dataset
+from ml_pipeline.datasets.dataset import BUILTIN, Dataset, read_dataset
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
+from ml_pipeline.datasets.splits import Split
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import evaluate

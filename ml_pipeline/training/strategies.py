@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.dataset import Dataset, Split, class_order, split, without_shared_groups
+from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.datasets.splits import Split, split, without_shared_groups
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode

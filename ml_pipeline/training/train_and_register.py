@@ -17,7 +17,7 @@ import numpy as np
 
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets import ground_truth
+from ml_pipeline.datasets import ground_truth, splits
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ArtifactError, DataError
@@ -95,14 +95,14 @@ def _prepared(
         notes["load_report"] = asdict(report)
     else:
         data = read_labelled(request.dataset, settings)
-    parts = ground_truth.split_stable(data, settings)
-    until = ground_truth.learned_until(data, parts.train)
+    parts = splits.split_stable(data, settings)
+    until = splits.learned_until(data, parts.train)
     champion = None
     if state.champion is not None:
         model = load_model_version(store, state.champion)
         check_fits(model, settings)
         champion = Champion(model_id=state.champion.model_id, model=model)
-        parts = ground_truth.unlearned(data, parts, state.champion.lineage.learned_until)
+        parts = splits.unlearned(data, parts, state.champion.lineage.learned_until)
         if not len(parts.holdout):
             raise DataError(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.ground_truth import learned_until, read_truth, split_stable, unlearned
+from ml_pipeline.datasets.ground_truth import read_truth
+from ml_pipeline.datasets.splits import learned_until, split_stable, unlearned
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import NOW, make_id
