@@ -24,7 +24,7 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
     if result["metrics"]:
         console.print(_metrics(result))
     lines = [
-        _outcome(result),
+        str(result["outcome_reason"]),
         (
             f"{result['dataset_size']} confident errors; trained on {result['training_rows']} "
             f"labelled rows. Champion now: {result['champion'] or 'none'}."
@@ -34,13 +34,6 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
         lines.append(f"Error: {result['error'].splitlines()[0]}")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
-
-
-def _outcome(result: Mapping[str, Any]) -> str:
-    """The sentence; what the gate says begins with the outcome, what others say does not."""
-    if result["outcome"] in {"promoted", "rejected", "awaiting_approval"}:
-        return str(result["outcome_reason"])
-    return f"Outcome: {result['outcome']}. {result['outcome_reason']}"
 
 
 def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
@@ -78,7 +71,7 @@ def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
 def as_markdown(result: Mapping[str, Any]) -> str:
     """A result as Markdown. Whatever stands in it is shown as text, never as markup."""
     outcome = result.get("outcome") or result.get("status") or "unknown"
-    lines = [f"## Outcome: {plain(outcome)}", ""]
+    lines = [f"## Outcome: {plain(str(outcome).replace('_', ' '))}", ""]
     reason = result.get("outcome_reason") or result.get("error")
     lines += [plain(reason), ""] if reason else []
     challenger = result.get("challenger_metrics") or result.get("metrics") or {}
