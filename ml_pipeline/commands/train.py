@@ -60,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
     add("--cluster", metavar="tcp://HOST:PORT", help="cross-validate on this Dask cluster")
+    _add_run_flags(parser)
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("passed by a run to its trainer")
     run.add_argument("--model_digest", help="sha256 the model at --model_path must have")
     run.add_argument("--champion_path", help="serving model, when it is not the one to fine-tune")
