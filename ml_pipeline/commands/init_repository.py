@@ -21,7 +21,7 @@ from ml_pipeline.errors import ConfigError
 
 PINS: Final = "ml_requirements.txt"
 SETTINGS: Final = "model_config.yaml"
-# Where each stands in a person's repository, and in this project.
+# The path of each in a person's repository, and in this project.
 PLACES: Final = {
     ".github/workflows/retrain.yml": ".github/workflows/retrain.yml",
     ".github/workflows/train.yml": ".github/workflows/train.yml",

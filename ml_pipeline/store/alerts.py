@@ -12,7 +12,7 @@ from ml_pipeline.store.records import require_utc
 
 
 class AlertStatus(StrEnum):
-    """Where an alert of decay stands. The first three are open."""
+    """State of an alert of decay. The first three are open."""
 
     PENDING = "pending"
     ACKNOWLEDGED = "acknowledged"

@@ -102,7 +102,7 @@ def verify(ref: ArtifactRef, place: object, digest: str, size: int) -> None:
 
 
 def refuse_other_bytes(place: object, found: str, digest: str) -> None:
-    """Raise StoreRefused when other bytes than ours stand at a place that never changes."""
+    """Raise StoreRefused when a place that never changes holds other bytes than ours."""
     if found != digest:
         message = f"{place} holds other bytes already: {found}, not {digest}."
         raise StoreRefused(message, hint="Artifacts are never overwritten; use another path.")

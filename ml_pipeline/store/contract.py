@@ -20,13 +20,13 @@ Promises, each a test in `tests/contract`:
   promotes nothing any more (`AlreadyFinished`).
 - At most one alert of decay is open for a model name and cause. Alerts move on by compare-and-swap
   on the time of the last change (`StoreRefused` otherwise). A lease has one holder at a time.
-- A model whose bytes are given up is marked first, and never promoted (`PromotionRefused`).
+- A model whose bytes are to be deleted is marked first, and never promoted (`PromotionRefused`).
 - Artifacts are immutable: `put` of other bytes under a known path is refused, `fetch` verifies
   size and digest before anyone sees the file, paths cannot leave their bucket.
 
 Order of a run's writes: run row (running) → log and artifact bytes → model row → promotion →
-run row (finished) → requests completed. Bytes stand before the row that names them, so a crash
-anywhere leaves a store that the next run repairs.
+run row (finished) → requests completed. Bytes are written before the row that names them, so a
+crash anywhere leaves a store that the next run repairs.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class ArtifactStore(Protocol):
     """Immutable bytes under `bucket/path`."""
 
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
-        """Store the file's bytes. Raises StoreRefused when other bytes stand there already."""
+        """Store the file's bytes. Raises StoreRefused when the path holds other bytes already."""
         ...
 
     def fetch(self, ref: ArtifactRef, target: Path) -> Path:
@@ -235,7 +235,7 @@ class ArtifactStore(Protocol):
         ...
 
     def names(self, bucket: str, folder: str) -> list[str]:
-        """What stands directly in a folder, by name; nothing when there is no such folder."""
+        """The names directly in a folder; none when there is no such folder."""
         ...
 
     def remove(self, bucket: str, path: str) -> None:
@@ -281,7 +281,7 @@ class ModelRegistry(Protocol):
         ...
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
-        """Mark the model's bytes as given up, before they are removed.
+        """Mark the model's bytes as deleted, before they are removed.
 
         The same again changes nothing. Raises StoreRefused for the champion, NotFound.
         """
@@ -312,7 +312,7 @@ class GroundTruth(Protocol):
 
 
 class WatchLedger(Protocol):
-    """Rows of `prediction_accuracy_daily`, `prediction_decay_events` and what stands beside."""
+    """Rows of `prediction_accuracy_daily`, `prediction_decay_events` and the tables beside them."""
 
     def sum_days(
         self, window: LookbackWindow, *, model_name: str, confidence_threshold: float

@@ -224,7 +224,7 @@ def storage_policies(catalogue: Catalogue) -> Finding:
 
 
 def _opens_ours(policy: Mapping[str, Any]) -> bool:
-    """Either condition stands for the other where that is missing."""
+    """A missing condition is the same as the other one."""
     reading, writing = policy["using"], policy["check"]
     return any(map(_lets_in, (reading or writing or "", writing or reading or "")))
 

@@ -46,7 +46,7 @@ class LocalArtifacts:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def _place(self, bucket: str, path: str) -> Path:
-        """Where the bytes stand. Raises StoreRefused for names that could lead elsewhere."""
+        """The path of the bytes. Raises StoreRefused for names that could lead elsewhere."""
         place = self._folder
         for segment in (bucket, *segments_of(bucket, path)):
             place /= segment
@@ -56,7 +56,7 @@ class LocalArtifacts:
         return place
 
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
-        """Store the file's bytes. Raises StoreRefused when other bytes stand there already."""
+        """Store the file's bytes. Raises StoreRefused when the path holds other bytes already."""
         place = self._place(bucket, path)
         with file_errors(source):
             origin = source.open("rb")
@@ -102,7 +102,7 @@ class LocalArtifacts:
         return target
 
     def names(self, bucket: str, folder: str) -> list[str]:
-        """What stands directly in a folder, by name; nothing when there is no such folder."""
+        """The names directly in a folder; none when there is no such folder."""
         place = self._place(bucket, folder)
         if not place.is_dir():
             return []

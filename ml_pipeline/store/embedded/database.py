@@ -182,7 +182,7 @@ class Database:
 class HeldConnection:
     """A connection that stays open between calls, for readers and writers of single rows.
 
-    It is opened again after a fork, and when another file stands at the path: what is written to
+    It is opened again after a fork, and when another file is at the path: what is written to
     a removed file would be lost. Not for two threads at once.
     """
 

@@ -43,7 +43,7 @@ ERROR_SAMPLES = (
 EXPORTED_AT_ONCE: Final = 2000
 EXPORTED_TO_A_FILE: Final = 100 * EXPORTED_AT_ONCE
 # One call of `printf` a row, and one value for thousands of rows: a value that becomes an object of
-# Python costs more than all that is done with it. 17 digits say a number exactly.
+# Python costs more than all that is done with it. 17 digits hold a number exactly.
 _DIGITS = "%!.17g"
 _PLAIN = "printf('{}\n', {})".format(
     EXPORT_DELIMITER.join(_DIGITS if name == "confidence" else "%s" for name in EVENT_COLUMNS),

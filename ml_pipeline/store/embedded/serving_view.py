@@ -62,7 +62,7 @@ class LocalServingView(ServingView):
             raise StoreCorrupt(f"The row of a model cannot be read: {error}.") from error
 
     def scoring_path(self, model: ServedModel) -> str:
-        """Where the scoring file of a model stands; its digest is the reader's to check."""
+        """The path of a model's scoring file; its digest is the reader's to check."""
         if model.scoring is None:
             raise NotFound(f"{model.model_id} has no scoring file.")
         bucket, path = str(model.scoring["bucket"]), str(model.scoring["path"])

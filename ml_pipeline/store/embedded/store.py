@@ -247,7 +247,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
             update(db, replace(model, state=state))
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
-        """Mark the model's bytes as given up, before they are removed."""
+        """Mark the model's bytes as deleted, before they are removed."""
         with self._database.writing() as db:
             model = get(db, ModelVersion, model_name, model_id)
             if model.state is ModelState.CHAMPION:

@@ -39,7 +39,7 @@ class SupabaseArtifacts:
     _project: Project
 
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
-        """Store the file's bytes. Raises StoreRefused when other bytes stand there already."""
+        """Store the file's bytes. Raises StoreRefused when the path holds other bytes already."""
         segments_of(bucket, path)
         with file_errors(source):
             content = source.read_bytes()
@@ -50,7 +50,7 @@ class SupabaseArtifacts:
         return ArtifactRef(bucket=bucket, path=path, digest=digest, size=len(content))
 
     def _upload(self, bucket: str, path: str, content: bytes) -> bool:
-        """Whether the object is new; False when one stands there."""
+        """Whether the object is new; False when the path holds one already."""
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
 
         def attempt() -> bool:
@@ -129,7 +129,7 @@ class SupabaseArtifacts:
         raise _no_bucket(bucket)
 
     def names(self, bucket: str, folder: str) -> list[str]:
-        """What stands directly in a folder, by name; nothing when there is no such folder."""
+        """The names directly in a folder; none when there is no such folder."""
         segments_of(bucket, folder)
         found: list[str] = []
         while True:

@@ -280,7 +280,7 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         )
 
     def prune_model(self, model_name: str, model_id: str, *, now: datetime) -> ModelVersion:
-        """Mark the model's bytes as given up, before they are removed."""
+        """Mark the model's bytes as deleted, before they are removed."""
         row = self._project.call(
             "prune_model", p_model_name=model_name, p_model_id=model_id, p_now=time_text(now)
         )
