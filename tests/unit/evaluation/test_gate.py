@@ -58,9 +58,9 @@ def report(hits: int, *, rows: int = 100, recall_of_draws: float = 1.0) -> Evalu
     draws = rows // 10
     right_draws = round(draws * recall_of_draws)
     actual = ["D"] * draws + ["H"] * (rows - draws)
-    said = ["D"] * right_draws + ["A"] * (draws - right_draws)
-    said += ["H"] * (hits - right_draws) + ["A"] * (rows - draws - hits + right_draws)
-    chances = np.array([[0.8 if name == label else 0.1 for name in "HDA"] for label in said])
+    predicted = ["D"] * right_draws + ["A"] * (draws - right_draws)
+    predicted += ["H"] * (hits - right_draws) + ["A"] * (rows - draws - hits + right_draws)
+    chances = np.array([[0.8 if name == label else 0.1 for name in "HDA"] for label in predicted])
     return evaluate(actual, chances, ["H", "D", "A"], ordered=True)
 
 
@@ -307,7 +307,7 @@ def test_every_decision_is_plain_json_with_a_sentence(
 def test_defect_18_a_chain_of_lines_each_hardly_worse_than_the_last_is_stopped_at_its_anchor() -> (
     None
 ):
-    """Defect 18: judged against the line before, every step of the way down would pass."""
+    """Defect 18: judged against the update before, every step of the way down would pass."""
     rng, settings = np.random.default_rng(18), PromotionSettings()
     slip, nightly, served = 0.002, [], []
     against_the_last = []

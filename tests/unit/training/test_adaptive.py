@@ -451,7 +451,7 @@ def test_an_unknown_rate_is_refused() -> None:
         AdaptiveClassifier(LogisticRegression(), {"speed": 1}).fit(*draw(5, 100))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - an entry of the line
+def _plain(value: Any) -> Any:  # noqa: ANN401 - an entry of the state
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

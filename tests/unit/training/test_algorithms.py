@@ -217,10 +217,10 @@ def test_a_tree_cannot_be_tuned_by_descent(algorithm: str) -> None:
 
 def test_the_seeds_recipe_is_a_fresh_regression_with_the_rate_as_its_strength() -> None:
     features, labels = draw(1, 80)
-    said = algorithms.fit_seed_literal(features, labels).predict_proba(features)
+    fitted = algorithms.fit_seed_literal(features, labels).predict_proba(features)
     standard = (features - features.mean(axis=0)) / features.std(axis=0)
     plain = LogisticRegression(C=0.001, max_iter=1000).fit(standard, labels)
-    assert said == pytest.approx(plain.predict_proba(standard), abs=1e-6)
+    assert fitted == pytest.approx(plain.predict_proba(standard), abs=1e-6)
 
 
 def test_the_seeds_recipe_needs_errors_of_two_classes() -> None:

@@ -265,8 +265,8 @@ def test_artifact_and_scoring_file_say_what_the_model_says(tmp_path: Path) -> No
     assert again.predict_proba(PROBES) == pytest.approx(expected, abs=1e-15)
     assert [e.name for e in again.memory().experts] == [e.name for e in model.memory().experts]
     scorer = scoring.parse(scoring_bytes(model))
-    said: NDArray[np.float64] = np.asarray([scorer.probabilities(row) for row in PROBES.tolist()])
-    assert np.abs(said - expected).max() < 1e-9
+    scored: NDArray[np.float64] = np.asarray([scorer.probabilities(row) for row in PROBES.tolist()])
+    assert np.abs(scored - expected).max() < 1e-9
     assert model.predict_proba(np.empty((0, 3))).shape == (0, 3)
 
 

@@ -38,7 +38,7 @@ from tests.support.streams import DAY_ONE, SETTINGS, draw, serving
 Floats = NDArray[np.float64]
 PROBES = draw(99, 50)[0]
 UNEVEN = [40, 0, 12, 9, 0, 31, 55, 3, 30, 29, 1]
-# What a ledger says of the line and its anchor; who was champion depends on when the runs were.
+# What a ledger holds of model and anchor; who was champion depends on when the runs were.
 OF_THE_LINE = [n for n, name in enumerate(LEDGER_COLUMNS) if not name.startswith("champion")]
 
 
@@ -71,8 +71,8 @@ def _settled(result: Challenger) -> OnlineState:
 
 
 def _assert_same(one: Challenger, other: Challenger) -> None:
-    said = [result.model.predict_proba(PROBES) for result in (one, other)]
-    assert said[0] == pytest.approx(said[1], abs=1e-12)
+    both = [result.model.predict_proba(PROBES) for result in (one, other)]
+    assert both[0] == pytest.approx(both[1], abs=1e-12)
     assert one.training_digest == other.training_digest
     for of in (_line, _settled):
         left, right = of(one), of(other)

@@ -36,9 +36,9 @@ LAST = DAY_ONE + timedelta(days=29)
 def _traffic(*, turn: float = 0.0, days: int = 30) -> Dataset:
     """What the champion served: its answers beside the outcomes."""
     data = streams.stream([40] * days, turn=turn)
-    said = model().predict_proba(data.features)
-    predictions = np.asarray(CLASSES)[said.argmax(axis=1)]
-    is_error = (predictions != data.labels) & (said.max(axis=1) > 0.7)
+    probabilities = model().predict_proba(data.features)
+    predictions = np.asarray(CLASSES)[probabilities.argmax(axis=1)]
+    is_error = (predictions != data.labels) & (probabilities.max(axis=1) > 0.7)
     return replace(data, frame=data.frame.assign(prediction=predictions, is_error=is_error))
 
 

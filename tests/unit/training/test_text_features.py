@@ -91,8 +91,8 @@ def test_the_scoring_file_says_what_predict_proba_says(
     rows = rows_of(MIXED if with_numbers else MIXED.changed({"data.features": []})).features[:40]
     numbers, asked = parted(rows)
     assert asked is not None
-    said = [scorer.probabilities(v, t) for v, t in zip(numbers.tolist(), asked, strict=True)]
-    assert np.abs(np.asarray(said) - model.predict_proba(rows)).max() < 1e-9
+    scored = [scorer.probabilities(v, t) for v, t in zip(numbers.tolist(), asked, strict=True)]
+    assert np.abs(np.asarray(scored) - model.predict_proba(rows)).max() < 1e-9
     votes = (
         ArtifactScorer(model).members(numbers[0].tolist(), asked[0])
         if algorithm == "Ensemble"
@@ -153,14 +153,14 @@ def test_heads_see_the_probabilities_of_a_text_model_and_nothing_else() -> None:
     model = example("LogisticRegression", with_numbers=True)
     assert model.heads_.shape[1] == 3 + 1
     data = rows_of(MIXED)
-    told = np.roll(data.labels, 1)
+    rolled = np.roll(data.labels, 1)
     before = model.predict_proba(data.features)
     after = AdaptiveClassifier(model.base).adopt(model.base_, data.features, list(model.classes_))
     for _ in range(3):
-        after.partial_fit(data.features, told)
+        after.partial_fit(data.features, rolled)
     assert (model.predict_proba(data.features) == before).all()
-    actual = [list(model.classes_).index(label) for label in told]
-    chosen = np.arange(len(told)), actual
+    actual = [list(model.classes_).index(label) for label in rolled]
+    chosen = np.arange(len(rolled)), actual
     assert np.log(after.predict_proba(data.features)[chosen]).mean() > np.log(before[chosen]).mean()
 
 
@@ -181,8 +181,8 @@ def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> N
     base = strategies.train_base(first, config, algorithm="LogisticRegression").model
     champion = Champion(model_id="m", model=base)
 
-    line = adapt(base, champion, [rest], today, config)
-    assert (line.rows_learned, len(line.evidence)) == (count - 90, count - 90)
+    learned = adapt(base, champion, [rest], today, config)
+    assert (learned.rows_learned, len(learned.evidence)) == (count - 90, count - 90)
     refit = strategies.refit(rest, champion, config, algorithm="RandomForest")
     literal = strategies.errors_only(rest, champion, config)
     assert len(refit.evidence) == len(literal.evidence) == 31
@@ -252,8 +252,8 @@ def test_labels_in_another_case_are_the_same_labels() -> None:
     data = from_frame(frame, config.data, source="")
     assert data.labels.tolist() == ["EASY", "HARD", "MEDIUM"]
     apart = config.changed({"data.classes": ["a", "A"], "data.labels": {"b": "A"}})
-    told = from_frame(frame.assign(label=["A", "a", "B"]), apart.data, source="")
-    assert told.labels.tolist() == ["A", "a", "A"]
+    folded = from_frame(frame.assign(label=["A", "a", "B"]), apart.data, source="")
+    assert folded.labels.tolist() == ["A", "a", "A"]
 
 
 def test_a_bad_text_among_many_gets_its_error_and_the_rest_goes_on() -> None:
