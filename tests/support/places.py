@@ -20,7 +20,7 @@ from tests.support.supabase.project import SupabaseProject
 
 T = TypeVar("T")
 EMBEDDED, SUPABASE = "embedded", "supabase"
-# For a long story that is short enough for every day on the embedded store.
+# For a long scenario that is short enough for every day on the embedded store.
 FAR_IS_LONG = pytest.mark.parametrize(
     "place", [EMBEDDED, pytest.param(SUPABASE, marks=pytest.mark.long)], indirect=True
 )
