@@ -6,15 +6,12 @@ import argparse
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ml_pipeline.commands import common
-from ml_pipeline.config.environment import LoggingSettings
 from ml_pipeline.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -25,10 +22,6 @@ from ml_pipeline.errors import (
     StoreUnavailable,
     TrainingError,
 )
-from ml_pipeline.runs.run_log import JsonFormatter, LineFormatter, RunLog, configure
-
-# 2025-01-15 14:23:45.123 UTC.
-MOMENT = 1736951025.123
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +130,7 @@ def test_an_answer_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_what_json_has_no_word_for_is_not_printed(
+def test_numbers_that_json_lacks_are_not_printed(
     number: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -198,7 +191,7 @@ def test_settings_of_the_log_that_cannot_be_are_a_fault_as_well(
 
 def test_nothing_is_drawn_when_nobody_is_watching(capsys: pytest.CaptureFixture[str]) -> None:
     with common.progress_bars() as bars:
-        advance = bars("nights", 2)
+        advance = bars("days", 2)
         advance()
         advance()
     printed = capsys.readouterr()
@@ -208,44 +201,6 @@ def test_nothing_is_drawn_when_nobody_is_watching(capsys: pytest.CaptureFixture[
 # --------------------------------------------------------------------------- messages
 
 
-def _record(message: str = "Trained on %d rows", *values: object) -> logging.LogRecord:
-    record = logging.LogRecord("night", logging.WARNING, __file__, 1, message, values, None)
-    record.created, record.msecs = MOMENT, 123.0
-    return record
-
-
-def test_a_line_has_the_shape_of_the_documents_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setenv("TZ", "America/New_York")
-        time.tzset()
-        assert time.localtime(MOMENT).tm_hour == 9
-        line = LineFormatter().format(_record("Trained on %d rows", 40))
-    time.tzset()
-    assert line == "2025-01-15 14:23:45,123 - night - WARNING - Trained on 40 rows"
-
-
-def test_a_json_line_holds_the_same_and_is_one_line() -> None:
-    line = JsonFormatter().format(_record("Two\nlines, %s", "ü"))
-    assert "\n" not in line
-    assert json.loads(line) == {
-        "timestamp": "2025-01-15T14:23:45.123Z",
-        "logger": "night",
-        "level": "WARNING",
-        "message": "Two\nlines, ü",
-    }
-
-
-def test_a_json_line_brings_the_traceback_along() -> None:
-    record = _record("It failed")
-    try:
-        raise DataError("Empty.")  # noqa: TRY301 - a traceback is what is wanted
-    except DataError as error:
-        record.exc_info = (DataError, error, error.__traceback__)
-    entry = json.loads(JsonFormatter().format(record))
-    assert entry["message"] == "It failed"
-    assert entry["traceback"].endswith("ml_pipeline.errors.DataError: Empty.")
-
-
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_messages_go_to_stderr_and_the_answer_to_stdout(
     form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -253,8 +208,8 @@ def test_messages_go_to_stderr_and_the_answer_to_stdout(
     monkeypatch.setenv("LOG_FORMAT", form)
 
     def run(_: argparse.Namespace) -> int:
-        logging.getLogger("night").info("Began")
-        logging.getLogger("night").debug("Not told")
+        logging.getLogger("attempt").info("Began")
+        logging.getLogger("attempt").debug("Hidden")
         common.print_json({"status": "completed"})
         return 0
 
@@ -262,43 +217,5 @@ def test_messages_go_to_stderr_and_the_answer_to_stdout(
     printed = capsys.readouterr()
     assert printed.out == '{"status": "completed"}\n'
     (line,) = printed.err.splitlines()
-    told = json.loads(line)["message"] if form == "json" else line.rsplit(" - ", 1)[1]
-    assert told == "Began"
-
-
-def test_debugging_does_not_make_the_http_libraries_talk(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    configure(LoggingSettings(level="DEBUG"))
-    logging.getLogger("night").debug("Told")
-    for name in ("httpx", "httpcore.http11", "hpack", "h2.stream"):
-        logging.getLogger(name).debug("apikey: secret")
-        logging.getLogger(name).info("apikey: secret")
-    shown = capsys.readouterr().err
-    assert "night - DEBUG - Told" in shown
-    assert "secret" not in shown
-
-
-def test_setting_the_log_up_twice_tells_everything_once(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    configure(LoggingSettings())
-    configure(LoggingSettings())
-    logging.getLogger("night").warning("Once")
-    assert capsys.readouterr().err.count("Once") == 1
-
-
-def test_the_file_of_a_run_gets_the_lines_of_that_run_and_no_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    configure(LoggingSettings())
-    log, path = logging.getLogger("night"), tmp_path / "run.log"
-    log.info("Before")
-    with closing(RunLog(path)) as run_log:
-        run_log.open()
-        log.info("During ü")
-        run_log.flush()
-        assert path.read_text(encoding="utf-8").endswith(" - night - INFO - During ü\n")
-    log.info("After")
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 3
+    message = json.loads(line)["message"] if form == "json" else line.rsplit(" - ", 1)[1]
+    assert message == "Began"
