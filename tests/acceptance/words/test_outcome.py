@@ -176,7 +176,7 @@ def test_defect_22_reconciling_compares_event_by_event_and_repairs_what_is_missi
     ]
 
 
-def test_without_a_store_reconcile_looks_at_the_csv_and_will_not_repair(tmp_path: Path) -> None:
+def test_without_a_store_reconcile_reads_the_csv_and_will_not_repair(tmp_path: Path) -> None:
     done = python("-m", "ml_pipeline.ml_logging", "reconcile", cwd=tmp_path)
     assert (done.code, done.json["csv_events"], done.json["table_events"]) == (0, 0, None)
     refused = ml_pipeline("reconcile", "--repair", cwd=tmp_path)

@@ -248,8 +248,8 @@ def test_a_batch_keeps_every_cell_and_a_bad_row_gets_its_error(folder: Path) -> 
         "home_team_form = inf is not a finite number.", "", "away_team_form is missing.",
     ]  # fmt: skip
     assert [row["prediction"] for row in rows] == ["UNCERTAIN", "", "", "", "H", ""]
-    said = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
-    assert list(json.loads(rows[0]["probabilities"]).values()) == pytest.approx(said, abs=1e-9)
+    shares = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
+    assert list(json.loads(rows[0]["probabilities"]).values()) == pytest.approx(shares, abs=1e-9)
     logged = table(folder, "SELECT event_id, match_id, prediction FROM evaluation_log ORDER BY 2")
     assert logged == [(rows[0]["event_id"], "m1", "UNCERTAIN"), (rows[4]["event_id"], "m5", "H")]
 
@@ -270,8 +270,10 @@ def test_defect_20_a_row_is_answered_alike_alone_in_a_small_and_in_a_large_batch
         assert float(row["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-9)
         assert row["prediction"] == other["prediction"]
     assert float(large[7]["confidence"]) == pytest.approx(alone["confidence"], abs=1e-9)
-    said = expected(folder, "lr-1", [[float(v) for v in row[2:]] for row in rows])
-    assert [float(row["confidence"]) for row in large] == pytest.approx(said.max(axis=1), abs=1e-9)
+    shares = expected(folder, "lr-1", [[float(v) for v in row[2:]] for row in rows])
+    assert [float(row["confidence"]) for row in large] == pytest.approx(
+        shares.max(axis=1), abs=1e-9
+    )
     assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
 
 
@@ -386,8 +388,8 @@ def test_a_model_without_a_scoring_file_is_scored_from_its_artifact(folder: Path
     with PredictionEngine(local_dir=str(folder / "store"), model_id="vote-1", log=False) as engine:
         answer = engine.predict(row)
         assert engine.get_model_info()["scored_from"] == "artifact"
-    said = expected(folder, "vote-1", [row])[0]
-    assert list(answer["probabilities"].values()) == pytest.approx(said, abs=1e-9)
+    shares = expected(folder, "vote-1", [row])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(shares, abs=1e-9)
     assert set(answer["ensemble"]["members"]) == {"LogisticRegression", "DecisionTree"}
 
 

@@ -129,7 +129,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_csv(tmp_path)
 
 
-def test_an_unknown_label_is_told_which_are_known(tmp_path: Path) -> None:
+def test_a_refused_label_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_dataset(_file(tmp_path, "a,b,result\n1,2,X\n"), SETTINGS)
     assert "home_win" in caught.value.hint

@@ -89,7 +89,7 @@ def test_a_long_file_comes_in_many_parts(tmp_path: Path) -> None:
     assert sum(map(len, days)) == len(set().union(*days)) == 50
 
 
-def test_a_line_learns_the_same_from_the_parts_as_from_the_whole(tmp_path: Path) -> None:
+def test_an_online_model_learns_the_same_from_the_parts_as_from_the_whole(tmp_path: Path) -> None:
     path, today = write(tmp_path / "rows.csv"), DAY_ONE + timedelta(days=len(SIZES) - 1)
     file = LabelledFile.read(path, SETTINGS.data)
     cut = LabelledFile(
@@ -150,7 +150,7 @@ def test_what_is_small_or_no_log_is_left_to_the_ordinary_reader(tmp_path: Path) 
         ('b,"2025-01-02', "cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, line: str, complaint: str) -> None:
+def test_a_fault_of_a_file_is_named(tmp_path: Path, line: str, complaint: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(
         f"event_id,known_at,form,strength,rest,{TARGET}\na,2025-01-01T10:00:00+00:00,1,2,1,H\n{line}\n"

@@ -17,14 +17,14 @@ def numbers(text: str) -> dict[str, float]:
 
 
 def test_a_text_is_described_by_its_counts_and_ratios() -> None:
-    said = numbers("Why does f(x) fail? See `x == 1`. WHICH 2 lines are wrong...")
-    assert said["length"] == log1p(60)
-    assert said["words"] == log1p(13)
-    assert said["sentences"] == log1p(3)
-    assert said["question_words"] == log1p(2)
-    assert said["code_marks"] == log1p(4)
-    assert said["upper_case_ratio"] == 7 / 35
-    assert said["digit_ratio"] == 2 / 60
+    found = numbers("Why does f(x) fail? See `x == 1`. WHICH 2 lines are wrong...")
+    assert found["length"] == log1p(60)
+    assert found["words"] == log1p(13)
+    assert found["sentences"] == log1p(3)
+    assert found["question_words"] == log1p(2)
+    assert found["code_marks"] == log1p(4)
+    assert found["upper_case_ratio"] == 7 / 35
+    assert found["digit_ratio"] == 2 / 60
 
 
 def test_a_text_without_letters_has_ratios_all_the_same() -> None:
@@ -54,5 +54,5 @@ def test_a_word_that_is_longer_than_any_word_is_left_out() -> None:
         ("two\nlines\r\nand 👍🏽", ""),
     ],
 )
-def test_what_is_wrong_with_a_text_is_said(text: str, what: str) -> None:
+def test_a_fault_of_a_text_is_named(text: str, what: str) -> None:
     assert texts.fault(text) == what

@@ -228,7 +228,7 @@ def test_events_are_found_by_event_and_by_match_in_a_few_and_in_many(path: Path)
     assert many[make_id(8)]["actual_result"] == "H"
 
 
-def test_folding_keeps_the_first_outcome_and_fills_what_was_not_said() -> None:
+def test_merging_keeps_the_first_outcome_and_fills_what_was_missing() -> None:
     bare: EventRow = dict.fromkeys(EVENT_COLUMNS)
     bare |= {"event_id": make_id(1), "actual_result": "A", "accuracy": 0.0, "status": "evaluated"}
     again = with_outcome(make_row(1), "D", AT)

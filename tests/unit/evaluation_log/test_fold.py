@@ -40,8 +40,8 @@ def test_a_text_comes_out_of_the_log_as_it_was_asked(desk: Desk) -> None:
     loaded = desk.load(rows, **TEXT)
     assert (loaded.report.labelled, loaded.report.unusable) == (len(AWKWARD), 0)
     data = read_labelled(str(loaded.labelled_path), settings_for("table", **TEXT))
-    told = dict(zip(data.frame["event_id"], data.features[:, -1], strict=True))
-    assert told == {make_id(n): text for n, text in enumerate(AWKWARD, 1)}
+    read_texts = dict(zip(data.frame["event_id"], data.features[:, -1], strict=True))
+    assert read_texts == {make_id(n): text for n, text in enumerate(AWKWARD, 1)}
 
 
 def test_a_text_that_cannot_be_learned_is_counted_with_its_reason(desk: Desk) -> None:

@@ -661,7 +661,7 @@ def test_rows_of_the_table_pass_the_same_validation(desk: Desk) -> None:
     assert reasons(loaded) == {"confidence is empty": 1, "unknown prediction label": 1}
 
 
-def test_the_champions_line_is_whose_errors_count(desk: Desk) -> None:
+def test_errors_of_the_champions_lineage_count(desk: Desk) -> None:
     configured = settings_for("table")
     assert serving_models(desk.store, configured.model_name) is None
     desk.store.register(make_model("m-1"))

@@ -127,8 +127,10 @@ def models(events: list[Logged]) -> dict[str, Any]:
         if logged.csv is None and logged.table is None:
             continue
         actual = logged.table or logged.csv
-        said = logged.other if logged.table is not None and logged.other == "prediction" else None
-        right = ("H" if said is None or not logged.table else "else") == actual
+        answered = (
+            logged.other if logged.table is not None and logged.other == "prediction" else None
+        )
+        right = ("H" if answered is None or not logged.table else "else") == actual
         model = found.setdefault(f"m-{number % 3}", {"events": 0, "evaluated": 0, "right": 0})
         model["events"] += 1
         model["evaluated"] += bool(actual)
@@ -138,7 +140,7 @@ def models(events: list[Logged]) -> dict[str, Any]:
 
 @settings(max_examples=tries(8), deadline=None)
 @given(events=st.lists(LOGGED, max_size=12))
-def test_the_report_says_what_looking_at_every_event_says(events: list[Logged]) -> None:
+def test_the_report_agrees_with_a_check_of_every_event(events: list[Logged]) -> None:
     with both(events) as (logger, _):
         found = logger.reconcile_logs()
     assert found["ids"] == expected(events)
@@ -151,8 +153,8 @@ def test_the_report_says_what_looking_at_every_event_says(events: list[Logged]) 
     assert found["pending"] == sum(not e.csv and not e.table for e in logged)
     assert found["duplicates"] == sum(e.csv is not None and e.twice for e in events)
     assert found["consistent"] == (not expected(events) and not different)
-    said = {name: (m["events"], m["evaluated"]) for name, m in found["models"].items()}
-    assert said == {n: (m["events"], m["evaluated"]) for n, m in sorted(models(events).items())}
+    counts = {name: (m["events"], m["evaluated"]) for name, m in found["models"].items()}
+    assert counts == {n: (m["events"], m["evaluated"]) for n, m in sorted(models(events).items())}
     for name, model in models(events).items():
         accuracy = found["models"][name]["accuracy"]
         assert accuracy == (model["right"] / model["evaluated"] if model["evaluated"] else None)
