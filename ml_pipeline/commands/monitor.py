@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         log.info("The monitoring page of %s is at %s", settings.model_name, url)
         common.print_json({"status": "serving", "url": url, "token": guard.requires_token})
         signal.signal(signal.SIGTERM, _end)
-        # Who looks on must not slow a run on the same machine.
+        # The page must not slow a run on the same machine.
         os.nice(NICENESS)
         server.run()
     finally:
