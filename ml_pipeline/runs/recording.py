@@ -140,7 +140,7 @@ def _recorded(
             found = train_and_judge(context, progress)
         result = found if isinstance(found, Skip) else register(context, progress, found)
         finished = completed(context.run, result, order.clock())
-        log.info("%s: %s", finished.outcome, finished.outcome_reason)
+        log.info("%s", finished.outcome_reason)
     except Exception as error:  # noqa: BLE001 - the run boundary: every fault is recorded
         fault = error
         log.error("Run failed while %s: %s", progress.stage, error)  # noqa: TRY400
