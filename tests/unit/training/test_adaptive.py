@@ -40,7 +40,7 @@ LONG = Rates(epochs=60)
 
 
 def _lesson(seed: int = 3, *, rows: int = 40, voters: int = 5) -> Lesson:
-    """Rows of five inputs and three classes, and what `voters` said of them."""
+    """Rows of five inputs and three classes, and what `voters` predict for them."""
     rng = np.random.default_rng(seed)
     return Lesson(
         inputs=np.hstack([rng.normal(size=(rows, 4)), np.ones((rows, 1))]),
@@ -73,21 +73,21 @@ def _gradient_at(flat: Floats, lesson: Lesson) -> Floats:
 
 def test_fresh_heads_say_what_the_base_says() -> None:
     model, (features, _) = streams.model(), draw(2, 500)
-    said = model.base_proba(features)
-    plain = (said > MIN_PROBABILITY).all(axis=1)
+    predicted = model.base_proba(features)
+    plain = (predicted > MIN_PROBABILITY).all(axis=1)
     assert plain.sum() > 100
-    assert model.predict_proba(features)[plain] == pytest.approx(said[plain], abs=1e-12)
+    assert model.predict_proba(features)[plain] == pytest.approx(predicted[plain], abs=1e-12)
 
 
 def test_fresh_heads_soften_only_what_the_base_thinks_impossible() -> None:
     features = np.array([[0.0], [1.0]] * 30)
     base = DecisionTreeClassifier().fit(features, ["H", "D"] * 30)
     model = AdaptiveClassifier().adopt(base, features, ["H", "D", "A"])
-    said = model.base_proba(features)
-    clipped = np.clip(said, MIN_PROBABILITY, 1.0)
+    of_base = model.base_proba(features)
+    clipped = np.clip(of_base, MIN_PROBABILITY, 1.0)
     clipped /= clipped.sum(axis=1, keepdims=True)
-    assert model.predict_proba(features) == pytest.approx(0.9 * said + 0.1 * clipped, abs=1e-12)
-    assert np.abs(model.predict_proba(features) - said).max() < MIN_PROBABILITY
+    assert model.predict_proba(features) == pytest.approx(0.9 * of_base + 0.1 * clipped, abs=1e-12)
+    assert np.abs(model.predict_proba(features) - predicted).max() < MIN_PROBABILITY
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -197,8 +197,8 @@ def test_without_a_setting_the_first_night_tells_how_many_rows_a_night_has() -> 
     lesson = _lesson(rows=40)
     memory = Memory.fresh(5, 3, Rates())
     unset = memory.learn(lesson, 1, Rates())
-    told = memory.learn(lesson, 1, Rates(rows_per_night=40.0))
-    assert np.array_equal(unset.heads, told.heads)
+    configured = memory.learn(lesson, 1, Rates(rows_per_night=40.0))
+    assert np.array_equal(unset.heads, configured.heads)
 
 
 @pytest.mark.parametrize(("night", "passed"), [(2, 1), (11, 10), (1, 1)])
@@ -394,14 +394,14 @@ def test_probabilities_stand_in_the_order_of_the_class_set_whatever_the_base_sor
 
 def test_the_order_of_the_class_set_changes_nothing_but_the_columns() -> None:
     (features, labels), (rows, _) = draw(5, 300), draw(6, 50)
-    said = []
+    predicted = []
     for order in (["H", "D", "A"], ["A", "H", "D"], None):
         model = AdaptiveClassifier().adopt(streams.base(), features, order)
         model.partial_fit(features, labels)
         columns = [model.classes_.tolist().index(label) for label in CLASSES]
-        said.append(model.predict_proba(rows)[:, columns])
-    assert said[1] == pytest.approx(said[0], abs=1e-9)
-    assert said[2] == pytest.approx(said[0], abs=1e-9)
+        predicted.append(model.predict_proba(rows)[:, columns])
+    assert predicted[1] == pytest.approx(predicted[0], abs=1e-9)
+    assert predicted[2] == pytest.approx(predicted[0], abs=1e-9)
 
 
 def test_a_class_that_the_base_never_saw_is_improbable_until_it_is_learned() -> None:
@@ -409,10 +409,10 @@ def test_a_class_that_the_base_never_saw_is_improbable_until_it_is_learned() -> 
     seen = labels != "D"
     base = LogisticRegression().fit(features[seen], labels[seen])
     model = AdaptiveClassifier().adopt(base, features[seen], CLASSES)
-    said = model.predict_proba(features)
-    assert said.sum(axis=1) == pytest.approx(1)
-    assert said[:, 1] == pytest.approx(MIN_PROBABILITY / (1 + MIN_PROBABILITY), rel=0.01)
-    rest = np.delete(said, 1, axis=1)
+    predicted = model.predict_proba(features)
+    assert predicted.sum(axis=1) == pytest.approx(1)
+    assert predicted[:, 1] == pytest.approx(MIN_PROBABILITY / (1 + MIN_PROBABILITY), rel=0.01)
+    rest = np.delete(predicted, 1, axis=1)
     ratio = rest / rest.sum(axis=1, keepdims=True)
     assert ratio == pytest.approx(base.predict_proba(features)[:, ::-1], abs=1e-3)
     for night in range(5):

@@ -201,14 +201,14 @@ def _after_one_night(gain_per_row: float) -> Adaptive:
     features, labels = draw(2, 30)
     codes = np.array(["HDA".index(label) for label in labels])
     events = tuple(f"{number:03d}" for number in range(30))
-    tonight = Rows(
+    latest = Rows(
         features=features,
         base=anchor.base_proba(features),
         actual=codes,
         weights=np.ones(30),
         event_ids=events,
     )
-    policy.learn(4, tonight)
+    policy.learn(4, latest)
     return policy
 
 
@@ -223,8 +223,8 @@ def test_a_line_that_has_made_things_worse_gives_way_to_its_anchor() -> None:
         weights=np.ones(50),
         event_ids=tuple(map(str, range(50))),
     )
-    said = streams.model().predict_proba(features)
-    assert policy.predict(rows) == pytest.approx(said, abs=1e-12)
+    expected = streams.model().predict_proba(features)
+    assert policy.predict(rows) == pytest.approx(expected, abs=1e-12)
     # It goes on learning unseen.
     assert policy.state.memory.last_night == 4
 
