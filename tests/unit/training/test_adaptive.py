@@ -87,7 +87,7 @@ def test_fresh_heads_soften_only_what_the_base_thinks_impossible() -> None:
     clipped = np.clip(of_base, MIN_PROBABILITY, 1.0)
     clipped /= clipped.sum(axis=1, keepdims=True)
     assert model.predict_proba(features) == pytest.approx(0.9 * of_base + 0.1 * clipped, abs=1e-12)
-    assert np.abs(model.predict_proba(features) - predicted).max() < MIN_PROBABILITY
+    assert np.abs(model.predict_proba(features) - of_base).max() < MIN_PROBABILITY
 
 
 @pytest.mark.parametrize("seed", range(5))
