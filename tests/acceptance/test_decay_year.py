@@ -46,10 +46,17 @@ class Calendar:
     decays: tuple[int, ...]
     noisy_week: range
     thin_week: range
+    every_hours: int = 1
 
 
 YEAR = Calendar(days=365, decays=(100, 260), noisy_week=range(180, 187), thin_week=range(320, 327))
-QUARTER = Calendar(days=92, decays=(35,), noisy_week=range(55, 62), thin_week=range(76, 83))
+QUARTER = Calendar(
+    days=80,
+    decays=(35,),
+    noisy_week=range(52, 59),
+    thin_week=range(70, 77),
+    every_hours=3,
+)
 
 
 @dataclass
@@ -131,9 +138,12 @@ def every_hour(_calendar: Calendar, _day: int) -> range:
 
 
 def around_what_happens(calendar: Calendar, day: int) -> range | tuple[int, ...]:
-    """Every hour of the weeks in which something happens, else the hours after outcomes arrive."""
+    """Every few hours of the weeks in which something happens, else after outcomes arrive."""
     days = [*calendar.decays, *calendar.noisy_week, *calendar.thin_week]
-    return range(24) if any(-2 <= day - other <= 7 for other in days) else (2, 10, 16, 22)
+    is_near = any(-2 <= day - other <= 7 for other in days)
+    if not is_near:
+        return (2, 10, 16, 22)
+    return range(RETRAINED_AT % calendar.every_hours, 24, calendar.every_hours)
 
 
 def live(
