@@ -10,4 +10,6 @@ pytest.register_assert_rewrite(
     "tests.contract.kit.models",
     "tests.contract.kit.requests",
     "tests.contract.kit.runs",
+    "tests.contract.kit.truth",
+    "tests.contract.kit.watch",
 )

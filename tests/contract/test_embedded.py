@@ -124,6 +124,19 @@ def test_processes_may_open_a_new_folder_at_once(folder: Path) -> None:
         assert LocalStore.open(folder / str(number)).append_events(make_events(1)) == 1
 
 
+def test_opening_a_store_loads_no_pandas(folder: Path) -> None:
+    opener = start(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ml_pipeline.store.embedded.store import LocalStore\n"
+        "LocalStore.open(Path(sys.argv[1])).list_requests(model_name='default')\n"
+        "print('pandas' in sys.modules)",
+        folder,
+    )
+    stdout, stderr = opener.communicate(timeout=60)
+    assert (stdout, stderr) == ("False\n", "")
+
+
 def test_the_schema_is_applied_once(folder: Path) -> None:
     LocalStore.open(folder).append_events(make_events(1))
     with raw(folder) as db:
