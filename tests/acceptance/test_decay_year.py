@@ -96,13 +96,13 @@ class World:
             self._cycle(day + timedelta(hours=23), float(hits.mean()), rows)
 
     def _cycle(self, at: datetime, rate: float, rows: int) -> None:
-        said = (at.isoformat(timespec="microseconds"), rate, rows, MODEL_NAME)
+        answered = (at.isoformat(timespec="microseconds"), rate, rows, MODEL_NAME)
         if self.place.project is not None:
-            self.place.project.sql(CYCLE.replace("?", "%s"), said)
+            self.place.project.sql(CYCLE.replace("?", "%s"), answered)
             return
         file = Path(self.place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
         with closing(sqlite3.connect(file)) as db, db:
-            db.execute(CYCLE, said)
+            db.execute(CYCLE, answered)
 
     def retrain(self, now: datetime) -> None:
         """The nightly run: serve what is queued, and be good again."""

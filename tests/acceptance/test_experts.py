@@ -77,12 +77,12 @@ def test_experts_come_when_due_serve_and_are_built_again(
         assert (done.code, done.json["result"]) == (0, "identical"), done.json["first_difference"]
 
     row = league.play(5, 1).features[0]
-    said = warm.ml_pipeline(
+    answered = warm.ml_pipeline(
         "predict", "--predict", *map(str, row), "--no-log", cwd=tmp_path, **place.variables
     )
-    assert said.code == 0, said.stderr
+    assert answered.code == 0, answered.stderr
     (expected,) = model.predict_proba(row[None])
-    named = said.json["probabilities"]
+    named = answered.json["probabilities"]
     assert [named[label] for label in league.CLASSES] == pytest.approx(expected, abs=1e-6)
 
     page = warm.ml_pipeline("report", runs[2].run.run_id, cwd=tmp_path, **place.variables)

@@ -47,8 +47,8 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
 
 def of_then() -> str:
     """The version of scikit-learn that wrote the golden files."""
-    told = golden.read_json_in(CLASSIFIERS, golden.REGISTRY)
-    (then,) = {model["library_versions"]["scikit-learn"] for model in told["models"].values()}
+    reported = golden.read_json_in(CLASSIFIERS, golden.REGISTRY)
+    (then,) = {model["library_versions"]["scikit-learn"] for model in reported["models"].values()}
     return str(then)
 
 
@@ -67,7 +67,7 @@ def refused_by_another_scikit_learn() -> Iterator[None]:
 
 
 def expected(probabilities: Sequence[Mapping[str, float]]) -> list[Any]:
-    return [pytest.approx(dict(said), rel=0, abs=WITHIN) for said in probabilities]
+    return [pytest.approx(dict(answered), rel=0, abs=WITHIN) for answered in probabilities]
 
 
 # ----------------------------------------------------------------------------------- models
@@ -96,8 +96,8 @@ def test_every_artifact_says_what_it_said(
             ) as engine:
                 # The scoring file stays behind when a model is imported.
                 assert engine.get_model_info()["scored_from"] == "artifact"
-                said = [answer["probabilities"] for answer in engine.batch_predict(model.rows)]
-            assert said == expected(model.probabilities), model.entry["algorithm"]
+                answered = [answer["probabilities"] for answer in engine.batch_predict(model.rows)]
+            assert answered == expected(model.probabilities), model.entry["algorithm"]
 
 
 def scored(model: GoldenModel) -> list[dict[str, float]]:
@@ -149,8 +149,8 @@ def test_an_artifact_saved_today_names_its_classes_as_then(
     registry = registries[ROUTER]
     (model,) = golden.read_models(registry)
     assert classes_of_ours(model.folder / "model.skops") == {CLASS, TEXT_CLASS}
-    rows = [{**row, "label": max(said, key=lambda label: said[label])}
-            for row, said in zip(model.rows, model.probabilities, strict=True)]  # fmt: skip
+    rows = [{**row, "label": max(answered, key=lambda label: answered[label])}
+            for row, answered in zip(model.rows, model.probabilities, strict=True)]  # fmt: skip
     write_rows(tmp_path / "rows.csv", rows)
 
     done = ml_pipeline(
@@ -173,7 +173,7 @@ class Project:
 
     folder: Path
     variables: Mapping[str, str]
-    told: Mapping[str, Any]
+    reported: Mapping[str, Any]
 
     def command(self, *arguments: str) -> Finished:
         done = ml_pipeline(*arguments, cwd=self.folder, **self.variables)
@@ -199,8 +199,8 @@ def old_project(request: Any, tmp_path: Path) -> Project:  # noqa: ANN401 - pyte
         project: SupabaseProject = request.getfixturevalue("project")
         golden.unpack(SUPABASE, tmp_path)
         variables = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
-    told = golden.read_json(tmp_path / golden.TOLD)
-    return Project(folder=tmp_path, variables=variables, told=told)
+    reported = golden.read_json(tmp_path / golden.TOLD)
+    return Project(folder=tmp_path, variables=variables, reported=reported)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -220,30 +220,30 @@ def predicted(path: Path) -> list[dict[str, float]]:
 
 
 def test_a_project_is_seen_as_it_was_left(old_project: Project) -> None:
-    told = old_project.told
+    reported = old_project.reported
     status = old_project.command("status").json
-    assert {name: status[name] for name in told["status"]} == told["status"]
+    assert {name: status[name] for name in reported["status"]} == reported["status"]
     assert status["champion"]["model_id"] != status["awaiting_approval"][0]["model_id"]
-    assert old_project.command("models", "list").json["models"] == told["models"]
-    assert old_project.command("requests", "list").json["requests"] == told["requests"]
-    assert [request["status"] for request in told["requests"]] == ["pending", "completed"]
+    assert old_project.command("models", "list").json["models"] == reported["models"]
+    assert old_project.command("requests", "list").json["requests"] == reported["requests"]
+    assert [request["status"] for request in reported["requests"]] == ["pending", "completed"]
 
 
 def test_a_project_goes_on_from_where_it_was_left(old_project: Project) -> None:
-    told = old_project.told
+    reported = old_project.reported
     if "ML_PIPELINE_LOCAL" in old_project.variables:  # it takes seconds, and test_replay tries both
         with refused_by_another_scikit_learn():
-            replayed = old_project.command("replay", told["promoted_run"]).json
+            replayed = old_project.command("replay", reported["promoted_run"]).json
             assert (replayed["result"], replayed["first_difference"]) == ("identical", None)
 
     played = league.play(2, 36, turned=True)
-    names = list(told["rows"][0])
+    names = list(reported["rows"][0])
     matches = [dict(zip(names, row, strict=True)) for row in played.features.tolist()]
-    write_rows(old_project.folder / "rows.csv", named([*told["rows"], *matches]))
+    write_rows(old_project.folder / "rows.csv", named([*reported["rows"], *matches]))
     done = old_project.command("predict", "--batch", "rows.csv", "--output", "said.csv").json
-    assert (done["model_id"], done["logged"]) == (told["status"]["champion"]["model_id"], 40)
-    said = predicted(old_project.folder / "said.csv")
-    assert said[:4] == expected(told["probabilities"])
+    assert (done["model_id"], done["logged"]) == (reported["status"]["champion"]["model_id"], 40)
+    answered = predicted(old_project.folder / "said.csv")
+    assert answered[:4] == expected(reported["probabilities"])
 
     results = [{"match_id": f"today-{number}", "actual_result": label}
                for number, label in enumerate(played.labels.tolist(), 4)]  # fmt: skip
@@ -252,11 +252,11 @@ def test_a_project_goes_on_from_where_it_was_left(old_project: Project) -> None:
     assert (known["recorded"], known["unknown"], known["refused"]) == (36, [], [])
 
     night = old_project.command("run").json
-    waiting = [request["id"] for request in told["requests"] if request["status"] == "pending"]
+    waiting = [request["id"] for request in reported["requests"] if request["status"] == "pending"]
     assert (night["status"], night["outcome"]) == ("completed", "promoted")
     assert night["request_ids"] == waiting
     assert night["training_rows"] >= len(results)
     status = old_project.command("status").json
     assert status["champion"]["model_id"] == night["challenger"]
-    assert status["champion"]["parent_id"] == told["status"]["champion"]["model_id"]
+    assert status["champion"]["parent_id"] == reported["status"]["champion"]["model_id"]
     assert status["latest_run"]["run_id"] == night["run_id"]

@@ -75,8 +75,8 @@ def test_a_registered_model_answers_is_logged_and_gets_its_outcome(
         assert engine.get_model_info()["scored_from"] == "scoring file"
         accuracy = engine.evaluate_prediction(answer["event_id"], "A")
 
-    said = first_model.model.predict_proba([list(values.values())])[0]
-    assert list(answer["probabilities"].values()) == pytest.approx(said, abs=1e-9)
+    answered = first_model.model.predict_proba([list(values.values())])[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(answered, abs=1e-9)
     assert accuracy == (1.0 if answer["prediction"] == "A" else 0.0)
     with open_logger(load_settings(), chosen_store()) as logger:
         report = logger.reconcile_logs()

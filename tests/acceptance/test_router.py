@@ -91,9 +91,9 @@ def test_the_router_comes_from_an_empty_project_to_answers_and_through_a_night(
         csv.writer(file).writerows([["query"], [AWKWARD], [""], [LONG]])
     done = ml_pipeline("predict", "--batch", "rows.csv").json
     assert (done["predicted"], done["errors"], done["logged"]) == (1, 2, 1)
-    told = ml_pipeline("outcome", "--match-id", "q-1", "--actual", "easy")
-    assert told.code == 0, told.stderr
-    assert told.json["accuracy"] == 1.0
+    reported = ml_pipeline("outcome", "--match-id", "q-1", "--actual", "easy")
+    assert reported.code == 0, reported.stderr
+    assert reported.json["accuracy"] == 1.0
     compared = ml_pipeline("reconcile").json
     assert (compared["consistent"], compared["table_events"]) == (True, 2)
 

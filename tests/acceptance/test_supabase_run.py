@@ -160,8 +160,8 @@ def calm(first_model: FirstModel, tmp_path_factory: pytest.TempPathFactory) -> C
     local = LocalStore.open(folder / "local")
     fill(local, first_model, events)
     pass_over(local, folder)
-    said = serving(local).predict_proba(ROWS)
-    return Calm(model=first_model, events=events, probabilities=said)
+    answered = serving(local).predict_proba(ROWS)
+    return Calm(model=first_model, events=events, probabilities=answered)
 
 
 @pytest.mark.usefixtures("schema")
@@ -190,8 +190,8 @@ def test_a_server_that_is_down_at_one_step_loses_and_doubles_nothing(
     champions = project.sql("select model_id from model_metadata where state = 'champion'")
     assert len(champions) == 1
     assert len(project.sql("select event_id from evaluation_log")) == len(calm.events)
-    said = serving(store).predict_proba(ROWS)
-    np.testing.assert_allclose(said, calm.probabilities, rtol=0, atol=1e-12)
+    answered = serving(store).predict_proba(ROWS)
+    np.testing.assert_allclose(answered, calm.probabilities, rtol=0, atol=1e-12)
     store.close()
 
 

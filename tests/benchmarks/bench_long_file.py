@@ -38,9 +38,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.csv"
         _write(path, args.rows)
-        told = {how: _child(how, path) for how in ("days", "whole")}
-    assert told["days"]["digest"] == told["whole"]["digest"]
-    print(json.dumps({"rows": args.rows} | {how: one["peak_mb"] for how, one in told.items()}))
+        reported = {how: _child(how, path) for how in ("days", "whole")}
+    assert reported["days"]["digest"] == reported["whole"]["digest"]
+    print(json.dumps({"rows": args.rows} | {how: one["peak_mb"] for how, one in reported.items()}))
 
 
 def _child(how: str, path: Path) -> dict[str, object]:

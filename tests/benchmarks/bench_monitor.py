@@ -68,11 +68,11 @@ def _measure(folder: Path, page: tuple[int, int], clients: int, pairs: int) -> d
     for pair in range(pairs):
         if pair % 2:
             alone.append(_night(folder, f"alone {pair}"))
-        with watched(port, clients) as told:
+        with watched(port, clients) as reported:
             before = _processor_s(pid)
             beside.append(_night(folder, f"beside {pair}"))
             busy += _processor_s(pid) - before
-        waits += told
+        waits += reported
         if not pair % 2:
             alone.append(_night(folder, f"alone {pair}"))
     waits.sort()
@@ -106,8 +106,8 @@ def watched(port: int, clients: int) -> Iterator[list[float]]:
     waits = list[float]()
     time.sleep(1.0)
     yield waits
-    told, _ = process.communicate()
-    waits += json.loads(told)
+    reported, _ = process.communicate()
+    waits += json.loads(reported)
 
 
 class Viewers:

@@ -136,7 +136,7 @@ def events_of(
 ) -> pd.DataFrame:
     """The night's predictions by `model`, with the outcomes known on the same evening."""
     played = play(night.day.toordinal(), night.matches, turned=night.turned)
-    said = model.predict_proba(played.features)
+    answered = model.predict_proba(played.features)
     known = day_start(night.day) + timedelta(hours=night.hour)
     rows = [
         {
@@ -156,7 +156,7 @@ def events_of(
             "metadata": "{}",
         }
         for number, (chances, features, label) in enumerate(
-            zip(said, played.features, played.labels, strict=True)
+            zip(answered, played.features, played.labels, strict=True)
         )
     ]
     return pd.DataFrame(rows, columns=list(EVENT_COLUMNS))

@@ -86,15 +86,15 @@ class Command(Protocol):
         """The command."""
 
 
-def told(command: Command, *arguments: str, **given: object) -> dict[str, Any]:
+def reported(command: Command, *arguments: str, **given: object) -> dict[str, Any]:
     """Run a command in this process, its clock among what is `given`; return its JSON."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as answered:
         code = command.run(parser.parse_args(arguments), **given)
     if code:
-        raise RuntimeError(said.getvalue())
-    answer: dict[str, Any] = json.loads(said.getvalue().splitlines()[-1])
+        raise RuntimeError(answered.getvalue())
+    answer: dict[str, Any] = json.loads(answered.getvalue().splitlines()[-1])
     return answer
 
 
@@ -159,7 +159,7 @@ class Project:
     def train(self, algorithm: str) -> None:
         """The first champion."""
         flags = ("--register", "--algorithm", algorithm)
-        answer = told(train, *flags, now=TRAINED_AT, new_id=self.new_id())
+        answer = reported(train, *flags, now=TRAINED_AT, new_id=self.new_id())
         if answer["outcome"] != "promoted":
             raise RuntimeError(answer["outcome_reason"])
 
@@ -173,7 +173,7 @@ class Project:
             for answer, label in zip(answers, actual, strict=True)
         ]
         write_rows("results.csv", results)
-        told(outcome, "--csv", "results.csv", now=at(day, 22))
+        reported(outcome, "--csv", "results.csv", now=at(day, 22))
 
     def play(self, day: date, *, turned: bool) -> None:
         """A day of the league."""
@@ -232,7 +232,7 @@ def live(lived: Project) -> None:
         lived.play(FIRST_DAY - timedelta(days=10 - number), turned=False)
     for day in days[:3]:
         lived.play(day, turned=True)
-    looked = told(decay, clock=lambda: at(days[3], 1), new_id=lived.new_id)
+    looked = reported(decay, clock=lambda: at(days[3], 1), new_id=lived.new_id)
     if not looked["decayed"]:
         raise RuntimeError(looked["sentence"])
     lived.run(at(days[3], 2), "promoted")
@@ -241,7 +241,7 @@ def live(lived: Project) -> None:
     lived.run(at(days[4], 3), "skipped_no_new_data")
     lived.play(days[4], turned=True)
     lived.run(at(days[5], 2), "awaiting_approval", training__strategy="refit")
-    told(
+    reported(
         requests, "submit", "--reason", "the summer is over", "--priority", "high",
         now=at(days[5], 9), new_id=lived.new_id(),
     )  # fmt: skip
@@ -310,7 +310,7 @@ def make_classifiers(registry: Path) -> None:
 def make_router(registry: Path) -> None:
     """A registry with the model of the router's example."""
     with empty_project("router", {}, ML_PIPELINE_LOCAL="store") as lived:
-        told(init, "--example", "router", now=TRAINED_AT)
+        reported(init, "--example", "router", now=TRAINED_AT)
         with Path("router_prompts.csv").open(encoding="utf-8", newline="") as file:
             prompts = list(csv.DictReader(file))[:PROMPTS]
         write_rows("router_prompts.csv", prompts)
@@ -352,9 +352,9 @@ def answered(lived: Project, champion: str, rows: Rows) -> dict[str, Any]:
         version = store.get_model(load_settings().model_name, champion)
         model = load_model_version(store, version)
     kind = object if model.text_column_ else float
-    said = model.predict_proba(np.asarray([list(row.values()) for row in rows], dtype=kind))
+    answered = model.predict_proba(np.asarray([list(row.values()) for row in rows], dtype=kind))
     classes = model.classes_.tolist()
-    named = [dict(zip(classes, shares, strict=True)) for shares in said.tolist()]
+    named = [dict(zip(classes, shares, strict=True)) for shares in answered.tolist()]
     return {"rows": list(rows), "probabilities": named}
 
 

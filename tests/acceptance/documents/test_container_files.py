@@ -87,8 +87,8 @@ def test_every_variable_of_the_compose_file_is_one_that_people_are_told_of() -> 
     read = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", COMPOSE))
     made = set(init_keys.compose_environment(now=NOW, new_secret="x".__mul__))
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    told = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
-    assert read <= made | told
+    reported = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
+    assert read <= made | reported
     assert made - {"COMPOSE_PROFILES"} <= read
 
 
@@ -132,8 +132,8 @@ def test_the_keys_that_init_prints_are_what_a_real_server_takes(
         max_rows=7,
     )
     try:
-        said = [_rows(rest, lines[key]) for key in ("SUPABASE_SERVICE_KEY", "ANON_KEY")]
-        assert said == [(200, b'[{"id":1}]'), (200, b"[]")]
+        answered = [_rows(rest, lines[key]) for key in ("SUPABASE_SERVICE_KEY", "ANON_KEY")]
+        assert answered == [(200, b'[{"id":1}]'), (200, b"[]")]
         assert _rows(rest, supabase.service_key)[0] == 401
     finally:
         rest.stop()

@@ -29,7 +29,7 @@ def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
 ) -> None:
     lines = block_after("first night").strip().splitlines()
     assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is this very interpreter's
-    said = checkout / "said"
+    answered = checkout / "said"
     ours = {"PATH": warm.on_path(tmp_path)}
     theirs = {
         "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}",
@@ -49,8 +49,10 @@ def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    told: list[dict[str, Any]] = [json.loads(line) for line in said.read_text().splitlines()]
-    made, healthy, trained, predicted, recorded, night, _models, back = told
+    reported: list[dict[str, Any]] = [
+        json.loads(line) for line in answered.read_text().splitlines()
+    ]
+    made, healthy, trained, predicted, recorded, night, _models, back = reported
     assert (made["status"], healthy["status"]) == ("ready", "healthy")
     assert (predicted["logged"], recorded["recorded"]) == (1000, 1000)
     assert (night["outcome"], night["dataset_size"] >= 10) == ("promoted", True)

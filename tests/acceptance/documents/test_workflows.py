@@ -79,7 +79,7 @@ class Runner:
 
     def run(self, job: Mapping[str, Any], *, event: str) -> list[tuple[str, int, str]]:
         """(name, exit code, what was said) of each step that ran."""
-        told: list[tuple[str, int, str]] = []
+        reported: list[tuple[str, int, str]] = []
         failed = False
         for step in job["steps"]:
             # Installing is what the README's commands and this very test run have done.
@@ -95,8 +95,8 @@ class Runner:
             if wanted:
                 done = self._step(step)
                 failed = failed or done.returncode != 0
-                told.append((step["name"], done.returncode, done.stdout + done.stderr))
-        return told
+                reported.append((step["name"], done.returncode, done.stdout + done.stderr))
+        return reported
 
     def _step(self, step: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         given = {name: self._evaluated(str(text)) for name, text in step.get("env", {}).items()}
@@ -163,9 +163,9 @@ def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
     runner = Runner(
         checkout=checkout, values=values_of(project, reason="it $(touch x) `looked` odd")
     )
-    told = runner.run(workflow("retrain")["jobs"]["retrain"], event="workflow_dispatch")
+    reported = runner.run(workflow("retrain")["jobs"]["retrain"], event="workflow_dispatch")
 
-    assert [code for _, code, _ in told] == [0] * 4, told
+    assert [code for _, code, _ in reported] == [0] * 4, reported
     result = json.loads((checkout / "ml_pipeline_work" / "result.json").read_text())
     assert (result["outcome"], result["source"]) == ("promoted", "manual")
     (request,) = store.list_requests(model_name="default", status=RequestStatus.COMPLETED)
@@ -175,7 +175,7 @@ def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
     summary = (checkout / "summary.md").read_text()
     assert summary.startswith("## Outcome: promoted")
     assert "| log_loss |" in summary
-    assert project.service_key not in summary + "".join(said for _, _, said in told)
+    assert project.service_key not in summary + "".join(answered for _, _, answered in reported)
     store.close()
 
 
@@ -183,8 +183,8 @@ def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
     database: SupabaseProject, checkout: Path
 ) -> None:
     runner = Runner(checkout=checkout, values=values_of(database))
-    told = runner.run(workflow("retrain")["jobs"]["retrain"], event="schedule")
-    assert [(name, code) for name, code, _ in told] == [
+    reported = runner.run(workflow("retrain")["jobs"]["retrain"], event="schedule")
+    assert [(name, code) for name, code, _ in reported] == [
         ("Check everything a run needs", 1),
         ("Summarise the result", 0),
     ]
@@ -225,8 +225,8 @@ def test_the_files_for_a_persons_own_repository_are_written_once_and_never_over_
     assert refused.code == 1
     assert "other content: .github/workflows/train.yml" in refused.stderr
     assert not (own / "ml_requirements.txt").exists()
-    told = in_own_repository(own, "--package", package, "--overwrite")
-    assert told.json["written"] == [".github/workflows/train.yml", "ml_requirements.txt"]
+    reported = in_own_repository(own, "--package", package, "--overwrite")
+    assert reported.json["written"] == [".github/workflows/train.yml", "ml_requirements.txt"]
     assert train.read_text() != "name: ours\n"
     assert (own / "model_config.yaml").read_text() == "model_name: ours\n"
     assert in_own_repository(own, "--package", "two words").code == 1
@@ -256,8 +256,8 @@ def test_the_package_is_installed_from_where_its_checkout_came_from(
             init_repository.origin(recorded, ROOT)
         return
     for direct_url, checkout in ((recorded, ROOT), (None, tmp_path)):
-        told = init_repository.origin(direct_url, checkout)
-        assert re.fullmatch(re.escape(found) + "[0-9a-f]{40}", told)
+        reported = init_repository.origin(direct_url, checkout)
+        assert re.fullmatch(re.escape(found) + "[0-9a-f]{40}", reported)
 
 
 def test_a_package_that_was_installed_from_a_commit_is_installed_from_it_again() -> None:
@@ -265,8 +265,8 @@ def test_a_package_that_was_installed_from_a_commit_is_installed_from_it_again()
         "url": "https://me:token@example.org/team/ml",
         "vcs_info": {"vcs": "git", "commit_id": "0123abc"},
     }
-    told = init_repository.origin(json.dumps(recorded), ROOT)
-    assert told == "git+https://example.org/team/ml@0123abc"
+    reported = init_repository.origin(json.dumps(recorded), ROOT)
+    assert reported == "git+https://example.org/team/ml@0123abc"
 
 
 def test_in_a_repository_without_our_code_a_base_is_trained_when_it_is_due_and_not_before(
@@ -290,8 +290,8 @@ def test_in_a_repository_without_our_code_a_base_is_trained_when_it_is_due_and_n
     runner = Runner(checkout=checkout, values=values_of(project), package=ROOT)
     job = workflow("train", checkout)["jobs"]["train"]
     for outcome in ("promoted", "skipped_no_new_data"):
-        told = runner.run(job, event="schedule")
-        assert [code for _, code, _ in told] == [0, 0], told
+        reported = runner.run(job, event="schedule")
+        assert [code for _, code, _ in reported] == [0, 0], reported
         result = json.loads((checkout / "ml_pipeline_work" / "result.json").read_text())
         assert result["outcome"] == outcome
     assert "a new base is due every 30 days" in result["outcome_reason"]

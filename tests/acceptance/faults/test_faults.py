@@ -51,8 +51,8 @@ def assert_repaired(place: Place, work: Path, later: datetime) -> None:
         assert len(events) == len({event.to_model_id for event in events}) == 2
         models = store.list_models(model_name="default")
         (champion,) = [model for model in models if model.state is ModelState.CHAMPION]
-        said = load_model_version(store, champion).predict_proba(ROWS)
-        assert np.isfinite(said).all()
+        answered = load_model_version(store, champion).predict_proba(ROWS)
+        assert np.isfinite(answered).all()
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(hours=9)])
@@ -284,11 +284,11 @@ def test_a_database_that_is_locked_for_longer_than_the_time_out_is_said_and_made
 
     with with_short_timeouts(place) as store:
         try:
-            with pytest.raises(StoreUnavailable) as told:
+            with pytest.raises(StoreUnavailable) as reported:
                 recording.run(
                     crashing.through(store, close_the_door), crashing.order(tmp_path / "w")
                 )
         finally:
             lock.__exit__(None, None, None)
-    assert "try again" in str(told.value).lower() or "answer" in str(told.value)
+    assert "try again" in str(reported.value).lower() or "answer" in str(reported.value)
     assert_repaired(place, tmp_path / "w", NOW + timedelta(hours=2))

@@ -106,15 +106,15 @@ def test_the_first_signal_closes_the_run_releases_its_request_and_keeps_the_log(
         stdout, stderr = process.communicate(timeout=TIMEOUT_S)
 
     assert process.returncode == 1, stderr
-    told = json.loads(stdout)
-    assert told["outcome"] == "failed"
-    assert told["outcome_reason"] == (
+    reported = json.loads(stdout)
+    assert reported["outcome"] == "failed"
+    assert reported["outcome_reason"] == (
         f"Stopped by {number.name} while training. The serving model was not changed; the next run "
         "tries again."
     )
     with place.opened() as store:
-        run = store.get_run(told["run_id"])
-        assert (run.status, run.outcome_reason) == (RunStatus.FAILED, told["outcome_reason"])
+        run = store.get_run(reported["run_id"])
+        assert (run.status, run.outcome_reason) == (RunStatus.FAILED, reported["outcome_reason"])
         assert run.error_message is not None
         assert run.error_message.startswith(f"training: Stopped by {number.name}.")
         request = store.get_request(WISH)

@@ -359,12 +359,12 @@ def test_what_a_run_can_live_with_is_a_warning(clinic: Clinic, name: str, plant:
 
 def test_what_is_late_follows_the_schedule(clinic: Clinic) -> None:
     clinic.project.sql(f"{RUN} completed_at = now() - interval '8 days'")
-    said = {
+    answered = {
         hours: finding(clinic.examine(ML_PIPELINE__RUN__EVERY_HOURS=hours), "last_success")
         for hours in ("24", "72", "168")
     }
-    assert (said["24"]["severity"], said["72"]["severity"]) == ("fault", "warning")
-    assert [hours for hours, found in said.items() if found["ok"]] == ["168"]
+    assert (answered["24"]["severity"], answered["72"]["severity"]) == ("fault", "warning")
+    assert [hours for hours, found in answered.items() if found["ok"]] == ["168"]
 
 
 def test_a_trigger_that_never_fires_is_told_with_its_numbers(clinic: Clinic) -> None:

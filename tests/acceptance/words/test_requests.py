@@ -221,10 +221,10 @@ def test_the_second_comer_is_told_who_holds_the_model_and_since_when(
     with place.opened() as store:
         store.start_run(running("holder", now - 3 * MINUTE))
         store.submit(wish("one"))
-        told = warm.ml_pipeline("run", cwd=tmp_path, **place.variables)
+        reported = warm.ml_pipeline("run", cwd=tmp_path, **place.variables)
 
-        assert told.code == 0, told.stderr
-        assert (told.json["status"], told.json["outcome"]) == ("running", None)
+        assert reported.code == 0, reported.stderr
+        assert (reported.json["status"], reported.json["outcome"]) == ("running", None)
         for words in (
             league.event_id("holder"),
             "auto_daily, on another machine, process 7",
@@ -232,8 +232,8 @@ def test_the_second_comer_is_told_who_holds_the_model_and_since_when(
             "last heard of at",
             "60 minutes",
         ):
-            assert words in told.json["outcome_reason"]
-            assert words in told.stderr
+            assert words in reported.json["outcome_reason"]
+            assert words in reported.stderr
         assert len(store.list_runs(model_name="default", limit=9)) == 1
         assert store.get_request(league.event_id("one")) == wish("one")
         strict = warm.ml_pipeline(
@@ -302,8 +302,8 @@ def test_two_schedulers_that_start_in_the_same_second_do_not_both_train(
         both = list(pool.map(schedule, ["a", "b"]))
 
     assert [done.code for done in both] == [0, 0], both
-    told = sorted(done.stdout.strip() for done in both)
-    assert told in (["RunInProgress", "promoted"], ["promoted", "skipped_no_new_data"])
+    reported = sorted(done.stdout.strip() for done in both)
+    assert reported in (["RunInProgress", "promoted"], ["promoted", "skipped_no_new_data"])
     with place.opened() as store:
         assert len(store.promotion_events(model_name="default")) == 2
         assert len(store.list_models(model_name="default")) == 2

@@ -242,7 +242,7 @@ def working(place: Place, folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def said(folder: Path) -> list[dict[str, Any]]:
+def answered(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "said").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -250,7 +250,7 @@ def said(folder: Path) -> list[dict[str, Any]]:
 def ended(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     process.send_signal(signal.SIGTERM)
     assert process.wait(TIMEOUT_S) == 0, (folder / "messages").read_text(encoding="utf-8")
-    return said(folder)[-1]
+    return answered(folder)[-1]
 
 
 def test_it_drains_on_sigterm_and_the_next_one_serves_what_was_left(
@@ -260,19 +260,19 @@ def test_it_drains_on_sigterm_and_the_next_one_serves_what_was_left(
     prepare(place, first_model)
     with working(place, tmp_path) as process:
         until(lambda: any((tmp_path / "work").glob("*/trainer.log")), process)
-        told = ended(process, tmp_path)
-    assert (told["status"], told["passes"], told["failed_passes"]) == ("stopped", 1, 1)
-    assert "Stopped by SIGTERM while training" in said(tmp_path)[0]["outcome_reason"]
+        reported = ended(process, tmp_path)
+    assert (reported["status"], reported["passes"], reported["failed_passes"]) == ("stopped", 1, 1)
+    assert "Stopped by SIGTERM while training" in answered(tmp_path)[0]["outcome_reason"]
     with place.opened() as store:
         assert store.get_request(WISH).status is RequestStatus.PENDING
 
         with working(place, tmp_path) as process:
             until(lambda: store.get_request(WISH).status is RequestStatus.COMPLETED, process)
             # The check and the clean-up come after the run.
-            until(lambda: len(said(tmp_path)) >= 3, process)
-            told = ended(process, tmp_path)
+            until(lambda: len(answered(tmp_path)) >= 3, process)
+            reported = ended(process, tmp_path)
         runs = store.list_runs(model_name="default", limit=9)
-    commands = [(line["command"].split()[0], line["code"]) for line in said(tmp_path)[:-1]]
+    commands = [(line["command"].split()[0], line["code"]) for line in answered(tmp_path)[:-1]]
     assert commands == [("run", 0), ("decay", 0), ("models", 0)]
-    assert (told["passes"], told["failed_passes"], told["unreachable"]) == (1, 0, 0)
+    assert (reported["passes"], reported["failed_passes"], reported["unreachable"]) == (1, 0, 0)
     assert [run.status for run in runs] == ["completed", "failed"]

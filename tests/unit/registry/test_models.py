@@ -21,8 +21,8 @@ def test_an_artifact_stands_under_its_models_name_and_id() -> None:
 
 def test_a_model_is_told_as_plain_json() -> None:
     model = make_model("m-2", parent_id="m-1", anchor_id="m-1", state=ModelState.SHADOW)
-    told = json.loads(json.dumps(model_json(model), allow_nan=False))
-    assert told == {
+    reported = json.loads(json.dumps(model_json(model), allow_nan=False))
+    assert reported == {
         "model_id": "m-2",
         "model_name": "football",
         "state": "shadow",

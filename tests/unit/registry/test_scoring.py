@@ -66,8 +66,8 @@ def inputs_for(model: AdaptiveClassifier, seed: int) -> Any:  # noqa: ANN401 - a
 
 def assert_equal(model: AdaptiveClassifier, rows: Any) -> None:  # noqa: ANN401 - an array
     scorer = scoring.parse(scoring_bytes(model))
-    said = np.asarray([scorer.probabilities(row) for row in rows.tolist()])
-    assert np.abs(said - model.predict_proba(rows)).max() < EQUAL
+    answered = np.asarray([scorer.probabilities(row) for row in rows.tolist()])
+    assert np.abs(answered - model.predict_proba(rows)).max() < EQUAL
     assert scorer.classes == [str(label) for label in model.classes_]
 
 
@@ -139,7 +139,7 @@ def test_a_member_without_an_answer_is_left_out_and_the_others_are_weighed_anew(
     row = [1e60, 0.0]
     members = {member.name: member.probabilities for member in scorer.members(row)}
     assert members["RandomForest"] is None
-    others = [said for said in members.values() if said is not None]
+    others = [answered for answered in members.values() if answered is not None]
     assert len(others) == 2
     assert sum(scorer.probabilities(row)) == pytest.approx(1)
 

@@ -266,7 +266,7 @@ def test_a_bad_text_among_many_gets_its_error_and_the_rest_goes_on() -> None:
             2: "The text (query) has 100001 characters, at most 100000 are read.",
         }
         alone = [scorer.probabilities([], given_texts[place]) for place in (0, 3)]
-        assert shares[[0, 3]].tolist() == [pytest.approx(said) for said in alone]
+        assert shares[[0, 3]].tolist() == [pytest.approx(answered) for answered in alone]
 
 
 def test_a_model_asked_with_the_wrong_kind_of_input_says_what_it_reads() -> None:
@@ -286,8 +286,8 @@ def test_texts_that_have_become_others_have_drifted(tmp_path: Path) -> None:
     frame = examples()
     frame.to_csv(tmp_path / "prompts.csv", index=False)
 
-    def moved(said: list[str]) -> dict[str, float]:
-        events = pd.DataFrame({"features": [json.dumps({"query": text}) for text in said]})
+    def moved(answered: list[str]) -> dict[str, float]:
+        events = pd.DataFrame({"features": [json.dumps({"query": text}) for text in answered]})
         events["prediction"] = "EASY"
         found = daily_checks._drift(config, events, events)
         return {drift.column: drift.psi for drift in found}
