@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DataSettings
+from ml_pipeline.datasets.duckdb_session import connect, exact_file
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 from ml_pipeline.errors import DataError
 
@@ -101,10 +102,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import duckdb
 
     try:
-        with duckdb.connect() as database:
+        with connect() as database:
             database.execute("SET TimeZone = 'UTC'")
-            rows = database.read_parquet(str(path))
-            frame: pd.DataFrame = rows.project("coalesce(COLUMNS(*)::VARCHAR, '')").df()
+            cells = f"coalesce(COLUMNS(*)::VARCHAR, '') FROM read_parquet({exact_file(path)})"
+            frame: pd.DataFrame = database.execute(f"SELECT {cells}").df()
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if frame.empty:

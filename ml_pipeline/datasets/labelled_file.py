@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from ml_pipeline.datasets.dataset import (
     read_csv,
     read_dataset,
 )
+from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.errors import DataError
-from ml_pipeline.store.sql_text import identifier, literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,9 +35,9 @@ LAST_ROWS: Final = 10_000
 BIG_BYTES: Final = 32 * 1024**2
 MEMORY_MB: Final = 512
 _TIME, _ID = "known_at", "event_id"
-# Added columns, by names that no column of a file has: a feature may well be called `day`.
+# The added column of a frame, by a name that no column of a file has: a feature may well be
+# called `day`. In SQL the file's own columns are `c0`, `c1`, … and never meet ours.
 _DAY = "the UTC day of known_at"
-_DAY_SQL, _PLACE_SQL = identifier(_DAY), identifier("the place in the file")
 _VECTORS: Final = 5  # of 2,048 rows, fetched at once
 
 
@@ -73,7 +73,7 @@ class LabelledFile:
         cannot be read or a time that is none.
         """
         is_small = path.suffix not in PARQUET and path.exists() and path.stat().st_size < BIG_BYTES
-        if is_small or not {_TIME, _ID} <= _header(path):
+        if is_small or not {_TIME, _ID} <= set(_header(path)):
             return None
         return cls.read(path, settings)
 
@@ -81,10 +81,11 @@ class LabelledFile:
     def read(cls, path: Path, settings: DataSettings) -> Self:
         """The file, whatever its size."""
         timed = settings.model_copy(update={"time_column": _TIME, "group_column": "match_id"})
-        with _dated(path) as database:
-            counted = database.execute("SELECT count(DISTINCT event_id) FROM dated").fetchone()
-            query = f"{_IN_ORDER} DESC, event_id DESC LIMIT {LAST_ROWS}"
+        with _dated(path) as (database, names):
+            counted = database.execute("SELECT count(DISTINCT event) FROM dated").fetchone()
+            query = f"{_in_order(names)} DESC, event DESC LIMIT {LAST_ROWS}"
             frame = database.execute(query).df().iloc[::-1].reset_index(drop=True)
+            frame.columns = [*names, _DAY]
         if frame.empty:
             raise DataError(f"{path} has a header and no rows.")
         last = from_frame(frame.drop(columns=_DAY), timed, source=str(path), whole=False)
@@ -96,9 +97,10 @@ class LabelledFile:
             yield self.last
             return
         waiting: list[pd.DataFrame] = []
-        with _dated(self.path) as database:
-            database.execute(f"{_IN_ORDER}, event_id")
+        with _dated(self.path) as (database, names):
+            database.execute(f"{_in_order(names)}, event")
             while len(chunk := database.fetch_df_chunk(_VECTORS)):
+                chunk.columns = [*names, _DAY]
                 waiting.append(chunk)
                 if sum(map(len, waiting)) < least:
                     continue
@@ -115,30 +117,35 @@ class LabelledFile:
         return from_frame(rows, self.settings, source=str(self.path), whole=False)
 
 
-# An event that is there twice is learned on its first day.
-_IN_ORDER: Final = f"""SELECT coalesce(COLUMNS(* EXCLUDE ({_DAY_SQL}, {_PLACE_SQL})), ''),
-{_DAY_SQL} FROM dated QUALIFY row_number() OVER
-(PARTITION BY event_id ORDER BY {_DAY_SQL}, {_PLACE_SQL}) = 1 ORDER BY {_DAY_SQL}"""  # noqa: S608 - quoted
+def _in_order(names: Sequence[str]) -> str:
+    """Every cell and the day, in the order of learning.
+
+    An event that is there twice is learned on its first day.
+    """
+    cells = ", ".join(f"coalesce(c{place}, '')" for place in range(len(names)))
+    return (
+        f"SELECT {cells}, day FROM dated "  # noqa: S608 - numbered columns
+        "QUALIFY row_number() OVER (PARTITION BY event ORDER BY day, place) = 1 ORDER BY day"
+    )
 
 
-def _header(path: Path) -> set[str]:
+def _header(path: Path) -> list[str]:
     """The names of the columns; none for what is no CSV, which `dataset.read_csv` refuses."""
     if path.suffix in PARQUET:
         with _session(path) as database:
             described = database.execute(f"DESCRIBE FROM {_source(path)}").fetchall()
-        return {name for name, *_ in described}
+        return [name for name, *_ in described]
     try:
-        return set(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+        return list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
     except (OSError, ValueError, EOFError, zlib.error):
-        return set()
+        return []
 
 
 def _source(path: Path) -> str:
     if path.suffix in PARQUET:
-        return f"read_parquet({literal(path)})"
-    return (
-        f"read_csv({literal(path)}, all_varchar = true, header = true, delim = ',', quote = '\"')"
-    )
+        return f"read_parquet({exact_file(path)})"
+    dialect = "all_varchar = true, header = true, delim = ',', quote = '\"'"
+    return f"read_csv({exact_file(path)}, {dialect})"
 
 
 @contextmanager
@@ -146,10 +153,11 @@ def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     import duckdb
 
     with TemporaryDirectory() as scratch:
-        database = duckdb.connect()
+        database = connect()
         try:
             database.execute(
-                f"SET memory_limit = '{MEMORY_MB}MB'; SET temp_directory = {literal(scratch)}; "
+                f"SET memory_limit = '{MEMORY_MB}MB'; "
+                f"SET temp_directory = {written_path(scratch)}; "
                 "SET TimeZone = 'UTC'; SET enable_progress_bar = false; "
                 "SET pandas_analyze_sample = 0"
             )
@@ -161,16 +169,26 @@ def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def _dated(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A session in which `dated` are the rows as texts, with their place and their UTC day."""
+def _dated(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
+    """A session in which `dated` are the rows, and the names of their columns `c0`, `c1`, ….
+
+    Beside these texts stand `event`, `known`, `place` (the row's number) and `day` (in UTC).
+    """
+    names = _header(path)
+    if not {_TIME, _ID} <= set(names):
+        raise DataError(f"{path} cannot be read: it has no columns {_ID} and {_TIME}.")
+    columns = [f"c{place}" for place in range(len(names))]
+    event, known = columns[names.index(_ID)], columns[names.index(_TIME)]
+    cells = ", ".join(f"{name}::VARCHAR AS {name}" for name in columns)
     with _session(path) as database:
-        day = f"epoch_us(TRY_CAST({_TIME} AS TIMESTAMPTZ)) // 86400000000"
         database.execute(
-            f"CREATE VIEW dated AS SELECT *, row_number() OVER () AS {_PLACE_SQL}, "  # noqa: S608
-            f"{day} AS {_DAY_SQL} FROM (SELECT COLUMNS(*)::VARCHAR FROM {_source(path)})"
+            f"CREATE VIEW dated AS SELECT *, {event} AS event, {known} AS known, "  # noqa: S608
+            "row_number() OVER () AS place, "
+            f"epoch_us(TRY_CAST({known} AS TIMESTAMPTZ)) // 86400000000 AS day "
+            f"FROM (SELECT {cells} FROM {_source(path)} AS file({', '.join(columns)}))"
         )
-        query = f"SELECT {_PLACE_SQL}, {_TIME} FROM dated WHERE {_DAY_SQL} IS NULL LIMIT 1"  # noqa: S608
+        query = "SELECT place, known FROM dated WHERE day IS NULL LIMIT 1"
         bad = database.execute(query).fetchone()
         if bad is not None:
             raise DataError(f"{path}: {_TIME} is not an ISO 8601 time: {bad[1]!r} (row {bad[0]}).")
-        yield database
+        yield database, names

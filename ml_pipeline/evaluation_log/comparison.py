@@ -18,6 +18,7 @@ from typing import Any, Final
 import duckdb
 
 from ml_pipeline.datasets.duckdb_errors import as_data_error
+from ml_pipeline.datasets.duckdb_session import connect, exact_file, files_of, written_path
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
@@ -75,9 +76,9 @@ def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConn
 
     Who needs more memory gets OutOfMemory.
     """
-    with duckdb.connect() as db:
+    with connect() as db:
         db.execute(f"SET memory_limit = '{memory_mb}MB'")
-        db.execute(f"SET temp_directory = {literal(folder)}")
+        db.execute(f"SET temp_directory = {written_path(folder)}")
         db.execute("SET preserve_insertion_order = false")
         nothing = ", ".join(f"NULL::VARCHAR AS {identifier(column)}" for column in EVENT_COLUMNS)
         for side in (CSV, TABLE):
@@ -97,7 +98,7 @@ def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None
     if path.exists() and path.stat().st_size:
         db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
         dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
-        lines = _lines(literal(path), f"{dialect}, ignore_errors = true, store_rejects = true")
+        lines = _lines(exact_file(path), f"{dialect}, ignore_errors = true, store_rejects = true")
         db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
             WHERE event_id IS NOT NULL AND coalesce(model_name = {literal(model_name)}, true)""")
     with as_data_error(str(path)):
@@ -108,10 +109,9 @@ def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Add the events of a file that the store wrote to `table_side`."""
     db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
     with as_data_error("The table"):
-        db.execute(
-            f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({_exported(literal(path))})"
-        )
-    files = literal(path.with_name(f"*{path.suffix}"))
+        lines = _exported(exact_file(path))
+        db.execute(f"INSERT INTO table_side SELECT {_EVENT}, {_ANSWER} FROM ({lines})")
+    files = files_of(path.parent, path.suffix)
     db.execute(f"CREATE OR REPLACE VIEW {TABLE} AS {_exported(files)}")
 
 

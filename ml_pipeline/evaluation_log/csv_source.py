@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ml_pipeline.datasets.duckdb_session import exact_file
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.stage import Scanned, Stage
-from ml_pipeline.store.sql_text import literal
 
 # A field of a million characters may be four million bytes.
 _MAX_LINE: Final = 4_200_000
@@ -36,7 +36,7 @@ class CsvSource:
         # No sniffing: it samples, so it would decide from the first rows what later rows may be.
         columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(self.names)))
         return (
-            f"read_csv({literal(self.path)}, auto_detect = false, columns = {{{columns}}}, "
+            f"read_csv({exact_file(self.path)}, auto_detect = false, columns = {{{columns}}}, "
             f"header = {self.has_header}, delim = ',', quote = '\"', escape = '\"', "
             "store_rejects = true, rejects_table = 'rejects', rejects_scan = 'reject_scans', "
             f"max_line_size = {_MAX_LINE}, buffer_size = {_BUFFER}, parallel = {parallel}, "

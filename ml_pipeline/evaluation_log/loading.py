@@ -18,6 +18,7 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
+from ml_pipeline.datasets.duckdb_session import written_path
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import Counts
@@ -25,7 +26,6 @@ from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow, ModelVersion
-from ml_pipeline.store.sql_text import literal
 
 log = logging.getLogger("data_loader")
 
@@ -286,7 +286,9 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
 def _copy(stage: Stage, query: str, target: Path) -> None:
     scratch = target.with_name(f".{target.name}.part")
     try:
-        stage.run(f"COPY ({query}) TO {literal(scratch)} (FORMAT csv, HEADER true, DELIMITER ',')")
+        stage.run(
+            f"COPY ({query}) TO {written_path(scratch)} (FORMAT csv, HEADER true, DELIMITER ',')"
+        )
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)

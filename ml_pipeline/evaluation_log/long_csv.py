@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.duckdb_session import exact_file, written_path
 from ml_pipeline.evaluation_log.csv_source import CsvSource, is_complete
 from ml_pipeline.evaluation_log.stage import (
     KEPT,
@@ -29,7 +30,6 @@ from ml_pipeline.evaluation_log.stage import (
     with_line_numbers,
     write_scan,
 )
-from ml_pipeline.store.sql_text import literal
 
 # A file of fewer bytes is read faster at once.
 LONG_BYTES: Final = 32_000_000
@@ -89,12 +89,11 @@ def _read_kept_lines(stage: Stage, file: CsvSource, scanned: Scanned, reading: R
         # Its rejects are not the log's: a line that cannot be read is a mismatch, found below.
         write_scan(stage, part.relation(), reading, picked, with_text=True)
     else:
-        stage.run(
-            f"COPY (SELECT h, 0::UBIGINT AS c, []::VARCHAR[] AS r FROM wanted) TO {literal(picked)}"
-        )
+        nothing = "SELECT h, 0::UBIGINT AS c, []::VARCHAR[] AS r FROM wanted"
+        stage.run(f"COPY ({nothing}) TO {written_path(picked)}")
     stage.run(f"""CREATE OR REPLACE TEMP VIEW whole AS
         SELECT w.row_no, w.h, w.p, w.a, w.state, p.r FROM wanted w
-        JOIN read_parquet({literal(picked)}, file_row_number = true) p
+        JOIN read_parquet({exact_file(picked)}, file_row_number = true) p
         ON p.file_row_number + 1 = w.place AND p.h = w.h AND (p.c >> 62) = w.state""")
     return stage.number("SELECT count(*) FROM whole") == len(numbers)
 

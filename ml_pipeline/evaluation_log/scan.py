@@ -14,6 +14,7 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_errors import as_data_error
+from ml_pipeline.datasets.duckdb_session import exact_file
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.csv_source import (
     CsvSource,
@@ -25,7 +26,7 @@ from ml_pipeline.evaluation_log.long_csv import scan_long_csv
 from ml_pipeline.evaluation_log.rules import event_columns, find_columns
 from ml_pipeline.evaluation_log.stage import CODES, SETTLED, Reading, Scanned, Stage, scan_rows
 from ml_pipeline.store.records import EVENT_COLUMNS
-from ml_pipeline.store.sql_text import identifier, literal
+from ml_pipeline.store.sql_text import identifier
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 
@@ -78,12 +79,12 @@ def scan_frames(
 
 
 def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime | None) -> Scanned:
-    found = stage.run(f"DESCRIBE SELECT * FROM read_parquet({literal(path)})")
+    found = stage.run(f"DESCRIBE SELECT * FROM read_parquet({exact_file(path)})")
     columns = find_columns([name for name, *_ in found], settings, str(path))
     cells = ", ".join(
         f"{_as_text(name, kind)} AS c{number}" for number, (name, kind, *_) in enumerate(found)
     )
-    relation = f"(SELECT {cells} FROM read_parquet({literal(path)}))"
+    relation = f"(SELECT {cells} FROM read_parquet({exact_file(path)}))"
     return _scan(stage, relation, Reading(columns=columns, settings=settings, before=before))
 
 
@@ -116,6 +117,6 @@ def _scan(stage: Stage, relation: str, reading: Reading) -> Scanned:
     scanned = scan_rows(stage, relation, reading, with_text=True)
     stage.run(f"""CREATE OR REPLACE TEMP VIEW whole AS
         SELECT file_row_number + 1 AS row_no, h, {CODES}, (c >> 62)::UTINYINT AS state, r
-        FROM read_parquet({literal(stage.scratch)}, file_row_number = true)
+        FROM read_parquet({exact_file(stage.scratch)}, file_row_number = true)
         WHERE (c >> 62) <> {SETTLED}""")
     return scanned

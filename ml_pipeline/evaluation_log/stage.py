@@ -21,6 +21,7 @@ from typing import Any, Final
 import duckdb
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.evaluation_log.rules import OTHER_MODEL, Columns, RowRules, day_number
 from ml_pipeline.store.sql_text import literal
 
@@ -71,11 +72,12 @@ def open_stage(folder: Path, memory: int = MEMORY_STEPS[0]) -> Iterator[Stage]:
     """
     threads = max(2, min(os.cpu_count() or 1, _MOST_THREADS))
     with TemporaryDirectory(prefix=".scan-", dir=folder) as scratch:
-        connection = duckdb.connect(str(Path(scratch) / "stage.duckdb"))
+        connection = connect(Path(scratch) / "stage.duckdb")
         try:
             connection.execute(
                 f"SET threads = {threads}; SET memory_limit = '{threads * memory}MB'; "
-                f"SET temp_directory = {literal(Path(scratch) / 'spill')}; SET TimeZone = 'UTC'; "
+                f"SET temp_directory = {written_path(Path(scratch) / 'spill')}; "
+                "SET TimeZone = 'UTC'; "
                 "SET preserve_insertion_order = true; SET enable_progress_bar = false; "
                 "SET pandas_analyze_sample = 0"
             )
@@ -118,7 +120,7 @@ def scan_rows(stage: Stage, relation: str, reading: Reading, *, with_text: bool)
     write_scan(stage, relation, reading, stage.scratch, with_text=with_text)
     stage.run(f"""CREATE OR REPLACE TEMP VIEW scanned AS SELECT file_row_number + 1 AS row_no, h,
         {CODES}, (c & 65535)::INTEGER AS day, (c >> 62)::UTINYINT AS state
-        FROM read_parquet({literal(stage.scratch)}, file_row_number = true)""")
+        FROM read_parquet({exact_file(stage.scratch)}, file_row_number = true)""")
     _collect_malformed(stage)
     return Scanned(
         columns=reading.columns,
@@ -149,7 +151,7 @@ def write_scan(
                 {rules.code("actual_result")} AS a,
                 {rules.plain_time()} AS known, {rules.plain_confidence()} AS confidence
                 FROM {relation}))
-        ) TO {literal(target)} (FORMAT parquet, COMPRESSION uncompressed,
+        ) TO {written_path(target)} (FORMAT parquet, COMPRESSION uncompressed,
             DICTIONARY_SIZE_LIMIT 1, ROW_GROUP_SIZE {stage.rows_per_group})""")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import platform
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ import ml_pipeline
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.store.records import ModelVersion
-from ml_pipeline.store.sql_text import identifier
 
 LIBRARIES: Final = ("duckdb", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
@@ -81,16 +81,23 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
 
     The digest takes in ids, predictions, labels and inputs, in whatever order they stand.
     """
-    import duckdb
+    from ml_pipeline.datasets.duckdb_session import connect, exact_file
 
+    with labelled.open(encoding="utf-8", newline="") as file:
+        header = next(csv.reader(file))
+    # The columns are numbered: a feature may be called `day`, or as a function of SQL.
+    place = {name: f"c{number}" for number, name in enumerate(header)}
     columns = ("event_id", "prediction", settings.data.target, *settings.data.inputs)
-    texts = ", ".join(f"coalesce({identifier(name)}, '')" for name in columns)
+    texts = ", ".join(f"coalesce({place[name]}, '')" for name in columns)
+    kinds = ", ".join(f"{column}: 'VARCHAR'" for column in place.values())
     query = (
-        f"SELECT left(known_at, 10) AS day, count(*), bit_xor(md5_number(concat_ws('|', {texts}))) "  # noqa: S608 - quoted names
-        "FROM read_csv(?, all_varchar = true, header = true) GROUP BY 1 ORDER BY 1"
+        f"SELECT left({place['known_at']}, 10) AS day, count(*), "  # noqa: S608 - numbered columns
+        f"bit_xor(md5_number(concat_ws('|', {texts}))) "
+        f"FROM read_csv({exact_file(labelled)}, columns = {{{kinds}}}, header = true, "
+        "auto_detect = false, delim = ',', quote = '\"', escape = '\"') GROUP BY 1 ORDER BY 1"
     )
-    with duckdb.connect() as database:
-        rows = database.execute(query, [str(labelled)]).fetchall()
+    with connect() as database:
+        rows = database.execute(query).fetchall()
     return {day: [count, f"{digest:032x}"] for day, count, digest in rows}
 
 

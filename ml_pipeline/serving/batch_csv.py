@@ -16,6 +16,7 @@ from typing import IO, Self
 
 import duckdb
 
+from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.errors import InputError
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
@@ -40,7 +41,7 @@ def default_output(path: str) -> str:
 @contextmanager
 def open_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A session whose data spill into `folder`."""
-    with duckdb.connect(str(folder / "batch.duckdb")) as db:
+    with connect(folder / "batch.duckdb") as db:
         db.execute(
             f"SET memory_limit = '{MEMORY_MB}MB'; SET preserve_insertion_order = true; "
             "SET enable_progress_bar = false"
@@ -85,7 +86,7 @@ class BatchCsv:
         try:
             db.execute(
                 f"CREATE TABLE input_rows AS SELECT *, CASE {faults} END AS error "
-                f"FROM read_csv({literal(self.path)}, columns = {{{columns}}}, header = true, "
+                f"FROM read_csv({exact_file(self.path)}, columns = {{{columns}}}, header = true, "
                 "auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
                 "null_padding = true, ignore_errors = true, store_rejects = true, "
                 "parallel = false)"
@@ -121,8 +122,8 @@ class BatchCsv:
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             db.execute(
-                f"COPY (SELECT {', '.join([*cells, *added])} FROM {source}) TO {literal(draft)} "
-                "(FORMAT csv, HEADER true, DELIMITER ',')"
+                f"COPY (SELECT {', '.join([*cells, *added])} FROM {source}) "
+                f"TO {written_path(draft)} (FORMAT csv, HEADER true, DELIMITER ',')"
             )
             draft.replace(target)
         finally:

@@ -1,0 +1,73 @@
+"""DuckDB as this package uses it: sessions that never leave the machine, and paths taken literally.
+
+To DuckDB a path is a pattern: `rows[1].csv` reads `rows1.csv`, `a*.csv` whatever begins with an a,
+`https://…` another machine, and `year=2026/` in it is one more column. A path is one file here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ml_pipeline.errors import InputError
+from ml_pipeline.store.sql_text import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Nothing is downloaded, and a name that is no table is not looked up among Python's variables.
+_ALONE: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+}
+_PATTERN: Final = "*?["
+
+
+def connect(path: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A session without extensions and remote files; in memory, or spilling into a file."""
+    import duckdb
+
+    return duckdb.connect(":memory:" if path is None else str(path), config=_ALONE)
+
+
+def exact_file(path: str | os.PathLike[str]) -> str:
+    """The first arguments of `read_csv` and `read_parquet` for this file and no other."""
+    return f"{literal(_escaped(_absolute(path)))}, hive_partitioning = false"
+
+
+def files_of(folder: str | os.PathLike[str], suffix: str) -> str:
+    """The same for all files of a folder that end so; every other part is taken literally."""
+    pattern = f"{_escaped(_absolute(folder))}/*{_escaped(suffix)}"
+    return f"{literal(pattern)}, hive_partitioning = false"
+
+
+def written_path(path: str | os.PathLike[str]) -> str:
+    """A path to write to, as SQL: absolute, so that nothing in it is a scheme or a home folder."""
+    return literal(_absolute(path))
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    text = Path(path).absolute().as_posix()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"The name {os.fsencode(text)!r} is not valid UTF-8.", hint="Rename the file."
+        ) from None
+    return text
+
+
+def _escaped(text: str) -> str:
+    """Every letter of a pattern in brackets: there it stands for itself.
+
+    Raises InputError for what DuckDB cannot be asked for.
+    """
+    if "\\" in text and any(letter in _PATTERN for letter in text):
+        raise InputError(
+            f"{text} has a backslash in its name beside one of {' '.join(_PATTERN)}.",
+            hint="Rename the file or its folder.",
+        )
+    return "".join(f"[{letter}]" if letter in _PATTERN else letter for letter in text)
