@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -120,6 +121,34 @@ def learned_until(data: Dataset, rows: Any) -> datetime | None:  # noqa: ANN401 
         return None
     latest: datetime = data.times.iloc[rows].max().to_pydatetime()
     return latest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakenIn:
+    """What a base has learned of the log: every row up to day `night`, and rows of later days.
+
+    `open_events` are those rows with their days, ordinals both.
+    """
+
+    night: int | None = None
+    open_events: Mapping[str, int] = field(default_factory=dict)
+
+
+def taken_in(data: Dataset, learned: NDArray[np.int64], today: date | None) -> TakenIn:
+    """Which days of the log were learned whole; data that is not the log's has none.
+
+    Rows of `today` may still come, so it is not over.
+    """
+    if data.times is None or "event_id" not in data.frame.columns or not len(learned):
+        return TakenIn()
+    nights = data.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)
+    missed = np.delete(nights, learned)
+    # The next run takes up every day after the last one, also the rest of a day that was cut.
+    ends = [int(nights[learned].max()), *(missed - 1).tolist()]
+    last = min(ends if today is None else [*ends, today.toordinal() - 1])
+    event_ids = data.frame["event_id"].astype(str).to_numpy()
+    later = [row for row in learned if nights[row] > last]
+    return TakenIn(night=last, open_events={str(event_ids[r]): int(nights[r]) for r in later})
 
 
 def without_shared_groups(groups: NDArray[np.str_] | None, parts: Split) -> Split:

@@ -110,6 +110,9 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     _check_names(settings)
     folder.mkdir(parents=True, exist_ok=True)
     files = _Files.at(folder, request.now)
+    # Counted before it is read: a row that arrives in between is missed by the count alone, and
+    # the next run finds one row more than was counted. The other way round it would be lost.
+    counted = _count_table(store, settings, request) if settings.log.source == TABLE else None
     for memory in MEMORY_STEPS:
         try:
             loaded = _load(store, settings, request, files, memory)
@@ -121,16 +124,13 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
             f"{_source(settings)} needs more than {MEMORY_STEPS[-1]} MB for each thread.",
             hint="Its rows must be very long; learn from less of it at once.",
         )
-    days = loaded.days
-    if settings.log.source == TABLE:
-        days = _count_table(store, settings, request)
     _log_report(loaded.report)
     return LoadedLog(
         errors_path=files.errors,
         labelled_path=files.labelled,
         labelled_rows=loaded.labelled_rows,
         report=loaded.report,
-        labelled_by_day=days,
+        labelled_by_day=loaded.days if counted is None else counted,
         features=tuple(settings.data.features),
     )
 

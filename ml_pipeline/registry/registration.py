@@ -35,7 +35,7 @@ class Registration:
     """A trained model on its way into the registry.
 
     `parent` is the model that it was trained on top of. `labelled_by_day` says how many labelled
-    rows the log holds, where a run has counted them.
+    rows the log holds of the days from `counted_from` on, where a run has counted them.
     """
 
     store: Store
@@ -45,6 +45,7 @@ class Registration:
     clock: Callable[[], datetime]
     run_id: str | None = None
     labelled_by_day: Mapping[date, int] = field(default_factory=dict)
+    counted_from: date | None = None
 
     @property
     def continued(self) -> ModelVersion | None:
@@ -97,20 +98,21 @@ class Registration:
         if scoring.exists():
             path = scoring_path(self.settings.model_name, result["model_id"])
             lineage = replace(lineage, scoring=self.store.put(MODEL_BUCKET, path, scoring))
-        return _with_log_rows(lineage, self.labelled_by_day)
+        return self._with_log_rows(lineage)
 
-
-def _with_log_rows(lineage: Lineage, labelled_by_day: Mapping[date, int]) -> Lineage:
-    """How many rows the log holds of the settled days: more of them later are late ones."""
-    first, settled = lineage.first_night, lineage.settled_night
-    if first is None or settled is None or not labelled_by_day:
-        return lineage
-    days = {day.toordinal(): count for day, count in labelled_by_day.items()}
-    return replace(
-        lineage,
-        log_rows=sum(count for day, count in days.items() if first <= day <= settled),
-        first_night_rows=days.get(first, 0),
-    )
+    def _with_log_rows(self, lineage: Lineage) -> Lineage:
+        """How many rows the log holds of the settled days: more of them later are late ones."""
+        first, settled = lineage.first_night, lineage.settled_night
+        if first is None or settled is None or self.counted_from is None:
+            return lineage
+        days = {day.toordinal(): count for day, count in self.labelled_by_day.items()}
+        start = min(self.counted_from.toordinal(), first)
+        return replace(
+            lineage,
+            log_rows=sum(count for day, count in days.items() if start <= day <= settled),
+            first_night_rows=days.get(first, 0),
+            counted_from=start,
+        )
 
 
 def register_judged(

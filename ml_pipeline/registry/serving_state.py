@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from ml_pipeline.store.contract import ModelRegistry
@@ -29,10 +29,6 @@ class ServingState:
     def settled_night(self) -> int | None:
         """The last day of which the lineage has taken in every row."""
         return None if self.head is None else self.head.lineage.settled_night
-
-    def rebuilt_from(self, base: ModelVersion) -> ServingState:
-        """The same champion, its lineage learned again from the approved base on."""
-        return replace(self, head=base)
 
 
 def serving_state_of(store: ModelRegistry, model_name: str) -> ServingState:

@@ -197,6 +197,7 @@ def _register(context: RunContext, challenger: JudgedChallenger) -> str | None:
         clock=context.clock,
         run_id=context.run.run_id,
         labelled_by_day=challenger.prepared.loaded.labelled_by_day,
+        counted_from=challenger.prepared.counted_from,
     )
     return register_judged(registration, verdict, serving, new_id=context.new_id)
 

@@ -24,16 +24,14 @@ from ml_pipeline.evaluation.ledger import champion_record
 from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log import loading
-from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import models
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.trained import Sample, TrainerAnswer
 from ml_pipeline.runs.context import RunContext
-from ml_pipeline.runs.preparing import day_after
+from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
 from ml_pipeline.store.contract import ModelRegistry
 from ml_pipeline.store.records import (
-    LookbackWindow,
     ModelState,
     ModelVersion,
     Outcome,
@@ -120,13 +118,16 @@ def is_due(turn: ShadowRun) -> bool:
 def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     context, settings = turn.context, turn.context.settings
     folder = context.folder / f"shadow-{shadow.anchor_id}"
+    now = context.run.started_at
+    rows = unlearned_rows(context.store, settings, shadow, folder, now=now, model_ids=None)
+    head = rows.head or shadow
     answer = _train(
         turn,
-        _rows_since(context, shadow.lineage.settled_night, folder),
+        rows.loaded.labelled_path,
         _new_model_id(context, "shadow"),
         {"other_base": "true"},
-        head=shadow,
-        known=_rows_for_experts(context, shadow, folder),
+        head=head,
+        known=_rows_for_experts(context, head, folder),
     )
     record = champion_record(
         np.asarray(answer.result["line"]["ledger"], dtype=np.float64),
@@ -134,7 +135,7 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         window_days=settings.promotion.evaluation_window_days,
     )
     decision = judge_shadow(record, settings.promotion, held=turn.held)
-    version = _register(turn, answer, decision, parent=shadow)
+    version = _register(turn, answer, decision, parent=head, rows=rows)
     note = {
         "model_id": version.model_id,
         "base": shadow.anchor_id,
@@ -153,7 +154,12 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
     context = turn.context
     notes: list[dict[str, Any]] = []
     try:
-        dataset = _rows_since(context, None, context.folder / "new-base")
+        dataset = loading.load_known(
+            context.store,
+            context.settings,
+            context.folder / "new-base",
+            now=context.run.started_at,
+        )
         # The heads to carry are those that serve by now.
         serving = context.store.get_model(turn.champion.model_name, turn.serving_id)
         for heads in HEADS:
@@ -180,20 +186,6 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
 
 def _new_model_id(context: RunContext, kind: str) -> str:
     return f"{kind}-{context.run.started_at:%Y%m%d-%H%M%S}-{context.new_id()[:8]}"
-
-
-def _rows_since(context: RunContext, settled: int | None, folder: Path) -> Path:
-    """The labelled rows of the days after `settled`, as a CSV in the order of learning."""
-    store, settings, now = context.store, context.settings, context.run.started_at
-    if settled is None:
-        return loading.load_known(store, settings, folder, now=now)
-    request = LogRequest(
-        now=now,
-        window=LookbackWindow.ending(now, days=settings.run.lookback_days),
-        learn_from=day_after(settled),
-        model_ids=None,
-    )
-    return loading.load_log(store, settings, request, folder).labelled_path
 
 
 def _rows_for_experts(context: RunContext, shadow: ModelVersion, folder: Path) -> Path | None:
@@ -233,15 +225,16 @@ def _fetched(context: RunContext, version: ModelVersion, folder: Path) -> ModelF
     return ModelFile(version=version, path=path)
 
 
-def _register(
+def _register(  # noqa: PLR0913 - a row has that many parts
     turn: ShadowRun,
     answer: TrainerAnswer,
     decision: PromotionDecision | None,
     *,
     parent: ModelVersion,
     heads: str | None = None,
+    rows: UnlearnedRows | None = None,
 ) -> ModelVersion:
-    """Store and register it; promote it if it may. `heads` are a new base's."""
+    """Store and register it; promote it if it may. `heads` are a new base's, `rows` a shadow's."""
     context = turn.context
     registration = Registration(
         store=context.store,
@@ -250,6 +243,8 @@ def _register(
         parent=parent,
         clock=context.clock,
         run_id=context.run.run_id,
+        labelled_by_day={} if rows is None else rows.loaded.labelled_by_day,
+        counted_from=None if rows is None else rows.counted_from,
     )
     state = _STATES[None if decision is None else decision.outcome]
     version = registration.stored(state=state, metrics=_metrics(answer, context.settings))

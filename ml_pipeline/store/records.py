@@ -178,9 +178,10 @@ class Lineage:
     """What the next run needs to know of a model without opening its artifact.
 
     A *night* is a UTC day of rows, as `date.toordinal` counts. The online model has taken in every
-    day from `first_night` to `settled_night`, for which the log then held `log_rows` labelled rows
-    (`first_night_rows` of them on the first), and of the days after it the events
-    `open_event_ids`. `experts` are the nights on which experts were fitted, by their names.
+    day from `first_night` to `settled_night`, and of the days after it the events
+    `open_event_ids`. The log then held `log_rows` labelled rows of the days from `counted_from`
+    (older records: from `first_night`) to `settled_night`, `first_night_rows` of them on the
+    first. `experts` are the nights on which experts were fitted, by their names.
 
     A base has learned rows of up to `learned_until`, and its online models keep that time. A
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
@@ -194,6 +195,7 @@ class Lineage:
     first_night: int | None = None
     log_rows: int | None = None
     first_night_rows: int | None = None
+    counted_from: int | None = None
     open_event_ids: tuple[str, ...] | None = None
     experts: Mapping[str, int] | None = None
     learned_until: datetime | None = None
@@ -204,7 +206,8 @@ class Lineage:
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("settled_night", "first_night", "log_rows", "first_night_rows"):
+        numbers = ("settled_night", "first_night", "log_rows", "first_night_rows", "counted_from")
+        for name in numbers:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 0):
                 message = f"{name} of a lineage is {value!r}, no whole number"

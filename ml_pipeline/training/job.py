@@ -92,6 +92,7 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
             algorithm=request.settings.training.algorithm,
             champion=None if prepared is None else prepared.champion,
             parts=None if prepared is None else prepared.parts,
+            today=request.today,
         )
     _write_sample(request.folder, challenger.model, rows.data)
     until = None if prepared is None else prepared.learned_until
@@ -202,14 +203,15 @@ def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier
     if request.strategy == "adaptive":
         return _adapted(request, rows, model, champion)
     if request.strategy == "refit":
-        return strategies.refit(data, champion, settings, algorithm=settings.training.algorithm)
+        algorithm = settings.training.algorithm
+        return strategies.refit(data, champion, settings, algorithm=algorithm, today=request.today)
     if request.strategy == "errors_only":
         log.warning(
             "Strategy errors_only learns from errors alone: measured, it makes models worse"
         )
-        return strategies.errors_only(data, champion, settings)
+        return strategies.errors_only(data, champion, settings, today=request.today)
     replay_rows = read_dataset(settings.data.training_dataset, settings.data)
-    return strategies.sgd(data, champion, settings, replay_rows)
+    return strategies.sgd(data, champion, settings, replay_rows, today=request.today)
 
 
 def _adapted(

@@ -36,7 +36,13 @@ from ml_pipeline.training.online_model import (
     take_night,
 )
 from ml_pipeline.training.parallel import spread
-from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Champion
+from ml_pipeline.training.strategies import (
+    BASE_EVENTS,
+    OPEN_EVENTS,
+    Challenger,
+    Champion,
+    learned_by_base,
+)
 
 log = logging.getLogger("train_model")
 
@@ -117,10 +123,13 @@ def refreshed(state: OnlineState, known: KnownRows, training: TrainingSettings) 
     """The state with new experts if they are due after its last night, else as it is.
 
     With too few rows, or rows of one class alone, the state stays as it is and they stay due.
-    So they do while rows wait to be scored: what learns a row before may not be judged on it.
+    So they do while rows wait to be scored, for what learns a row before may not be judged on it,
+    and while a night is in quarantine.
     """
     fitted = {expert.name: expert.night for expert in state.memory.experts}
-    if state.night is None or len(state.waiting) or not training.experts_due(fitted, state.night):
+    if state.night is None or not training.experts_due(fitted, state.night):
+        return state
+    if len(state.waiting) or len(state.held):
         return state
     rows = known.until(state.night)
     if training.experts and (
@@ -254,15 +263,28 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
 def _days(
     parts: Iterable[Dataset], model: AdaptiveClassifier, adaptive: AdaptiveSettings
 ) -> Iterator[tuple[int, Rows]]:
+    """The days of the parts, without the rows that stand in the model's base already."""
+    in_base = learned_by_base(model)
     for part in parts:
-        yield from by_day(*nightly_rows(part, model, adaptive))
+        rows = part
+        if in_base and "event_id" in part.frame.columns:
+            is_new = ~part.frame["event_id"].astype(str).isin(in_base).to_numpy()
+            rows = part.take(np.flatnonzero(is_new))
+        if len(rows):
+            yield from by_day(*nightly_rows(rows, model, adaptive))
 
 
 def _model_to_serve(model: AdaptiveClassifier, progress: Progress) -> AdaptiveClassifier:
     """It predicts with everything learned, and carries the settled state to go on from."""
-    unsettled = [*progress.settled.waiting.event_ids, *progress.todays]
+    settled = progress.settled
+    in_base = {
+        event_id: night
+        for event_id, night in (model.line_ or {}).get(BASE_EVENTS, {}).items()
+        if settled.night is None or night > settled.night
+    }
+    unsettled = [*settled.waiting.event_ids, *progress.todays, *in_base]
     served = copy(model).set_memory(progress.state.memory)
-    served.line_ = progress.settled.as_dict() | {OPEN_EVENTS: unsettled}
+    served.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled, BASE_EVENTS: in_base}
     return served
 
 

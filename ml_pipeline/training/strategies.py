@@ -19,7 +19,13 @@ from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.features import Inputs
-from ml_pipeline.datasets.splits import Split, split, without_shared_groups
+from ml_pipeline.datasets.splits import (
+    Split,
+    TakenIn,
+    split,
+    taken_in,
+    without_shared_groups,
+)
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
@@ -28,6 +34,13 @@ from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online_model import Incumbent, OnlineState
 
 OPEN_EVENTS = "open_event_ids"
+# Those of them that stand in the base already, with their days: no head may learn them again.
+BASE_EVENTS = "base_event_ids"
+
+
+def learned_by_base(model: AdaptiveClassifier) -> frozenset[str]:
+    """Rows of days that are not settled on which the model's base was fitted."""
+    return frozenset((model.line_ or {}).get(BASE_EVENTS, {}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +93,9 @@ def new_model(
     classes: list[str],
     settings: Settings,
     *,
-    last_night: int | None = None,
+    taken: TakenIn | None = None,
 ) -> AdaptiveClassifier:
-    """Heads that equal the base, and an online state that starts after day `last_night`."""
+    """Heads that equal the base, and an online state that starts after what the base has taken."""
     training = settings.training
     adaptive = training.adaptive
     rates = {
@@ -98,8 +111,10 @@ def new_model(
     model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
-    state = OnlineState.fresh(model).as_dict() | {"night": last_night}
-    model.line_ = state | {OPEN_EVENTS: []}
+    taken = taken or TakenIn()
+    state = OnlineState.fresh(model).as_dict() | {"night": taken.night}
+    open_events = dict(taken.open_events)
+    model.line_ = state | {OPEN_EVENTS: list(open_events), BASE_EVENTS: open_events}
     return model
 
 
@@ -125,15 +140,31 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
     classes: list[str] | None = None,
     champion: Champion | None = None,
     parts: Split | None = None,
+    today: date | None = None,
 ) -> Challenger:
     """A base from scratch, judged on the last rows in time, beside the champion if there is one."""
     training = settings.training
     if parts is None:
         parts = split(data, test_size=training.test_size, seed=training.random_seed)
-    return _new_base(data, parts, settings, algorithm=algorithm, classes=classes, champion=champion)
+    return _new_base(
+        data,
+        parts,
+        settings,
+        algorithm=algorithm,
+        classes=classes,
+        champion=champion,
+        today=today,
+    )
 
 
-def refit(data: Dataset, champion: Champion, settings: Settings, *, algorithm: str) -> Challenger:
+def refit(
+    data: Dataset,
+    champion: Champion,
+    settings: Settings,
+    *,
+    algorithm: str,
+    today: date | None = None,
+) -> Challenger:
     """A new base from everything the champion has learned, judged on everything it has not."""
     unseen = unseen_rows(data, champion)
     parts = without_shared_groups(
@@ -141,7 +172,7 @@ def refit(data: Dataset, champion: Champion, settings: Settings, *, algorithm: s
     )
     if len(parts.train) < settings.training.min_training_samples:
         parts = _last_unseen(data, unseen, settings.training)
-    return _new_base(data, parts, settings, algorithm=algorithm, champion=champion)
+    return _new_base(data, parts, settings, algorithm=algorithm, champion=champion, today=today)
 
 
 def base_in_shadow(
@@ -159,14 +190,16 @@ def base_in_shadow(
     if data.times is None or "event_id" not in data.frame.columns:
         raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
     settled = data.times < pd.Timestamp(today, tz="UTC")
-    learned = data.take(np.flatnonzero(settled.to_numpy()))
+    rows = np.flatnonzero(settled.to_numpy())
+    learned = data.take(rows)
     least = settings.training.min_training_samples
     if len(learned) < least:
         raise DataError(f"{len(learned)} settled rows are too few for a new base ({least}).")
     training = settings.training
     base = algorithms.fit(training.algorithm, learned.features, learned.labels, training)
     classes = [str(label) for label in champion.classes_]
-    model = new_model(base, learned.features, classes, settings, last_night=_last_night(learned))
+    taken = taken_in(data, rows, today)
+    model = new_model(base, learned.features, classes, settings, taken=taken)
     _carry(champion, model, heads=carry_heads)
     return Challenger(
         model=model,
@@ -177,8 +210,11 @@ def base_in_shadow(
 
 
 def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bool) -> None:
-    """Give a new base the champion's experts, and its heads as well if so wished."""
-    memory, state = champion.memory(), OnlineState.of(model)
+    """Give a new base the champion's experts, and its heads as well if so wished.
+
+    The heads as they were when the last day was settled: the new base learns the open day itself.
+    """
+    memory, state = OnlineState.of(champion).memory, OnlineState.of(model)
     if not heads:
         weight = model.rates_().initial_head_weight
         memory = state.memory.with_experts(memory.experts, weight=weight)
@@ -186,10 +222,18 @@ def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bo
         raise DataError("The champion's heads do not fit the new base.")
     model.set_memory(memory)
     state = replace(state, memory=memory, votes=np.empty((0, len(memory.vote))))
-    model.line_ = state.as_dict() | {OPEN_EVENTS: []}
+    taken = {name: (model.line_ or {})[name] for name in (OPEN_EVENTS, BASE_EVENTS)}
+    model.line_ = state.as_dict() | taken
 
 
-def sgd(data: Dataset, champion: Champion, settings: Settings, replay_rows: Dataset) -> Challenger:
+def sgd(
+    data: Dataset,
+    champion: Champion,
+    settings: Settings,
+    replay_rows: Dataset,
+    *,
+    today: date | None = None,
+) -> Challenger:
     """Stochastic descent from the champion's coefficients on the new rows and some old ones."""
     training = settings.training
     parts = _last_unseen(data, unseen_rows(data, champion), training)
@@ -209,10 +253,12 @@ def sgd(data: Dataset, champion: Champion, settings: Settings, replay_rows: Data
         epochs=training.epochs,
         seed=training.random_seed,
     )
-    return _finished(base, data, parts, champion, settings)
+    return _finished(base, data, parts, champion, settings, today=today)
 
 
-def errors_only(data: Dataset, champion: Champion, settings: Settings) -> Challenger:
+def errors_only(
+    data: Dataset, champion: Champion, settings: Settings, *, today: date | None = None
+) -> Challenger:
     """The original documents' recipe: a fresh model from the error samples alone."""
     parts = _last_unseen(data, unseen_rows(data, champion), settings.training)
     if "is_error" not in data.frame.columns:
@@ -223,7 +269,8 @@ def errors_only(data: Dataset, champion: Champion, settings: Settings) -> Challe
     learned = parts.train[errors]
     base = algorithms.fit_seed_literal(data.features[learned], data.labels[learned])
     narrowed = Split(train=learned, holdout=parts.holdout)
-    return _finished(base, data, narrowed, champion, settings)
+    # The rows between the errors count as taken in: this recipe leaves them out for good.
+    return _finished(base, data, narrowed, champion, settings, taken=parts.train, today=today)
 
 
 def _truthy(column: pd.Series) -> NDArray[np.bool_]:
@@ -260,6 +307,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     algorithm: str,
     champion: Champion | None,
     classes: list[str] | None = None,
+    today: date | None = None,
 ) -> Challenger:
     training = settings.training
     learned = data.take(parts.train)
@@ -268,7 +316,14 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     base = algorithms.fit(algorithm, learned.features, learned.labels, training)
     validation = algorithms.cross_validate(algorithm, learned.features, learned.labels, training)
     return _finished(
-        base, data, parts, champion, settings, classes=classes, cross_validation=validation
+        base,
+        data,
+        parts,
+        champion,
+        settings,
+        classes=classes,
+        cross_validation=validation,
+        today=today,
     )
 
 
@@ -281,8 +336,13 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     *,
     classes: list[str] | None = None,
     cross_validation: dict[str, Any] | None = None,
+    taken: NDArray[np.int64] | None = None,
+    today: date | None = None,
 ) -> Challenger:
-    """A base with heads, and its evidence; its classes are the champion's unless they are named."""
+    """A base with heads, and its evidence; its classes are the champion's unless they are named.
+
+    `taken` are the rows that count as learned where they are more than those to train on.
+    """
     learned, held = data.take(parts.train), data.take(parts.holdout)
     if classes is None:
         classes = (
@@ -290,13 +350,8 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
             if champion is None
             else [str(label) for label in champion.model.classes_]
         )
-    model = new_model(
-        base,
-        learned.features,
-        classes,
-        settings,
-        last_night=_last_night(learned),
-    )
+    counted = taken_in(data, parts.train if taken is None else taken, today)
+    model = new_model(base, learned.features, classes, settings, taken=counted)
     counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
     return Challenger(
         model=model,
@@ -306,13 +361,6 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
         prior=(counts + 1) / (counts + 1).sum(),
         cross_validation=cross_validation or {},
     )
-
-
-def _last_night(learned: Dataset) -> int | None:
-    """The last day of the log that was learned; data that is not the log's has none."""
-    if learned.times is None or "event_id" not in learned.frame.columns:
-        return None
-    return int(learned.times.max().date().toordinal())
 
 
 def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Champion | None) -> Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -38,3 +39,11 @@ def test_more_rows_of_settled_days_than_were_learned_are_late(
 
 def test_a_base_that_has_learned_no_day_has_no_late_rows() -> None:
     assert not has_late_rows(Lineage(), {FIRST: 10})
+
+
+def test_rows_of_days_before_the_first_one_are_late_where_nobody_counted_them() -> None:
+    counted = {FIRST + timedelta(days=number): 10 for number in range(3)}
+    early = FIRST - timedelta(days=4)
+    assert has_late_rows(LINEAGE, counted | {early: 1}, early)
+    known = replace(LINEAGE, log_rows=31)
+    assert not has_late_rows(known, counted | {early: 1}, early)

@@ -181,6 +181,16 @@ def test_no_expert_learns_a_row_before_it_was_judged_on_it() -> None:
     assert _experts(waiting) == dict.fromkeys(NAMES, 0)
 
 
+def test_no_expert_learns_a_night_in_quarantine() -> None:
+    quiet, strange = streams.stream([60] * 9), streams.stream([60] * 9, turn=np.pi)
+    is_last = np.arange(9 * 60) >= 8 * 60
+    data = replace(quiet, labels=np.where(is_last, strange.labels, quiet.labels))
+    due = {"training.adaptive.quarantine": True, "training.experts_every_days": 8}
+    model = Loop(settings=SETTINGS.changed(due)).run(data, 9).model
+    assert len(OnlineState.of(model).held) == 60
+    assert _experts(model) == dict.fromkeys(NAMES, 0)
+
+
 def test_the_evidence_is_what_the_experts_said_before_they_saw_it() -> None:
     data = streams.stream([80] * 3)
     champion = Loop()

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -79,6 +80,55 @@ def test_the_line_of_a_base_starts_after_the_last_day_that_it_has_learned() -> N
     not_the_log = dataset(features, labels, moments=[streams.moment_of(n) for n in range(200)])
     plain = strategies.train_base(not_the_log, SETTINGS, algorithm="LogisticRegression")
     assert serving(plain.model).settled_night() is None
+
+
+@pytest.mark.parametrize("sizes", [[100], [60, 40], [0, 30, 70], [40] * 10])
+def test_every_row_is_learned_by_the_base_or_after_it_and_none_by_both(sizes: list[int]) -> None:
+    """A day that was cut, and the day that is not over, are taken up again."""
+    data = streams.stream(sizes)
+    today = DAY_ONE + timedelta(days=len(sizes) - 1)
+    base = strategies.train_base(data, SETTINGS, algorithm="LogisticRegression", today=today)
+    champion, later = serving(base.model), today + timedelta(days=1)
+    settled = champion.settled_night()
+    assert settled is not None
+    assert settled < today.toordinal()
+    assert data.times is not None
+    unread = (data.times >= pd.Timestamp(date.fromordinal(settled + 1), tz="UTC")).to_numpy()
+    rest = data.take(np.flatnonzero(unread))
+    grown = adapt(base.model, champion, [rest], later, SETTINGS)
+    assert base.rows_learned + grown.rows_learned == len(data)
+    held = set(base.evidence.event_ids)
+    assert set(grown.evidence.event_ids) == held
+    # The days are over by now: nothing is kept of them.
+    assert grown.model.line_ is not None
+    again = adapt(grown.model, serving(grown.model), [rest], later, SETTINGS)
+    assert again.rows_learned == 0
+
+
+def test_the_rows_of_the_open_day_stay_known_to_the_next_run() -> None:
+    data = streams.stream([40, 60])
+    today = DAY_ONE + timedelta(days=1)
+    base = strategies.train_base(data, SETTINGS, algorithm="LogisticRegression", today=today)
+    champion = serving(base.model)
+    assert len(champion.learned_event_ids()) == 40
+    grown = adapt(base.model, champion, [data], today, SETTINGS)
+    assert grown.rows_learned == 20
+    assert serving(grown.model).learned_event_ids() == set(data.frame["event_id"][40:])
+
+
+def test_heads_that_are_carried_over_have_not_learned_the_open_day() -> None:
+    data = streams.stream([60] * 4, turn_per_day=0.2)
+    today = DAY_ONE + timedelta(days=3)
+    yesterday = adapt(model(), serving(model()), [data], today - timedelta(days=1), SETTINGS)
+    first = model()
+    served = adapt(first, serving(first), [data], today, SETTINGS).model
+    settled = data.take(np.arange(180))
+    first = model()
+    clean = adapt(first, serving(first), [settled], today, SETTINGS).model
+    assert yesterday.rows_learned == 180
+    carried = strategies.base_in_shadow(data, served, today, SETTINGS, carry_heads=True).model
+    assert carried.heads_ == pytest.approx(clean.heads_)
+    assert not np.allclose(carried.heads_, served.heads_)
 
 
 def test_the_prior_of_a_base_is_that_of_its_training_rows() -> None:

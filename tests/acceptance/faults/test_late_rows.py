@@ -1,0 +1,115 @@
+"""A labelled row is learned however late it comes, and also when it comes while a run reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pytest
+
+from ml_pipeline.evaluation_log.loading import load_log
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import Lineage, LookbackWindow, ModelState, ModelVersion, day_start
+from tests.conftest import FirstModel
+from tests.support import league
+from tests.support.crashing import NOW
+from tests.support.places import Place
+
+NIGHTS = league.nights_before(NOW, 2)
+FIRST = NIGHTS[0].day.toordinal()
+EPOCH = 719163
+
+
+class Meanwhile:
+    """The store, but `arrive` is called once, after the first read of the log."""
+
+    def __init__(self, store: Store, arrive: Callable[[], object]) -> None:
+        self.store = store
+        self.waiting = [arrive]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = cast("Callable[..., Any]", getattr(self.store, name))
+
+        def then(*args: object, **kwargs: object) -> object:
+            answer = method(*args, **kwargs)
+            if name == "read_events":
+                answer = iter(list(answer))
+            if name in {"read_events", "count_labelled"} and self.waiting:
+                self.waiting.pop()()
+            return answer
+
+        return then
+
+
+def test_a_row_that_arrives_while_the_log_is_read_is_not_counted_as_learned(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    place.fill(first_model, NIGHTS)
+    late = league.events_of(first_model.model, replace(NIGHTS[0], matches=3), tag="late ")
+    request = LogRequest(
+        now=NOW,
+        window=LookbackWindow.ending(NOW, days=7),
+        learn_from=None,
+        model_ids=None,
+        count_from=day_start(NIGHTS[0].day),
+    )
+    with place.opened() as store:
+        busy = cast("Store", Meanwhile(store, lambda: store.append_events(late)))
+        loaded = load_log(busy, league.settings_for(), request, tmp_path / "work")
+    rows = pd.read_csv(loaded.labelled_path)
+    learned = rows["known_at"].str.startswith(str(NIGHTS[0].day)).sum()
+    assert loaded.labelled_by_day[NIGHTS[0].day] <= learned
+
+
+def learned(store: Store, **changes: Any) -> ModelVersion:  # noqa: ANN401 - fields
+    """A model that has learned the nights, on the first one as its base."""
+    base = store.get_model("default", league.FIRST_MODEL)
+    values: dict[str, Any] = {
+        "first_night": FIRST,
+        "settled_night": FIRST + 1,
+        "log_rows": 80,
+        "first_night_rows": 40,
+        "counted_from": EPOCH,
+    }
+    version = replace(
+        base,
+        model_id="learned",
+        state=ModelState.CANDIDATE,
+        parent_id=base.model_id,
+        lineage=Lineage(**(values | changes)),
+    )
+    store.register(version)
+    return version
+
+
+def found(store: Store, head: ModelVersion, folder: Path) -> UnlearnedRows:
+    return unlearned_rows(store, league.settings_for(), head, folder, now=NOW, model_ids=None)
+
+
+@pytest.mark.parametrize("counted_from", [EPOCH, None], ids=["now", "by an older version"])
+@pytest.mark.parametrize("days_before", [1, 3])
+def test_late_rows_of_a_day_before_the_first_are_learned(
+    place: Place,
+    first_model: FirstModel,
+    tmp_path: Path,
+    counted_from: int | None,
+    days_before: int,
+) -> None:
+    place.fill(first_model, NIGHTS)
+    early = replace(NIGHTS[0], day=NIGHTS[0].day - timedelta(days=days_before), matches=5)
+    with place.opened() as store:
+        head = learned(store, counted_from=counted_from)
+        assert not found(store, head, tmp_path / "before").is_rebuilt
+        store.append_events(league.events_of(first_model.model, early))
+        rows = found(store, head, tmp_path / "after")
+    assert rows.is_rebuilt
+    assert rows.head is not None
+    assert rows.head.model_id == league.FIRST_MODEL
+    assert rows.loaded.labelled_rows == 85
+    assert sum(rows.loaded.labelled_by_day.values()) == 85
