@@ -7,6 +7,7 @@ outcome that contradicts one that stands is refused and listed, the others are r
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from ml_pipeline.config.environment import chosen_store
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import InputError
 from ml_pipeline.evaluation_log import opening
-from ml_pipeline.evaluation_log.outcomes import KEYS, ParsedOutcome, read_outcomes, record
+from ml_pipeline.evaluation_log.outcomes import (
+    COMPLETED,
+    KEYS,
+    ParsedOutcome,
+    read_outcomes,
+    record,
+)
+
+WAITING = "waiting"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--match_id", help="the match whose outcome is known; all predictions of it get it")
     add("--actual", help="what really happened, a label")
     add("--csv", help="file with event_id or match_id, actual_result, and evaluated_at if known")
+    add(
+        "--allow_outbox",
+        action="store_true",
+        help="exit code 0 also when the store is away and the outcomes wait in the CSV log",
+    )
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
-    """Record outcomes and print the report; exit code 1 when one was not recorded."""
+    """Record outcomes and print the report; exit code 1 when one did not get where it belongs."""
     settings = load_settings(common.path_or_none(args.config))
     outcomes = _read(args, settings, now)
     logger = opening.open_logger(settings, chosen_store(args.local))
@@ -40,14 +54,33 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         finally:
             if store is not None:
                 store.close()
-        result = report.as_json() | {
-            "csv": logger.csv.path,
-            "waiting_bytes": logger.waiting_bytes(),
-        }
+        waiting = logger.settle()
     finally:
         logger.close()
+    result = report.as_json() | {"csv": logger.csv.path, "waiting_bytes": waiting}
+    if waiting and result["status"] == COMPLETED:
+        result["status"] = WAITING
+        sys.stderr.write(_waiting(logger) + "\n")
     common.print_json(result)
-    return 0 if result["status"] == "completed" else 1
+    passes = {COMPLETED, WAITING} if args.allow_outbox else {COMPLETED}
+    return 0 if result["status"] in passes else 1
+
+
+def _waiting(logger: opening.MLLogger) -> str:
+    """Why the outcomes are not in the store, and how they get there."""
+    path = logger.csv.path
+    if logger.open_store is None:
+        cause = (
+            "No store is named: set SUPABASE_URL and SUPABASE_SERVICE_KEY, or pass --local DIR "
+            f"and set ML_PIPELINE__LOG__CSV_FILE={path}, and repeat the command."
+        )
+    else:
+        reason = logger.away.rstrip(".") or "it did not take all of them"
+        cause = f"The reason: {reason}. Repeat the command when the store answers."
+    return (
+        f"{path} holds events that are not in the store. {cause} "
+        "To let them wait on purpose, pass --allow-outbox."
+    )
 
 
 def _read(args: argparse.Namespace, settings: Settings, now: datetime) -> list[ParsedOutcome]:

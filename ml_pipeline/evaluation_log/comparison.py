@@ -19,6 +19,11 @@ import duckdb
 
 from ml_pipeline.datasets.duckdb_errors import as_data_error
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, files_of, written_path
+from ml_pipeline.evaluation_log.csv_source import (
+    CsvSource,
+    has_mixed_line_ends,
+    with_plain_line_ends,
+)
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
@@ -89,20 +94,34 @@ def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConn
         yield db
 
 
-def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None:
+def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str, folder: Path) -> None:
     """Make `csv_side`: an event a row, whatever the number of its lines.
 
-    Lines of another model are left out, and lines that are none are kept aside. Raises DataError
-    for a file that cannot be read.
+    Lines of another model are left out, and lines that are none are kept aside. `folder` takes a
+    copy where the file has line ends of several kinds. Raises DataError for a file that cannot be
+    read.
     """
     if path.exists() and path.stat().st_size:
         db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
-        dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
-        lines = _lines(exact_file(path), f"{dialect}, ignore_errors = true, store_rejects = true")
-        db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
-            WHERE event_id IS NOT NULL AND coalesce(model_name = {literal(model_name)}, true)""")
+        _view_csv(db, path, model_name)
     with as_data_error(str(path)):
-        db.execute(_CSV_SIDE)
+        try:
+            db.execute(_CSV_SIDE)
+        except duckdb.InvalidInputException as error:
+            if not has_mixed_line_ends(error):
+                raise
+            for table in ("reject_errors", "reject_scans"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            source = CsvSource(path=path, names=EVENT_COLUMNS)
+            _view_csv(db, with_plain_line_ends(source, folder / "lines.csv").path, model_name)
+            db.execute(_CSV_SIDE)
+
+
+def _view_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None:
+    dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
+    lines = _lines(exact_file(path), f"{dialect}, ignore_errors = true, store_rejects = true")
+    db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
+        WHERE event_id IS NOT NULL AND coalesce(model_name = {literal(model_name)}, true)""")
 
 
 def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -102,6 +102,11 @@ def is_complete(stage: Stage, file: CsvSource, scanned: Scanned) -> bool:
     return _line_count(file) == 1 + scanned.rows + scanned.malformed + inside
 
 
+def has_mixed_line_ends(error: Exception) -> bool:
+    """Whether DuckDB failed on them: it parses one kind of line end per file."""
+    return "state machine" in str(error)
+
+
 def with_plain_line_ends(file: CsvSource, target: Path) -> CsvSource:
     """A copy in which every line ends with a line feed."""
     try:

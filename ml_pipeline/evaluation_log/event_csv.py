@@ -16,10 +16,15 @@ from contextlib import contextmanager
 from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
-from ml_pipeline.store.event_row import EVENT_COLUMNS, SEED_LOG_COLUMNS, TIME_WIDTH, EventRow
+from ml_pipeline.store.event_row import (
+    EVENT_COLUMNS,
+    SEED_LOG_COLUMNS,
+    TIME_WIDTH,
+    EventRow,
+    merge_rows,
+)
 
 TORN_SUFFIX = ".torn"
-DELIVERED_SUFFIX = ".delivered"
 READ_ROWS = 1000
 _FEW = 20
 _BLOCK = 1 << 16
@@ -53,22 +58,6 @@ def row_of(cells: Sequence[str]) -> EventRow | None:
     return row
 
 
-def merge_rows(rows: Iterable[EventRow]) -> dict[str, EventRow]:
-    """One row an event, by its id; a later row fills what an earlier one left empty."""
-    events: dict[str, EventRow] = {}
-    for row in rows:
-        known = events.setdefault(str(row["event_id"]), row)
-        if known is not row:
-            filled = {name: value for name, value in known.items() if value is not None}
-            settled = known["actual_result"] is not None
-            events[str(row["event_id"])] = {**row, **filled, **({} if settled else _outcome(row))}
-    return events
-
-
-def _outcome(row: EventRow) -> EventRow:
-    return {name: row[name] for name in ("actual_result", "evaluated_at", "accuracy", "status")}
-
-
 class EventCsv:
     """The file. Each append is whole and on the disk, or it raises and leaves nothing behind."""
 
@@ -85,7 +74,7 @@ class EventCsv:
         be written, DataError when it is no evaluation log.
         """
         lines = lines_of(rows)
-        with _naming_errors(self.path):
+        with naming_errors(self.path):
             with self._locked() as size:
                 self._write(lines, size)
             os.fdatasync(self._file)
@@ -180,6 +169,11 @@ class EventCsv:
         os.fsync(self._file)
         return size - len(line)
 
+    def mend(self) -> None:
+        """Make the last line whole, or set it aside, as the next append would."""
+        with naming_errors(self.path), self._locked():
+            pass
+
     def size(self) -> int:
         """Bytes in the file; 0 when there is none."""
         try:
@@ -192,14 +186,13 @@ class EventCsv:
 
         Lines that are no events are left out, and so is a last line that is not whole.
         """
-        with _naming_errors(self.path), open(self.path, "rb") as file:
+        with naming_errors(self.path), open(self.path, "rb") as file:
             file.seek(offset)
             while lines := file.readlines(READ_ROWS * 300):
                 if not lines[-1].endswith(b"\n"):
                     lines.pop()
                 offset += sum(map(len, lines))
-                texts = [line.decode("utf-8", "replace") for line in lines]
-                yield [row for cells in csv.reader(texts) if (row := _event(cells))], offset
+                yield list(_events(lines)), offset
 
     def find(
         self, event_ids: Collection[str] = (), match_ids: Collection[str] = ()
@@ -224,7 +217,7 @@ class EventCsv:
 
         starts = set()
         with (
-            _naming_errors(self.path),
+            naming_errors(self.path),
             open(self.path, "rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
@@ -236,10 +229,7 @@ class EventCsv:
                     place = content.find(text.encode(), end) if end >= 0 else -1
             ends = {start: content.find(b"\n", start) for start in starts}
             lines = [content[start:end] for start, end in sorted(ends.items()) if end >= 0]
-        for cells in csv.reader([line.decode("utf-8", "replace") for line in lines]):
-            row = _event(cells)
-            if row is not None:
-                yield row
+        yield from _events(lines)
 
     def close(self) -> None:
         """Let go of the file; the next append opens it again."""
@@ -248,68 +238,18 @@ class EventCsv:
         self._file, self._opened = -1, None
 
 
-class Delivered:
-    """Up to which byte of the CSV the store has everything.
-
-    Two marks and the boot that they were made in, in a small file of fixed width. The first mark
-    counts what was sent; the second what the store has brought to its disk, and it alone counts
-    after a power cut. Marks may lag behind: what stands after them is sent again, and a store
-    takes an event once however often it comes.
-    """
-
-    _FORM = b"%020d %020d %-36.36s\n"
-    _SIZE = 79
-
-    def __init__(self, csv_path: str) -> None:
-        self._path = os.path.abspath(csv_path) + DELIVERED_SUFFIX
-        self._file = -1
-        self._process = 0
-        self._boot = b""
-
-    def position(self, size: int) -> int:
-        """The mark; 0 when there is none, or when the CSV is shorter than it."""
-        sent, settled = self._marks()
-        mark = max(sent, settled)
-        return mark if mark <= size else 0
-
-    def move(self, position: int, *, durable: bool) -> None:
-        """Everything before `position` was sent; `durable` says that the store has it on disk."""
-        settled = position if durable else self._marks()[1]
-        os.pwrite(self._file, self._FORM % (position, settled, self._boot), 0)
-
-    def _marks(self) -> tuple[int, int]:
-        self._open()
-        parts = os.pread(self._file, self._SIZE, 0).split()
-        if len(parts) != 3 or not (parts[0].isdigit() and parts[1].isdigit()):  # noqa: PLR2004
-            return 0, 0
-        return int(parts[0]) if parts[2] == self._boot else 0, int(parts[1])
-
-    def _open(self) -> None:
-        if self._file >= 0 and self._process == os.getpid():
-            return
-        with _naming_errors(self._path):
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._process = os.getpid()
-        self._boot = _boot_id()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
-
-
-def _boot_id() -> bytes:
-    """What differs after each start of the machine; without it nothing counts as sent before."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read().strip()
-    except OSError:
-        return b"process-%d" % os.getpid()
-
-
-def _event(cells: Sequence[str]) -> EventRow | None:
-    return None if list(cells[:2]) == ["timestamp", "event_id"] else row_of(cells)
+def _events(lines: Iterable[bytes]) -> Iterator[EventRow]:
+    """The events in those lines, whatever they end with: no cell holds a line break."""
+    texts = (line.decode("utf-8", "replace") for line in lines)
+    plain = (
+        part
+        for text in texts
+        for part in (text.replace("\r\n", "\n").split("\r") if "\r" in text else (text,))
+    )
+    for cells in csv.reader(plain):
+        row = None if cells[:2] == ["timestamp", "event_id"] else row_of(cells)
+        if row is not None:
+            yield row
 
 
 def _is_complete(line: bytes) -> bool:
@@ -358,7 +298,7 @@ def _sync_folder(path: str) -> None:
 
 
 @contextmanager
-def _naming_errors(path: str) -> Iterator[None]:
+def naming_errors(path: str) -> Iterator[None]:
     """Turn the file system's refusals into errors that name the file."""
     try:
         yield

@@ -6,13 +6,15 @@ event waits there, and the next call that reaches the store brings everything th
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
-from ml_pipeline.evaluation_log.event_csv import Delivered, EventCsv, Span
+from ml_pipeline.evaluation_log.event_csv import EventCsv, Span, naming_errors
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
 from ml_pipeline.store.serving_view import ServingView
 
@@ -20,6 +22,12 @@ RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
 SETTLED_EVERY = 100
 TRAINING_EVENTS_SUFFIX = ".training.csv"
+DELIVERED_SUFFIX = ".delivered"
+_HEAD, _TAIL = 1 << 16, 1 << 12
+
+Mark = tuple[int, bytes]
+_NO_CHECKSUM = b"-"
+_NOTHING: Mark = (0, _NO_CHECKSUM)
 
 
 class EvaluationLogger:
@@ -42,6 +50,7 @@ class EvaluationLogger:
         self._delivered = Delivered(csv_path)
         self._open_table = open_table
         self._table: ServingView | None = None
+        self.away = ""
         self._away_until = 0.0
         self._unsettled, self._settled_once = 0, False
         self._clock = clock
@@ -161,7 +170,8 @@ class EvaluationLogger:
                 before = len(self.refused)
                 try:
                     self.sync()
-                    self._append(rows, durable=True)
+                    if rows:
+                        self._append(rows, durable=True)
                     is_sent = True
                 except StoreError as error:
                     self._stay_away(error, len(rows))
@@ -187,6 +197,7 @@ class EvaluationLogger:
             self._stay_away(error, len(rows))
 
     def _stay_away(self, error: StoreError, events: int) -> None:
+        self.away = error.message
         self._away_until = time.monotonic() + RETRY_AFTER_S
         _warn(
             "The store did not take %d events (%s). They are kept in %s and sent again.",
@@ -212,7 +223,7 @@ class EvaluationLogger:
         new = 0
         with self._lock:
             size = self.csv.size()
-            position = self._delivered.position(size)
+            position = self._delivered.position(size) if size else 0
             if position == size:
                 return 0
             for rows, end in self.csv.rows_from(position):
@@ -239,10 +250,28 @@ class EvaluationLogger:
                 self._append(part, durable=durable) for part in (rows[:middle], rows[middle:])
             )
 
+    def settle(self) -> int:
+        """Send what waits; return how much of what stood in the CSV waits all the same, in bytes.
+
+        `away` says why. Others may log meanwhile: what they add is theirs to send.
+        """
+        with self._lock:
+            stood = self.csv.size()
+            if self._open_table is not None and not self.away:
+                try:
+                    self.sync()
+                    if self.waiting_bytes():
+                        self.csv.mend()
+                        stood = min(stood, self.csv.size())
+                        self.sync()
+                except StoreError as error:
+                    self.away = error.message
+            return max(0, stood - (self._delivered.position(self.csv.size()) if stood else 0))
+
     def waiting_bytes(self) -> int:
         """How much of the CSV is not known to be in the store, in bytes."""
         size = self.csv.size()
-        return size - self._delivered.position(size)
+        return size - self._delivered.position(size) if size else 0
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -251,6 +280,111 @@ class EvaluationLogger:
         if self._table is not None:
             self._table.close()
             self._table = None
+
+
+class Delivered:
+    """Up to which byte of the CSV the store has everything.
+
+    Two marks, the boot that they were made in, and a checksum of what stood before each, in a small
+    file of fixed width. The first mark counts what was sent; the second what the store has brought
+    to its disk, and it alone counts after a power cut. Marks may lag behind: what stands after them
+    is sent again, and a store takes an event once however often it comes. So a mark before which
+    something else stands now counts for nothing.
+    """
+
+    _FORM = b"%020d %020d %-36.36s %s %s\n"
+    _SIZE = 113
+
+    def __init__(self, csv_path: str) -> None:
+        self._csv = os.path.abspath(csv_path)
+        self._path = self._csv + DELIVERED_SUFFIX
+        self._file = -1
+        self._process = 0
+        self._boot = b""
+
+    def position(self, size: int) -> int:
+        """The mark; 0 when there is none, or when what stands before it was rewritten."""
+        marks = self._marks()
+        for mark, checksum in marks:
+            if mark <= size and checksum in {_NO_CHECKSUM, self._checksum(mark)}:
+                return mark
+        if marks:
+            self.move(0, durable=True)
+            _warn(
+                "%s was rewritten or replaced since its events were sent; all of it is sent again. "
+                "`ml-pipeline reconcile` shows what else the store holds.", self._csv,
+            )  # fmt: skip
+        return 0
+
+    def move(self, position: int, *, durable: bool) -> None:
+        """Everything before `position` was sent; `durable` says that the store has it on disk."""
+        sent = position, self._checksum(position)
+        settled = sent
+        if not durable:
+            mark, checksum = self._read()[1]
+            settled = mark, self._checksum(mark) if checksum == _NO_CHECKSUM else checksum
+        marks = self._FORM % (sent[0], settled[0], self._boot, sent[1], settled[1])
+        with naming_errors(self._path):
+            os.pwrite(self._opened(), marks, 0)
+
+    def _marks(self) -> list[Mark]:
+        """The marks that may count, the later first; one of an older version has no checksum."""
+        marks = sorted(self._read(), reverse=True)
+        if marks[0][1] == _NO_CHECKSUM:
+            marks = marks[:1]
+        return [mark for mark in marks if mark[0]]
+
+    def _read(self) -> tuple[Mark, Mark]:
+        """What was sent since this boot, and what the store has on its disk."""
+        with naming_errors(self._path):
+            parts = os.pread(self._opened(), self._SIZE, 0).split()
+        is_whole = len(parts) in {3, 5} and parts[0].isdigit() and parts[1].isdigit()
+        if not is_whole:
+            return _NOTHING, _NOTHING
+        sent, settled = int(parts[0]), int(parts[1])
+        checksums = parts[3:] or [_NO_CHECKSUM, _NO_CHECKSUM]
+        return (
+            (sent, checksums[0]) if parts[2] == self._boot else _NOTHING,
+            (settled, checksums[1]),
+        )
+
+    def _checksum(self, mark: int) -> bytes:
+        """Of a short log's first `mark` bytes; of a long one's beginning and the last before it."""
+        try:
+            with open(self._csv, "rb") as file:
+                found = file.read(min(mark, _HEAD))
+                file.seek(max(0, mark - _TAIL))
+                found += file.read(min(mark, _TAIL))
+        except FileNotFoundError:
+            found = b""
+        return hashlib.blake2b(found, digest_size=8).hexdigest().encode()
+
+    def _opened(self) -> int:
+        """The file, made with its folder when there is none: a machine may log for the first time.
+
+        It stands beside the CSV, whose folder is as new as that.
+        """
+        if self._file < 0 or self._process != os.getpid():
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._process = os.getpid()
+            self._boot = _boot_id()
+        return self._file
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def _boot_id() -> bytes:
+    """What differs after each start of the machine; without it nothing counts as sent before."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().strip()
+    except OSError:
+        return b"process-%d" % os.getpid()
 
 
 def _warn(message: str, *values: object) -> None:

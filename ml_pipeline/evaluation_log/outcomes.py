@@ -17,6 +17,7 @@ from ml_pipeline.store.event_row import EVENT_COLUMNS, EventRow, utc_text, with_
 from ml_pipeline.store.records import EVER, parse_utc
 
 KEYS = ("event_id", "match_id")
+COMPLETED, FAILED = "completed", "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class OutcomeReport:
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values; `status` is failed when anything was not recorded."""
         return {
-            "status": "failed" if self.refused or self.unknown else "completed",
+            "status": FAILED if self.refused or self.unknown else COMPLETED,
             "recorded": self.recorded,
             "already_known": self.already_known,
             "accuracy": self.correct / self.recorded if self.recorded else None,

@@ -19,10 +19,9 @@ from ml_pipeline.datasets.duckdb_errors import OutOfMemory
 from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation_log import comparison
 from ml_pipeline.evaluation_log.comparison import CSV, TABLE
-from ml_pipeline.evaluation_log.event_csv import merge_rows
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
-from ml_pipeline.store.event_row import EventRow, utc_text
+from ml_pipeline.store.event_row import EventRow, merge_rows, utc_text
 from ml_pipeline.store.records import parse_utc
 
 SHOWN = 100
@@ -79,7 +78,7 @@ def _load(
     parts = () if store is None else store.export_events(folder, model_name=name)
     with ThreadPoolExecutor(max_workers=1) as reader:
         # DuckDB reads what is there while the store writes the next part.
-        reading = [reader.submit(comparison.read_csv, db, Path(logger.csv.path), name)]
+        reading = [reader.submit(comparison.read_csv, db, Path(logger.csv.path), name, folder)]
         reading += [reader.submit(comparison.read_export, db, part) for part in parts]
         for read in reading:
             read.result()

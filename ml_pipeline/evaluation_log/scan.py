@@ -18,6 +18,7 @@ from ml_pipeline.datasets.duckdb_session import exact_file
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.csv_source import (
     CsvSource,
+    has_mixed_line_ends,
     is_complete,
     open_csv,
     with_plain_line_ends,
@@ -101,9 +102,8 @@ def _scan_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned:
     try:
         scanned = _scan(stage, file.relation(), reading)
     except duckdb.InvalidInputException as error:
-        if "state machine" not in str(error):
+        if not has_mixed_line_ends(error):
             raise
-        # DuckDB parses one kind of line end per file.
         file = with_plain_line_ends(file, stage.folder / "lines.csv")
         scanned = _scan(stage, file.relation(), reading)
     if scanned.malformed and not is_complete(stage, file, scanned):

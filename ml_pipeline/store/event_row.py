@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
@@ -150,6 +150,22 @@ def with_outcome(row: Mapping[str, object], actual_result: str, evaluated_at: da
         "accuracy": 1.0 if row["prediction"] == actual_result else 0.0,
         "status": "evaluated",
     }
+
+
+def merge_rows(rows: Iterable[EventRow]) -> dict[str, EventRow]:
+    """One row an event, by its id; a later row fills what an earlier one left empty."""
+    events: dict[str, EventRow] = {}
+    for row in rows:
+        known = events.setdefault(str(row["event_id"]), row)
+        if known is not row:
+            filled = {name: value for name, value in known.items() if value is not None}
+            settled = known["actual_result"] is not None
+            events[str(row["event_id"])] = {**row, **filled, **({} if settled else _outcome(row))}
+    return events
+
+
+def _outcome(row: EventRow) -> EventRow:
+    return {name: row[name] for name in ("actual_result", "evaluated_at", "accuracy", "status")}
 
 
 WRITTEN_EVENT_COLUMNS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -188,3 +189,56 @@ def test_an_outcome_without_a_key_or_a_label_is_refused(folder: Path, tmp_path: 
     done = ml_pipeline("outcome", "--local", folder, "--actual", "H", cwd=tmp_path)
     assert done.code == 1
     assert "--event-id or --match-id" in done.json["error"]
+
+
+@pytest.mark.parametrize("key", ["event_id", "match_id"])
+def test_l1_a_machine_that_has_not_logged_before_records_in_the_store(
+    folder: Path, ids: list[str], tmp_path: Path, key: str
+) -> None:
+    shutil.rmtree(folder / "logs")
+    names = ids if key == "event_id" else [f"match_{number:03d}" for number in range(30)]
+    lines = [f"{name},H" for name in names[:20]]
+    (tmp_path / "results.csv").write_text("\n".join([f"{key},actual_result", *lines]))
+    done = ml_pipeline("outcome", "--local", folder, "--csv", "results.csv", cwd=tmp_path)
+    assert (done.code, done.json["status"], done.json["recorded"]) == (0, "completed", 20)
+    assert done.json["waiting_bytes"] == 0
+    assert rows(folder, "SELECT count(actual_result) FROM evaluation_log") == [(20,)]
+
+
+def test_l1_with_nothing_to_record_a_new_machine_says_what_is_unknown(
+    folder: Path, ids: list[str], tmp_path: Path
+) -> None:
+    shutil.rmtree(folder / "logs")
+    unknown = ["--event-id", "0" * 8, "--actual", "H"]
+    done = ml_pipeline("outcome", "--local", folder, *unknown, cwd=tmp_path)
+    assert (done.code, len(done.json["unknown"]), len(ids)) == (1, 1, 30)
+    again = ["--event-id", ids[0], "--actual", "H"]
+    assert ml_pipeline("outcome", "--local", folder, *again, cwd=tmp_path).code == 0
+    shutil.rmtree(folder / "logs")
+    done = ml_pipeline("outcome", "--local", folder, *again, cwd=tmp_path)
+    assert (done.code, done.json["already_known"], done.json["waiting_bytes"]) == (0, 1, 0)
+
+
+def test_l1_what_waits_in_the_csv_is_no_success_unless_that_is_allowed(
+    folder: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    with get_logger(csv_path=log) as logger:
+        first, second = logger.log_predictions(
+            {"model_id": "m", "match_id": f"x{n}", "prediction": "H", "confidence": 0.5}
+            for n in range(2)
+        )
+    env = {"ML_PIPELINE__LOG__CSV_FILE": str(log)}
+    one, other = (["--event-id", name, "--actual", "A"] for name in (first, second))
+    done = ml_pipeline("outcome", *one, cwd=tmp_path, **env)
+    assert (done.code, done.json["status"], done.json["recorded"]) == (1, "waiting", 1)
+    assert done.json["waiting_bytes"] == log.stat().st_size
+    assert str(log) in done.stderr
+    assert "SUPABASE_URL" in done.stderr
+    allowed = ml_pipeline("outcome", *other, "--allow-outbox", cwd=tmp_path, **env)
+    assert (allowed.code, allowed.json["status"]) == (0, "waiting")
+    # The way out that the message names.
+    done = ml_pipeline("outcome", *one, "--local", folder, cwd=tmp_path, **env)
+    assert (done.code, done.json["status"], done.json["waiting_bytes"]) == (0, "completed", 0)
+    query = "SELECT event_id, actual_result FROM evaluation_log ORDER BY 1"
+    assert rows(folder, query) == sorted([(first, "A"), (second, "A")])

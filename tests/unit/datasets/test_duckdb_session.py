@@ -103,7 +103,7 @@ def test_both_sides_of_a_comparison_are_read_from_exactly_those_files(
 ) -> None:
     path = both(tmp_path, name, ".csv", EVENT)
     with comparison.open_comparison(str(path.parent), 200) as db:
-        comparison.read_csv(db, path, "default")
+        comparison.read_csv(db, path, "default", tmp_path)
         comparison.join(db)
         assert comparison.event_ids(db, comparison.CSV, "not_in_table", 5) == ["right"]
     with connect() as db:

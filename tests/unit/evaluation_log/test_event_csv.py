@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline.errors import DataError, InputError, StoreUnavailable
-from ml_pipeline.evaluation_log.event_csv import Delivered, EventCsv, merge_rows
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
     EventRow,
     json_cell,
+    merge_rows,
     plain_text,
     prediction_row,
     with_outcome,
@@ -287,22 +288,6 @@ def test_json_has_no_nan() -> None:
 def test_a_text_that_no_table_can_hold_is_refused(text: str, fault: str) -> None:
     with pytest.raises(InputError, match=f"features {fault}"):
         json_cell({"query": text}, "features")
-
-
-def test_after_a_power_cut_only_what_the_store_had_on_disk_counts_as_sent(path: Path) -> None:
-    path.parent.mkdir()
-    mark = Delivered(str(path))
-    assert mark.position(1000) == 0
-    mark.move(300, durable=True)
-    mark.move(700, durable=False)
-    assert mark.position(1000) == 700
-    assert mark.position(500) == 0
-    file = path.with_name(path.name + ".delivered")
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    file.write_text(file.read_text().replace(boot, "another-boot".ljust(36)))
-    assert Delivered(str(path)).position(1000) == 300
-    file.write_text("rubbish")
-    assert Delivered(str(path)).position(1000) == 0
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

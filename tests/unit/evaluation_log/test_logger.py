@@ -14,13 +14,14 @@ from ml_pipeline import ml_logging
 from ml_pipeline.errors import InputError, NotFound, StoreRefused, StoreUnavailable
 from ml_pipeline.evaluation_log import logger as logger_
 from ml_pipeline.evaluation_log.event_csv import EventCsv
-from ml_pipeline.evaluation_log.logger import EvaluationLogger
+from ml_pipeline.evaluation_log.logger import Delivered, EvaluationLogger
 from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
 from ml_pipeline.store.embedded.serving_view import LocalServingView
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.event_row import SEED_LOG_COLUMNS
 from tests.contract.kit.base import EVER
 from tests.contract.kit.log import read_all
-from tests.support.factories import MODEL_NAME
+from tests.support.factories import MODEL_NAME, make_id
 
 FEATURES: Mapping[str, object] = {"form": 0.1 + 0.2, "strength": 7.0}
 AT = datetime(2026, 3, 14, 2, tzinfo=UTC)
@@ -241,6 +242,139 @@ def test_the_log_stands_beside_an_embedded_store(tmp_path: Path) -> None:
         logger.log_prediction("m", "x", "H", 0.5)
     found = EventCsv(str(tmp_path / "store" / "logs" / "evaluation_log.csv"))
     assert len(list(found.rows_from(0))) == 1
+
+
+def test_after_a_power_cut_only_what_the_store_had_on_disk_counts_as_sent(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(bytes(range(250)) * 4)
+    mark = Delivered(str(path))
+    assert mark.position(1000) == 0
+    mark.move(300, durable=True)
+    mark.move(700, durable=False)
+    assert mark.position(1000) == 700
+    assert mark.position(500) == 300
+    file = path.with_name(path.name + ".delivered")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    file.write_text(file.read_text().replace(boot, "another-boot".ljust(36)))
+    assert Delivered(str(path)).position(1000) == 300
+    file.write_text("rubbish")
+    assert Delivered(str(path)).position(1000) == 0
+
+
+def test_marks_of_an_older_version_count_until_they_are_moved(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"x" * 1000)
+    file = path.with_name(path.name + ".delivered")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    file.write_text(f"{700:020d} {300:020d} {boot}\n")
+    assert Delivered(str(path)).position(1000) == 700
+    assert Delivered(str(path)).position(600) == 0
+    file.write_text(f"{700:020d} {300:020d} {boot}\n")
+    Delivered(str(path)).move(900, durable=False)
+    assert Delivered(str(path)).position(1000) == 900
+    assert len(file.read_bytes()) == Delivered._SIZE
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        # a little shorter, as long as before, in another order, with other line ends
+        lambda lines: [lines[0], *lines[2:]],
+        lambda lines: [lines[0], lines[1].replace(b",H,", b",A,"), *lines[2:]],
+        lambda lines: [lines[0], *reversed(lines[1:])],
+        lambda lines: [line.replace(b"\n", b"\r\n") for line in lines],
+    ],
+)
+@pytest.mark.parametrize("added", [1, 40])
+def test_l8_after_the_csv_was_rewritten_no_event_is_skipped_and_the_log_says_so(
+    open_logger: Callable[[], MLLogger],
+    store: LocalStore,
+    caplog: pytest.LogCaptureFixture,
+    rewrite: Callable[[list[bytes]], list[bytes]],
+    added: int,
+) -> None:
+    logger = open_logger()
+    known = [log_one(logger, f"match_{number}") for number in range(20)]
+    assert logger.waiting_bytes() == 0
+    path = Path(logger.csv.path)
+    lines = rewrite(path.read_bytes().splitlines(keepends=True))
+    size = path.stat().st_size
+
+    alone = EvaluationLogger(str(path), model_name=MODEL_NAME, clock=lambda: AT)
+    path.write_bytes(b"".join(lines))
+    new = [log_one(alone, f"new_{number}") for number in range(added)]
+    assert path.stat().st_size != size
+
+    assert open_logger().settle() == 0
+    assert set(events(store)) == {*known, *new}
+    assert "was rewritten or replaced" in caplog.text
+    caplog.clear()
+    assert open_logger().settle() == 0
+    assert "was rewritten" not in caplog.text
+
+
+def test_l8_a_csv_that_begins_anew_is_sent_however_long_it_has_become(
+    open_logger: Callable[[], MLLogger], store: LocalStore
+) -> None:
+    logger = open_logger()
+    known = [log_one(logger) for _ in range(3)]
+    path = Path(logger.csv.path)
+    path.rename(path.with_name("old.csv"))
+    alone = EvaluationLogger(str(path), model_name=MODEL_NAME, clock=lambda: AT)
+    new = [log_one(alone) for _ in range(30)]
+    logger = open_logger()
+    new.append(log_one(logger))
+    assert set(events(store)) == {*known, *new}
+    assert logger.waiting_bytes() == 0
+
+
+def test_l8_a_log_of_the_original_documents_is_sent_when_its_header_is_made_ours(
+    open_logger: Callable[[], MLLogger], store: LocalStore
+) -> None:
+    logger = open_logger()
+    old = make_id(9)
+    line = f'2025-01-01T00:00:00+00:00,{old},prediction,m,match_001,H,,0.85,,"{{}}",pending'
+    Path(logger.csv.path).write_text(f"{','.join(SEED_LOG_COLUMNS)}\n{line}\n")
+    logger.sync()
+    new = log_one(logger)
+    assert {old, new} <= {
+        str(row["event_id"]) for rows, _ in logger.csv.rows_from(0) for row in rows
+    }
+    assert logger.waiting_bytes() == 0
+    assert new in events(store)
+
+
+@pytest.mark.parametrize("ends", [b"\r\n", b"\r"])
+def test_l8_lines_with_other_ends_are_read_as_lines(
+    open_logger: Callable[[], MLLogger], store: LocalStore, table: Flaky, ends: bytes
+) -> None:
+    logger = open_logger()
+    table.away = True
+    ids = [log_one(logger, f"match_{number}") for number in range(30)]
+    path = Path(logger.csv.path)
+    head, *lines = path.read_bytes().splitlines(keepends=True)
+    mixed = [line.replace(b"\n", ends) if 3 < n < 9 else line for n, line in enumerate(lines)]
+    path.write_bytes(b"".join([head, *mixed]))
+    table.away = False
+    logger = open_logger()
+    assert logger.sync() == 30
+    assert set(events(store)) == set(ids)
+    assert logger.csv.find([ids[5]])[ids[5]]["match_id"] == "match_5"
+    path.write_bytes(path.read_bytes().replace(b"\n", ends, 1) + b"no,event\n")
+    report = logger.reconcile_logs()
+    assert (report["csv_events"], report["bad_lines"]) == (30, 1)
+
+
+def test_l1_a_torn_last_line_holds_up_nothing_that_is_sent(
+    open_logger: Callable[[], MLLogger], store: LocalStore
+) -> None:
+    logger = open_logger()
+    event_id = log_one(logger)
+    with Path(logger.csv.path).open("ab") as file:
+        file.write(b"2026-03-14T02:00:00,half a li")
+    assert open_logger().settle() == 0
+    assert set(events(store)) == {event_id}
+    assert Path(logger.csv.path + ".torn").read_bytes() == b"2026-03-14T02:00:00,half a li\n"
 
 
 def test_started_as_a_program_it_is_outcome_and_reconcile() -> None:
