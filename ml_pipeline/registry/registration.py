@@ -1,24 +1,28 @@
 """A trained model enters the registry: bytes, model row, promotion, in this order.
 
 So a crash leaves bytes that nothing names, or a candidate that was never judged, and no row that
-names what is not there. The nightly run, `train --register` and the demo all register here.
+names what is not there. Only the approved base is called back before the row of the model that
+was rejected: see `register_judged`. The nightly run, `train --register` and the demo all register
+here.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import NotFound
 from ml_pipeline.evaluation.calibration import calibrate
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import rules_of
 from ml_pipeline.evaluation.judging import Verdict
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, scoring_path
-from ml_pipeline.registry.serving_state import ServingState
+from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SCORING_FILE, Sample, TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
@@ -27,7 +31,10 @@ from ml_pipeline.store.records import (
     ModelVersion,
     Outcome,
     PromotionKind,
+    RunStatus,
 )
+
+log = logging.getLogger("registering")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,35 +129,89 @@ def register_judged(
     *,
     new_id: Callable[[], str],
 ) -> str | None:
-    """Store and register the challenger, promote it if it may; return who serves then."""
-    state = _state_after(verdict, registration)
-    version = registration.stored(state=state, metrics=verdict.challenger.summary())
-    registration.store.register(version)
+    """Store and register the challenger, promote it if it may; return who serves then.
+
+    What was learned since the approved base steps back before its rejected member is registered:
+    broken off in between, the rows are still to be learned, and the next run judges again.
+    """
+    store, decision = registration.store, verdict.decision
+    version = registration.stored(
+        state=_state_after(verdict, registration), metrics=verdict.challenger.summary()
+    )
 
     def change(target: ModelVersion, kind: PromotionKind, sample: Sample | None) -> str:
         change_champion(
-            registration.store,
+            store,
             target=target,
             expected=serving.champion_id,
             kind=kind,
-            reason=verdict.decision.sentence,
+            reason=decision.sentence,
             actor="gate",
             now=registration.clock(),
             event_id=new_id(),
             run_id=registration.run_id,
             sample=sample,
-            verdict=verdict.decision.as_json(),
+            verdict=decision.as_json(),
         )
         return target.model_id
 
-    if verdict.decision.outcome is Outcome.PROMOTED:
-        sample = Sample.load(registration.answer.sample_path)
-        return change(version, PromotionKind.PROMOTION, sample)
-    champion = serving.champion
+    champion, serving_id = serving.champion, serving.champion_id
     if champion is not None and _must_step_back(registration, verdict, serving, champion):
-        anchor = registration.store.get_model(champion.model_name, champion.anchor_id)
-        return change(anchor, PromotionKind.DEMOTION, None)
-    return serving.champion_id
+        anchor = store.get_model(champion.model_name, champion.anchor_id)
+        serving_id = change(anchor, PromotionKind.DEMOTION, None)
+    store.register(version)
+    if decision.outcome is Outcome.PROMOTED:
+        sample = Sample.load(registration.answer.sample_path)
+        serving_id = change(version, PromotionKind.PROMOTION, sample)
+    return serving_id
+
+
+def step_back_left_undone(
+    store: Store,
+    settings: Settings,
+    serving: ServingState,
+    *,
+    now: datetime,
+    event_id: str,
+) -> ServingState:
+    """Let the approved base serve where a run died between its rejection and this step.
+
+    Earlier versions registered the rejected model first. Only a run that was never completed can
+    have left it so; the others left it on purpose, by the policy that they had.
+    """
+    champion, head = serving.champion, serving.head
+    if champion is None or head is None or head.state is not ModelState.SHADOW:
+        return serving
+    is_wanted = rules_of(settings.promotion).steps_back and serving.held is None
+    if not is_wanted or champion.anchor_id == champion.model_id or head.run_id is None:
+        return serving
+    if not _was_broken_off(store, head.run_id):
+        return serving
+    anchor = store.get_model(champion.model_name, champion.anchor_id)
+    reason = (
+        f"Run {head.run_id} rejected {head.model_id} and ended before the approved model "
+        "served again: done now."
+    )
+    log.warning("%s", reason)
+    change_champion(
+        store,
+        target=anchor,
+        expected=champion.model_id,
+        kind=PromotionKind.DEMOTION,
+        reason=reason,
+        actor="gate",
+        now=now,
+        event_id=event_id,
+        run_id=head.run_id,
+    )
+    return serving_state_of(store, settings.model_name)
+
+
+def _was_broken_off(store: Store, run_id: str) -> bool:
+    try:
+        return store.get_run(run_id).status is not RunStatus.COMPLETED
+    except NotFound:
+        return False  # a model that was imported: its run is another store's
 
 
 def _state_after(verdict: Verdict, registration: Registration) -> ModelState:

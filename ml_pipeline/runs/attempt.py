@@ -16,7 +16,11 @@ from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.loading import rows_for_experts
 from ml_pipeline.registry import models
-from ml_pipeline.registry.registration import Registration, register_judged
+from ml_pipeline.registry.registration import (
+    Registration,
+    register_judged,
+    step_back_left_undone,
+)
 from ml_pipeline.registry.serving_state import serving_state_of
 from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.reports.review import Judged
@@ -79,6 +83,14 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     store, settings = context.store, context.settings
     progress.enter("reading the registry")
     progress.serving = serving_state_of(store, settings.model_name)
+    if not context.dry_run:
+        progress.serving = step_back_left_undone(
+            store,
+            settings,
+            progress.serving,
+            now=context.clock(),
+            event_id=context.new_id(),
+        )
     progress.enter("loading the evaluation log")
     prepared = progress.prepared = prepare(
         store, settings, progress.serving, context.folder, now=context.run.started_at
