@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ml_pipeline.config.base import Fraction, Section
+from ml_pipeline.config.defaults import DEFAULT_CLASSES, DEFAULT_LABELS
 
 DEFAULT_FEATURES = (
     "home_team_form",
@@ -15,21 +16,6 @@ DEFAULT_FEATURES = (
     "away_team_strength",
     "home_advantage",
 )
-DEFAULT_CLASSES = ("H", "D", "A")
-DEFAULT_LABELS = {
-    "H": "H",
-    "D": "D",
-    "A": "A",
-    "V": "A",
-    "0": "H",
-    "1": "D",
-    "2": "A",
-    "home": "H",
-    "draw": "D",
-    "away": "A",
-    "home_win": "H",
-    "away_win": "A",
-}
 # By canonical name, the spellings that other logs use.
 DEFAULT_COLUMNS = {
     "event_id": ["event_id", "prediction_id"],
@@ -131,9 +117,10 @@ class DataSettings(Section):
         return [*self.features, *([] if self.text_column is None else [self.text_column])]
 
     def label_map(self) -> dict[str, str]:
-        """Every accepted spelling and its class; empty when any label is accepted."""
+        """Every spelling that is known and its class; without classes others are accepted too."""
         if self.classes is None:
-            return dict(self.labels or {})
+            labels = self.labels or {}
+            return {**{name: name for name in labels.values()}, **labels}
         spellings = {name: name for name in self.classes}
         if self.labels is None and set(self.classes) == set(DEFAULT_CLASSES):
             return {**DEFAULT_LABELS, **spellings}

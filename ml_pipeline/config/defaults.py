@@ -10,6 +10,23 @@ LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
 SETTING_PREFIX = "ML_PIPELINE__"
 MODEL_NAME = "default"
 
+# Labels.
+DEFAULT_CLASSES = ("H", "D", "A")
+DEFAULT_LABELS = {
+    "H": "H",
+    "D": "D",
+    "A": "A",
+    "V": "A",
+    "0": "H",
+    "1": "D",
+    "2": "A",
+    "home": "H",
+    "draw": "D",
+    "away": "A",
+    "home_win": "H",
+    "away_win": "A",
+}
+
 # Prediction.
 CONFIDENCE_THRESHOLD = 0.6
 ENSEMBLE_CONFLICT_MARGIN = 0.1

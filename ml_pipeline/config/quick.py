@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from ml_pipeline import __version__
 from ml_pipeline.config.defaults import (
     CONFIG_FILE,
+    DEFAULT_LABELS,
     ENSEMBLE_CONFLICT_MARGIN,
     LOCAL_VARIABLE,
     MODEL_NAME,
@@ -27,7 +28,7 @@ LOGS = ("logs", "evaluation_log.csv")
 class QuickSettings:
     """What a prediction asks of the settings; the model itself knows its features."""
 
-    __slots__ = ("conflict_margin", "csv_file", "model_name")
+    __slots__ = ("any_label", "conflict_margin", "csv_file", "model_name", "spellings")
 
     def __init__(
         self,
@@ -35,10 +36,14 @@ class QuickSettings:
         model_name: str = MODEL_NAME,
         conflict_margin: float = ENSEMBLE_CONFLICT_MARGIN,
         csv_file: str | None = None,
+        spellings: Mapping[str, str] = DEFAULT_LABELS,
+        any_label: bool = False,
     ) -> None:
         self.model_name = model_name
         self.conflict_margin = conflict_margin
         self.csv_file = csv_file
+        self.spellings = spellings
+        self.any_label = any_label
 
 
 def local_dir(flag: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -62,7 +67,7 @@ def quick_settings(
     if folder is None or not os.path.isfile(path):
         return _checked(config_file)
     with open(path, "rb") as file:
-        sources = [__version__, path, variables, file.read().hex()]
+        sources = [__version__, QuickSettings.__slots__, path, variables, file.read().hex()]
     digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     kept = os.path.join(folder, "cache", f"settings-{digest[:32]}.json")
     try:
@@ -89,6 +94,8 @@ def _checked(config_file: str | None) -> QuickSettings:
         model_name=settings.model_name,
         conflict_margin=settings.prediction.conflict_margin,
         csv_file=settings.log.csv_file,
+        spellings=settings.data.label_map(),
+        any_label=settings.data.classes is None,
     )
 
 

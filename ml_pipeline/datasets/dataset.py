@@ -19,6 +19,7 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.datasets.duckdb_session import connect, exact_file
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.labels import Labels
 
 BUILTIN = "builtin"
 PARQUET = (".parquet", ".pq")
@@ -130,7 +131,7 @@ def from_frame(
         check_usable(parted(features)[0], settings.features)
     return Dataset(
         features=features,
-        labels=_labels(frame[settings.target], settings, source),
+        labels=read_labels(frame[settings.target], settings, source),
         times=_times(frame, settings.time_column, source),
         groups=_groups(frame, settings.group_column),
         frame=frame,
@@ -138,23 +139,21 @@ def from_frame(
     )
 
 
-def _labels(column: pd.Series, settings: DataSettings, source: str) -> NDArray[np.str_]:
-    texts = column.fillna("").astype(str).str.strip()
-    accepted = settings.label_map()
-    # Another case is no other label, unless the config says that it is one.
-    folded = {text.lower(): label for text, label in accepted.items()} | accepted
-    known = texts.map(
-        lambda text: folded.get(text) or folded.get(text.lower(), "" if settings.classes else text)
-    )
+def read_labels(column: pd.Series, settings: DataSettings, source: str) -> NDArray[np.str_]:
+    """The labels of a column, as the classes are called.
+
+    Raises DataError naming what is no label, in which rows, and the labels that are known.
+    """
+    labels = Labels.of(settings)
+    texts = column.fillna("").astype(str)
+    known = texts.map({text: labels.find(text) or "" for text in texts.unique()})
     bad = (known == "").to_numpy()
     if bad.any():
         rows = ", ".join(str(row) for row in np.flatnonzero(bad)[:SHOWN] + 1)
         shown = ", ".join(sorted({repr(text) for text in texts[bad].head(50)})[:SHOWN])
         raise DataError(
-            f"{source}: {settings.target} is {shown} in {int(bad.sum())} rows (row {rows}).",
-            hint=f"Known labels: {', '.join(accepted)} (data.labels)."
-            if settings.classes
-            else "Any label will do, but not an empty one.",
+            f"{source}: {column.name} is {shown} in {int(bad.sum())} rows (row {rows}).",
+            hint=labels.hint(),
         )
     return np.asarray(known.to_numpy(dtype=str))
 

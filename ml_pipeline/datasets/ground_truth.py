@@ -16,6 +16,7 @@ from ml_pipeline.datasets import dataset, texts
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth as GroundTruthStore
+from ml_pipeline.store.inputs.labels import Labels, is_blank
 
 log = logging.getLogger("ground_truth")
 
@@ -129,18 +130,22 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
             frame[truth.time_column], utc=True, errors="coerce", format="ISO8601"
         )
         faults[times.isna()] = f"{truth.time_column} is not an ISO 8601 time"
-    labels = frame[truth.target].fillna("").str.strip()
-    known = folded_labels(settings)
-    if known:
-        faults[~labels.str.lower().isin(known)] = "unknown label"
-    faults[labels.str.lower().isin(_BLANK)] = _UNLABELLED
-    frame[truth.target] = labels.str.lower().map(known).fillna(labels) if known else labels
+    unusable = _label_faults(frame, settings)
+    faults[unusable != ""] = unusable[unusable != ""]
     return faults
 
 
-def folded_labels(settings: Settings) -> dict[str, str]:
-    """Classes by their accepted spellings in lower case; empty when any label is accepted."""
-    return {text.lower(): label for text, label in settings.data.label_map().items()}
+def _label_faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
+    """What is wrong with the labels, '' where nothing is."""
+    labels = Labels.of(settings.data)
+    written = frame[settings.ground_truth.target].fillna("").astype(str)
+
+    def fault(text: str) -> str:
+        if labels.find(text) is not None:
+            return ""
+        return _UNLABELLED if is_blank(text) else "unknown label"
+
+    return written.map({text: fault(text) for text in written.unique()})
 
 
 def _data_settings(frame: pd.DataFrame, settings: Settings) -> Any:  # noqa: ANN401 - DataSettings
@@ -164,7 +169,7 @@ def _check(report: TruthReport, settings: Settings, least: int) -> None:
         raise DataError(
             f"{report.bad} of {labelled} labelled rows of {report.source} are bad "
             f"(log.max_bad_rows allows {settings.log.max_bad_rows:.1%}): {commonest}.",
-            hint="Repair them in the table, or set data.labels.",
+            hint=f"Repair them in the table. {Labels.of(settings.data).hint()}",
         )
     if report.usable < least:
         raise DataError(

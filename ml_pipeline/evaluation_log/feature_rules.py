@@ -7,7 +7,7 @@ from typing import Final
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.texts import MAX_CHARACTERS
-from ml_pipeline.evaluation_log.rules import is_blank, listing
+from ml_pipeline.store.inputs.label_sql import is_blank, listing
 from ml_pipeline.store.sql_text import literal
 
 NO_FEATURES: Final = "no features"

@@ -19,16 +19,14 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation_log.feature_rules import NO_FEATURES, feature_fault, feature_lists
 from ml_pipeline.evaluation_log.rules import (
     LABELLED_COLUMNS,
-    NO_LABEL,
-    OTHER_MODEL,
     LogRequest,
     RowRules,
     careful_time,
     day_number,
     instant,
-    listing,
 )
 from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage, with_line_numbers
+from ml_pipeline.store.inputs.label_sql import NO_LABEL, OTHER_MODEL, listing
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.store.sql_text import identifier, literal
 

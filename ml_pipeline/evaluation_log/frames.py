@@ -15,6 +15,7 @@ from ml_pipeline.evaluation_log.loading import TABLE, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.store.alerts import DailyAccuracy
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
 COLUMNS = (
@@ -46,13 +47,26 @@ def labelled_events(
     """
     if settings.log.source == TABLE:
         frames = list(store.read_events(window, model_name=settings.model_name))
-        events = pd.concat(frames, ignore_index=True)
+        events = _read(pd.concat(frames, ignore_index=True), settings)
         events["known_at"] = events["evaluated_at"].fillna(events["timestamp"])
     else:
         events = _from_file(store, settings, window, work_dir)
     if model_ids is not None:
         events = events[events["model_id"].isin(list(model_ids))]
     return events.reset_index(drop=True)
+
+
+def _read(events: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Table rows with their labels as the classes are called; those without such a label go."""
+    labels = Labels.of(settings.data)
+    readers = {"prediction": labels.find_answer, "actual_result": labels.find}
+    for name, find in readers.items():
+        texts = {text: find(text) for text in events[name].dropna().unique()}
+        if any(text != label for text, label in texts.items()):
+            strange = [text for text, label in texts.items() if label is None]
+            events = events[~events[name].isin(strange)]
+            events = events.assign(**{name: events[name].map(texts)})
+    return events
 
 
 def _from_file(
@@ -121,7 +135,7 @@ def pending_events(store: Store, settings: Settings, window: LookbackWindow) -> 
         return pd.DataFrame(columns=list(COLUMNS))
     frames = store.read_events(window, model_name=settings.model_name, labelled_only=False)
     waiting = [frame[frame["actual_result"].isna()] for frame in frames]
-    return pd.concat(waiting, ignore_index=True)
+    return _read(pd.concat(waiting, ignore_index=True), settings)
 
 
 def since(now: datetime, days: float) -> LookbackWindow:

@@ -7,7 +7,7 @@ The log is the store's table or a file (`log.source`); both pass the same valida
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from ml_pipeline.evaluation_log.fold import Counts
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import LookbackWindow, ModelVersion
 
 log = logging.getLogger("data_loader")
@@ -316,8 +317,13 @@ def _check_share(report: LoadReport, settings: Settings) -> None:
         f"{report.bad} of {report.rows} rows of {report.source} are bad "
         f"({report.bad / report.rows:.1%}, log.max_bad_rows allows "
         f"{settings.log.max_bad_rows:.1%}): {commonest}.",
-        hint=f"They are listed in {report.rejects_path}.",
+        hint=f"They are listed in {report.rejects_path}.{_label_hint(bad, settings)}",
     )
+
+
+def _label_hint(bad: Mapping[str, int], settings: Settings) -> str:
+    is_label = any(reason.endswith(" label") for reason in bad)
+    return f" {Labels.of(settings.data).hint()}" if is_label else ""
 
 
 def _log_report(report: LoadReport) -> None:

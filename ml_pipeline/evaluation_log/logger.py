@@ -16,8 +16,16 @@ from datetime import UTC, datetime
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import EventCsv, Span, naming_errors
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
+from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, moment
 from ml_pipeline.store.serving_view import ServingView
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+REQUIRED = ("model_id", "prediction", "confidence")
+ARGUMENTS = (*REQUIRED, "match_id", "features", "metadata", "event_id", "timestamp")
 RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
 SETTLED_EVERY = 100
@@ -33,7 +41,8 @@ _NOTHING: Mark = (0, _NO_CHECKSUM)
 class EvaluationLogger:
     """Writes predictions and their outcomes; safe for threads and for several processes.
 
-    `open_table` opens the store's side, on first use; None keeps the CSV alone.
+    `open_table` opens the store's side, on first use; None keeps the CSV alone. By `labels`
+    (None: any text is one) a label is written as its class is called, another is refused.
     """
 
     def __init__(
@@ -42,10 +51,12 @@ class EvaluationLogger:
         *,
         model_name: str,
         open_table: Callable[[], ServingView] | None = None,
+        labels: Labels | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.csv = EventCsv(csv_path)
         self.model_name = model_name
+        self.labels = labels or Labels({}, is_open=True)
         self.refused: list[str] = []
         self._delivered = Delivered(csv_path)
         self._open_table = open_table
@@ -60,7 +71,7 @@ class EvaluationLogger:
         self,
         model_id: str,
         match_id: str | None,
-        prediction: str,
+        prediction: object,
         confidence: float,
         *,
         features: Mapping[str, object] | None = None,
@@ -69,41 +80,57 @@ class EvaluationLogger:
         timestamp: datetime | None = None,
     ) -> str:
         """Log one prediction and return its event id. Without features it cannot be learned."""
-        row = prediction_row(
-            event_id=event_id or new_event_id(),
-            timestamp=timestamp or self._clock(),
-            model_name=self.model_name,
-            model_id=model_id,
-            match_id=match_id,
-            prediction=prediction,
-            confidence=confidence,
-            features=features,
-            metadata=metadata,
-        )
+        row = self._row({
+            "model_id": model_id, "match_id": match_id, "prediction": prediction,
+            "confidence": confidence, "features": features, "metadata": metadata,
+            "event_id": event_id, "timestamp": timestamp,
+        })  # fmt: skip
         self.write([row])
         return str(row["event_id"])
 
     def log_predictions(self, predictions: Iterable[Mapping[str, object]]) -> list[str]:
-        """Log many at once: the arguments of `log_prediction` as mappings; one sync for all."""
-        now = self._clock()
-        rows = [
-            prediction_row(
-                **{"event_id": new_event_id(), "timestamp": now, "match_id": None, **passed},  # type: ignore[arg-type]
-                model_name=self.model_name,
-            )
-            for passed in predictions
-        ]
+        """Log many at once: the arguments of `log_prediction` as mappings; one sync for all.
+
+        A frame whose columns are those arguments does as well.
+        """
+        rows = [self._row(mapping(passed, "prediction")) for passed in many_rows(predictions)]
         self.write(rows)
         return [str(row["event_id"]) for row in rows]
 
-    def log_evaluation(
-        self, event_id: str, actual_result: str, accuracy: float | None = None
-    ) -> float:
-        """Log what really happened and return the accuracy, 1.0 or 0.0.
+    def _row(self, passed: Mapping[str, Any]) -> EventRow:
+        """One prediction as a row. Raises InputError for what is missing or has no meaning."""
+        unknown = [str(name) for name in passed if name not in ARGUMENTS]
+        missing = [name for name in REQUIRED if name not in passed]
+        if unknown or missing:
+            raise InputError(
+                f"A prediction lacks {', '.join(missing) or 'nothing'}, "
+                f"and has {', '.join(unknown) or 'nothing'} that is unknown.",
+                hint=f"It has {', '.join(ARGUMENTS)}.",
+            )
+        values = {name: None if is_missing(value) else value for name, value in passed.items()}
+        at = values.get("timestamp")
+        return prediction_row(
+            event_id=values.get("event_id") or new_event_id(),
+            timestamp=self._clock() if at is None else moment(at, "timestamp"),
+            model_name=self.model_name,
+            model_id=values["model_id"],
+            match_id=values.get("match_id"),
+            prediction=self.labels.prediction(values["prediction"]),
+            confidence=passed["confidence"],
+            features=values.get("features"),
+            metadata=values.get("metadata"),
+        )
 
-        It is computed; a passed `accuracy` that differs from it is refused (InputError).
-        Raises NotFound for an unknown event and StoreRefused when it has another outcome.
+    def log_evaluation(
+        self, event_id: str, actual_result: object, accuracy: float | None = None
+    ) -> float:
+        """Log what really happened, in any spelling, and return the accuracy, 1.0 or 0.0.
+
+        It is computed; a passed `accuracy` that differs from it is refused (InputError), as is
+        what is no label. Raises NotFound for an unknown event and StoreRefused when it has another
+        outcome.
         """
+        actual = self.labels.outcome(actual_result)
         with self._lock:
             row = self.csv.find([event_id]).get(event_id)
             if row is None:
@@ -112,18 +139,19 @@ class EvaluationLogger:
                     hint="`ml-pipeline outcome` searches the store's table as well.",
                 )
             known = row["actual_result"]
-            if known is not None and known != actual_result:
+            if known is not None and self.labels.find(known) != actual:
                 raise StoreRefused(
-                    f"Event {event_id} has the outcome {known} already, not {actual_result}."
+                    f"Event {event_id} has the outcome {known} already, not {actual}."
                 )
-            settled = row if known is not None else with_outcome(row, actual_result, self._clock())
-            found = float(str(settled["accuracy"]))
+            is_right = self.labels.agree(row["prediction"], actual)
+            found = 1.0 if is_right else 0.0
             if accuracy is not None and float(accuracy) != found:
                 raise InputError(
-                    f"Event {event_id} predicted {row['prediction']} and {actual_result} happened: "
+                    f"Event {event_id} predicted {row['prediction']} and {actual} happened: "
                     f"its accuracy is {found}, not {accuracy}.",
                     hint="Leave accuracy out: it follows from the outcome.",
                 )
+            settled = with_outcome(row, actual, self._clock(), is_right=is_right)
             if known is None and self.write_outcomes([settled]):
                 raise StoreRefused(f"The store has another outcome for event {event_id}.")
             return found

@@ -13,6 +13,7 @@ from ml_pipeline.config.quick import evaluation_csv
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.serving_view import ServingView
 
 
@@ -79,6 +80,7 @@ def open_logger(settings: Settings, chosen: StoreSettings | None) -> MLLogger:
         evaluation_csv(settings.log.csv_file, folder),
         model_name=settings.model_name,
         open_table=open_table,
+        labels=Labels.of(settings.data),
     )
     if chosen is not None:
         logger.open_store = lambda: opening.open_store(chosen)

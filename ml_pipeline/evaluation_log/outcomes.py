@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EVENT_COLUMNS, EventRow, utc_text, with_outcome
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import EVER, parse_utc
 
 KEYS = ("event_id", "match_id")
@@ -108,7 +109,7 @@ def record(
 ) -> OutcomeReport:
     """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed."""
     report = OutcomeReport()
-    read_label = _label_reader(settings)
+    labels = Labels.of(settings.data)
     ids = {key: {outcome.value for outcome in outcomes if outcome.key == key} for key in KEYS}
     events = _find(logger, store, ids, settings.model_name)
     by_match: dict[object, list[EventRow]] = {}
@@ -116,7 +117,7 @@ def record(
         by_match.setdefault(row["match_id"], []).append(row)
     fresh: dict[str, EventRow] = {}
     for outcome in outcomes:
-        actual = read_label(outcome.actual)
+        actual = labels.find(outcome.actual)
         if outcome.key == "event_id":
             rows = [events[outcome.value]] if outcome.value in events else []
         else:
@@ -124,7 +125,7 @@ def record(
         if not rows:
             report.unknown.append({outcome.key: outcome.value, "actual_result": outcome.actual})
         for row in rows:
-            _settle(report, fresh, row, actual, outcome)
+            _settle(report, fresh, row, (labels, actual), outcome)
     refused = set(logger.write_outcomes(list(fresh.values())))
     for event_id, row in fresh.items():
         if event_id in refused:
@@ -139,16 +140,19 @@ def _settle(
     report: OutcomeReport,
     fresh: dict[str, EventRow],
     row: EventRow,
-    actual: str | None,
+    label: tuple[Labels, str | None],
     outcome: ParsedOutcome,
 ) -> None:
     event_id = str(row["event_id"])
     recorded = fresh.get(event_id, row)["actual_result"]
+    labels, actual = label
     if actual is None:
-        report.refused.append(_refusal(row, "a label of data.classes", outcome.actual))
+        refusal = _refusal(row, "a label of data.classes", outcome.actual)
+        report.refused.append({**refusal, "hint": labels.hint()})
     elif recorded is None:
-        fresh[event_id] = with_outcome(row, actual, outcome.known_at)
-    elif recorded == actual:
+        is_right = labels.agree(row["prediction"], actual)
+        fresh[event_id] = with_outcome(row, actual, outcome.known_at, is_right=is_right)
+    elif labels.find(recorded) == actual:
         report.already_known += 1
     else:
         report.refused.append(_refusal(row, str(recorded), actual))
@@ -162,15 +166,6 @@ def _refusal(row: EventRow, recorded: str | None, refused: str) -> dict[str, str
         "stands": recorded,
         "given": refused,
     }
-
-
-def _label_reader(settings: Settings) -> Callable[[str], str | None]:
-    """From a spelling to its label, as the log is read; None for one that is no label."""
-    spellings = settings.data.label_map()
-    if not spellings:
-        return lambda text: text
-    lower = {spelling.lower(): label for spelling, label in spellings.items()}
-    return lambda text: spellings.get(text, lower.get(text.lower()))
 
 
 def _find(

@@ -5,14 +5,23 @@ Rows are text until here. The rules are expressions of SQL, which `scan` and `fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ml_pipeline.config.data import DEFAULT_COLUMNS
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
-from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
+from ml_pipeline.store.inputs.label_sql import (
+    NO_LABEL,
+    OTHER_MODEL,
+    UNKNOWN_LABEL,
+    LabelCodes,
+    is_blank,
+    listing,
+)
+from ml_pipeline.store.inputs.labels import BLANKS
+from ml_pipeline.store.records import EVENT_COLUMNS, LookbackWindow, require_utc
 from ml_pipeline.store.sql_text import literal
 
 # What the trainer reads: one labelled row each, then the configured features, then the target.
@@ -32,14 +41,7 @@ _NAMES_SHOWN = 30
 _UNREAD = ("event_type", "accuracy", "status")
 
 # What other programs write for a missing value; a label may be called "nat", a time may not.
-_BLANKS = ("", "nan", "none", "null")
-_BLANK_TIMES = (*_BLANKS, "nat")
-
-# Codes of labels: 23 bits. In between stand the classes, or the hashes of open labels.
-NO_LABEL = 0
-OTHER_MODEL = 0x7FFFFE
-UNKNOWN_LABEL = 0x7FFFFF
-_HASHES = 0x3FFFFF
+_BLANK_TIMES = (*BLANKS, "nat")
 
 # Days since 1970 must fit in 16 bits.
 _EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
@@ -147,23 +149,12 @@ def _tried(column: str, settings: Settings) -> list[str]:
     return [*settings.log.spellings(column), *also]
 
 
-def listing(values: Iterable[str]) -> str:
-    """Texts as an SQL list."""
-    return "[" + ", ".join(literal(value) for value in values) + "]"
-
-
 def instant(moment: datetime) -> str:
     """A time as an SQL literal."""
     return f"TIMESTAMPTZ {literal(moment.astimezone(UTC).isoformat(sep=' '))}"
 
 
-def is_blank(x: str, blanks: Sequence[str] = _BLANKS) -> str:
-    """SQL: whether a cell is empty or stands for a missing value."""
-    spellings = ", ".join(map(literal, blanks))
-    return f"lower(trim({x})) IN ({spellings})"
-
-
-def _text(x: str, blanks: Sequence[str] = _BLANKS) -> str:
+def _text(x: str, blanks: Sequence[str] = BLANKS) -> str:
     # Most texts are longer than any blank, so that they need not be folded to lower case.
     longest = max(map(len, blanks))
     return (
@@ -183,63 +174,6 @@ def day_number(moment: str) -> str:
     return f"(epoch_us({moment}) // {_DAY_US})"
 
 
-def _case(x: str, values: Mapping[str, int]) -> str:
-    if not values:
-        return "NULL"
-    branches = " ".join(f"WHEN {literal(text)} THEN {code}" for text, code in values.items())
-    return f"CASE {x} {branches} END"
-
-
-class Labels:
-    """The accepted spellings of labels and their codes; any label when none are configured."""
-
-    def __init__(self, settings: Settings) -> None:
-        spellings = settings.data.label_map()
-        self.names = [*dict.fromkeys([*(settings.data.classes or ()), *spellings.values()])]
-        self._is_open = not spellings
-        # Classes first: they are what most rows hold, and a CASE is searched in order.
-        self._codes = {name: code for code, name in enumerate(self.names, 1) if name in spellings}
-        self._codes |= {text: self.names.index(name) + 1 for text, name in spellings.items()}
-        if not self._is_open:
-            self.names.append(UNCERTAIN)
-
-    def code(self, x: str, *, is_prediction: bool) -> str:
-        """The code of a label: NO_LABEL when empty, UNKNOWN_LABEL when it is none of ours."""
-        if self._is_open:
-            return self._open_code(x, is_prediction=is_prediction)
-        codes = dict(self._codes)
-        if is_prediction:
-            codes.setdefault(UNCERTAIN, len(self.names))
-        slow = (
-            f"coalesce({_case(f'trim({x})', codes)}, {_case(f'lower(trim({x}))', _folded(codes))}, "
-            f"CASE WHEN {is_blank(x)} THEN {NO_LABEL} ELSE {UNKNOWN_LABEL} END)"
-        )
-        branches = " ".join(f"WHEN {literal(text)} THEN {code}" for text, code in codes.items())
-        fast = f"CASE {x} {branches} ELSE {slow} END"
-        return f"(CASE WHEN {x} IS NULL THEN {NO_LABEL} ELSE {fast} END)::UINTEGER"
-
-    def _open_code(self, x: str, *, is_prediction: bool) -> str:
-        refused = "false" if is_prediction else f"trim({x}) = {literal(UNCERTAIN)}"
-        return (
-            f"(CASE WHEN {x} IS NULL OR {is_blank(x)} THEN {NO_LABEL} WHEN {refused} "
-            f"THEN {UNKNOWN_LABEL} ELSE 1 + (hash(trim({x})) & {_HASHES}) END)::UINTEGER"
-        )
-
-    def name(self, code: str, x: str) -> str:
-        """The label with that code; `x` is the cell."""
-        if self._is_open:
-            return f"CASE WHEN {code} BETWEEN 1 AND {OTHER_MODEL - 1} THEN trim({x}) END"
-        return f"({listing(self.names)})[{code}]"
-
-
-def _folded(codes: Mapping[str, int]) -> dict[str, int]:
-    """Codes by lower-case spelling, without the ambiguous ones."""
-    meanings: dict[str, set[int]] = {}
-    for text, code in codes.items():
-        meanings.setdefault(text.lower(), set()).add(code)
-    return {text: found.pop() for text, found in meanings.items() if len(found) == 1}
-
-
 class RowRules:
     """The rules of one row for one log; `column` gives the SQL of a column by its number."""
 
@@ -247,7 +181,7 @@ class RowRules:
         self._settings = settings
         self._columns = columns
         self._column = column
-        self.labels = Labels(settings)
+        self.labels = LabelCodes(settings.data)
 
     def raw(self, name: str) -> str:
         """The text of a canonical column; NULL for one that the log does not have."""
@@ -302,7 +236,7 @@ class RowRules:
         return f"a = {NO_LABEL} AND known < {_LATEST} AND {self._is_sound()}"
 
     def _is_sound(self) -> str:
-        blanks = ", ".join(map(literal, _BLANKS))
+        blanks = ", ".join(map(literal, BLANKS))
         return (
             f"p BETWEEN 1 AND {OTHER_MODEL - 1} AND confidence >= 0 AND confidence <= {self._most} "
             f"AND known >= {_EARLIEST} "
@@ -332,7 +266,7 @@ class RowRules:
 
     def features(self) -> str:
         """The features as JSON text: own column, else in metadata, else columns of their names."""
-        own, meta = _text(self.raw("features"), (*_BLANKS, "{}")), self.text("metadata")
+        own, meta = _text(self.raw("features"), (*BLANKS, "{}")), self.text("metadata")
         inner = (
             f"CASE WHEN json_valid({meta}) THEN "
             f"nullif(json_extract({meta}, '$.features')::VARCHAR, 'null') END"

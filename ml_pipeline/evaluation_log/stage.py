@@ -22,7 +22,8 @@ import duckdb
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
-from ml_pipeline.evaluation_log.rules import OTHER_MODEL, Columns, RowRules, day_number
+from ml_pipeline.evaluation_log.rules import Columns, RowRules, day_number
+from ml_pipeline.store.inputs.label_sql import OTHER_MODEL
 from ml_pipeline.store.sql_text import literal
 
 _MOST_THREADS: Final = 4

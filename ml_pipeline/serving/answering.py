@@ -8,6 +8,7 @@ from math import isfinite
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry import scoring
 from ml_pipeline.store.event_row import UNCERTAIN
+from ml_pipeline.store.inputs.values import one_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # Squares of larger numbers overflow when features are standardised.
 LARGEST = 1e150
+_PLAIN_ROWS = frozenset({list, tuple, dict, str, type(None)})
 # From here on a wrong prediction counts as a confident error.
 HIGH_CONFIDENCE = 0.7
 
@@ -25,8 +27,10 @@ HIGH_CONFIDENCE = 0.7
 def part_text(row: RowInput, text: str | None, column: str | None) -> tuple[RowInput, str | None]:
     """The numbers and the text of one row, which may be a text alone or hold one by its name.
 
-    Raises InputError for a text that is none.
+    Raises InputError for a text that is none, and for what is no row.
     """
+    if type(row) not in _PLAIN_ROWS:
+        row = one_row(row)
     if isinstance(row, str):
         return None, row
     if text is None and column is not None and isinstance(row, Mapping):
@@ -60,7 +64,7 @@ def read_values(row: RowInput, features: Sequence[str]) -> list[float]:
 
 
 def _number(value: object, name: str) -> float:
-    if value is None or value == "":
+    if value is None or (type(value) is not float and _is_nothing(value)):
         raise InputError(f"{name} is missing.")
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -71,6 +75,10 @@ def _number(value: object, name: str) -> float:
     if abs(number) > LARGEST:
         raise InputError(f"{name} = {value} is out of range.")
     return number
+
+
+def _is_nothing(value: object) -> bool:
+    return value == "" if isinstance(value, str) else type(value).__name__ in {"NAType", "NaTType"}
 
 
 def judge(

@@ -24,6 +24,7 @@ from ml_pipeline.store.event_row import (
     prediction_row,
     utc_text,
 )
+from ml_pipeline.store.inputs.values import id_text, many_rows, one_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,19 +160,22 @@ class PredictionEngine:
     def batch_predict(self, rows: Iterable[RowInput]) -> list[dict[str, Any]]:
         """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
 
-        A mapping may hold `match_id` and the text beside the features; a string is a text.
+        A mapping may hold `match_id` and the text beside the features; a string is a text. A frame
+        and a matrix are taken row by row. Raises InputError for what is no collection of rows.
         """
         answers: list[dict[str, Any]] = []
         logged: list[EventRow] = []
-        for passed in rows:
-            match_id = passed.get("match_id") if isinstance(passed, Mapping) else None
-            own_id = None if match_id is None else str(match_id)
+        for passed in many_rows(rows):
+            own_id: str | None = None
             try:
-                answer, row = self._answer(passed, own_id, None)
+                plain = one_row(passed)
+                if isinstance(plain, Mapping):
+                    own_id = id_text(plain.get("match_id"), "match_id")
+                answer, row = self._answer(plain, own_id, None)
                 if row is not None:
                     logged.append(row)
             except InputError as error:
-                answer = {"match_id": match_id, "prediction": None, "error": error.message}
+                answer = {"match_id": own_id, "prediction": None, "error": error.message}
             answers.append(answer)
             if len(logged) >= LOGGED_AT_ONCE:
                 self.logger.write(logged)
@@ -195,7 +199,7 @@ class PredictionEngine:
         )
         about = {
             "event_id": new_event_id(),
-            "match_id": plain_text(match_id, "match_id"),
+            "match_id": plain_text(match_id, "match_id") or None,
             **answer,
             "model_id": model.model_id,
             "timestamp": utc_text(now := self._clock()),
@@ -239,8 +243,10 @@ class PredictionEngine:
         """The engine's time."""
         return self._clock()
 
-    def evaluate_prediction(self, event_id: str, actual_result: str) -> float:
+    def evaluate_prediction(self, event_id: str, actual_result: object) -> float:
         """Record what really happened; returns the accuracy, 1.0 or 0.0, which is computed.
+
+        The label may be spelt as `data.labels` allows; InputError names the known ones.
 
         Raises NotFound for an unknown event and StoreRefused when another outcome stands.
         """
@@ -251,12 +257,14 @@ class PredictionEngine:
         """The evaluation log, opened on first use."""
         if self._logger is None:
             from ml_pipeline.evaluation_log.logger import EvaluationLogger
+            from ml_pipeline.store.inputs.labels import Labels
 
             path = quick.evaluation_csv(self.settings.csv_file, self._folder)
             self._logger = EvaluationLogger(
                 path,
                 model_name=self.settings.model_name,
                 open_table=lambda: self._store,
+                labels=Labels(self.settings.spellings, is_open=self.settings.any_label),
                 clock=self._clock,
             )
         return self._logger

@@ -66,16 +66,25 @@ def utc_text(moment: datetime) -> str:
 
 
 def json_cell(value: Mapping[str, object] | None, name: str) -> str | None:
-    """JSON text of an object. Raises InputError for NaN and for what JSON cannot hold."""
+    """JSON text of an object, missing values as null. Raises InputError for what is no value."""
     if value is None:
         return None
+    if type(value) is not dict:
+        from ml_pipeline.store.inputs.values import mapping
+
+        value = mapping(value, name)
     numbers = tuple(value.values())
-    if set(map(type, numbers)) == {float} and isfinite(sum(numbers)):  # type: ignore[arg-type]
+    if set(map(type, numbers)) == {float} and isfinite(sum(numbers)):
         return _numbers_template(tuple(value)) % numbers
     try:
         text = _json_text(value)
+    except (TypeError, ValueError):
+        from ml_pipeline.store.inputs.values import plain
+
+        text = _json_text(plain(value, name))
+    try:
         text.encode()
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{name} cannot be written as JSON: {error}.") from error
     # PostgreSQL's JSON has no such character, so the table would refuse what the file has taken.
     if "\\u0000" in text.replace("\\\\", ""):
@@ -95,9 +104,13 @@ def plain_text(value: object, name: str) -> str | None:
 
     Raises InputError for control characters: a line break would tear the log's lines.
     """
-    if value is None:
-        return None
-    text = str(value)
+    if type(value) is not str:
+        if value is None:
+            return None
+        from ml_pipeline.store.inputs.values import id_text
+
+        value = id_text(value, name) or ""
+    text = value
     if not text.isprintable() and any(ord(letter) < ord(" ") for letter in text):
         raise InputError(f"{name} holds a control character: {text!r}.")
     if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -120,9 +133,11 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
     """A prediction whose outcome is not known yet. Raises InputError for what no log can hold."""
     if not prediction:
         raise InputError("A prediction cannot be empty.")
-    sure = None if confidence is None else float(confidence)
-    if sure is not None and not 0 <= sure <= 1:
-        raise InputError(f"A confidence is a number from 0 to 1, not {sure}.")
+    sure = confidence
+    if sure is not None and not (type(sure) is float and 0 <= sure <= 1):
+        from ml_pipeline.store.inputs.values import share
+
+        sure = share(sure, "confidence")
     return {
         "timestamp": utc_text(timestamp),
         "event_id": plain_text(event_id, "event_id"),
@@ -141,13 +156,23 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
     }
 
 
-def with_outcome(row: Mapping[str, object], actual_result: str, evaluated_at: datetime) -> EventRow:
-    """The whole event again, now with its outcome; the accuracy follows from it."""
+def with_outcome(
+    row: Mapping[str, object],
+    actual_result: str,
+    evaluated_at: datetime,
+    *,
+    is_right: bool | None = None,
+) -> EventRow:
+    """The whole event again, now with its outcome; the accuracy follows from it.
+
+    `is_right` says so where prediction and outcome may be spelt differently.
+    """
+    right = row["prediction"] == actual_result if is_right is None else is_right
     return {
         **row,
         "actual_result": plain_text(actual_result, "actual_result"),
         "evaluated_at": utc_text(evaluated_at),
-        "accuracy": 1.0 if row["prediction"] == actual_result else 0.0,
+        "accuracy": 1.0 if right else 0.0,
         "status": "evaluated",
     }
 

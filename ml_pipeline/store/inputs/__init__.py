@@ -1,0 +1,1 @@
+"""What callers hand over, read once: labels, and values of Python."""
