@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.commands import common
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
-from ml_pipeline.datasets.dataset import read_csv
+from ml_pipeline.datasets.dataset import class_order, read_csv, read_labels
 from ml_pipeline.datasets.features import read_rows
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.reports import backtest_page
@@ -29,6 +32,8 @@ from ml_pipeline.training.parallel import on_cluster
 from ml_pipeline.training.policies import POLICIES, SLOW_POLICIES, History
 
 INITIAL_SHARE = 0.2
+# What pandas calls a column without a name, and the index that it writes into a Parquet file.
+_NO_NAME = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 
 
 # ---------------------------------------------------------------------------------- reading
@@ -47,7 +52,9 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     nights = _nights(frame, args.night, args.time)
     order = np.argsort(nights, kind="stable")
     dropped = {target, settings.data.text_column, args.night, args.time, *_listed(args.drop)}
-    names = _listed(args.features) or [name for name in frame.columns if name not in dropped]
+    names = _listed(args.features) or [
+        name for name in frame.columns if name not in dropped and not _NO_NAME.fullmatch(name)
+    ]
     return _history(frame.iloc[order], names, nights[order], args, settings)
 
 
@@ -59,20 +66,35 @@ def _history(
     settings: Settings,
 ) -> History:
     target = (args.csv and args.target) or settings.data.target
-    labels = frame[target].astype(str).str.strip()
-    if (labels == "").any():
-        raise DataError(f"{target} is empty in {int((labels == '').sum())} rows.")
+    empty = int((frame[target].astype(str).str.strip() == "").sum())
+    if empty:
+        raise DataError(f"{target} is empty in {empty} rows.")
+    data = _labels_of(target, settings)
+    labels = read_labels(frame[target], data, args.csv or "The store's log")
     count = round(len(frame) * INITIAL_SHARE) if args.init is None else args.init
     if not 0 < count < len(frame):
         raise DataError(f"--init {count} leaves nothing to replay of {len(frame)} rows.")
     return History(
         features=read_rows(frame, names, settings.data.text_column),
-        labels=np.asarray(labels.to_numpy(dtype=str)),
+        labels=labels,
         nights=nights,
-        classes=sorted(set(labels)),
+        classes=class_order(labels.tolist(), data),
         names=names,
         initial=count,
     )
+
+
+def _labels_of(target: str, settings: Settings) -> DataSettings:
+    """How the labels of a column are read: by the settings, where they speak of that column.
+
+    The classes that hold without any settings are those of `data.target`; of another column they
+    know nothing.
+    """
+    data = settings.data
+    is_default = data.labels is None and data.classes == list(DEFAULT_CLASSES)
+    if target != data.target and is_default:
+        return settings.changed({"data.classes": None}).data
+    return data
 
 
 def _history_of_store(args: argparse.Namespace, settings: Settings) -> History:
@@ -155,7 +177,11 @@ def run(args: argparse.Namespace) -> int:
     with common.progress_bars() as bars, on_cluster(args.cluster):
         replays = backtest(history, settings, policies, bars)
     figures = {name: replays[name].figures(replays["frozen"]) for name in policies}
-    result: dict[str, Any] = {"policies": figures}
+    result: dict[str, Any] = {
+        "classes": history.classes,
+        "features": history.names,
+        "policies": figures,
+    }
     if args.output_dir:
         result["page"] = str(_write(Path(args.output_dir), replays, figures, settings))
     common.print_json(result)

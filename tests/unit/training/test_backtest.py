@@ -423,3 +423,56 @@ def test_a_class_that_comes_later_is_replayed_all_the_same() -> None:
     for replay in replays.values():
         assert np.isfinite(replay.losses).all()
     assert replays["adaptive"].losses.mean() < replays["frozen"].losses.mean() - 0.5
+
+
+def _classes_and_features(
+    capsys: pytest.CaptureFixture[str], *flags: str
+) -> tuple[list[str], list[str], float]:
+    assert main([*flags, "--init", str(INIT), "--policies", "frozen"]) == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return done["classes"], done["features"], done["policies"]["frozen"]["accuracy"]
+
+
+def test_labels_are_read_as_the_settings_spell_them_and_classes_and_features_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frame = _frame(nights=20)
+    frame["y"] = np.where(frame["y"] == "H", "yes", "no")
+    flags = ("--csv", _csv(frame), "--target", "y", "--night", "night", "--drop", "at")
+    clean = _classes_and_features(capsys, *flags)
+    assert clean[:2] == (["no", "yes"], list(FEATURES))
+
+    frame["y"] = [
+        (text, text.title(), f" {text}", text.upper())[row % 4]
+        for row, text in enumerate(frame["y"])
+    ]
+    frame.to_csv("history.csv")  # with its index, which has no name
+    Path("model_config.yaml").write_text("data: {classes: ['yes', 'no']}\n")
+    assert _classes_and_features(capsys, *flags) == (["yes", "no"], *clean[1:])
+    Path("model_config.yaml").write_text(
+        "data: {target: y, classes: [won, lost], labels: {'yes': won, 'no': lost}}\n"
+    )
+    found = _classes_and_features(capsys, *flags[:2], *flags[4:])
+    assert found == (["won", "lost"], *clean[1:])
+
+
+def test_a_label_that_the_settings_do_not_know_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frame = _frame(nights=12)
+    frame.loc[[3, 4], "y"] = "banana"
+    Path("model_config.yaml").write_text("data: {target: y, classes: [H, D, A]}\n")
+    said = _refusal(capsys, "--csv", _csv(frame), "--night", "night", "--drop", "at")
+    assert "y is 'banana' in 2 rows (row 4, 5)" in said
+    assert "H, D, A" in said
+
+
+def test_the_index_of_a_parquet_file_is_no_feature(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = _frame(nights=12)
+    frame.index = frame.index * 3
+    import duckdb
+
+    rows = frame.reset_index(names="__index_level_0__")
+    duckdb.from_df(rows).write_parquet("history.parquet")
+    flags = ("--csv", "history.parquet", "--target", "y", "--night", "night", "--drop", "at")
+    assert _classes_and_features(capsys, *flags)[1] == list(FEATURES)
