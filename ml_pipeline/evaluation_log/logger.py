@@ -17,15 +17,9 @@ from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import EventCsv, Span, naming_errors
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
 from ml_pipeline.store.inputs.labels import Labels
-from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, moment
+from ml_pipeline.store.inputs.values import many_rows
 from ml_pipeline.store.serving_view import ServingView
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-REQUIRED = ("model_id", "prediction", "confidence")
-ARGUMENTS = (*REQUIRED, "match_id", "features", "metadata", "event_id", "timestamp")
 RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
 SETTLED_EVERY = 100
@@ -93,32 +87,15 @@ class EvaluationLogger:
 
         A frame whose columns are those arguments does as well.
         """
-        rows = [self._row(mapping(passed, "prediction")) for passed in many_rows(predictions)]
+        rows = [self._row(passed) for passed in many_rows(predictions)]
         self.write(rows)
         return [str(row["event_id"]) for row in rows]
 
-    def _row(self, passed: Mapping[str, Any]) -> EventRow:
-        """One prediction as a row. Raises InputError for what is missing or has no meaning."""
-        unknown = [str(name) for name in passed if name not in ARGUMENTS]
-        missing = [name for name in REQUIRED if name not in passed]
-        if unknown or missing:
-            raise InputError(
-                f"A prediction lacks {', '.join(missing) or 'nothing'}, "
-                f"and has {', '.join(unknown) or 'nothing'} that is unknown.",
-                hint=f"It has {', '.join(ARGUMENTS)}.",
-            )
-        values = {name: None if is_missing(value) else value for name, value in passed.items()}
-        at = values.get("timestamp")
-        return prediction_row(
-            event_id=values.get("event_id") or new_event_id(),
-            timestamp=self._clock() if at is None else moment(at, "timestamp"),
-            model_name=self.model_name,
-            model_id=values["model_id"],
-            match_id=values.get("match_id"),
-            prediction=self.labels.prediction(values["prediction"]),
-            confidence=passed["confidence"],
-            features=values.get("features"),
-            metadata=values.get("metadata"),
+    def _row(self, passed: Mapping[str, object]) -> EventRow:
+        from ml_pipeline.store.inputs.predictions import row_of_prediction
+
+        return row_of_prediction(
+            passed, model_name=self.model_name, labels=self.labels, now=self._clock
         )
 
     def log_evaluation(
