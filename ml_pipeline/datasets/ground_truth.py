@@ -8,12 +8,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import dataset, texts
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth as GroundTruthStore
 from ml_pipeline.store.inputs.labels import Labels, is_blank
@@ -119,9 +119,8 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
         if name in frame.columns:
             numbers = pd.to_numeric(frame[name], errors="coerce")
             written = frame[name].fillna("").str.strip().str.lower()
-            faults[~np.isfinite(numbers.astype(float)) & ~written.isin(_BLANK)] = (
-                f"{name} is not a finite number"
-            )
+            is_usable = numbers.astype(float).abs() <= LARGEST
+            faults[~is_usable & ~written.isin(_BLANK)] = f"{name} is not a finite number"
     if data.text_column is not None and data.text_column in frame.columns:
         unusable = frame[data.text_column].fillna("").map(texts.fault)
         faults[unusable != ""] = f"{data.text_column} " + unusable[unusable != ""]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.datasets.texts import MAX_CHARACTERS
 from ml_pipeline.store.inputs.label_sql import is_blank, listing
 from ml_pipeline.store.sql_text import literal
@@ -48,6 +49,7 @@ def feature_fault(settings: Settings) -> str:
         first("found[x] IS NULL", " is absent"),
         first("texts[x] IS NOT NULL AND numbers[x] IS NULL", " is not a number"),
         first("NOT isfinite(numbers[x])", " is not finite"),
+        first(f"abs(numbers[x]) > {LARGEST!r}::DOUBLE", f" is beyond {LARGEST:g}"),
         "WHEN list_aggregate(texts, 'count') = 0 THEN 'all features are missing'",
     )
     return f"""CASE

@@ -37,6 +37,7 @@ _TEXT_SHOWN: Final = 2000
 # What an event takes from the first of its rows that has it.
 _FOLDED: Final = ("outcome", "features", "model_id", "match_id")
 UNUSABLE: Final = "unusable: "
+NO_CLASS: Final = "outcome is no class of the model"
 _NOT_KEPT: Final = "(settled row, text not kept)"
 
 
@@ -54,6 +55,7 @@ class Counts:
     unusable: int
     errors: int
     reasons: dict[str, int]
+    examples: dict[str, str]
 
 
 def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest) -> Counts:
@@ -168,7 +170,8 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
     )
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
     return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
-            CASE WHEN wanted THEN {feature_fault(settings)} END AS fault
+            CASE WHEN NOT wanted THEN NULL {_class_fault(request)}
+                ELSE {feature_fault(settings)} END AS fault
         FROM (SELECT *, {numbers} AS numbers
         FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
             CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts,
@@ -180,6 +183,12 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
                 AND confidence > {threshold!r}::DOUBLE AND known >= {instant(window.start)}
                 AND known < {instant(window.end)} AND {mine} AS is_error
         FROM ({_whole_events()}) WHERE outcome IS NOT NULL))))"""
+
+
+def _class_fault(request: LogRequest) -> str:
+    if request.classes is None:
+        return ""
+    return f"WHEN NOT list_contains({listing(request.classes)}, outcome) THEN {literal(NO_CLASS)}"
 
 
 def _whole_events() -> str:
@@ -199,6 +208,7 @@ def _count(stage: Stage, scanned: Scanned) -> Counts:
     alone = settled - number("SELECT count(*) FROM again WHERE settled")
     old = number("SELECT count(*) FROM folded WHERE settled AND fault IS NULL")
     labelled = number("SELECT count(*) FROM events WHERE to_learn")
+    reasons = _reasons(stage)
     return Counts(
         rows=scanned.rows + scanned.malformed,
         bad=bad,
@@ -214,18 +224,19 @@ def _count(stage: Stage, scanned: Scanned) -> Counts:
         labelled=labelled,
         unusable=number("SELECT count(*) FROM events WHERE to_learn AND fault IS NOT NULL"),
         errors=number("SELECT count(*) FROM events WHERE is_error"),
-        reasons=_reasons(stage),
+        reasons={reason: count for reason, count, _ in reasons},
+        examples={reason: event_id for reason, _, event_id in reasons if event_id is not None},
     )
 
 
-def _reasons(stage: Stage) -> dict[str, int]:
-    return dict(
-        stage.run(f"""SELECT reason, count(*) FROM (SELECT reason FROM malformed
-        UNION ALL SELECT reason FROM bad_rows
-        UNION ALL SELECT {literal(UNUSABLE)} || fault FROM events
+def _reasons(stage: Stage) -> list[tuple[str, int, str | None]]:
+    """What is wrong with how many rows, the commonest first, and the event id of one of them."""
+    return stage.run(f"""SELECT reason, count(*), min(event_id) FROM (
+        SELECT reason, NULL AS event_id FROM malformed
+        UNION ALL SELECT reason, event_id FROM bad_rows LEFT JOIN kept USING (row_no)
+        UNION ALL SELECT {literal(UNUSABLE)} || fault, event_id FROM events
             WHERE to_learn AND fault IS NOT NULL)
         GROUP BY reason ORDER BY count(*) DESC, reason""")
-    )
 
 
 def lacks_features(stage: Stage) -> bool:
@@ -257,6 +268,12 @@ def rejected_query() -> str:
     return f"""SELECT row, reason, left(text, {_TEXT_SHOWN}) AS text FROM (
         SELECT line AS row, reason, text FROM malformed
         UNION ALL SELECT row, reason, text FROM ({with_line_numbers(rows)})) ORDER BY row, reason"""
+
+
+def unusable_query() -> str:
+    """The events that were to be learned and cannot be, with the reason and the outcome."""
+    return """SELECT event_id, fault AS reason, outcome FROM events
+        WHERE to_learn AND fault IS NOT NULL ORDER BY event_id"""
 
 
 def table_query(settings: Settings, condition: str) -> str:

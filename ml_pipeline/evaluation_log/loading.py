@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
@@ -21,7 +21,7 @@ from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
 from ml_pipeline.datasets.duckdb_session import written_path
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
-from ml_pipeline.evaluation_log.fold import Counts
+from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
@@ -44,7 +44,9 @@ class LoadReport:
 
     `outside`: outcomes known outside the time to learn; old errors among them still count as
     errors. `labelled` rows are learned, but for the `unusable` ones among them, which have no
-    features to learn from. `reasons` counts bad and unusable rows.
+    features to learn from or an outcome that the model does not know. `reasons` counts bad and
+    unusable rows, `examples` names an event for each reason where one is known; the bad ones stand
+    in the file at `rejects_path`, the unusable ones in that at `unusable_path`.
     """
 
     source: str
@@ -59,6 +61,8 @@ class LoadReport:
     errors: int
     reasons: dict[str, int]
     rejects_path: str | None
+    examples: dict[str, str] = field(default_factory=dict)
+    unusable_path: str | None = None
 
     def __post_init__(self) -> None:
         parts = ("bad", "folded", "other_model", "pending", "outside", "labelled")
@@ -74,6 +78,32 @@ class LoadReport:
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
         return asdict(self)
+
+    def unusable_words(self) -> str:
+        """What is wrong with the rows that cannot be learned, each fault with an event for it."""
+        found = {
+            reason: count for reason, count in self.reasons.items() if reason.startswith(UNUSABLE)
+        }
+        shown = [
+            f"{reason.removeprefix(UNUSABLE)} ({count}, for example event {self.examples[reason]})"
+            for reason, count in list(found.items())[:_REASONS_SHOWN]
+        ]
+        return ", ".join(shown)
+
+    def require_usable(self, settings: Settings) -> None:
+        """Raise DataError when too much of what is to be learned cannot be.
+
+        A single row never stops a run: it is set aside, whatever its share of a quiet day.
+        """
+        if self.unusable <= 1 or self.unusable / self.labelled <= settings.log.max_bad_rows:
+            return
+        raise DataError(
+            f"{self.unusable} of {self.labelled} results to learn from {self.source} cannot be "
+            f"learned ({self.unusable / self.labelled:.1%}, log.max_bad_rows allows "
+            f"{settings.log.max_bad_rows:.1%}): {self.unusable_words()}.",
+            hint=f"Correct what logs them, or raise log.max_bad_rows to learn the rest: they are "
+            f"listed in {self.unusable_path}.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,10 +186,17 @@ def read_labelled(store: Store, settings: Settings, folder: Path, *, now: dateti
     return _read_csv(loaded.labelled_path, loaded.features)
 
 
-def load_known(store: Store, settings: Settings, folder: Path, *, now: datetime) -> Path:
-    """Every labelled row known until `now`, as a CSV in the order of learning."""
-    window = LookbackWindow.ending(now, days=settings.run.lookback_days)
-    request = LogRequest(now=now, window=window, learn_from=None, model_ids=None)
+def load_known(
+    store: Store, settings: Settings, model: ModelVersion | None, folder: Path, *, now: datetime
+) -> Path:
+    """Every labelled row known until `now` that `model` can learn, in the order of learning."""
+    request = LogRequest(
+        now=now,
+        window=LookbackWindow.ending(now, days=settings.run.lookback_days),
+        learn_from=None,
+        model_ids=None,
+        classes=classes_of(model, settings),
+    )
     return load_log(store, settings, request, folder).labelled_path
 
 
@@ -172,7 +209,14 @@ def rows_for_experts(
     yesterday = now.astimezone(UTC).date().toordinal() - 1
     if not settings.training.experts_due(model.lineage.experts or {}, yesterday):
         return None
-    return load_known(store, settings, folder / "known", now=now)
+    return load_known(store, settings, model, folder / "known", now=now)
+
+
+def classes_of(model: ModelVersion | None, settings: Settings) -> tuple[str, ...] | None:
+    """The classes that a model can learn, where the settings leave them open."""
+    if model is None or settings.data.classes is not None:
+        return None
+    return model.lineage.classes
 
 
 def _source(settings: Settings) -> str:
@@ -246,6 +290,7 @@ class _Files:
     errors: Path
     labelled: Path
     rejected: Path
+    unusable: Path
 
     @classmethod
     def at(cls, folder: Path, now: datetime) -> Self:
@@ -254,6 +299,7 @@ class _Files:
             errors=folder / f"finetune_{stamp}",
             labelled=folder / f"labelled_{stamp}",
             rejected=folder / f"rejected_{stamp}",
+            unusable=folder / f"unusable_{stamp}",
         )
 
 
@@ -268,9 +314,13 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
     files.rejected.unlink(missing_ok=True)
     if counts.bad:
         _copy(stage, fold.rejected_query(), files.rejected)
+    files.unusable.unlink(missing_ok=True)
+    if counts.unusable:
+        _copy(stage, fold.unusable_query(), files.unusable)
     report = LoadReport(
         source=settings.log.source,
         rejects_path=str(files.rejected) if counts.bad else None,
+        unusable_path=str(files.unusable) if counts.unusable else None,
         **{name: getattr(counts, name) for name in Counts.__slots__},
     )
     _check_share(report, settings)
@@ -308,9 +358,7 @@ def _check_share(report: LoadReport, settings: Settings) -> None:
     if not report.rows or report.bad / report.rows <= settings.log.max_bad_rows:
         return
     bad = {
-        reason: count
-        for reason, count in report.reasons.items()
-        if not reason.startswith(fold.UNUSABLE)
+        reason: count for reason, count in report.reasons.items() if not reason.startswith(UNUSABLE)
     }
     commonest = ", ".join(f"{reason} ({n})" for reason, n in list(bad.items())[:_REASONS_SHOWN])
     raise DataError(
@@ -341,4 +389,6 @@ def _log_report(report: LoadReport) -> None:
         report.bad,
     )
     for reason, count in report.reasons.items():
-        log.warning("%d rows: %s", count, reason)
+        example = report.examples.get(reason)
+        shown = "" if example is None else f", for example event {example}"
+        log.warning("%d rows: %s%s", count, reason, shown)

@@ -56,7 +56,8 @@ class LogRequest:
 
     Errors count inside `window` when one of `model_ids` made them (None: anybody's). Rows are
     learned from `learn_from` until `now` (None: from the first). `count_from` asks the table for
-    labelled rows per day since then.
+    labelled rows per day since then. `classes` are those of the model that is to learn, where any
+    label may stand in the log: rows of another one are set aside.
     """
 
     now: datetime
@@ -64,6 +65,7 @@ class LogRequest:
     learn_from: datetime | None
     model_ids: tuple[str, ...] | None
     count_from: datetime | None = None
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("now", "learn_from", "count_from"):

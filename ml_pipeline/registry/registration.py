@@ -97,7 +97,9 @@ class Registration:
     def _lineage(self) -> Lineage:
         """What the trainer says of itself, the log's rows of settled days, the scoring file."""
         result = self.answer.result
-        marks = ("settled_night", "first_night", "open_event_ids", "experts", "learned_until")
+        marks = (
+            "settled_night", "first_night", "open_event_ids", "experts", "learned_until", "classes",
+        )  # fmt: skip
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
         if self.continued is not None:
             lineage = replace(lineage, learned_until=self.continued.lineage.learned_until)

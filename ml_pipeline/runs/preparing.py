@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
+from ml_pipeline.evaluation_log.loading import LoadedLog, classes_of, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry.serving_state import ServingState, serving_models
 from ml_pipeline.store.contract import Store
@@ -96,6 +96,7 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         learn_from=_learn_from(head),
         model_ids=model_ids,
         count_from=count_from,
+        classes=classes_of(head, settings),
     )
     loaded = load_log(store, settings, request, folder)
     counted_from = count_from.date()

@@ -16,7 +16,7 @@ from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ConfigError, NotFound
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation_log.loading import LoadedLog, load_known, load_log
+from ml_pipeline.evaluation_log.loading import LoadedLog, classes_of, load_known, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import archive, models
 from ml_pipeline.registry.trained import TrainerAnswer
@@ -56,8 +56,8 @@ class Replay:
     def compare(self) -> dict[str, Any]:
         """Compare parents, rows, evidence and probabilities, in this order. Raises Differs."""
         head, champion = self._parent("head"), self._parent("champion")
-        loaded = self._rows(champion)
-        answer = self._train(loaded, self._known(), head, champion)
+        loaded = self._rows(head, champion)
+        answer = self._train(loaded, self._known(head), head, champion)
         self._same("training rows", self.run.training_digest, answer.result["training_digest"])
         evidence = Evidence.load(answer.evidence_path)
         self._same("evidence", self.run.holdout_digest, judging.digest_of(evidence))
@@ -77,7 +77,7 @@ class Replay:
         path = models.fetch_model(self.store, version, self.folder)
         return ModelFile(version=version, path=path)
 
-    def _rows(self, champion: ModelFile | None) -> LoadedLog:
+    def _rows(self, head: ModelFile | None, champion: ModelFile | None) -> LoadedLog:
         since = self.manifest["learn_from"]
         now = self.run.started_at
         request = LogRequest(
@@ -85,18 +85,20 @@ class Replay:
             window=LookbackWindow.ending(now, days=self.settings.run.lookback_days),
             learn_from=None if since is None else datetime.fromisoformat(since),
             model_ids=None if champion is None else self._lineage_then(champion.version),
+            classes=classes_of(None if head is None else head.version, self.settings),
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
         self._same_days("training rows", self.manifest["days"], loaded.labelled_path)
         return loaded
 
-    def _known(self) -> Path | None:
+    def _known(self, head: ModelFile | None) -> Path | None:
         """The rows that experts were fitted on, if any were."""
         then = self.manifest.get("known")
         if then is None:
             return None
         folder = self.folder / "known"
-        path = load_known(self.store, self.settings, folder, now=self.run.started_at)
+        model = None if head is None else head.version
+        path = load_known(self.store, self.settings, model, folder, now=self.run.started_at)
         self._same_days("rows for experts", then, path)
         return path
 

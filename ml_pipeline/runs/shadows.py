@@ -154,14 +154,15 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
     context = turn.context
     notes: list[dict[str, Any]] = []
     try:
+        # The heads to carry are those that serve by now.
+        serving = context.store.get_model(turn.champion.model_name, turn.serving_id)
         dataset = loading.load_known(
             context.store,
             context.settings,
+            serving,
             context.folder / "new-base",
             now=context.run.started_at,
         )
-        # The heads to carry are those that serve by now.
-        serving = context.store.get_model(turn.champion.model_name, turn.serving_id)
         for heads in HEADS:
             model_id = _new_model_id(context, f"base-{heads}")
             answer = _train(turn, dataset, model_id, {"new_base": heads}, head=serving)

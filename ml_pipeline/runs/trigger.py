@@ -46,6 +46,7 @@ def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
         log.info("%s; %d new results to learn", _errors_found(prepared, settings), fresh)
         return None
     outcome, reason = found
+    reason += _unusable(prepared)
     return Skip(
         outcome=outcome,
         reason=f"Skipped: {reason}",
@@ -67,6 +68,8 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
             f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. They "
             f"wait for the next run, with {errors}."
         )
+    if fresh == 0 and prepared.loaded.report.unusable > 0:
+        return Outcome.SKIPPED_NO_NEW_DATA, f"no new result can be learned, with {errors}."
     if fresh == 0:
         return Outcome.SKIPPED_NO_NEW_DATA, (
             "no new result has come in since the last training; everything known is learned "
@@ -88,6 +91,14 @@ def _errors_found(prepared: Prepared, settings: Settings) -> str:
         f"{settings.run.confidence_threshold:g}) in the last "
         f"{'day' if days == 1 else f'{days:g} days'}"
     )
+
+
+def _unusable(prepared: Prepared) -> str:
+    """What is wrong with results that cannot be learned as they are."""
+    report = prepared.loaded.report
+    if not report.unusable:
+        return ""
+    return f" {counted(report.unusable, 'result')} cannot be learned: {report.unusable_words()}."
 
 
 def _waiting(fresh: int) -> str:

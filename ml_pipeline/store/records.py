@@ -185,7 +185,7 @@ class Lineage:
 
     A base has learned rows of up to `learned_until`, and its online models keep that time. A
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
-    `calibration` is what `evaluation.evidence.calibrate` found.
+    `calibration` is what `evaluation.evidence.calibrate` found, `classes` are the model's.
 
     In the database it is a JSON object with a key for each field. `rest` is what else stood in the
     object that was read, keys that only a newer version knows and empty ones: it is written again.
@@ -203,6 +203,7 @@ class Lineage:
     shadow_heads: str | None = None
     scoring: ArtifactRef | None = None
     calibration: Mapping[str, Any] | None = None
+    classes: tuple[str, ...] | None = None
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -244,12 +245,14 @@ def _same(value: object) -> object:
 
 _LINEAGE_READERS: Mapping[str, Callable[[Any], object]] = {
     "learned_until": datetime.fromisoformat,
+    "classes": tuple,
     "open_event_ids": tuple,
     "scoring": lambda stored: ArtifactRef(**stored),
     "shadow_since": date.fromisoformat,
 }
 _LINEAGE_WRITERS: Mapping[str, Callable[[Any], object]] = {
     "calibration": dict,
+    "classes": list,
     "experts": dict,
     "learned_until": datetime.isoformat,
     "open_event_ids": list,

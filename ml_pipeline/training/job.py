@@ -258,6 +258,7 @@ def _write(folder: Path, challenger: Challenger, settings: Settings) -> dict[str
         "metrics": {},
         "cross_validation": challenger.cross_validation,
         "library_versions": archive.library_versions(),
+        "classes": [str(label) for label in model.classes_],
     }
     if len(evidence):
         result |= _metrics(evidence, ordered=settings.data.ordered)

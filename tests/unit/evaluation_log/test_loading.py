@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.data_loader import prepare_retraining_data
+from ml_pipeline.datasets import labelled_file
 from ml_pipeline.errors import ConfigError, DataError, NotFound, StoreCorrupt
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, read_labelled
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS
@@ -188,14 +189,18 @@ def test_every_row_is_counted_once(desk: Desk) -> None:
         make_row(5, features="{}"),
     ]
     report = desk.load(rows, request=make_log_request(learn_from=NOW - timedelta(days=1))).report
-    assert report.as_json() | {"rejects_path": None} == {
+    assert report.as_json() | {"rejects_path": None, "unusable_path": None} == {
         "source": str(desk.folder / "log.csv"), "rows": 9, "bad": 1, "folded": 2, "other_model": 1,
         "pending": 1, "outside": 2, "labelled": 2, "unusable": 1, "errors": 2,
         "reasons": {
             "confidence is over 1 (percent? set log.confidence_unit: percent)": 1,
             "unusable: no features": 1,
         },
-        "rejects_path": None,
+        "examples": {
+            "confidence is over 1 (percent? set log.confidence_unit: percent)": make_id(4),
+            "unusable: no features": make_id(5),
+        },
+        "rejects_path": None, "unusable_path": None,
     }  # fmt: skip
     json.dumps(report.as_json())
 
@@ -532,6 +537,35 @@ def test_features_come_from_columns_of_their_names(desk: Desk) -> None:
     assert error["home_advantage"] == 4.5
 
 
+OPEN: dict[str, Any] = {"data__classes": None, "data__ordered": False}
+
+
+def test_an_outcome_that_the_model_does_not_know_is_set_aside(desk: Desk) -> None:
+    rows = [make_row(1), make_row(2, actual_result="banana"), make_row(3, actual_result=" H ")]
+    loaded = desk.load(rows, request=make_log_request(classes=("A", "H")), **OPEN)
+    assert sorted(labelled(loaded)["event_id"]) == [make_id(1), make_id(3)]
+    reason = "unusable: outcome is no class of the model"
+    assert reasons(loaded) == {reason: 1}
+    assert loaded.report.examples == {reason: make_id(2)}
+    anything = desk.load(rows, **OPEN)
+    assert len(labelled(anything)) == 3
+
+
+def test_too_much_that_cannot_be_learned_is_refused_but_never_a_single_row(desk: Desk) -> None:
+    good, bad = [make_row(n) for n in range(1, 19)], make_row(20, features='{"a": 1}')
+    one, two = desk.load([*good[:1], bad]).report, desk.load([*good, bad, bad | {"event_id": "x"}])
+    few = settings_for("table", log__max_bad_rows=0.05)
+    one.require_usable(few)
+    two.report.require_usable(settings_for("table", log__max_bad_rows=0.1))
+    with pytest.raises(DataError) as refused:
+        two.report.require_usable(few)
+    assert str(refused.value).startswith(
+        f"2 of 20 results to learn from {desk.folder / 'log.csv'} cannot be learned (10.0%, "
+        "log.max_bad_rows allows 5.0%): feature home_team_form is absent (2, for example event "
+        f"{make_id(20)}). Correct what logs them, or raise log.max_bad_rows"
+    )
+
+
 def test_a_null_feature_is_a_missing_value_and_left_empty(desk: Desk) -> None:
     values: dict[str, Any] = FEATURES | {"home_team_form": None, "away_team_form": "", "more": [1]}
     loaded = desk.load([make_row(1, features=json.dumps(values | {"home_advantage": "0.25"}))])
@@ -559,6 +593,8 @@ def _with(**changes: object) -> str:
         (_with(home_advantage="much"), "feature home_advantage is not a number"),
         (_with(home_advantage=True), "feature home_advantage is not a number"),
         (_with(home_advantage=[1]), "feature home_advantage is not a number"),
+        (_with(home_advantage=1e200), "feature home_advantage is beyond 1e+150"),
+        (_with(home_advantage="-2e150"), "feature home_advantage is beyond 1e+150"),
         (_with(away_team_form="inf"), "feature away_team_form is not finite"),
         (_with(away_team_form=float("inf")), "feature away_team_form is not finite"),
         (json.dumps(dict.fromkeys(FEATURES)), "all features are missing"),
@@ -571,6 +607,12 @@ def test_an_event_without_usable_features_is_an_error_and_not_learned(
     assert reasons(loaded) == {f"unusable: {reason}": 1}
     assert (loaded.report.labelled, loaded.report.unusable, loaded.report.bad) == (2, 1, 0)
     assert labelled(loaded)["event_id"].tolist() == [make_id(2)]
+    # What is not set aside can be read to be learned.
+    assert len(labelled_file.read_labelled(str(loaded.labelled_path), settings_for("table"))) == 1
+    assert loaded.report.unusable_path is not None
+    assert pd.read_csv(loaded.report.unusable_path).to_dict("records") == [
+        {"event_id": make_id(1), "reason": reason, "outcome": "A"}
+    ]
     error = loaded.errors[loaded.errors["event_id"] == make_id(1)].iloc[0]
     assert np.isnan([error[name] for name in DEFAULT_FEATURES]).all()
 

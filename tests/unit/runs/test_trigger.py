@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,37 @@ def test_a_skip_says_how_much_there_is_and_how_much_is_needed(
     assert (skip.outcome, skip.reason) == (outcome, reason)
     assert (skip.dataset_size, skip.champion_id) == (errors, "m-1")
     assert skip.details["waiting_rows"] == rows
+
+
+@pytest.mark.parametrize(
+    ("trigger", "rows", "start"),
+    [
+        ("any", 0, "Skipped: no new result can be learned, with 0 confident errors "),
+        ("labels", 0, "Skipped: 0 new results, 30 are needed to train. "),
+        ("labels", 3, "Skipped: 3 new results, 30 are needed to train. "),
+        ("errors", 3, "Skipped: 0 confident errors "),
+    ],
+)
+def test_a_skip_says_what_is_wrong_with_results_that_cannot_be_learned(
+    trigger: str, rows: int, start: str
+) -> None:
+    found = prepared(SERVING, errors=0, rows=rows)
+    reason = "unusable: features are not JSON"
+    report = replace(
+        found.loaded.report,
+        rows=rows + 1,
+        labelled=rows + 1,
+        unusable=1,
+        reasons={reason: 1},
+        examples={reason: "e-7"},
+    )
+    flawed = replace(found, loaded=replace(found.loaded, report=report))
+    skip = reason_to_skip(flawed, league.settings_for(run__trigger=trigger))
+    assert skip is not None
+    assert skip.reason.startswith(start)
+    assert skip.reason.endswith(
+        " 1 result cannot be learned: features are not JSON (1, for example event e-7)."
+    )
 
 
 def test_a_first_champion_needs_more_results() -> None:
