@@ -18,6 +18,7 @@ from ml_pipeline.config.defaults import (
     DEFAULT_LABELS,
     ENSEMBLE_CONFLICT_MARGIN,
     LOCAL_VARIABLE,
+    MISSING_VALUES,
     MODEL_NAME,
     SETTING_PREFIX,
 )
@@ -28,9 +29,11 @@ LOGS = ("logs", "evaluation_log.csv")
 class QuickSettings:
     """What a prediction asks of the settings; the model itself knows its features."""
 
-    __slots__ = ("any_label", "conflict_margin", "csv_file", "model_name", "spellings")
+    __slots__ = (
+        "any_label", "conflict_margin", "csv_file", "missing", "model_name", "spellings",
+    )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default
         self,
         *,
         model_name: str = MODEL_NAME,
@@ -38,12 +41,14 @@ class QuickSettings:
         csv_file: str | None = None,
         spellings: Mapping[str, str] = DEFAULT_LABELS,
         any_label: bool = False,
+        missing: str = MISSING_VALUES,
     ) -> None:
         self.model_name = model_name
         self.conflict_margin = conflict_margin
         self.csv_file = csv_file
         self.spellings = spellings
         self.any_label = any_label
+        self.missing = missing
 
 
 def local_dir(flag: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -96,6 +101,7 @@ def _checked(config_file: str | None) -> QuickSettings:
         csv_file=settings.log.csv_file,
         spellings=settings.data.label_map(),
         any_label=settings.data.classes is None,
+        missing=settings.prediction.missing,
     )
 
 

@@ -160,6 +160,7 @@ class PredictionSettings(Section):
     min_confidence_threshold: Fraction = defaults.CONFIDENCE_THRESHOLD
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
     conflict_margin: Fraction = defaults.ENSEMBLE_CONFLICT_MARGIN
+    missing: Literal["impute", "refuse"] = "impute"
 
 
 Metric = Literal[

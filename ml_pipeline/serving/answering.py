@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, isnan, nan
 
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry import scoring
@@ -40,10 +40,11 @@ def part_text(row: RowInput, text: str | None, column: str | None) -> tuple[RowI
     return row, text
 
 
-def read_values(row: RowInput, features: Sequence[str]) -> list[float]:
-    """The numbers of one row in the model's order.
+def read_values(row: RowInput, features: Sequence[str], *, imputes: bool = False) -> list[float]:
+    """The numbers of one row in the model's order; a missing value is NaN.
 
-    Raises InputError naming the feature that is missing, unknown, no number, or out of range.
+    Raises InputError naming the feature that is absent, no number, or out of range, and unless
+    the model `imputes` the one that is missing.
     """
     if isinstance(row, Mapping):
         missing = [name for name in features if name not in row]
@@ -60,16 +61,33 @@ def read_values(row: RowInput, features: Sequence[str]) -> list[float]:
         raise InputError(
             f"The model takes {len(features)} features ({', '.join(features)}), not {len(row)}."
         )
-    return [_number(value, name) for value, name in zip(row, features, strict=True)]
+    return [_number(value, name, imputes) for value, name in zip(row, features, strict=True)]
 
 
-def _number(value: object, name: str) -> float:
-    if value is None or (type(value) is not float and _is_nothing(value)):
-        raise InputError(f"{name} is missing.")
+def missing_features(values: Sequence[float], features: Sequence[str]) -> list[str]:
+    """The features without a value."""
+    return [name for name, value in zip(features, values, strict=True) if isnan(value)]
+
+
+def logged_values(features: Sequence[str], values: Sequence[float]) -> dict[str, object]:
+    """The values by name as the log keeps them: a missing one is learned as a missing one."""
+    return {
+        name: None if isnan(value) else value
+        for name, value in zip(features, values, strict=True)
+    }  # fmt: skip
+
+
+def _number(value: object, name: str, imputes: bool) -> float:  # noqa: FBT001 - called for each value
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise InputError(f"{name} = {value!r} is not a number.") from None
+        if not _is_nothing(value):
+            raise InputError(f"{name} = {value!r} is not a number.") from None
+        number = nan
+    if isnan(number):
+        if imputes:
+            return nan
+        raise InputError(f"{name} is missing.", hint="Set prediction.missing to impute.")
     if not isfinite(number):
         raise InputError(f"{name} = {value} is not a finite number.")
     if abs(number) > LARGEST:
@@ -78,7 +96,11 @@ def _number(value: object, name: str) -> float:
 
 
 def _is_nothing(value: object) -> bool:
-    return value == "" if isinstance(value, str) else type(value).__name__ in {"NAType", "NaTType"}
+    if isinstance(value, str):
+        from ml_pipeline.store.inputs.labels import is_blank
+
+        return is_blank(value)
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}
 
 
 def judge(

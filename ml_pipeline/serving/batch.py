@@ -17,8 +17,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.serving.answering import HIGH_CONFIDENCE
-from ml_pipeline.serving.batch_csv import BatchCsv, default_output, open_database, unreadable_lines
+from ml_pipeline.serving.answering import HIGH_CONFIDENCE, logged_values
+from ml_pipeline.serving.batch_csv import ADDED, BatchCsv, default_output, open_database
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
 from ml_pipeline.store.event_row import UNCERTAIN, EventRow, prediction_row, utc_text
 
@@ -35,20 +35,34 @@ def predict_csv(
 ) -> dict[str, Any]:
     """Predict every row of a CSV; returns the counts. `bars` shows how far it is.
 
-    A row that cannot be used gets its `error` and no prediction. Raises InputError when the file
-    as a whole cannot be used.
+    A row that cannot be used gets its `error` and no prediction; without any other the status is
+    `failed`. What is logged was written out before. Raises InputError when the file as a whole
+    cannot be used, or the output cannot be written.
     """
     target = Path(output or default_output(path))
-    file = BatchCsv.opened(path, engine.batch_scorer())
-    with TemporaryDirectory(prefix="ml_pipeline_") as folder, open_database(Path(folder)) as db:
-        total = file.load(db)
+    file = BatchCsv.opened(path, engine.batch_scorer(), imputes=engine.imputes)
+    with TemporaryDirectory(prefix="ml_pipeline_") as scratch, open_database(Path(scratch)) as db:
+        total, unreadable = file.load(db, Path(scratch))
         batch = _Batch(db=db, engine=engine, file=file, log=log, total=total)
-        advance = bars("rows", -(-total // batch.chunk))
-        for start in range(0, total, batch.chunk):
+        starts = range(0, total, batch.chunk)
+        advance = bars("rows", len(starts) * (2 if log else 1))
+        batch.make_table()
+        for start in starts:
             batch.predict(start)
             advance()
-        file.write(db, target, rows=total, timestamp=batch.timestamp)
-        return batch.counts() | {"output": str(target), "unreadable_lines": unreadable_lines(db)}
+        file.write(db, Path(scratch), target, timestamp=batch.timestamp)
+        for start in starts if log else ():
+            batch.log(start)
+            advance()
+        return batch.counts() | {
+            "output": str(target), "unreadable_lines": unreadable, "renamed": _renamed(file),
+        }  # fmt: skip
+
+
+def _renamed(file: BatchCsv) -> dict[str, str]:
+    """Columns of the file that are called otherwise in the output."""
+    names = zip(file.header, file.written_header()[: -len(ADDED)], strict=True)
+    return {name: written for name, written in names if written != name}
 
 
 class _Batch:
@@ -65,11 +79,22 @@ class _Batch:
     ) -> None:
         self._db, self._engine, self._file = db, engine, file
         self._scorer = file.scorer
-        self._log, self._total = log, total
+        self._logs, self._total = log, total
         self.chunk = CHUNK_OF_TEXTS if self._scorer.text_column else CHUNK
         self._predicted = self._uncertain = 0
         self.now = engine.now()
         self.timestamp = utc_text(self.now)
+
+    def make_table(self) -> None:
+        """Make the empty table `answers`."""
+        shares = ", ".join(f"{name} DOUBLE" for name in self._shares())
+        self._db.execute(
+            "CREATE TABLE answers (best INTEGER, confidence DOUBLE, level INTEGER, "
+            f"blocked INTEGER, {shares}, event_id UUID)"
+        )
+
+    def _shares(self) -> list[str]:
+        return [f"p{place}" for place in range(len(self._scorer.classes))]
 
     def predict(self, start: int) -> None:
         """Score a chunk of rows, beginning at `start`, and keep the answers."""
@@ -79,15 +104,13 @@ class _Batch:
         everywhere = {
             name: _spread(array, usable) for name, array in answers.items() if name != "shares"
         }
-        for place in range(len(self._scorer.classes)):
-            everywhere[f"p{place}"] = _spread(answers["shares"][:, place], usable)
-        self._keep(everywhere, start)
+        for place, name in enumerate(self._shares()):
+            everywhere[name] = _spread(answers["shares"][:, place], usable)
+        self._keep(everywhere)
         for place, fault in faults.items():
             row = start + int(np.flatnonzero(usable)[place])
             self._db.execute("UPDATE input_rows SET error = ? WHERE rowid = ?", [fault, row])
         self._count(answers, faults)
-        if self._log:
-            self._write_log(start, values, texts, answers, usable)
 
     def _inputs(
         self, start: int
@@ -131,11 +154,12 @@ class _Batch:
             "shares": shares,
         }  # fmt: skip
 
-    def _keep(self, columns: dict[str, NDArray[Any]], start: int) -> None:
+    def _keep(self, columns: dict[str, NDArray[Any]]) -> None:
         names = ", ".join(columns)
         self._db.register("chunk", columns)
-        verb = "CREATE TABLE answers AS" if start == 0 else "INSERT INTO answers"
-        self._db.execute(f"{verb} SELECT {names}, uuid() AS event_id FROM chunk")
+        self._db.execute(
+            f"INSERT INTO answers ({names}, event_id) SELECT {names}, uuid() FROM chunk"
+        )
         self._db.unregister("chunk")
 
     def _count(self, answers: dict[str, NDArray[Any]], faults: dict[int, str]) -> None:
@@ -147,36 +171,44 @@ class _Batch:
     def counts(self) -> dict[str, Any]:
         """The counts as JSON."""
         predicted = self._predicted
+        is_failed = self._total > 0 and not predicted
         return {
-            "status": "completed",
+            "status": "failed" if is_failed else "completed",
+            **({"error": self._complaint()} if is_failed else {}),
             "model_id": self._scorer.model_id,
             "rows": self._total,
             "predicted": predicted,
             "errors": self._total - predicted,
             "uncertain": self._uncertain,
             "abstention_rate": self._uncertain / predicted if predicted else None,
-            "logged": predicted if self._log else 0,
+            "imputed": self._number("imputed IS NOT NULL AND error IS NULL"),
+            "logged": predicted if self._logs else 0,
         }
 
-    def _write_log(
-        self,
-        start: int,
-        values: NDArray[np.float64],
-        texts: list[str] | None,
-        answers: dict[str, NDArray[Any]],
-        usable: NDArray[np.bool_],
-    ) -> None:
-        """One event for each row that has a prediction."""
-        known = self._db.execute(
-            f"SELECT event_id::VARCHAR, {self._file.cell('match_id')}, error FROM input_rows "
-            "JOIN answers ON input_rows.rowid = answers.rowid "
-            f"WHERE {self._in_chunk(start)} ORDER BY input_rows.rowid"
-        ).fetchall()
-        ids = [known[place] for place in np.flatnonzero(usable)]
+    def _number(self, condition: str) -> int:
+        query = f"SELECT count(*) FROM input_rows WHERE {condition}"
+        return int(self._db.execute(query).fetchall()[0][0])
+
+    def _complaint(self) -> str:
+        query = "SELECT error FROM input_rows ORDER BY rowid LIMIT 1"
+        ((first,),) = self._db.execute(query).fetchall()
+        return f"None of the {self._total} rows could be predicted; the first: {first}"
+
+    def log(self, start: int) -> None:
+        """Log one event for each row of a chunk that has a prediction."""
+        values, texts, _ = self._inputs(start)
+        sound = (
+            "FROM input_rows JOIN answers ON input_rows.rowid = answers.rowid "
+            f"WHERE {self._in_chunk(start)} AND error IS NULL ORDER BY input_rows.rowid"
+        )
+        query = f"SELECT event_id::VARCHAR, {self._file.cell('match_id')} {sound}"
+        ids = self._db.execute(query).fetchall()
+        names = ["best", "confidence", "blocked", *self._shares()]
+        found = self._db.execute(f"SELECT {', '.join(names)} {sound}").fetchnumpy()
+        answers: dict[str, NDArray[Any]] = {name: np.asarray(found[name]) for name in names}
+        answers["shares"] = np.column_stack([answers[name] for name in self._shares()])
         rows = list[EventRow]()
-        for place, (event_id, match_id, error) in enumerate(ids):
-            if error is not None:
-                continue
+        for place, (event_id, match_id) in enumerate(ids):
             text = None if texts is None else texts[place]
             features = values[place].tolist()
             rows.append(
@@ -206,7 +238,7 @@ class _Batch:
         label = scorer.classes[int(answers["best"][place])]
         blocked = bool(answers["blocked"][place])
         shares = dict(zip(scorer.classes, answers["shares"][place].tolist(), strict=True))
-        passed: dict[str, object] = dict(zip(scorer.features, features, strict=True))
+        passed: dict[str, object] = logged_values(scorer.features, features)
         if scorer.text_column and text is not None:
             passed[scorer.text_column] = text
         return prediction_row(

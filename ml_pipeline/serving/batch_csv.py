@@ -1,6 +1,10 @@
-"""The CSV of a batch in DuckDB: read into a table, unusable rows marked, written with answers."""
+"""The CSV of a batch in DuckDB: read into a table, unusable rows marked, written with answers.
 
-# ruff: noqa: S608 - statements are made of constants, quoted names and quoted texts
+A column of the file may have any name: to DuckDB it is `c0`, `c1`, …, so that no name of a file
+ever stands beside one of ours.
+"""
+
+# ruff: noqa: S608 - statements are made of constants, numbered columns and quoted texts
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ import csv
 import gzip
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -18,18 +23,23 @@ import duckdb
 
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.errors import InputError
+from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.store.event_row import UNCERTAIN
-from ml_pipeline.store.sql_text import identifier, literal
+from ml_pipeline.store.inputs.labels import BLANKS
+from ml_pipeline.store.sql_text import literal
 
 MEMORY_MB = 160
 ADDED = (
     "event_id", "prediction", "best_guess", "confidence", "confidence_level", "probabilities",
-    "model_id", "timestamp", "status", "error",
+    "model_id", "timestamp", "status", "imputed", "error",
 )  # fmt: skip
 LEVELS = ("low", "medium", "high")
+# What a column of the file that is called like one of ours is called in the output.
+RENAMED = "input_"
 _NAMES_SHOWN = 20
+_CONTROL = r"[\x{00}-\x{1f}]"
 
 
 def default_output(path: str) -> str:
@@ -53,20 +63,21 @@ def open_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 class BatchCsv:
     """A CSV that has what a model reads.
 
-    In the table `input_rows` its cells are `c0`, `c1`, … as they came, so that a column may have
-    any name; `error` says why a row cannot be used.
+    In the table `input_rows` its cells are `c0`, `c1`, … as they came; `error` says why a row
+    cannot be used, `imputed` which of its features are missing and filled in.
     """
 
     path: str
     header: tuple[str, ...]
     scorer: BatchScorer
+    imputes: bool
 
     @classmethod
-    def opened(cls, path: str, scorer: BatchScorer) -> Self:
+    def opened(cls, path: str, scorer: BatchScorer, *, imputes: bool) -> Self:
         """Read the header. Raises InputError for one that cannot be used."""
-        header = _read_header(path)
+        header = batch_lines.read_header(path)
         _check_header(path, header, scorer)
-        return cls(path=path, header=tuple(header), scorer=scorer)
+        return cls(path=path, header=tuple(header), scorer=scorer, imputes=imputes)
 
     def cell(self, name: str) -> str:
         """SQL of a column's text; NULL for one that the file does not have."""
@@ -76,110 +87,182 @@ class BatchCsv:
         """SQL of a column's number; NULL where it holds none."""
         return f"TRY_CAST(trim({self.cell(name)}) AS DOUBLE)"
 
-    def load(self, db: duckdb.DuckDBPyConnection) -> int:
-        """Make the table `input_rows`; return how many rows it has. Raises InputError."""
-        columns = ", ".join(f"c{place}: 'VARCHAR'" for place in range(len(self.header)))
-        faults = " ".join(map(self._number_faults, self.scorer.features))
-        if self.scorer.text_column:
-            missing = literal(f"{self.scorer.text_column} is missing.")
-            faults += f" WHEN {self.cell(self.scorer.text_column)} IS NULL THEN {missing}"
-        try:
-            db.execute(
-                f"CREATE TABLE input_rows AS SELECT *, CASE {faults} END AS error "
-                f"FROM read_csv({exact_file(self.path)}, columns = {{{columns}}}, header = true, "
-                "auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
-                "null_padding = true, ignore_errors = true, store_rejects = true, "
-                "parallel = false)"
-            )
-        except duckdb.Error as error:
-            raise InputError(f"{self.path} cannot be read as CSV: {error}.") from error
-        return int(db.execute("SELECT count(*) FROM input_rows").fetchall()[0][0])
+    def load(self, db: duckdb.DuckDBPyConnection, folder: Path) -> tuple[int, int]:
+        """Make the table `input_rows` of all lines, also of those that are no rows.
 
-    def _number_faults(self, feature: str) -> str:
-        cell, value = self.cell(feature), self.number(feature)
-        shown = f"{literal(f'{feature} = ')} || {cell}"
+        Returns how many there are, and how many are no rows. Raises InputError.
+        """
+        unreadable = 0
+        try:
+            db.execute(self._table(self.path, is_copy=False))
+            is_complete = self._is_complete(db)
+        except duckdb.Error:
+            is_complete = False
+        if not is_complete:
+            # Read again line by line: what DuckDB leaves out has no number and no place.
+            copy, width = folder / "rows.csv", len(self.header)
+            needed = {self.header.index(name) for name in self._inputs()}
+            unreadable = batch_lines.write_whole_rows(self.path, width, needed, copy)
+            try:
+                db.execute(self._table(str(copy), is_copy=True))
+            except duckdb.Error as error:
+                raise InputError(f"{self.path} cannot be read as CSV: {error}.") from error
+            copy.unlink()
+        return _number(db, "count(*)"), unreadable
+
+    def _is_complete(self, db: duckdb.DuckDBPyConnection) -> bool:
+        """Whether every line became a row or a part of one.
+
+        Without a word DuckDB drops what follows a quote that is never closed.
+        """
+        header = 1 + "".join(self.header).count("\n")
+        left = batch_lines.count_lines(self.path) - header - _number(db, "count(*)")
+        if left:
+            cells = [f"c{place}" for place in range(len(self.header))]
+            inside = (
+                f"coalesce(length({c}) - length(replace({c}, chr(10), '')), 0)" for c in cells
+            )
+            left -= _number(db, f"coalesce(sum({' + '.join(inside)}), 0)")
+        return left == 0
+
+    def _inputs(self) -> list[str]:
+        text = self.scorer.text_column
+        return [*self.scorer.features, *([text] if text else [])]
+
+    def _table(self, path: str, *, is_copy: bool) -> str:
+        names = [f"c{place}" for place in range(len(self.header))]
+        read = [*names, *(["fault"] if is_copy else [])]
+        columns = ", ".join(f"{name}: 'VARCHAR'" for name in read)
+        fault = "fault" if is_copy else "NULL::VARCHAR"
         return (
-            f"WHEN {cell} IS NULL OR trim({cell}) = '' THEN {literal(f'{feature} is missing.')} "
-            f"WHEN {value} IS NULL THEN {shown} || ' is not a number.' "
-            f"WHEN NOT isfinite({value}) THEN {shown} || ' is not a finite number.' "
-            f"WHEN abs({value}) > {LARGEST} THEN {shown} || ' is out of range.'"
+            f"CREATE OR REPLACE TABLE input_rows AS SELECT {', '.join(names)}, "
+            f"coalesce({fault}, {self._faults()}) AS error, {self._imputed()} AS imputed "
+            f"FROM read_csv({exact_file(path)}, columns = {{{columns}}}, header = true, "
+            "auto_detect = false, delim = ',', quote = '\"', escape = '\"', parallel = false)"
         )
 
+    def _faults(self) -> str:
+        """SQL of what may be wrong with a row, one text or NULL each."""
+        faults = list(map(self._number_faults, self.scorer.features))
+        features, text = self.scorer.features, self.scorer.text_column
+        if text:
+            missing = literal(f"{text} is missing.")
+            faults.append(f"CASE WHEN {self.cell(text)} IS NULL THEN {missing} END")
+        elif features:
+            nothing = " AND ".join(map(self._is_missing, features))
+            faults.append(f"CASE WHEN {nothing} THEN 'Every feature is missing.' END")
+        control = f"regexp_matches({self.cell('match_id')}, {literal(_CONTROL)})"
+        faults.append(f"CASE WHEN {control} THEN 'match_id holds a control character.' END")
+        return ", ".join(faults)
+
+    def _is_missing(self, feature: str) -> str:
+        blanks = ", ".join(map(literal, BLANKS))
+        return f"coalesce(lower(trim({self.cell(feature)})) IN ({blanks}), true)"
+
+    def _number_faults(self, feature: str) -> str:
+        cell, value, missing = self.cell(feature), self.number(feature), self._is_missing(feature)
+        shown = f"{literal(f'{feature} = ')} || {cell}"
+        refused = "NULL" if self.imputes else literal(f"{feature} is missing.")
+        return (
+            f"CASE WHEN {missing} THEN {refused} "
+            f"WHEN {value} IS NULL THEN {shown} || ' is not a number.' "
+            f"WHEN NOT isfinite({value}) THEN {shown} || ' is not a finite number.' "
+            f"WHEN abs({value}) > {LARGEST} THEN {shown} || ' is out of range.' END"
+        )
+
+    def _imputed(self) -> str:
+        """SQL of the missing features' names as JSON, NULL where there are none."""
+        missing = [
+            f"CASE WHEN {self._is_missing(name)} "
+            f"THEN {literal(json.dumps(name, ensure_ascii=False))} END"
+            for name in self.scorer.features
+        ]
+        names = f"nullif(concat_ws(', ', {', '.join(missing)}), '')" if missing else "NULL"
+        return f"'[' || {names} || ']'"
+
+    def written_header(self) -> list[str]:
+        """The names of the output's columns: the file's own, then ours.
+
+        A column that is called like one of ours is renamed, for a reader would mix them up.
+        """
+        names = list(self.header)
+        for place, name in enumerate(self.header):
+            while names[place] in ADDED or (names[place] != name and names[place] in self.header):
+                names[place] = RENAMED + names[place]
+        return [*names, *ADDED]
+
     def write(
-        self, db: duckdb.DuckDBPyConnection, target: Path, *, rows: int, timestamp: str
+        self, db: duckdb.DuckDBPyConnection, folder: Path, target: Path, *, timestamp: str
     ) -> None:
         """Write every row and, from the table `answers`, what was predicted for it.
 
-        The file appears as a whole or not at all.
+        The file appears as a whole or not at all. Raises InputError where it cannot be written.
         """
-        cells = [f"c{place} AS {identifier(name)}" for place, name in enumerate(self.header)]
-        if rows:
-            source = "input_rows POSITIONAL JOIN answers"
-            added = self._added_columns(timestamp)
-        else:
-            source, added = "input_rows", [f"NULL AS {name}" for name in ADDED]
-        target.parent.mkdir(parents=True, exist_ok=True)
+        body = folder / "answers.csv"
+        cells = [f"input_rows.c{place}" for place in range(len(self.header))]
+        db.execute(
+            f"COPY (SELECT {', '.join([*cells, *self._added_columns(timestamp)])} "
+            f"FROM input_rows POSITIONAL JOIN answers) TO {written_path(body)} "
+            "(FORMAT csv, HEADER false, DELIMITER ',')"
+        )
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            db.execute(
-                f"COPY (SELECT {', '.join([*cells, *added])} FROM {source}) "
-                f"TO {written_path(draft)} (FORMAT csv, HEADER true, DELIMITER ',')"
-            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _written(draft, is_packed=target.suffix == ".gz") as file:
+                csv.writer(file, lineterminator="\n").writerow(self.written_header())
+                with body.open(encoding="utf-8", newline="") as rows:
+                    shutil.copyfileobj(rows, file, 1 << 20)
             draft.replace(target)
+        except OSError as error:
+            raise InputError(
+                f"{target} cannot be written: {error.strerror or error}.",
+                hint="Nothing was logged. Choose another --output.",
+            ) from error
         finally:
-            draft.unlink(missing_ok=True)
+            # Also where its folder is none.
+            with suppress(OSError):
+                draft.unlink()
+            body.unlink()
 
     def _added_columns(self, timestamp: str) -> list[str]:
         """SQL of `ADDED`; a row with an error has no prediction."""
         labels = f"[{', '.join(map(literal, self.scorer.classes))}]"
         levels = f"[{', '.join(map(literal, LEVELS))}]"
-        best = f"{labels}[best::INT + 1]"
+        best = f"{labels}[answers.best::INT + 1]"
         pairs = " || ', ' || ".join(
-            f"{literal(json.dumps(label, ensure_ascii=False) + ': ')} || p{place}"
+            f"{literal(json.dumps(label, ensure_ascii=False) + ': ')} || answers.p{place}"
             for place, label in enumerate(self.scorer.classes)
         )
-        predicted = {
-            "event_id": "answers.event_id",
-            "prediction": f"CASE WHEN blocked = 1 THEN '{UNCERTAIN}' ELSE {best} END",
-            "best_guess": f"CASE WHEN blocked = 1 THEN {best} END",
-            "confidence": "answers.confidence",
-            "confidence_level": f"{levels}[level::INT + 1]",
-            "probabilities": f"'{{' || {pairs} || '}}'",
-            "model_id": literal(self.scorer.model_id),
-        }
+        predicted = [
+            "answers.event_id",
+            f"CASE WHEN answers.blocked = 1 THEN '{UNCERTAIN}' ELSE {best} END",
+            f"CASE WHEN answers.blocked = 1 THEN {best} END",
+            "answers.confidence",
+            f"{levels}[answers.level::INT + 1]",
+            f"'{{' || {pairs} || '}}'",
+            literal(self.scorer.model_id),
+        ]
+        is_sound = "CASE WHEN input_rows.error IS NULL THEN"
         return [
-            *(
-                f"CASE WHEN input_rows.error IS NULL THEN {answer} END AS {name}"
-                for name, answer in predicted.items()
-            ),
-            f"{literal(timestamp)} AS timestamp",
-            "CASE WHEN input_rows.error IS NULL THEN 'completed' ELSE 'failed' END AS status",
-            "input_rows.error AS error",
+            *(f"{is_sound} {answer} END" for answer in predicted),
+            literal(timestamp),
+            f"{is_sound} 'completed' ELSE 'failed' END",
+            f"{is_sound} input_rows.imputed END",
+            "input_rows.error",
         ]
 
 
-def unreadable_lines(db: duckdb.DuckDBPyConnection) -> int:
-    """How many lines of the file are no rows."""
-    return int(db.execute("SELECT count(DISTINCT line) FROM reject_errors").fetchall()[0][0])
+def _number(db: duckdb.DuckDBPyConnection, what: str) -> int:
+    return int(db.execute(f"SELECT {what} FROM input_rows").fetchall()[0][0])
 
 
-def _opened(path: str) -> IO[str]:
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return Path(path).open(encoding="utf-8-sig", newline="")
+def _written(path: Path, *, is_packed: bool) -> IO[str]:
+    if is_packed:
+        return gzip.open(path, "wt", encoding="utf-8", newline="")
+    return path.open("w", encoding="utf-8", newline="")
 
 
-def _read_header(path: str) -> list[str]:
-    try:
-        with _opened(path) as file:
-            return next(csv.reader(file))
-    except StopIteration:
-        raise InputError(f"{path} is empty.", hint="Give a CSV with a header line.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-
-
-def _check_header(path: str, header: list[str], scorer: BatchScorer) -> None:
+def _check_header(path: str, header: Sequence[str], scorer: BatchScorer) -> None:
     needed = [*scorer.features, *([scorer.text_column] if scorer.text_column else [])]
     missing = [name for name in needed if name not in header]
     if missing:
@@ -187,15 +270,9 @@ def _check_header(path: str, header: list[str], scorer: BatchScorer) -> None:
             f"{path} lacks the columns {', '.join(missing)}.",
             hint=f"It has: {', '.join(header[:_NAMES_SHOWN])}.",
         )
-    if "" in header:
-        raise InputError(
-            f"{path}: column {header.index('') + 1} has no name.", hint="Name it or drop it."
-        )
-    # Names that differ in case alone are one name to DuckDB.
-    folded = [name.lower() for name in header]
-    twice = [name for name in header if name.lower() in ADDED or folded.count(name.lower()) > 1]
+    twice = [name for name in dict.fromkeys([*needed, "match_id"]) if header.count(name) > 1]
     if twice:
         raise InputError(
-            f"{path} has the columns {', '.join(dict.fromkeys(twice))}: twice, or ours.",
-            hint="Rename them; the predictions are added under these names.",
+            f"{path} has the columns {', '.join(twice)} twice.",
+            hint="Rename or drop one of each: which one is meant cannot be told.",
         )

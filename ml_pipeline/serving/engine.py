@@ -14,7 +14,13 @@ from datetime import UTC, datetime
 from ml_pipeline.config import quick
 from ml_pipeline.errors import ArtifactError, InputError, NotFound, StoreError
 from ml_pipeline.registry import scoring
-from ml_pipeline.serving.answering import judge, part_text, read_values
+from ml_pipeline.serving.answering import (
+    judge,
+    logged_values,
+    missing_features,
+    part_text,
+    read_values,
+)
 from ml_pipeline.store import opening
 from ml_pipeline.store.event_row import (
     UNCERTAIN,
@@ -193,7 +199,10 @@ class PredictionEngine:
         model, scorer = self._serving()
         numbers, text = part_text(passed, text, scorer.text_column)
         texts = scorer.read_text(text)
-        values = read_values(numbers, scorer.features)
+        values = read_values(numbers, scorer.features, imputes=self.imputes)
+        imputed = missing_features(values, scorer.features)
+        if imputed and len(imputed) == len(values) and text is None:
+            raise InputError("Every feature is missing.")
         answer = judge(
             scorer, values, text, threshold=model.threshold, margin=self.settings.conflict_margin
         )
@@ -201,6 +210,7 @@ class PredictionEngine:
             "event_id": new_event_id(),
             "match_id": plain_text(match_id, "match_id") or None,
             **answer,
+            "imputed": imputed,
             "model_id": model.model_id,
             "timestamp": utc_text(now := self._clock()),
             "status": "completed",
@@ -220,10 +230,15 @@ class PredictionEngine:
             match_id=match_id,
             prediction=answer["prediction"],
             confidence=min(answer["confidence"], 1.0),
-            features={**dict(zip(scorer.features, values, strict=True)), **texts},
+            features={**logged_values(scorer.features, values), **texts},
             metadata=metadata,
         )
         return about, row
+
+    @property
+    def imputes(self) -> bool:
+        """Whether a missing value is filled in, as in training."""
+        return self.settings.missing == "impute"
 
     def batch_scorer(self) -> BatchScorer:
         """The model that answers now, for a file of rows."""

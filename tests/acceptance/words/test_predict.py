@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import math
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ml_pipeline.errors import InputError
 from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.serving.batch import predict_csv
 from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import PromotionEvent, PromotionKind
@@ -31,7 +36,7 @@ HEAVY = (
 PAIRS = [f"{name}={value}" for name, value in zip(FEATURES, ROW, strict=True)]
 KEYS = {
     "event_id", "match_id", "prediction", "confidence", "probabilities", "model_id", "timestamp",
-    "status",
+    "status", "imputed",
 }  # fmt: skip
 
 
@@ -156,7 +161,8 @@ def test_info_and_an_unknown_model(folder: Path) -> None:
     [
         (["--predict", "1", "2"], "takes 5 features (home_team_form, "),
         (["--predict", "1", "2", "3", "4", "x"], "home_advantage = 'x' is not a number"),
-        (["--predict", "nan", "2", "3", "4", "5"], "home_team_form = nan is not a finite"),
+        (["--predict", "inf", "2", "3", "4", "5"], "home_team_form = inf is not a finite"),
+        (["--predict", "", "nan", "None", "<NA>", " "], "Every feature is missing."),
         (["--predict", "1e200", "2", "3", "4", "5"], "home_team_form = 1e200 is out of range"),
         (
             ["--predict", "home_team_form=1", "away_team_form=2"],
@@ -229,7 +235,7 @@ def test_a_batch_keeps_every_cell_and_a_bad_row_gets_its_error(folder: Path) -> 
         folder / "rows.csv",
         [
             ["m1", 'says "hi", twice', *ROW],
-            ["m2", "", "", "2", "3", "4", "0.5"],
+            ["m2", "", "", "", "", "nan", ""],
             ["m3", "", "x", "2", "3", "4", "0.5"],
             ["m4", "", "inf", "2", "3", "4", "0.5"],
             ["m5", "Ä", "9.9", "0.5", "9.9", "0.5", "1"],
@@ -244,8 +250,9 @@ def test_a_batch_keeps_every_cell_and_a_bad_row_gets_its_error(folder: Path) -> 
     rows = read_rows(folder / "rows_predictions.csv")
     assert [row["note"] for row in rows] == ['says "hi", twice', "", "", "", "Ä", "short"]
     assert [row["error"] for row in rows] == [
-        "", "home_team_form is missing.", "home_team_form = x is not a number.",
-        "home_team_form = inf is not a finite number.", "", "away_team_form is missing.",
+        "", "Every feature is missing.", "home_team_form = x is not a number.",
+        "home_team_form = inf is not a finite number.", "",
+        "Line 7 has 3 cells, the header has 7 names.",
     ]  # fmt: skip
     assert [row["prediction"] for row in rows] == ["UNCERTAIN", "", "", "", "H", ""]
     shares = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
@@ -282,9 +289,8 @@ def test_defect_20_a_row_is_answered_alike_alone_in_a_small_and_in_a_large_batch
     [
         ("", "is empty"),
         ("a,b\n1,2\n", "lacks the columns home_team_form"),
-        (",".join([*FEATURES, "error"]) + "\n", "has the columns error"),
-        (",".join([*FEATURES, "Status"]) + "\n", "has the columns Status"),
-        (",".join(["", *FEATURES]) + "\n", "column 1 has no name"),
+        (",".join([*FEATURES, FEATURES[0]]) + "\n", f"has the columns {FEATURES[0]} twice"),
+        (",".join(["match_id", *FEATURES, "match_id"]) + "\n", "has the columns match_id twice"),
     ],
 )
 def test_a_file_that_cannot_be_used_leaves_no_output(
@@ -329,6 +335,201 @@ def test_a_batch_of_nothing_is_a_header(folder: Path) -> None:
     done = predict(folder, "--batch", "rows.csv")
     assert (done.code, done.json["rows"], done.json["abstention_rate"]) == (0, 0, None)
     assert "prediction" in (folder / "rows_predictions.csv").read_text()
+
+
+# Names of ours, of DuckDB, of other programs, and none.
+ODD = (
+    "", "level", "best", "blocked", "p0", "p1", "rowid", "c0", "i0", "fault", "chunk", "answers",
+    "input_rows", "Confidence", "Error", "Status", "error", "imputed", "prediction", "event_id",
+    "input_prediction", "timestamp", "Age", "age", "a,b", 'say "hi"', "note", "note", " ", "🎯",
+    "*",
+    "COLUMNS(*)", "'", "probabilities", "model_id", "file_row_number", "filename",
+)  # fmt: skip
+
+
+def test_any_column_name_comes_through_a_batch(folder: Path) -> None:
+    ours = ("prediction", "event_id", "error", "imputed", "timestamp", "probabilities", "model_id")
+    rows = [[f"{place} of {n}" for place in range(len(ODD))] + [f"m{n}", *ROW] for n in range(3)]
+    rows[1][-1] = "x"
+    with (folder / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[*ODD, "match_id", *FEATURES], *rows])
+    done = predict(folder, "--batch", "rows.csv")
+    assert done.code == 0, done.stderr
+    assert (done.json["predicted"], done.json["errors"], done.json["logged"]) == (2, 1, 2)
+    written = {name: f"input_{name}" for name in ours} | {"prediction": "input_input_prediction"}
+    assert done.json["renamed"] == written
+    with (folder / "rows_predictions.csv").open(newline="") as file:
+        header, *answers = csv.reader(file)
+    width = len(ODD) + 1 + len(FEATURES)
+    assert header[:width] == [written.get(name, name) for name in (*ODD, "match_id", *FEATURES)]
+    assert [row[:width] for row in answers] == rows
+    assert len(set(header[width:])) == len(header) - width
+    named = [dict(zip(header, row, strict=True)) for row in answers]
+    assert [row["error"] for row in named] == ["", "home_advantage = x is not a number.", ""]
+    shares = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
+    for row in (named[0], named[2]):
+        found = list(json.loads(row["probabilities"]).values())
+        assert found == pytest.approx(shares, abs=1e-9)
+    logged = table(folder, "SELECT event_id, match_id FROM evaluation_log ORDER BY 2")
+    assert logged == [(named[0]["event_id"], "m0"), (named[2]["event_id"], "m2")]
+    # What was written is read again.
+    again = predict(folder, "--batch", "rows_predictions.csv", "--no-log")
+    assert (again.code, again.json["predicted"]) == (0, 2), again.stderr
+
+
+@pytest.mark.parametrize("name", ["rows[1].csv", "a*.csv", "q?.csv", "{a,b}.csv"])
+def test_a_batch_is_exactly_the_file_of_that_name(folder: Path, name: str) -> None:
+    for other in ("rows1.csv", "ab.csv", "qx.csv", "a.csv", "b.csv"):
+        write_rows(folder / other, [["wrong", "", *ROW]])
+    write_rows(folder / name, [["right", "", *ROW]])
+    with PredictionEngine(local_dir=str(folder / "store")) as engine:
+        found = predict_csv(engine, str(folder / name), None, log=True, bars=no_bars)
+    assert found["rows"] == 1
+    assert [row["match_id"] for row in read_rows(Path(found["output"]))] == ["right"]
+
+
+def no_bars(_name: str, _total: int) -> Callable[[], None]:
+    return lambda: None
+
+
+def batch(folder: Path, text: str | bytes, *, log: bool = False, **how: str) -> dict[str, Any]:
+    content = text.encode() if isinstance(text, str) else text
+    (folder / "rows.csv").write_bytes(content)
+    with PredictionEngine(local_dir=str(folder / "store")) as engine:
+        return predict_csv(
+            engine, str(folder / "rows.csv"), how.get("output"), log=log, bars=no_bars
+        )
+
+
+def test_a_file_of_faulty_rows_alone_is_a_failure(folder: Path) -> None:
+    write_rows(folder / "rows.csv", [["m1", "", "x", *ROW[1:]], ["m2", "", "y", *ROW[1:]]])
+    done = predict(folder, "--batch", "rows.csv")
+    assert (done.code, done.json["status"], done.json["errors"]) == (1, "failed", 2)
+    message = (
+        "None of the 2 rows could be predicted; the first: home_team_form = x is not a number."
+    )
+    assert done.json["error"] == message
+    assert message in done.stderr
+    rows = read_rows(folder / "rows_predictions.csv")
+    assert [(row["match_id"], row["status"]) for row in rows] == [
+        ("m1", "failed"),
+        ("m2", "failed"),
+    ]
+    assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
+
+
+def test_no_line_of_a_file_vanishes(folder: Path) -> None:
+    row = ",".join(ROW)
+    text = "\n".join([
+        ",".join([*FEATURES, "note"]),
+        f"{row},one",
+        "",
+        f"{row},two,three",
+        f'{row},"over\ntwo lines"',
+        f"{row}",
+        "1,2",
+        f'"q"z,{row}',
+        f"{row},\udcff",
+        f'{row},"never closed',
+        f"{row},last,,",
+        f"{row},end",
+    ])  # fmt: skip
+    found = batch(folder, text.encode("utf-8", "surrogateescape"))
+    assert (found["rows"], found["predicted"], found["unreadable_lines"]) == (10, 5, 5)
+    rows = read_rows(Path(found["output"]))
+    assert [row["note"] for row in rows] == [
+        "one", "two", "over\ntwo lines", "", "", "", "\ufffd", "", "last", "end",
+    ]  # fmt: skip
+    errors = [row["error"] for row in rows]
+    assert [place for place, error in enumerate(errors) if error] == [1, 4, 5, 6, 7]
+    assert errors[1] == "Line 4 has 7 cells, the header has 6 names; too many: 'three'."
+    assert errors[4] == "Line 8 has 2 cells, the header has 6 names."
+    assert errors[5].startswith("Line 9 cannot be read as CSV (")
+    assert errors[6] == "Line 10 is not valid UTF-8."
+    assert errors[7].startswith("Line 11 cannot be read as CSV (")
+    assert "never closed" in errors[7]
+    assert [row["prediction"] != "" for row in rows] == [not error for error in errors]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('1,2,3,4,5,"never closed', "Line 3 cannot be read as CSV ("),
+        ("1,2,3,4,5,6,7", "Line 3 has 7 cells"),
+        ("1,2", "Line 3 has 2 cells"),
+        ("1,2,3,4,5,6,", ""),
+        ("1,2,3,4,5", ""),
+    ],
+)
+def test_one_line_alone_does_not_vanish(folder: Path, line: str, fault: str) -> None:
+    text = "\n".join([",".join([*FEATURES, "note"]), "1,2,3,4,5,first", line])
+    found = batch(folder, text)
+    rows = read_rows(Path(found["output"]))
+    assert rows[0]["note"] == "first"
+    assert len(rows) == found["rows"] == 2
+    assert rows[1]["error"].startswith(fault)
+    assert found["unreadable_lines"] == (fault != "")
+
+
+def test_what_is_logged_was_written_out_before(folder: Path) -> None:
+    (folder / "taken").write_text("a file")
+    text = ",".join(FEATURES) + "\n" + ",".join(ROW) + "\n"
+    for output in ("taken/rows.csv", "store"):
+        with pytest.raises(InputError, match="cannot be written"):
+            batch(folder, text, log=True, output=str(folder / output))
+    assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
+    assert not list(folder.glob(".*.part"))
+    found = batch(folder, text, log=True, output=str(folder / "new" / "rows.csv.gz"))
+    with gzip.open(found["output"], "rt", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert table(folder, "SELECT event_id FROM evaluation_log") == [(row["event_id"],)]
+
+
+# ------------------------------------------------------------------------------------ missing
+
+
+@pytest.mark.parametrize("model_id", ["lr-1", "vote-1"])
+def test_a_missing_value_is_imputed_as_in_training(folder: Path, model_id: str) -> None:
+    values = [[7.5, math.nan, 8.0, math.nan, 0.5], [math.nan, 6.2, 8.0, 7.5, 0.5]]
+    shares = expected(folder, model_id, values)
+    store = str(folder / "store")
+    with PredictionEngine(local_dir=store, model_id=model_id) as engine:
+        answer = engine.predict([7.5, None, "8", "", 0.5], "m0")
+        assert answer["imputed"] == ["away_team_form", "away_team_strength"]
+        assert list(answer["probabilities"].values()) == pytest.approx(shares[0], abs=1e-9)
+        assert engine.predict(dict(zip(FEATURES, map(float, ROW), strict=True)))["imputed"] == []
+        answers = engine.batch_predict(values)
+        assert [row["imputed"] for row in answers] == [answer["imputed"], ["home_team_form"]]
+    (text,) = table(folder, "SELECT features FROM evaluation_log WHERE match_id = 'm0'")[0]
+    assert list(json.loads(text).values()) == [7.5, None, 8.0, None, 0.5]
+    cells = [["" if math.isnan(value) else str(value) for value in row] for row in values]
+    cells[1][0] = " NaN "
+    with (folder / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([FEATURES, *cells, ROW])
+    with PredictionEngine(local_dir=store, model_id=model_id) as engine:
+        found = predict_csv(engine, str(folder / "rows.csv"), None, log=True, bars=no_bars)
+    assert (found["predicted"], found["imputed"]) == (3, 2)
+    rows = read_rows(Path(found["output"]))
+    assert [row["imputed"] for row in rows] == [
+        '["away_team_form", "away_team_strength"]', '["home_team_form"]', "",
+    ]  # fmt: skip
+    for row, wanted in zip(rows, shares, strict=False):
+        there = list(json.loads(row["probabilities"]).values())
+        assert there == pytest.approx(wanted, abs=1e-9)
+    logged = dict(table(folder, "SELECT event_id, features FROM evaluation_log"))
+    assert list(json.loads(logged[rows[1]["event_id"]]).values()) == [None, 6.2, 8.0, 7.5, 0.5]
+
+
+def test_a_missing_value_is_refused_where_the_settings_say_so(folder: Path) -> None:
+    (folder / "model_config.yaml").write_text("prediction:\n  missing: refuse\n")
+    done = predict(folder, "--predict", "", *ROW[1:])
+    assert done.code == 1
+    assert "home_team_form is missing." in done.json["error"]
+    write_rows(folder / "rows.csv", [["m1", "", "", *ROW[1:]], ["m2", "", *ROW]])
+    done = predict(folder, "--batch", "rows.csv")
+    assert (done.code, done.json["errors"]) == (0, 1), done.stderr
+    errors = [row["error"] for row in read_rows(folder / "rows_predictions.csv")]
+    assert errors == ["home_team_form is missing.", ""]
 
 
 # ------------------------------------------------------------------------------------ Python
