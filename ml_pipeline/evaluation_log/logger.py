@@ -25,7 +25,7 @@ SENT_AT_ONCE = 1000
 SETTLED_EVERY = 100
 TRAINING_EVENTS_SUFFIX = ".training.csv"
 DELIVERED_SUFFIX = ".delivered"
-_HEAD, _TAIL = 1 << 16, 1 << 12
+_TAIL = 1 << 10
 
 Mark = tuple[int, bytes]
 _NO_CHECKSUM = b"-"
@@ -354,14 +354,17 @@ class Delivered:
         )
 
     def _checksum(self, mark: int) -> bytes:
-        """Of a short log's first `mark` bytes; of a long one's beginning and the last before it."""
+        """Of the last bytes before the mark: a log rewritten shorter or longer has others there.
+
+        Few, because every logged event is held to them.
+        """
         try:
-            with open(self._csv, "rb") as file:
-                found = file.read(min(mark, _HEAD))
-                file.seek(max(0, mark - _TAIL))
-                found += file.read(min(mark, _TAIL))
+            file = os.open(self._csv, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             found = b""
+        else:
+            found = os.pread(file, min(mark, _TAIL), max(0, mark - _TAIL))
+            os.close(file)
         return hashlib.blake2b(found, digest_size=8).hexdigest().encode()
 
     def _opened(self) -> int:
