@@ -12,6 +12,7 @@ from ml_pipeline.evaluation_log.frames import sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
 from ml_pipeline.store.alerts import DailyAccuracy, LearningCycle
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
 
 # Names the sums of all models together.
@@ -37,7 +38,10 @@ def _refreshed(store: Store, context: CheckContext) -> list[DailyAccuracy]:
     threshold = settings.run.confidence_threshold
     if settings.log.source == TABLE:
         summed = store.sum_days(
-            window, model_name=settings.model_name, confidence_threshold=threshold
+            window,
+            model_name=settings.model_name,
+            confidence_threshold=threshold,
+            labels=Labels.of(settings.data),
         )
     else:
         summed = sum_file(store, settings, window, work_dir=context.work_dir)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import EventCsv, Span, naming_errors
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
-from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.inputs.values import many_rows
 from ml_pipeline.store.serving_view import ServingView
 
@@ -50,7 +50,7 @@ class EvaluationLogger:
     ) -> None:
         self.csv = EventCsv(csv_path)
         self.model_name = model_name
-        self.labels = labels or Labels({}, is_open=True)
+        self.labels = labels or ANY_LABEL
         self.refused: list[str] = []
         self._delivered = Delivered(csv_path)
         self._open_table = open_table

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import (
     ArtifactRef,
     LookbackWindow,
@@ -315,12 +316,17 @@ class WatchLedger(Protocol):
     """Rows of `prediction_accuracy_daily`, `prediction_decay_events` and the tables beside them."""
 
     def sum_days(
-        self, window: LookbackWindow, *, model_name: str, confidence_threshold: float
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        labels: Labels = ANY_LABEL,
     ) -> list[DailyAccuracy]:
         """Labelled events of the window, summed where they live, by UTC day and model.
 
         The day is that of the time at which the outcome became known. Events without a model have
-        the model_id 'unknown'.
+        the model_id 'unknown'. A prediction is right when `labels` read it and the outcome alike.
         """
         ...
 

@@ -12,23 +12,28 @@ from ml_pipeline.errors import StoreRefused
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
 from ml_pipeline.store.embedded.database import Database
 from ml_pipeline.store.embedded.tables import find, get, insert, select, update
+from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 from ml_pipeline.store.rows import cycle_of, day_of, day_row, json_text, time_text, to_row
 
 _OPEN: Final = "status IN ('pending', 'acknowledged', 'auto_retrain_triggered')"
 # As on PostgreSQL: the loss of the confidence as the chance of being right, clipped.
 _SUM_DAYS: Final = f"""
-    WITH answers AS MATERIALIZED (
+    WITH judged AS MATERIALIZED (
         SELECT substr(known_at, 1, 10) AS day, coalesce(model_id, 'unknown') AS model_id,
                confidence, prediction = '{UNCERTAIN}' AS is_uncertain,
-               prediction <> '{UNCERTAIN}' AND accuracy = 1 AS is_right,
-               prediction <> '{UNCERTAIN}' AND confidence IS NOT NULL AS is_scored,
-               CASE WHEN confidence IS NULL THEN NULL
-                    ELSE loss_of(CASE WHEN accuracy = 1 THEN confidence ELSE 1 - confidence END)
-               END AS loss
+               CASE WHEN accuracy = 1 THEN 1 ELSE agree(prediction, actual_result) END AS is_hit
         FROM evaluation_log
         WHERE actual_result IS NOT NULL AND model_name = :model_name
           AND known_at >= :start AND known_at < :end
+    ), answers AS MATERIALIZED (
+        SELECT day, model_id, confidence, is_uncertain,
+               NOT is_uncertain AND is_hit AS is_right,
+               NOT is_uncertain AND confidence IS NOT NULL AS is_scored,
+               CASE WHEN confidence IS NULL THEN NULL
+                    ELSE loss_of(CASE WHEN is_hit THEN confidence ELSE 1 - confidence END)
+               END AS loss
+        FROM judged
     )
     SELECT day, model_id, count(*) AS evaluated, sum(is_right) AS correct,
            sum(is_uncertain) AS uncertain, sum(is_scored) AS scored,
@@ -70,7 +75,12 @@ class LocalWatch:
     _database: Database
 
     def sum_days(
-        self, window: LookbackWindow, *, model_name: str, confidence_threshold: float
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        labels: Labels = ANY_LABEL,
     ) -> list[DailyAccuracy]:
         """Labelled events of the window, summed by UTC day and model."""
         values = {
@@ -81,6 +91,7 @@ class LocalWatch:
         }
         with self._database.reading() as db:
             db.create_function("loss_of", 1, loss_of, deterministic=True)
+            db.create_function("agree", 2, labels.agree, deterministic=True)
             return [day_of(row, model_name) for row in db.execute(_SUM_DAYS, values)]
 
     def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:

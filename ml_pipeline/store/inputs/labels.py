@@ -151,3 +151,6 @@ def _folded(exact: Mapping[str, str]) -> dict[str, str]:
             if all(known in folded and new not in folded for known, new in twins):
                 folded |= {new: folded[known] for known, new in twins}
     return folded
+
+
+ANY_LABEL = Labels({}, is_open=True)

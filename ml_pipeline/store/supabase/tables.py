@@ -12,6 +12,7 @@ import pandas as pd
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import LookbackWindow
 from ml_pipeline.store.rows import (
     OBJECT_COLUMNS,
@@ -145,7 +146,12 @@ class SupabaseWatch:
     _project: Project
 
     def sum_days(
-        self, window: LookbackWindow, *, model_name: str, confidence_threshold: float
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        labels: Labels = ANY_LABEL,
     ) -> list[DailyAccuracy]:
         """Labelled events of the window, summed by UTC day and model."""
         rows = self._project.call(
@@ -154,6 +160,7 @@ class SupabaseWatch:
             p_start=time_text(window.start),
             p_end=time_text(window.end),
             p_confidence=float(confidence_threshold),
+            p_labels={"exact": labels.exact, "folded": labels.folded},
         )
         return [day_of(row, model_name) for row in _rows(rows, "sum_evaluations_by_day")]
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from ml_pipeline.config.data import DataSettings
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, Severity, SystemEvent
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import LookbackWindow
 from tests.contract.kit.base import AWKWARD, EVER, OpenStore, StoreFixtures, race
 from tests.support.factories import (
@@ -59,6 +61,29 @@ class WatchLedgerContract(StoreFixtures):
         assert day.loss_sum == pytest.approx(sum(losses))
         assert day.loss_square_sum == pytest.approx(sum(loss**2 for loss in losses))
         assert day.accuracy == pytest.approx(3 / 5)
+
+    def test_a_day_reads_the_spellings_of_labels(self, store: Store) -> None:
+        spelt = (
+            ("home", "H"), ("h", "H"), ("0.0", "home"), ("H\u00a0", " H"), ("V", "A"), ("x", "H"),
+            ("UNCERTAIN", "H"), ("home", "D"),
+        )  # fmt: skip
+        store.append_events(
+            frame_of(
+                [
+                    make_event(number, prediction=prediction, actual_result=actual, confidence=0.9)
+                    for number, (prediction, actual) in enumerate(spelt)
+                ]
+            )
+        )
+        labels = Labels.of(DataSettings())
+        (day,) = store.sum_days(
+            EVER, model_name=MODEL_NAME, confidence_threshold=0.7, labels=labels
+        )
+        assert (day.evaluated, day.correct, day.uncertain) == (8, 5, 1)
+        assert (day.scored_correct, day.confident_errors) == (5, 2)
+        assert day.loss_sum == pytest.approx(-5 * math.log(0.9) - 2 * math.log(0.1))
+        (raw,) = self.sums(store)
+        assert raw.correct == 1
 
     def test_days_are_utc_days_of_becoming_known_by_model(self, store: Store) -> None:
         midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
