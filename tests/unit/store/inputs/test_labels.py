@@ -266,3 +266,30 @@ def test_every_place_refuses_what_is_no_label(
         place(text, tmp_path)
     if isinstance(caught.value, PipelineError) and text != "nan":
         assert "H, D, A" in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("text", ["None", "nan", "null", "<NA>", UNCERTAIN])
+def test_a_class_that_reads_as_missing_is_refused_in_training_and_works_once_it_is_named(
+    text: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"a": ["1", "2"], "result": [text, "mild"]})
+    with pytest.raises(DataError, match=r"result is '.*' in 1 rows \(row 1\)") as caught:
+        from_frame(frame, settings(classes=None).data, source="rows")
+    assert "name it in data.classes" in caught.value.hint
+    if text == UNCERTAIN:
+        return
+
+    named = settings(classes=[text, "mild"])
+    assert from_frame(frame, named.data, source="rows").labels.tolist() == [text, "mild"]
+    open_store = StoreSettings(local_dir=str(tmp_path / "store"))
+    with open_logger(named, open_store) as logger:
+        for number in range(3):
+            event_id = logger.log_prediction("m", str(number), text, 0.9, features=FEATURES)
+            assert logger.log_evaluation(event_id, text) == 1.0
+    now = datetime.now(UTC)
+    store = LocalStore.open(tmp_path / "store")
+    read = read_labelled(store, named, tmp_path, now=now)
+    assert read["result"].tolist() == [text] * 3
+    assert read["prediction"].tolist() == [text] * 3
+    events = labelled_events(store, named, since(now, 1), model_ids=None)
+    assert events["prediction"].tolist() == [text] * 3
