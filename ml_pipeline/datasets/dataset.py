@@ -126,14 +126,16 @@ def from_frame(
             f"{source} has no column {settings.target!r} (data.target).",
             hint=f"It has: {', '.join(map(str, frame.columns[:20]))}.",
         )
+    time_column = _named(frame, "time_column", settings.time_column, source)
+    group_column = _named(frame, "group_column", settings.group_column, source)
     features = read_rows(frame, settings.features, settings.text_column)
     if whole:
         check_usable(parted(features)[0], settings.features)
     return Dataset(
         features=features,
         labels=read_labels(frame[settings.target], settings, source),
-        times=_times(frame, settings.time_column, source),
-        groups=_groups(frame, settings.group_column),
+        times=_times(frame, time_column, source),
+        groups=_groups(frame, group_column),
         frame=frame,
         source=source,
     )
@@ -159,7 +161,7 @@ def read_labels(column: pd.Series, settings: DataSettings, source: str) -> NDArr
 
 
 def _times(frame: pd.DataFrame, column: str | None, source: str) -> pd.Series | None:
-    if column is None or column not in frame.columns:
+    if column is None:
         return None
     times = pd.to_datetime(frame[column], utc=True, errors="coerce", format="ISO8601")
     if times.isna().any():
@@ -169,8 +171,25 @@ def _times(frame: pd.DataFrame, column: str | None, source: str) -> pd.Series | 
     return times.reset_index(drop=True)
 
 
+def _named(frame: pd.DataFrame, setting: str, column: str | None, source: str) -> str | None:
+    """The column that a setting names, None for one that is there by default and not in the data.
+
+    Raises DataError for one that somebody has named and the data lacks: rows would be held out by
+    chance in place of by time, or a group would be both learned and judged on.
+    """
+    if column is None or column in frame.columns:
+        return column
+    if column == DataSettings.model_fields[setting].default:
+        return None
+    raise DataError(
+        f"{source} has no column {column!r} (data.{setting}).",
+        hint=f"It has: {', '.join(map(str, frame.columns[:20]))}. Name one of them, or set "
+        f"data.{setting} to null.",
+    )
+
+
 def _groups(frame: pd.DataFrame, column: str | None) -> NDArray[np.str_] | None:
-    if column is None or column not in frame.columns:
+    if column is None:
         return None
     texts = frame[column].fillna("").astype(str)
     # A row without a group is a group of its own.

@@ -157,7 +157,10 @@ def _data_settings(frame: pd.DataFrame, settings: Settings) -> Any:  # noqa: ANN
         }
     )
     if truth.group_column is not None and truth.group_column not in frame.columns:
-        raise DataError(f"table {truth.table} has no column {truth.group_column}.")
+        raise DataError(
+            f"table {truth.table} has no column {truth.group_column} (ground_truth.group_column).",
+            hint=f"It has: {', '.join(frame.columns)}.",
+        )
     return changed.data
 
 

@@ -209,3 +209,24 @@ def test_a_parquet_file_is_read_as_the_csv_that_it_was_made_of(tmp_path: Path) -
     duckdb.sql(f"COPY (FROM read_csv('{csv}') LIMIT 0) TO '{parquet}'")
     with pytest.raises(DataError, match="holds no rows"):
         read_dataset(parquet, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "column"), [("time_column", "kickoff"), ("group_column", "player")]
+)
+def test_a_column_that_the_settings_name_and_the_data_lacks_is_an_error(
+    tmp_path: Path, setting: str, column: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("one,result\n1,H\n2,A\n", encoding="utf-8")
+    data = DataSettings(features=["one"])
+    # The default is a guess: a file without such a column is read all the same.
+    plain = read_dataset(path, data)
+    assert (plain.times, plain.groups) == (None, None)
+    with pytest.raises(DataError) as refused:
+        read_dataset(path, data.model_copy(update={setting: column}))
+    assert str(refused.value) == (
+        f"{path} has no column '{column}' (data.{setting}). It has: one, result. Name one of "
+        f"them, or set data.{setting} to null."
+    )
+    assert read_dataset(path, data.model_copy(update={setting: None})).labels.tolist() == ["H", "A"]
