@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import IO
 
 import ml_pipeline
+from ml_pipeline.config.defaults import SETTING_PREFIX
 from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import BUILTIN
 from ml_pipeline.errors import TrainingError
 from ml_pipeline.registry.trained import RESULT_FILE, SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.records import ModelVersion
@@ -63,7 +65,7 @@ def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAn
     Raises TrainingError with the child's own messages when it fails, hangs or is killed.
     """
     config_path = job.folder / "settings.yaml"
-    config_path.write_text(job.settings.as_yaml(), encoding="utf-8")
+    config_path.write_text(_settings_of(job).as_yaml(), encoding="utf-8")
     with (job.folder / "trainer.log").open("w+", encoding="utf-8") as stderr:
         code = _wait(_start(job, config_path, stderr), job.settings, heartbeat)
         stderr.seek(0)
@@ -80,6 +82,14 @@ def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAn
         evidence_path=job.folder / result["evidence_path"],
         sample_path=folder / SAMPLE_FILE,
     )
+
+
+def _settings_of(job: TrainingJob) -> Settings:
+    """The settings with the training data's whole path: the child works in the job's folder."""
+    dataset = job.settings.data.training_dataset
+    if dataset == BUILTIN:
+        return job.settings
+    return job.settings.changed({"data.training_dataset": str(Path(dataset).resolve())})
 
 
 def _start(job: TrainingJob, config_path: Path, stderr: IO[str]) -> subprocess.Popen[str]:
@@ -111,6 +121,8 @@ def _start(job: TrainingJob, config_path: Path, stderr: IO[str]) -> subprocess.P
     environment = child_environment()
     home = str(Path(ml_pipeline.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = home
+    # The file of settings has them all; a path among the variables would be another one there.
+    environment = {k: v for k, v in environment.items() if not k.startswith(SETTING_PREFIX)}
     return subprocess.Popen(
         [sys.executable, "-m", "ml_pipeline.train_model", *flags],
         stdout=subprocess.DEVNULL,
