@@ -34,6 +34,17 @@ def fetch_model(store: ArtifactStore, version: ModelVersion, folder: Path) -> Pa
     return store.fetch(version.artifact, folder / f"{version.model_id}.skops")
 
 
+def fetch_to_train(store: ArtifactStore, version: ModelVersion, folder: Path) -> Path:
+    """Bring a verified artifact into `folder` that the libraries installed here can load.
+
+    Raises ArtifactCorrupt, ArtifactIncompatible.
+    """
+    from ml_pipeline.registry import archive
+
+    archive.check_library_versions(version.library_versions)
+    return fetch_model(store, version, folder)
+
+
 def load_model_version(store: ArtifactStore, version: ModelVersion) -> Any:  # noqa: ANN401
     """Fetch, verify and load a registered model.
 
@@ -41,9 +52,8 @@ def load_model_version(store: ArtifactStore, version: ModelVersion) -> Any:  # n
     """
     from ml_pipeline.registry import archive
 
-    archive.check_library_versions(version.library_versions)
     with tempfile.TemporaryDirectory() as folder:
-        path = fetch_model(store, version, Path(folder))
+        path = fetch_to_train(store, version, Path(folder))
         model = archive.load_model(path, expected_digest=version.artifact.digest)
     if archive.type_name(type(model)) != archive.CLASSIFIER:
         message = f"Model {version.model_id} holds a {type(model).__name__}."

@@ -133,7 +133,7 @@ def _train(context: RunContext, prepared: Prepared, known: Path | None) -> Train
 def _fetched(context: RunContext, version: ModelVersion | None) -> ModelFile | None:
     if version is None:
         return None
-    path = models.fetch_model(context.store, version, context.folder)
+    path = models.fetch_to_train(context.store, version, context.folder)
     return ModelFile(version=version, path=path)
 
 

@@ -74,7 +74,7 @@ class Replay:
         version = self.store.get_model(self.run.model_name, named["model_id"])
         what = f"parent model {version.model_id}"
         self._same(what, named["digest"], version.artifact.digest)
-        path = models.fetch_model(self.store, version, self.folder)
+        path = models.fetch_to_train(self.store, version, self.folder)
         return ModelFile(version=version, path=path)
 
     def _rows(self, head: ModelFile | None, champion: ModelFile | None) -> LoadedLog:

@@ -222,7 +222,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
 
 
 def _fetched(context: RunContext, version: ModelVersion, folder: Path) -> ModelFile:
-    path = models.fetch_model(context.store, version, folder)
+    path = models.fetch_to_train(context.store, version, folder)
     return ModelFile(version=version, path=path)
 
 

@@ -7,7 +7,7 @@ trained before is confidently wrong afterwards.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -84,7 +84,14 @@ def train_first(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - Adapti
     return model
 
 
-def enthrone(store: Store, path: Path, settings: Settings, *, now: datetime) -> ModelVersion:
+def enthrone(
+    store: Store,
+    path: Path,
+    settings: Settings,
+    *,
+    now: datetime,
+    library_versions: Mapping[str, str] | None = None,
+) -> ModelVersion:
     """Register the saved model and make it champion."""
     version = ModelVersion(
         model_name=settings.model_name,
@@ -95,7 +102,7 @@ def enthrone(store: Store, path: Path, settings: Settings, *, now: datetime) -> 
         state=ModelState.CANDIDATE,
         anchor_id=FIRST_MODEL,
         lineage=Lineage.from_json({"settled_night": None, "first_night": None}),
-        library_versions=archive.library_versions(),
+        library_versions=library_versions or archive.library_versions(),
     )
     store.register(version)
     return store.promote(
