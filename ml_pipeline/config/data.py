@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ml_pipeline.config.base import Fraction, Section
-from ml_pipeline.config.defaults import DEFAULT_CLASSES, DEFAULT_LABELS
+from ml_pipeline.config.defaults import DEFAULT_CLASSES, DEFAULT_LABELS, UNCERTAIN
 
 DEFAULT_FEATURES = (
     "home_team_form",
@@ -101,6 +101,9 @@ class DataSettings(Section):
             if len(set(values)) != len(values):
                 message = f"{name} names something twice"
                 raise ValueError(message)
+        if UNCERTAIN in {*(self.classes or []), *self.label_map().values()}:
+            message = f"no class may be called {UNCERTAIN}: a model that is not sure answers so"
+            raise ValueError(message)
         if self.classes is not None:
             if len(self.classes) < 2:  # noqa: PLR2004 - a classifier tells two things apart
                 message = "classes needs at least two labels"

@@ -10,7 +10,8 @@ LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
 SETTING_PREFIX = "ML_PIPELINE__"
 MODEL_NAME = "default"
 
-# Labels.
+# Labels, and the answer that is none.
+UNCERTAIN = "UNCERTAIN"
 DEFAULT_CLASSES = ("H", "D", "A")
 DEFAULT_LABELS = {
     "H": "H",

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    # What a caller passes for one row: numbers in order, values by name, or a text.
+    # One row: numbers in order, values by name, or a text.
     RowInput = Sequence[object] | Mapping[str, object] | str | None
 
 # Squares of larger numbers overflow when features are standardised.
@@ -24,13 +24,12 @@ _PLAIN_ROWS = frozenset({list, tuple, dict, str, type(None)})
 HIGH_CONFIDENCE = 0.7
 
 
-def part_text(row: RowInput, text: str | None, column: str | None) -> tuple[RowInput, str | None]:
+def part_text(passed: object, text: str | None, column: str | None) -> tuple[RowInput, str | None]:
     """The numbers and the text of one row, which may be a text alone or hold one by its name.
 
     Raises InputError for a text that is none, and for what is no row.
     """
-    if type(row) not in _PLAIN_ROWS:
-        row = one_row(row)
+    row: RowInput = passed if type(passed) in _PLAIN_ROWS else one_row(passed)  # type: ignore[assignment]
     if isinstance(row, str):
         return None, row
     if text is None and column is not None and isinstance(row, Mapping):

@@ -8,7 +8,7 @@ answer without a model: no default label, no untrained stand-in.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from ml_pipeline.config import quick
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from ml_pipeline.evaluation_log.logger import EvaluationLogger
-    from ml_pipeline.serving.answering import RowInput
     from ml_pipeline.serving.artifact import BatchScorer
     from ml_pipeline.store.serving_view import ServedModel, ServingView
 
@@ -149,7 +148,7 @@ class PredictionEngine:
 
     def predict(
         self,
-        features: RowInput = None,
+        features: object = None,
         match_id: str | None = None,
         *,
         text: str | None = None,
@@ -163,7 +162,7 @@ class PredictionEngine:
             self.logger.write([row])
         return answer
 
-    def batch_predict(self, rows: Iterable[RowInput]) -> list[dict[str, Any]]:
+    def batch_predict(self, rows: object) -> list[dict[str, Any]]:
         """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
 
         A mapping may hold `match_id` and the text beside the features; a string is a text. A frame
@@ -192,7 +191,7 @@ class PredictionEngine:
 
     def _answer(
         self,
-        passed: RowInput,
+        passed: object,
         match_id: str | None,
         text: str | None,
     ) -> tuple[dict[str, Any], EventRow | None]:

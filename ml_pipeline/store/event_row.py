@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
 
+from ml_pipeline.config import defaults
 from ml_pipeline.errors import InputError, StoreRefused
 
-UNCERTAIN = "UNCERTAIN"
+UNCERTAIN = defaults.UNCERTAIN
 
 SEED_LOG_COLUMNS = (
     "timestamp",

@@ -96,7 +96,10 @@ class Labels:
     def hint(self) -> str:
         """What to do about a value that is no label."""
         if self.is_open:
-            return "It reads as a missing value: name it in data.classes if it is a class."
+            return (
+                "It reads as a missing value: name it in data.classes if it is a class. "
+                f"{UNCERTAIN} is none: a model that is not sure answers so."
+            )
         return f"Known labels: {self.described()}; give other spellings their class in data.labels."
 
     def _refuse(self, value: object, what: str) -> str:

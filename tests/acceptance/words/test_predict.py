@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from ml_pipeline.errors import InputError
@@ -580,6 +582,44 @@ def test_the_engine_answers_many_rows_and_records_what_happened(folder: Path) ->
         far = engine.predict([900.0, *map(float, ROW[1:])])
         assert "home_team_form = 900" in far["warnings"][0]
     assert table(folder, "SELECT count(*), sum(accuracy) FROM evaluation_log") == [(3, 0.0)]
+
+
+def test_the_engine_takes_what_numpy_and_pandas_hold_and_answers_by_row(folder: Path) -> None:
+    row = [float(value) for value in ROW]
+    frame = pd.DataFrame([row, row[::-1]], columns=list(FEATURES))
+    with PredictionEngine(local_dir=str(folder / "store")) as engine:
+        wanted = [engine.predict(numbers)["probabilities"] for numbers in (row, row[::-1])]
+        rows: list[Any] = [
+            np.array(row),
+            np.array([row]),
+            frame.iloc[0],
+            frame.iloc[[0]],
+            tuple(row),
+        ]
+        for one in rows:
+            assert engine.predict(one)["probabilities"] == wanted[0]
+        by_name = frame[list(FEATURES)[::-1]].assign(match_id=[7.0, np.nan])
+        for many in (frame, frame.to_numpy(), by_name, list(frame.to_numpy())):
+            answers = engine.batch_predict(many)
+            assert [answer["probabilities"] for answer in answers] == wanted
+        assert [answer["match_id"] for answer in engine.batch_predict(by_name)] == ["7", None]
+        with pytest.raises(InputError, match="DataFrame of 2 came"):
+            engine.predict(frame)
+        for wrong in (frame.iloc[0], {"home_team_form": [1, 2]}, "7.5", 5):
+            with pytest.raises(InputError, match="one row goes to predict"):
+                engine.batch_predict(wrong)
+        gap = frame.astype("Float64")
+        gap["home_advantage"] = pd.array([pd.NA, pd.NA], dtype="Float64")
+        filled = [answer["imputed"] for answer in engine.batch_predict(gap)]
+        assert filled == [["home_advantage"]] * 2
+        assert engine.evaluate_prediction(answers[0]["event_id"], np.int64(0)) in {0.0, 1.0}
+        with pytest.raises(InputError, match="no label"):
+            engine.evaluate_prediction(answers[1]["event_id"], "banana")
+    logged = 2 + 5 + 8 + 2 + 2
+    assert table(folder, "SELECT count(*), count(actual_result) FROM evaluation_log") == [
+        (logged, 1)
+    ]
+    assert table(folder, "SELECT DISTINCT actual_result FROM evaluation_log")[1:] == [("H",)]
 
 
 def test_a_model_without_a_scoring_file_is_scored_from_its_artifact(folder: Path) -> None:

@@ -20,7 +20,7 @@ from ml_pipeline.config.environment import StoreSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import from_frame
 from ml_pipeline.datasets.ground_truth import read_truth
-from ml_pipeline.errors import DataError, InputError, PipelineError
+from ml_pipeline.errors import ConfigError, DataError, InputError, PipelineError
 from ml_pipeline.evaluation_log.frames import labelled_events, since
 from ml_pipeline.evaluation_log.loading import read_labelled
 from ml_pipeline.evaluation_log.opening import MLLogger, open_logger
@@ -277,6 +277,8 @@ def test_a_class_that_reads_as_missing_is_refused_in_training_and_works_once_it_
         from_frame(frame, settings(classes=None).data, source="rows")
     assert "name it in data.classes" in caught.value.hint
     if text == UNCERTAIN:
+        with pytest.raises(ConfigError, match="no class may be called UNCERTAIN"):
+            settings(classes=[text, "mild"])
         return
 
     named = settings(classes=[text, "mild"])

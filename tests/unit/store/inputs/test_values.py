@@ -185,7 +185,7 @@ def test_many_predictions_come_as_a_frame_too_and_unknown_arguments_are_named(
     ],
 )  # fmt: skip
 def test_one_row_is_read_from_whatever_holds_one(row: object) -> None:
-    numbers, text = part_text(row, None, None)  # type: ignore[arg-type]
+    numbers, text = part_text(row, None, None)
     assert (read_values(numbers, NAMES), text) == ([1.0, 0.5], None)
 
 
@@ -203,7 +203,7 @@ def test_one_row_is_read_from_whatever_holds_one(row: object) -> None:
 )
 def test_what_is_no_row_is_refused_with_the_way_out(row: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        read_values(part_text(row, None, None)[0], NAMES)  # type: ignore[arg-type]
+        read_values(part_text(row, None, None)[0], NAMES)
 
 
 @pytest.mark.parametrize(
