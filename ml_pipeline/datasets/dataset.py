@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DataSettings
-from ml_pipeline.datasets.duckdb_session import connect, exact_file
+from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.labels import Labels
@@ -107,6 +107,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             database.execute("SET TimeZone = 'UTC'")
             cells = f"coalesce(COLUMNS(*)::VARCHAR, '') FROM read_parquet({exact_file(path)})"
             frame: pd.DataFrame = database.execute(f"SELECT {cells}").df()
+            frame.columns = pd.Index(parquet_names(database, path))
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if frame.empty:

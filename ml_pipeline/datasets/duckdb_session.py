@@ -44,6 +44,26 @@ def files_of(folder: str | os.PathLike[str], suffix: str) -> str:
     return f"{literal(pattern)}, hive_partitioning = false"
 
 
+def parquet_names(database: duckdb.DuckDBPyConnection, path: str | os.PathLike[str]) -> list[str]:
+    """The names of a Parquet file's columns as they stand there.
+
+    DuckDB itself calls `age` beside `Age` `age_1`.
+    """
+    query = f"SELECT name, num_children FROM parquet_schema({literal(_escaped(_absolute(path)))})"  # noqa: S608
+    found = iter(database.execute(query).fetchall())
+
+    def skip(count: int) -> None:
+        for _ in range(count):
+            skip(next(found)[1] or 0)
+
+    names = list[str]()
+    for _ in range(next(found)[1] or 0):
+        name, inner = next(found)
+        names.append(name)
+        skip(inner or 0)
+    return names
+
+
 def written_path(path: str | os.PathLike[str]) -> str:
     """A path to write to, as SQL: absolute, so that nothing in it is a scheme or a home folder."""
     return literal(_absolute(path))

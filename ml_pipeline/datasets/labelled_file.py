@@ -22,7 +22,12 @@ from ml_pipeline.datasets.dataset import (
     read_csv,
     read_dataset,
 )
-from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
+from ml_pipeline.datasets.duckdb_session import (
+    connect,
+    exact_file,
+    parquet_names,
+    written_path,
+)
 from ml_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -133,8 +138,7 @@ def _header(path: Path) -> list[str]:
     """The names of the columns; none for what is no CSV, which `dataset.read_csv` refuses."""
     if path.suffix in PARQUET:
         with _session(path) as database:
-            described = database.execute(f"DESCRIBE FROM {_source(path)}").fetchall()
-        return [name for name, *_ in described]
+            return parquet_names(database, path)
     try:
         return list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
     except (OSError, ValueError, EOFError, zlib.error):

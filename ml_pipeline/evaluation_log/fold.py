@@ -276,6 +276,11 @@ def unusable_query() -> str:
         WHERE to_learn AND fault IS NOT NULL ORDER BY event_id"""
 
 
+def table_names(settings: Settings) -> list[str]:
+    """The columns of the finished CSVs."""
+    return [*LABELLED_COLUMNS, *settings.data.inputs, settings.data.target]
+
+
 def table_query(settings: Settings, condition: str) -> str:
     """Events as rows of the finished CSVs, in the order in which they are learned."""
     cells = {

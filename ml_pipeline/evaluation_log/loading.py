@@ -18,11 +18,10 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
-from ml_pipeline.datasets.duckdb_session import written_path
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
-from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS, LogRequest
+from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
@@ -224,9 +223,8 @@ def _source(settings: Settings) -> str:
 
 
 def _check_names(settings: Settings) -> None:
-    names = [*LABELLED_COLUMNS, *settings.data.inputs, settings.data.target]
-    folded = [name.lower() for name in names]
-    twice = sorted({name for name in names if folded.count(name.lower()) > 1})
+    names = fold.table_names(settings)
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(
             f"Features, text and data.target cannot be called {', '.join(twice)}: a column of the "
@@ -313,10 +311,10 @@ class _Written:
 def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _Written:
     files.rejected.unlink(missing_ok=True)
     if counts.bad:
-        _copy(stage, fold.rejected_query(), files.rejected)
+        stage.write(fold.rejected_query(), files.rejected)
     files.unusable.unlink(missing_ok=True)
     if counts.unusable:
-        _copy(stage, fold.unusable_query(), files.unusable)
+        stage.write(fold.unusable_query(), files.unusable)
     report = LoadReport(
         source=settings.log.source,
         rejects_path=str(files.rejected) if counts.bad else None,
@@ -324,25 +322,15 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
         **{name: getattr(counts, name) for name in Counts.__slots__},
     )
     _check_share(report, settings)
-    _copy(stage, fold.table_query(settings, "is_error"), files.errors)
+    names = fold.table_names(settings)
+    stage.write(fold.table_query(settings, "is_error"), files.errors, names)
     learned = "to_learn AND fault IS NULL"
-    _copy(stage, fold.table_query(settings, learned), files.labelled)
+    stage.write(fold.table_query(settings, learned), files.labelled, names)
     return _Written(
         labelled_rows=counts.labelled - counts.unusable,
         report=report,
         days={} if settings.log.source == TABLE else fold.labelled_by_day(stage),
     )
-
-
-def _copy(stage: Stage, query: str, target: Path) -> None:
-    scratch = target.with_name(f".{target.name}.part")
-    try:
-        stage.run(
-            f"COPY ({query}) TO {written_path(scratch)} (FORMAT csv, HEADER true, DELIMITER ',')"
-        )
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _read_csv(path: Path, features: Sequence[str]) -> pd.DataFrame:

@@ -105,11 +105,10 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
 
     Raises DataError naming the missing column, the spellings tried and the columns found.
     """
-    places = _places(names, source)
     found: dict[str, int] = {}
     for column in DEFAULT_COLUMNS:
-        spelt = [s.strip().lower() for s in settings.log.spellings(column)]
-        place = next((places[s] for s in spelt if s in places), None)
+        spelt = (_place(s, names, source) for s in settings.log.spellings(column))
+        place = next((place for place in spelt if place is not None), None)
         if place is not None:
             found[column] = place
     missing = [name for name in REQUIRED if name not in found]
@@ -117,7 +116,8 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
         missing.append(TIMES[0])
     if missing:
         raise _missing(missing, names, settings, source)
-    features = {f: places[f.lower()] for f in settings.data.inputs if f.lower() in places}
+    inputs = {name: _place(name, names, source) for name in settings.data.inputs}
+    features = {name: place for name, place in inputs.items() if place is not None}
     return Columns(names=tuple(names), places=found, features=features)
 
 
@@ -127,14 +127,21 @@ def event_columns() -> Columns:
     return Columns(names=EVENT_COLUMNS, places=places, features={})
 
 
-def _places(names: Sequence[str], source: str) -> dict[str, int]:
-    places: dict[str, int] = {}
-    for place, name in enumerate(names):
-        key = name.strip().lower()
-        if key and key in places:
-            raise DataError(f"{source} has two columns called {name.strip()!r}.")
-        places[key] = place
-    return places
+def _place(name: str, names: Sequence[str], source: str) -> int | None:
+    """The number of the column of that name, which may be written in another case.
+
+    Raises DataError where several are meant; what nobody asks for may stand there twice.
+    """
+    wanted = name.strip()
+    same = [place for place, other in enumerate(names) if other.strip() == wanted]
+    alike = [place for place, other in enumerate(names) if other.strip().lower() == wanted.lower()]
+    found = same or alike
+    if len(found) > 1:
+        raise DataError(
+            f"{source} has two columns called {names[found[0]].strip()!r}.",
+            hint="Rename or drop one of them.",
+        )
+    return found[0] if found else None
 
 
 def _missing(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_errors import as_data_error
-from ml_pipeline.datasets.duckdb_session import exact_file
+from ml_pipeline.datasets.duckdb_session import exact_file, parquet_names
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.csv_source import (
     CsvSource,
@@ -81,16 +81,18 @@ def scan_frames(
 
 def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime | None) -> Scanned:
     found = stage.run(f"DESCRIBE SELECT * FROM read_parquet({exact_file(path)})")
-    columns = find_columns([name for name, *_ in found], settings, str(path))
+    columns = find_columns(parquet_names(stage.connection, path), settings, str(path))
+    numbered = [f"p{number}" for number in range(len(found))]
     cells = ", ".join(
-        f"{_as_text(name, kind)} AS c{number}" for number, (name, kind, *_) in enumerate(found)
+        f"{_as_text(name, kind)} AS c{number}"
+        for number, (name, (_, kind, *_)) in enumerate(zip(numbered, found, strict=True))
     )
-    relation = f"(SELECT {cells} FROM read_parquet({exact_file(path)}))"
+    file = f"read_parquet({exact_file(path)}) AS file({', '.join(numbered)})"
+    relation = f"(SELECT {cells} FROM {file})"
     return _scan(stage, relation, Reading(columns=columns, settings=settings, before=before))
 
 
-def _as_text(name: str, kind: str) -> str:
-    column = identifier(name)
+def _as_text(column: str, kind: str) -> str:
     is_nested = kind.startswith(("STRUCT", "MAP")) or kind.endswith("]")
     return f"to_json({column})::VARCHAR" if is_nested else f"{column}::VARCHAR"
 

@@ -9,8 +9,10 @@ reads the scratch file, so the log is parsed once and memory is bounded.
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +61,27 @@ class Stage:
     def number(self, sql: str) -> int:
         """The one whole number a query answers; nothing is 0."""
         return int(self.run(sql)[0][0] or 0)
+
+    def write(self, query: str, target: Path, names: Sequence[str] | None = None) -> None:
+        """Write what a query answers as a CSV, which appears as a whole or not at all.
+
+        `names` are the header where DuckDB would change names that differ in case alone.
+        """
+        body, whole = (target.with_name(f".{target.name}.{end}") for end in ("part", "whole"))
+        is_named = names is not None and len({name.lower() for name in names}) < len(names)
+        try:
+            how = f"(FORMAT csv, HEADER {not is_named}, DELIMITER ',')"
+            self.run(f"COPY ({query}) TO {written_path(body)} {how}")
+            if is_named:
+                with whole.open("w", encoding="utf-8", newline="") as file:
+                    csv.writer(file, lineterminator="\n").writerow(names or ())
+                with whole.open("ab") as file, body.open("rb") as rows:
+                    shutil.copyfileobj(rows, file)
+                whole.replace(body)
+            body.replace(target)
+        finally:
+            body.unlink(missing_ok=True)
+            whole.unlink(missing_ok=True)
 
     def has(self, table: str) -> bool:
         """Whether there is such a table."""

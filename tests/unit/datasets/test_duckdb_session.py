@@ -111,6 +111,22 @@ def test_both_sides_of_a_comparison_are_read_from_exactly_those_files(
         assert sorted(names.fetchall()) == [("right",), ("wrong",)]
 
 
+def test_names_in_parquet_that_differ_in_case_stay_two(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    inner = "{'Age': 1, 'list': [{'a': 1}]} AS features_of_it"
+    with duckdb.connect() as database:
+        rows = f'SELECT 7 AS "Form", {inner}, 1 AS xxxx, * FROM ({EVENT})'
+        database.execute(f"COPY ({rows}) TO '{path}' (FORMAT parquet)")
+    # No writer at hand has both names: one of the same length is put in place of another.
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"form"))
+    assert list(read_csv(path).columns)[:3] == ["Form", "features_of_it", "form"]
+    assert read_csv(path)["form"].tolist() == ["1"]
+    with open_stage(tmp_path) as stage:
+        scanned = scan.scan_file(stage, path, SETTINGS, None)
+        place = scanned.column(scanned.columns.features["form"])
+        assert stage.run(f"SELECT {place} FROM whole") == [("1",)]
+
+
 def test_no_other_machine_is_asked_and_nothing_is_installed() -> None:
     with connect() as database:
         for address in ("http://127.0.0.1:9/a.csv", "s3://bucket/a.csv", "hf://datasets/a/b.csv"):

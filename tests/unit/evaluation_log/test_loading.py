@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.data_loader import prepare_retraining_data
 from ml_pipeline.datasets import labelled_file
+from ml_pipeline.datasets.labelled_file import LabelledFile
 from ml_pipeline.errors import ConfigError, DataError, NotFound, StoreCorrupt
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, read_labelled
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS
 from ml_pipeline.registry.serving_state import serving_models
+from ml_pipeline.runs.manifest import days_of
 from ml_pipeline.store.records import LookbackWindow
 from tests.support.factories import (
     MODEL_NAME,
@@ -271,6 +273,47 @@ def test_configured_spellings_come_first(desk: Desk) -> None:
 def test_a_column_that_stands_twice_is_refused(desk: Desk) -> None:
     with pytest.raises(DataError, match="two columns called 'confidence'"):
         desk.load_text("event_id,confidence,confidence\n")
+
+
+def test_columns_that_nobody_reads_may_stand_twice(desk: Desk) -> None:
+    """Names that differ in case are two columns, and each feature is read from its own."""
+    names = ["Age", "age", " x ", "day"]
+    row = make_row(1, features="")
+    header = [*row, "note", "Note", "note", "", "", *names]
+    with (desk.folder / "log.csv").open("w", newline="") as file:
+        cells = ["a", "b", "c", "", "", "1", "2", "3", "4"]
+        csv.writer(file).writerows([header, [*row.values(), *cells]])
+    settings = settings_for(desk.folder / "log.csv", data__features=names)
+    loaded = load_log(None, settings, make_log_request(), desk.folder)  # type: ignore[arg-type]
+    (found,) = labelled(loaded)[names].to_numpy().astype(float).tolist()
+    assert found == [1, 2, 3, 4]
+    file_of_rows = LabelledFile.read(loaded.labelled_path, settings.data)
+    assert file_of_rows.last.features.tolist() == [[1, 2, 3, 4]]
+    ((count, _),) = days_of(loaded.labelled_path, settings).values()
+    assert count == 1
+
+
+# Names of relations, columns and functions of our own statements.
+OURS = (
+    "day", "events", "numbers", "fault", "known", "outcome", "to_learn", "features", "texts",
+    "found", "wanted", "rowid", "c0", "r", "h", "p", "row_no", "event", "place", "file", "count",
+    "left", "true", "filename", "COLUMNS(*)", "*", "a,b", 'say "hi"', "it's", " x ", "index",
+)  # fmt: skip
+
+
+def test_no_name_of_a_feature_meets_one_of_ours(tmp_path: Path) -> None:
+    values = {name: float(place) for place, name in enumerate(OURS)}
+    rows = [make_row(number, features=json.dumps(values)) for number in (1, 2, 30)]
+    path = write_log(tmp_path / "log.csv", rows)
+    settings = settings_for(path, data__features=list(OURS), data__target="known_label")
+    loaded = load_log(None, settings, make_log_request(), tmp_path)  # type: ignore[arg-type]
+    frame = labelled(loaded)
+    for name, value in values.items():
+        assert frame[name].astype(float).tolist() == [value] * 3, name
+    rows_again = LabelledFile.read(loaded.labelled_path, settings.data).last.features
+    assert rows_again.tolist() == [list(values.values())] * 3
+    counted = days_of(loaded.labelled_path, settings).values()
+    assert sum(number for number, _ in counted) == 3
 
 
 def test_a_feature_called_like_a_column_of_the_csv_is_refused(desk: Desk) -> None:
