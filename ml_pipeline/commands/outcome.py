@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ml_pipeline.commands import common
@@ -58,15 +58,15 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     finally:
         logger.close()
     result = report.as_json() | {"csv": logger.csv.path, "waiting_bytes": waiting}
-    if waiting and result["status"] == COMPLETED:
+    if (waiting or report.away) and result["status"] == COMPLETED:
         result["status"] = WAITING
-        sys.stderr.write(_waiting(logger) + "\n")
+        sys.stderr.write(_waiting(logger, report.away) + "\n")
     common.print_json(result)
     passes = {COMPLETED, WAITING} if args.allow_outbox else {COMPLETED}
     return 0 if result["status"] in passes else 1
 
 
-def _waiting(logger: opening.MLLogger) -> str:
+def _waiting(logger: opening.MLLogger, away: str) -> str:
     """Why the outcomes are not in the store, and how they get there."""
     path = logger.csv.path
     if logger.open_store is None:
@@ -75,10 +75,10 @@ def _waiting(logger: opening.MLLogger) -> str:
             f"and set ML_PIPELINE__LOG__CSV_FILE={path}, and repeat the command."
         )
     else:
-        reason = logger.away.rstrip(".") or "it did not take all of them"
+        reason = (logger.away or away).rstrip(".") or "it did not take all of them"
         cause = f"The reason: {reason}. Repeat the command when the store answers."
     return (
-        f"{path} holds events that are not in the store. {cause} "
+        f"{path} may hold events that are not in the store. {cause} "
         "To let them wait on purpose, pass --allow-outbox."
     )
 
@@ -92,7 +92,8 @@ def _read(args: argparse.Namespace, settings: Settings, now: datetime) -> list[P
     if len(single) != 1 or not args.actual:
         raise InputError("Give --event-id or --match-id with --actual, or --csv FILE.")
     key, value = single[0]
-    return [ParsedOutcome(key=key, value=value, actual=args.actual, known_at=now)]
+    tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
+    return [ParsedOutcome(key=key, value=value, actual=args.actual, known_at=now, span=tolerance)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,16 +6,21 @@ event waits there, and the next call that reaches the store brings everything th
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
-from ml_pipeline.evaluation_log.event_csv import EventCsv, Span, naming_errors
-from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
+from ml_pipeline.evaluation_log.event_csv import EventCsv, Span
+from ml_pipeline.evaluation_log.outbox.delivered import Delivered, warn
+from ml_pipeline.store.event_row import (
+    EventRow,
+    known_after,
+    new_event_id,
+    prediction_row,
+    with_outcome,
+)
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.inputs.values import many_rows
 from ml_pipeline.store.serving_view import ServingView
@@ -24,12 +29,6 @@ RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
 SETTLED_EVERY = 100
 TRAINING_EVENTS_SUFFIX = ".training.csv"
-DELIVERED_SUFFIX = ".delivered"
-_TAIL = 1 << 10
-
-Mark = tuple[int, bytes]
-_NO_CHECKSUM = b"-"
-_NOTHING: Mark = (0, _NO_CHECKSUM)
 
 
 class EvaluationLogger:
@@ -128,9 +127,11 @@ class EvaluationLogger:
                     f"its accuracy is {found}, not {accuracy}.",
                     hint="Leave accuracy out: it follows from the outcome.",
                 )
-            settled = with_outcome(row, actual, self._clock(), is_right=is_right)
-            if known is None and self.write_outcomes([settled]):
-                raise StoreRefused(f"The store has another outcome for event {event_id}.")
+            if known is None:
+                at = known_after(row, self._clock())
+                settled = with_outcome(row, actual, at, is_right=is_right)
+                if self.write_outcomes([settled]):
+                    raise StoreRefused(f"The store has another outcome for event {event_id}.")
             return found
 
     def log_training_event(
@@ -204,7 +205,7 @@ class EvaluationLogger:
     def _stay_away(self, error: StoreError, events: int) -> None:
         self.away = error.message
         self._away_until = time.monotonic() + RETRY_AFTER_S
-        _warn(
+        warn(
             "The store did not take %d events (%s). They are kept in %s and sent again.",
             events, error.message, self.csv.path,
         )  # fmt: skip
@@ -248,7 +249,7 @@ class EvaluationLogger:
         except StoreRefused as error:
             if len(rows) == 1:
                 self.refused.append(str(rows[0]["event_id"]))
-                _warn("The store refused an event: %s", error.message)
+                warn("The store refused an event: %s", error.message)
                 return 0
             middle = len(rows) // 2
             return sum(
@@ -285,117 +286,3 @@ class EvaluationLogger:
         if self._table is not None:
             self._table.close()
             self._table = None
-
-
-class Delivered:
-    """Up to which byte of the CSV the store has everything.
-
-    Two marks, the boot that they were made in, and a checksum of what stood before each, in a small
-    file of fixed width. The first mark counts what was sent; the second what the store has brought
-    to its disk, and it alone counts after a power cut. Marks may lag behind: what stands after them
-    is sent again, and a store takes an event once however often it comes. So a mark before which
-    something else stands now counts for nothing.
-    """
-
-    _FORM = b"%020d %020d %-36.36s %s %s\n"
-    _SIZE = 113
-
-    def __init__(self, csv_path: str) -> None:
-        self._csv = os.path.abspath(csv_path)
-        self._path = self._csv + DELIVERED_SUFFIX
-        self._file = -1
-        self._process = 0
-        self._boot = b""
-
-    def position(self, size: int) -> int:
-        """The mark; 0 when there is none, or when what stands before it was rewritten."""
-        marks = self._marks()
-        for mark, checksum in marks:
-            if mark <= size and checksum in {_NO_CHECKSUM, self._checksum(mark)}:
-                return mark
-        if marks:
-            self.move(0, durable=True)
-            _warn(
-                "%s was rewritten or replaced since its events were sent; all of it is sent again. "
-                "`ml-pipeline reconcile` shows what else the store holds.", self._csv,
-            )  # fmt: skip
-        return 0
-
-    def move(self, position: int, *, durable: bool) -> None:
-        """Everything before `position` was sent; `durable` says that the store has it on disk."""
-        sent = position, self._checksum(position)
-        settled = sent
-        if not durable:
-            mark, checksum = self._read()[1]
-            settled = mark, self._checksum(mark) if checksum == _NO_CHECKSUM else checksum
-        marks = self._FORM % (sent[0], settled[0], self._boot, sent[1], settled[1])
-        with naming_errors(self._path):
-            os.pwrite(self._opened(), marks, 0)
-
-    def _marks(self) -> list[Mark]:
-        """The marks that may count, the later first; one of an older version has no checksum."""
-        marks = sorted(self._read(), reverse=True)
-        if marks[0][1] == _NO_CHECKSUM:
-            marks = marks[:1]
-        return [mark for mark in marks if mark[0]]
-
-    def _read(self) -> tuple[Mark, Mark]:
-        """What was sent since this boot, and what the store has on its disk."""
-        with naming_errors(self._path):
-            parts = os.pread(self._opened(), self._SIZE, 0).split()
-        is_whole = len(parts) in {3, 5} and parts[0].isdigit() and parts[1].isdigit()
-        if not is_whole:
-            return _NOTHING, _NOTHING
-        sent, settled = int(parts[0]), int(parts[1])
-        checksums = parts[3:] or [_NO_CHECKSUM, _NO_CHECKSUM]
-        return (
-            (sent, checksums[0]) if parts[2] == self._boot else _NOTHING,
-            (settled, checksums[1]),
-        )
-
-    def _checksum(self, mark: int) -> bytes:
-        """Of the last bytes before the mark: a log rewritten shorter or longer has others there.
-
-        Few, because every logged event is held to them.
-        """
-        try:
-            file = os.open(self._csv, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            found = b""
-        else:
-            found = os.pread(file, min(mark, _TAIL), max(0, mark - _TAIL))
-            os.close(file)
-        return hashlib.blake2b(found, digest_size=8).hexdigest().encode()
-
-    def _opened(self) -> int:
-        """The file, made with its folder when there is none: a machine may log for the first time.
-
-        It stands beside the CSV, whose folder is as new as that.
-        """
-        if self._file < 0 or self._process != os.getpid():
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            self._process = os.getpid()
-            self._boot = _boot_id()
-        return self._file
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
-
-
-def _boot_id() -> bytes:
-    """What differs after each start of the machine; without it nothing counts as sent before."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read().strip()
-    except OSError:
-        return b"process-%d" % os.getpid()
-
-
-def _warn(message: str, *values: object) -> None:
-    import logging
-
-    logging.getLogger("ml_logging").warning(message, *values)

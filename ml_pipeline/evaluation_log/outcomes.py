@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.errors import DataError
+from ml_pipeline.errors import DataError, StoreUnavailable
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EVENT_COLUMNS, EventRow, utc_text, with_outcome
 from ml_pipeline.store.inputs.labels import Labels
-from ml_pipeline.store.records import EVER, parse_utc
+from ml_pipeline.store.records import parse_utc
 
 KEYS = ("event_id", "match_id")
 COMPLETED, FAILED = "completed", "failed"
+_DAY_WIDTH = len("2026-03-14")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedOutcome:
-    """An outcome to record; `key` is `event_id` or `match_id`, and `value` the id."""
+    """An outcome to record; `key` is `event_id` or `match_id`, and `value` the id.
+
+    It became known at `known_at` or less than `span` later: a day names no hour.
+    """
 
     key: str
     value: str
     actual: str
     known_at: datetime
+    span: timedelta = timedelta(0)
+
+    def known_for(self, row: EventRow) -> datetime | None:
+        """When it was known, for the prediction in that row; None when that was made later."""
+        made = _moment(row["timestamp"])
+        if made is None or made <= self.known_at:
+            return self.known_at
+        return made if made < self.known_at + self.span else None
 
 
 @dataclass(kw_only=True, slots=True)
 class OutcomeReport:
-    """What became of the outcomes; `accuracy` is the mean over those recorded."""
+    """What became of the outcomes; `accuracy` is the mean over those recorded.
+
+    `away` is why the store could not be asked for predictions that the CSV does not have.
+    """
 
     recorded: int = 0
     already_known: int = 0
     correct: int = 0
     refused: list[dict[str, str | None]] = field(default_factory=list)
     unknown: list[dict[str, str]] = field(default_factory=list)
+    away: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values; `status` is failed when anything was not recorded."""
@@ -58,11 +75,15 @@ def read_outcomes(path: Path, settings: Settings, now: datetime) -> list[ParsedO
 
     Raises DataError naming what is missing or wrong, and in which line.
     """
+    tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             columns = _columns(path, reader.fieldnames or (), settings)
-            return [_line(path, number, row, columns, now) for number, row in enumerate(reader, 2)]
+            return [
+                _line(f"{path}, line {number}", row, columns, now, tolerance)
+                for number, row in enumerate(reader, 2)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
@@ -82,23 +103,48 @@ def _columns(path: Path, header: Sequence[str], settings: Settings) -> dict[str,
 
 
 def _line(
-    path: Path,
-    number: int,
+    where: str,
     row: Mapping[str, str | None],
     columns: Mapping[str, str],
     now: datetime,
+    tolerance: timedelta,
 ) -> ParsedOutcome:
     cells = {name: (row.get(column) or "").strip() for name, column in columns.items()}
     key = next((key for key in KEYS if cells[key]), "")
     if not key or not cells["actual_result"]:
-        raise DataError(f"{path}, line {number}: no id or no outcome.")
-    try:
-        known_at = parse_utc(cells["evaluated_at"]) if cells["evaluated_at"] else now
-    except ValueError as error:
-        raise DataError(f"{path}, line {number}: {error}.") from error
-    return ParsedOutcome(
-        key=key, value=cells[key], actual=cells["actual_result"], known_at=known_at
+        raise DataError(f"{where}: no id or no outcome.")
+    outcome = ParsedOutcome(
+        key=key, value=cells[key], actual=cells["actual_result"], known_at=now, span=tolerance
     )
+    if not cells["evaluated_at"]:
+        return outcome
+    try:
+        known_at = parse_utc(cells["evaluated_at"])
+    except ValueError as error:
+        raise DataError(f"{where}: {error}.") from error
+    if known_at > now + tolerance:
+        raise DataError(
+            f"{where}: evaluated_at {cells['evaluated_at']} is in the future; "
+            f"it is {utc_text(now)[:19]} UTC.",
+            hint="Nothing was recorded. Correct the line; a time without a zone is UTC.",
+        )
+    return replace(outcome, known_at=known_at, span=_span(cells["evaluated_at"], known_at))
+
+
+def _span(text: str, moment: datetime) -> timedelta:
+    """How long the day, minute or second is that the text names."""
+    if len(text) <= _DAY_WIDTH:
+        return timedelta(days=1)
+    if moment.microsecond:
+        return timedelta(0)
+    return timedelta(seconds=1) if moment.second else timedelta(minutes=1)
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        return parse_utc(str(text))
+    except ValueError:
+        return None
 
 
 def record(
@@ -107,29 +153,33 @@ def record(
     outcomes: Sequence[ParsedOutcome],
     settings: Settings,
 ) -> OutcomeReport:
-    """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed."""
+    """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed.
+
+    An outcome by match is that of every prediction of it that was made before it was known.
+    """
     report = OutcomeReport()
     labels = Labels.of(settings.data)
     ids = {key: {outcome.value for outcome in outcomes if outcome.key == key} for key in KEYS}
-    events = _find(logger, store, ids, settings.model_name)
+    events, behind = _find(logger, store, ids, settings.model_name, report)
     by_match: dict[object, list[EventRow]] = {}
     for row in events.values():
-        by_match.setdefault(row["match_id"], []).append(row)
+        if row["model_name"] in {None, settings.model_name}:
+            by_match.setdefault(row["match_id"], []).append(row)
     fresh: dict[str, EventRow] = {}
-    for outcome in outcomes:
-        actual = labels.find(outcome.actual)
+    # An earlier outcome first, whatever the order of the lines: it is that of earlier predictions.
+    for outcome in sorted(outcomes, key=attrgetter("known_at")):
         if outcome.key == "event_id":
             rows = [events[outcome.value]] if outcome.value in events else []
         else:
             rows = by_match.get(outcome.value, [])
         if not rows:
             report.unknown.append({outcome.key: outcome.value, "actual_result": outcome.actual})
-        for row in rows:
-            _settle(report, fresh, row, (labels, actual), outcome)
-    refused = set(logger.write_outcomes(list(fresh.values())))
+        _settle(report, fresh, rows, labels, outcome)
+    refused = set(logger.write_outcomes([*fresh.values(), *behind.values()]))
     for event_id, row in fresh.items():
         if event_id in refused:
-            report.refused.append(_refusal(row, None, str(row["actual_result"])))
+            actual = str(row["actual_result"])
+            report.refused.append(_refusal(row, None, actual, "The store has another outcome."))
         else:
             report.recorded += 1
             report.correct += row["accuracy"] == 1.0
@@ -139,32 +189,65 @@ def record(
 def _settle(
     report: OutcomeReport,
     fresh: dict[str, EventRow],
-    row: EventRow,
-    label: tuple[Labels, str | None],
+    rows: Sequence[EventRow],
+    labels: Labels,
     outcome: ParsedOutcome,
 ) -> None:
-    event_id = str(row["event_id"])
-    recorded = fresh.get(event_id, row)["actual_result"]
-    labels, actual = label
+    """Give the outcome to the rows that it is the outcome of, and note what became of it."""
+    actual = labels.find(outcome.actual)
     if actual is None:
-        refusal = _refusal(row, "a label of data.classes", outcome.actual)
-        report.refused.append({**refusal, "hint": labels.hint()})
-    elif recorded is None:
-        is_right = labels.agree(row["prediction"], actual)
-        fresh[event_id] = with_outcome(row, actual, outcome.known_at, is_right=is_right)
-    elif labels.find(recorded) == actual:
-        report.already_known += 1
-    else:
-        report.refused.append(_refusal(row, str(recorded), actual))
+        for row in rows:
+            reason = f"{outcome.actual!r} is no label."
+            refusal = _refusal(row, "a label of data.classes", outcome.actual, reason)
+            report.refused.append({**refusal, "hint": labels.hint()})
+        return
+    due = [(row, moment) for row in rows if (moment := outcome.known_for(row)) is not None]
+    if not due:
+        for row in rows:
+            reason = (
+                f"The prediction was made at {row['timestamp']}, after this outcome was known "
+                f"({utc_text(outcome.known_at)}): it is not its outcome."
+            )
+            report.refused.append(_refusal(row, None, actual, reason))
+    mine, others = list[EventRow](), list[EventRow]()
+    for row, moment in due:
+        latest = fresh.get(str(row["event_id"]), row)
+        recorded = latest["actual_result"]
+        if recorded is None:
+            is_right = labels.agree(row["prediction"], actual)
+            fresh[str(row["event_id"])] = with_outcome(row, actual, moment, is_right=is_right)
+        is_known = recorded is not None and labels.find(recorded) == actual
+        report.already_known += is_known
+        (mine if is_known or recorded is None else others).append(latest)
+    _contradict(report, mine, others, actual)
 
 
-def _refusal(row: EventRow, recorded: str | None, refused: str) -> dict[str, str | None]:
+def _contradict(
+    report: OutcomeReport, mine: Sequence[EventRow], others: Sequence[EventRow], actual: str
+) -> None:
+    """Refuse the outcome for the others, which have another one.
+
+    Not where it is that of a prediction made since: somebody who is predicted again and again has
+    an outcome each time, and an earlier prediction keeps its own.
+    """
+    latest = max((moment for row in mine if (moment := _moment(row["timestamp"]))), default=None)
+    for row in others:
+        settled = _moment(row["evaluated_at"])
+        if latest is None or settled is None or latest <= settled:
+            stands = str(row["actual_result"])
+            report.refused.append(_refusal(row, stands, actual, f"The outcome {stands} stands."))
+
+
+def _refusal(
+    row: EventRow, recorded: str | None, refused: str, reason: str
+) -> dict[str, str | None]:
     match_id = None if row["match_id"] is None else str(row["match_id"])
     return {
         "event_id": str(row["event_id"]),
         "match_id": match_id,
         "stands": recorded,
         "given": refused,
+        "reason": reason,
     }
 
 
@@ -173,26 +256,35 @@ def _find(
     store: EvaluationLog | None,
     ids: Mapping[str, set[str]],
     model_name: str,
-) -> dict[str, EventRow]:
-    """Events of the CSV, and of the store what the CSV lacks."""
+    report: OutcomeReport,
+) -> tuple[dict[str, EventRow], dict[str, EventRow]]:
+    """Events of the CSV and of the store, and those whose outcome the CSV lacks.
+
+    Several machines may have predicted one match, each with a CSV of its own, so the store is asked
+    for the predictions of every match. While it is away the CSV does where it knows every id.
+    """
     events = logger.csv.find(ids["event_id"], ids["match_id"])
-    matches = {row["match_id"] for row in events.values()}
-    missing = {
-        "event_id": ids["event_id"] - events.keys(),
-        "match_id": {match for match in ids["match_id"] if match not in matches},
-    }
-    if store is not None and any(missing.values()):
-        for row in _stored(store, missing, model_name):
-            events.setdefault(str(row["event_id"]), row)
-    return events
-
-
-def _stored(
-    store: EvaluationLog, ids: Mapping[str, set[str]], model_name: str
-) -> Iterable[EventRow]:
-    for frame in store.read_events(EVER, model_name=model_name, labelled_only=False):
-        chosen = frame["event_id"].isin(ids["event_id"]) | frame["match_id"].isin(ids["match_id"])
-        yield from map(_row_of_record, frame[chosen].to_dict("records"))
+    missing = ids["event_id"] - events.keys()
+    if store is None or not (missing or ids["match_id"]):
+        return events, {}
+    try:
+        stored = store.find_events(
+            model_name=model_name, event_ids=missing, match_ids=ids["match_id"]
+        )
+    except StoreUnavailable as error:
+        if missing or ids["match_id"] - {row["match_id"] for row in events.values()}:
+            raise
+        report.away = error.message
+        return events, {}
+    behind: dict[str, EventRow] = {}
+    for row in map(_row_of_record, stored.to_dict("records")):
+        event_id = str(row["event_id"])
+        mine = events.get(event_id)
+        if mine is None:
+            events[event_id] = row
+        elif mine["actual_result"] is None and row["actual_result"] is not None:
+            events[event_id] = behind[event_id] = row
+    return events, behind
 
 
 def _row_of_record(record: Mapping[Any, Any]) -> EventRow:

@@ -31,7 +31,7 @@ crash anywhere leaves a store that the next run repairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -91,6 +91,12 @@ class EvaluationLog(Protocol):
         The time is `evaluated_at`; for an event without an outcome, and for one whose outcome
         carries no time of its own, `timestamp`.
         """
+        ...
+
+    def find_events(
+        self, *, model_name: str, event_ids: Collection[str], match_ids: Collection[str]
+    ) -> pd.DataFrame:
+        """The events with those ids and of those matches, by event id; unknown ids name none."""
         ...
 
     def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:

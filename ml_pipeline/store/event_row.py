@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
 
@@ -35,6 +35,7 @@ SEED_LOG_COLUMNS = (
 )
 EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
 TIME_WIDTH = 32
+CLOCKS_DIFFER = timedelta(hours=1)
 
 EventRow = dict[str, object]
 
@@ -155,6 +156,25 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
         "features": json_cell(features, "features"),
         "evaluated_at": None,
     }
+
+
+def known_after(row: Mapping[str, object], now: datetime) -> datetime:
+    """The time of an outcome that is told now.
+
+    Clocks of two machines differ a little, so a prediction that lies just ahead was made now.
+    Raises InputError for one that lies further ahead: it cannot have come true.
+    """
+    try:
+        made = datetime.fromisoformat(str(row["timestamp"]))
+    except ValueError:
+        return now
+    made = made if made.tzinfo is not None else made.replace(tzinfo=UTC)
+    if made > now + CLOCKS_DIFFER:
+        raise InputError(
+            f"Event {row['event_id']} was predicted at {made.isoformat()}, and it is "
+            f"{now.isoformat()}: an outcome known before its prediction is not its outcome."
+        )
+    return max(made, now)
 
 
 def with_outcome(

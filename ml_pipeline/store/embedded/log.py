@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
@@ -33,6 +33,11 @@ _PENDING = (
     f"WHERE actual_result IS NULL AND {_IN_WINDOW}"
 )
 _IN_ORDER = "ORDER BY known_at, event_id"
+_FOUND = (
+    f"SELECT {_EVENTS} FROM evaluation_log WHERE model_name = :model_name "  # noqa: S608 - constants
+    "AND (event_id IN (SELECT value FROM json_each(:event_ids)) "
+    "OR match_id IN (SELECT value FROM json_each(:match_ids))) ORDER BY event_id"
+)
 ERROR_SAMPLES = (
     f"SELECT {_EVENTS} FROM evaluation_log "  # noqa: S608 - constants
     f"WHERE accuracy = 0.0 AND prediction <> '{UNCERTAIN}' AND {_IN_WINDOW} "
@@ -186,6 +191,20 @@ class LocalLog:
             yield event_frame(rows)
             while rows := cursor.fetchmany(EVENT_CHUNK):
                 yield event_frame(rows)
+
+    def find_events(
+        self, *, model_name: str, event_ids: Collection[str], match_ids: Collection[str]
+    ) -> pd.DataFrame:
+        """The events with those ids and of those matches, ordered by event id."""
+        from ml_pipeline.store.event_frames import event_frame
+
+        values = {
+            "model_name": model_name,
+            "event_ids": json.dumps(list(event_ids)),
+            "match_ids": json.dumps(list(match_ids)),
+        }
+        with self._database.reading() as db:
+            return event_frame(db.execute(_FOUND, values).fetchall())
 
     def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
         """Write every event as a line of text, see the store's contract."""

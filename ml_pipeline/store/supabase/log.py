@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,13 @@ from ml_pipeline.store.supabase.transport import Project
 # Both are done well within the 8 seconds that a hosted project gives a statement.
 PAGE: Final = 5_000
 APPENDED_AT_ONCE: Final = 10_000
+# A hundred ids fit into an address. Each such question reads the table once, as it has no index by
+# match, so that many are answered sooner by reading all of it.
+NAMED_AT_ONCE: Final = 100
+NAMED_AT_MOST: Final = 1000
+FOUND_AT_ONCE: Final = 500
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 _WRITTEN_TIME: Final = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 _PAGE_COLUMNS: Final = (*EVENT_COLUMNS, "known_at")
 
@@ -85,6 +94,39 @@ class SupabaseLog:
         yield next(frames, _event_frame([]))
         yield from frames
 
+    def find_events(
+        self, *, model_name: str, event_ids: Collection[str], match_ids: Collection[str]
+    ) -> pd.DataFrame:
+        """The events with those ids and of those matches, ordered by event id."""
+        ids = [event_id for event_id in event_ids if _ID.fullmatch(event_id)]
+        if len(ids) + len(match_ids) > NAMED_AT_MOST:
+            found = [
+                frame[frame["event_id"].isin(ids) | frame["match_id"].isin(list(match_ids))]
+                for frame in self.read_events(EVER, model_name=model_name, labelled_only=False)
+            ]
+            events = pd.concat(found)
+        else:
+            named = [*_named("event_id", ids), *_named("match_id", match_ids)]
+            rows = [row for narrow in named for row in self._found(model_name, narrow)]
+            events = _event_frame([{name: row[name] for name in EVENT_COLUMNS} for row in rows])
+        events = events.drop_duplicates("event_id").sort_values("event_id")
+        return events.reset_index(drop=True)
+
+    def _found(self, model_name: str, narrow: Callable[[Any], Any]) -> Iterator[Row]:
+        """Rows of the table, a page after the other: the server cuts long answers."""
+        after = ""
+
+        def page(query: Any) -> Any:  # noqa: ANN401 - the library's own
+            query = narrow(query).eq("model_name", model_name).order("event_id")
+            query = query.gt("event_id", after) if after else query
+            return query.limit(FOUND_AT_ONCE)
+
+        while rows := self._project.select("evaluation_log", page):
+            for row in rows:
+                texts = {name: _json_text(row[name]) for name in ("features", "metadata")}
+                yield {**row, **texts}
+            after = str(rows[-1]["event_id"])
+
     def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
         """Write every event as a line of text, see the store's contract."""
         path = folder / "page.events"
@@ -143,6 +185,29 @@ class SupabaseLog:
 def _within(window: LookbackWindow, model_name: str) -> dict[str, Any]:
     start, end = time_text(window.start), time_text(window.end)
     return {"p_model_name": model_name, "p_start": start, "p_end": end}
+
+
+def _named(column: str, values: Collection[str]) -> Iterator[Callable[[Any], Any]]:
+    """Questions for the rows with those values, as many values in each as may be."""
+    plain = [value for value in values if _PLAIN.fullmatch(value)]
+    for at in range(0, len(plain), NAMED_AT_ONCE):
+        yield partial(_is_among, column, plain[at : at + NAMED_AT_ONCE])
+    # Commas and quotes mean something in a list.
+    for value in values:
+        if not _PLAIN.fullmatch(value):
+            yield partial(_is, column, value)
+
+
+def _is_among(column: str, values: Sequence[str], query: Any) -> Any:  # noqa: ANN401 - the library's
+    return query.in_(column, values)
+
+
+def _is(column: str, value: str, query: Any) -> Any:  # noqa: ANN401 - the library's own
+    return query.eq(column, value)
+
+
+def _json_text(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _count(answer: object, function: str) -> int:

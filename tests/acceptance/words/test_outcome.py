@@ -6,14 +6,16 @@ import csv
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ml_pipeline.evaluation_log.event_csv import EventCsv
+from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.opening import get_logger
-from tests.support.shell import python
+from tests.support.shell import Finished, python
 from tests.support.warm import ml_pipeline
 
 FEATURES: dict[str, object] = {
@@ -23,6 +25,9 @@ FEATURES: dict[str, object] = {
     "away_team_strength": 7.5,
     "home_advantage": 0.5,
 }
+
+
+MADE = datetime(2026, 2, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -35,7 +40,8 @@ def ids(folder: Path) -> list[str]:
     """Thirty predictions, of thirty matches."""
     predictions = [
         {"model_id": f"m-{number % 2}", "match_id": f"match_{number:03d}",
-         "prediction": "HDA"[number % 3], "confidence": 0.5 + number / 100, "features": FEATURES}
+         "prediction": "HDA"[number % 3], "confidence": 0.5 + number / 100, "features": FEATURES,
+         "timestamp": MADE}
         for number in range(30)
     ]  # fmt: skip
     with get_logger(local_dir=str(folder)) as logger:
@@ -242,3 +248,118 @@ def test_l1_what_waits_in_the_csv_is_no_success_unless_that_is_allowed(
     assert (done.code, done.json["status"], done.json["waiting_bytes"]) == (0, "completed", 0)
     query = "SELECT event_id, actual_result FROM evaluation_log ORDER BY 1"
     assert rows(folder, query) == sorted([(first, "A"), (second, "A")])
+
+
+def predict(logger: EvaluationLogger, match_id: str, made: datetime, prediction: str = "H") -> str:
+    return logger.log_prediction("m", match_id, prediction, 0.6, features=FEATURES, timestamp=made)
+
+
+def record(folder: Path, tmp_path: Path, *lines: str) -> Finished:
+    (tmp_path / "results.csv").write_text(
+        "\n".join(["match_id,actual_result,evaluated_at", *lines])
+    )
+    return ml_pipeline("outcome", "--local", folder, "--csv", "results.csv", cwd=tmp_path)
+
+
+def outcomes(folder: Path) -> dict[str, tuple[str | None, str | None]]:
+    found = rows(folder, "SELECT event_id, actual_result, evaluated_at FROM evaluation_log")
+    return {event_id: (label, at and at[:16]) for event_id, label, at in found}
+
+
+def test_l7_every_prediction_of_a_match_gets_its_outcome_whoever_logged_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    with get_logger(local_dir=str(folder)) as mine:
+        here = predict(mine, "x", MADE)
+    with get_logger(local_dir=str(folder), csv_path=tmp_path / "other.csv") as other:
+        there = [predict(other, "x", MADE, label) for label in "HD"]
+    done = ml_pipeline(
+        "outcome", "--local", folder, "--match-id", "x", "--actual", "H", cwd=tmp_path
+    )
+    assert (done.code, done.json["recorded"], done.json["accuracy"]) == (0, 3, 2 / 3)
+    assert {label for label, _ in outcomes(folder).values()} == {"H"}
+    assert set(outcomes(folder)) == {here, *there}
+
+    # The other machine is told as well: the same outcome, with the time that stands.
+    env = {"ML_PIPELINE__LOG__CSV_FILE": str(tmp_path / "other.csv")}
+    again = ["outcome", "--local", str(folder), "--match-id", "x", "--actual"]
+    done = ml_pipeline(*again, "H", cwd=tmp_path, **env)
+    assert (done.code, done.json["recorded"], done.json["already_known"]) == (0, 0, 3)
+    report = ml_pipeline("reconcile", "--local", folder, cwd=tmp_path, **env).json
+    assert (report["differing"], report["outcome_missing_in_csv"]) == (0, 0)
+    done = ml_pipeline(*again, "A", cwd=tmp_path, **env)
+    assert (done.code, len(done.json["refused"])) == (1, 3)
+
+
+def test_l4_an_outcome_is_that_of_the_predictions_made_before_it_was_known(
+    folder: Path, tmp_path: Path
+) -> None:
+    with get_logger(local_dir=str(folder)) as logger:
+        october = predict(logger, "customer_7", datetime(2025, 10, 1, tzinfo=UTC))
+        november = predict(logger, "customer_7", datetime(2025, 11, 1, tzinfo=UTC))
+        late = predict(logger, "late", datetime(2025, 11, 1, tzinfo=UTC))
+    first, second = "customer_7,H,2025-10-15T10:00:00Z", "customer_7,A,2025-11-15T10:00:00Z"
+
+    done = record(folder, tmp_path, first)
+    assert (done.code, done.json["recorded"]) == (0, 1)
+    assert outcomes(folder)[november] == (None, None)
+
+    for lines in ((first, second), (second, first)):
+        done = record(folder, tmp_path, *lines)
+        assert done.code == 0, done.stdout
+    assert outcomes(folder)[october] == ("H", "2025-10-15T10:00")
+    assert outcomes(folder)[november] == ("A", "2025-11-15T10:00")
+
+    done = record(folder, tmp_path, "late,H,2025-10-15T10:00:00Z")
+    assert (done.code, done.json["status"], done.json["recorded"]) == (1, "failed", 0)
+    (refused,) = done.json["refused"]
+    assert refused["event_id"] == late
+    assert "made at 2025-11-01" in refused["reason"]
+    assert record(folder, tmp_path, "late,A,2025-11-15").code == 0
+    assert outcomes(folder)[late] == ("A", "2025-11-15T00:00")
+    # A correction is no outcome of a later prediction.
+    done = record(folder, tmp_path, "late,H,2025-11-20")
+    assert (done.code, done.json["refused"][0]["stands"]) == (1, "A")
+
+
+def test_l4_by_event_id_as_well(folder: Path, tmp_path: Path) -> None:
+    with get_logger(local_dir=str(folder)) as logger:
+        event_id = predict(logger, "x", MADE)
+    (tmp_path / "results.csv").write_text(
+        f"event_id,actual_result,evaluated_at\n{event_id},H,2026-01-31T23:59:59Z\n"
+    )
+    done = ml_pipeline("outcome", "--local", folder, "--csv", "results.csv", cwd=tmp_path)
+    assert (done.code, len(done.json["refused"]), done.json["recorded"]) == (1, 1, 0)
+    assert outcomes(folder) == {event_id: (None, None)}
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2026-02-01", "2026-02-01T12:00"),
+        ("2026-02-01T12:00", "2026-02-01T12:00"),
+        ("2026-02-01T13:00:00+01:00", "2026-02-01T12:00"),
+        ("2026-02-02", "2026-02-02T00:00"),
+    ],
+)
+def test_l4_a_day_or_a_minute_holds_the_prediction_that_was_made_in_it(
+    folder: Path, tmp_path: Path, text: str, at: str
+) -> None:
+    with get_logger(local_dir=str(folder)) as logger:
+        event_id = predict(logger, "x", MADE + timedelta(seconds=0.25))
+    assert record(folder, tmp_path, f"x,H,{text}").code == 0
+    assert outcomes(folder)[event_id] == ("H", at)
+
+
+@pytest.mark.parametrize("text", ["2062-01-01", "2062-03-01T10:00:00Z", "9999-12-31T23:59:59Z"])
+def test_l6_an_outcome_of_the_future_is_refused_with_its_line_and_the_right_one_is_taken(
+    folder: Path, tmp_path: Path, text: str
+) -> None:
+    with get_logger(local_dir=str(folder)) as logger:
+        ids = [predict(logger, name, MADE) for name in "xy"]
+    done = record(folder, tmp_path, "x,H,2026-02-02", f"y,H,{text}")
+    assert done.code == 1
+    assert f"line 3: evaluated_at {text} is in the future" in done.json["error"]
+    assert outcomes(folder) == dict.fromkeys(ids, (None, None))
+    done = record(folder, tmp_path, "x,H,2026-02-02", "y,H,2026-02-02")
+    assert (done.code, done.json["recorded"]) == (0, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,41 @@ class EvaluationLogContract(StoreFixtures):
         assert frame["accuracy"].tolist() == [1.0, 0.0]
         assert [moment.to_pydatetime() for moment in frame["evaluated_at"]] == [at, at]
         assert len(read_all(store, labelled_only=False)) == 3
+
+    def test_events_are_found_by_their_ids_and_by_match_whatever_they_are_called(
+        self, store: Store
+    ) -> None:
+        names = ["a", "b", 'say "x", (y)', "c.d:e%f&g*", "日本 \\", "null", "b"]
+        for number, name in enumerate(names):
+            store.append_events(make_events(number, match_id=name, features='{"x": 0.1}'))
+        store.append_events(make_events(8, match_id="b", model_name="another"))
+
+        def found(*matches: str, ids: Sequence[str] = ()) -> list[str]:
+            frame = store.find_events(
+                model_name=MODEL_NAME, event_ids=list(ids), match_ids=list(matches)
+            )
+            return list(frame["event_id"])
+
+        assert found("b") == [make_id(1), make_id(6)]
+        assert found("b", ids=[make_id(0), make_id(1), "no id", make_id(8), make_id(77)]) == [
+            make_id(number) for number in (0, 1, 6)
+        ]
+        for number, name in enumerate(names[2:6], 2):
+            assert found(name, "nobody") == [make_id(number)]
+        assert found(*(f"m{number}" for number in range(1200)), "b") == [make_id(1), make_id(6)]
+        assert found() == []
+
+    def test_what_is_found_is_what_is_read(self, store: Store) -> None:
+        known = make_events(1, match_id="x", features='{"x": 0.30000000000000004, "q": "日\\n"}')
+        store.append_events(known)
+        store.append_events(make_events(2, match_id="x", actual_result=None))
+        frame = store.find_events(model_name=MODEL_NAME, event_ids=[], match_ids=["x"])
+        read = read_all(store, labelled_only=False).sort_values("event_id").reset_index(drop=True)
+        names = [name for name in EVENT_COLUMNS if name not in {"features", "metadata"}]
+        pd.testing.assert_frame_equal(frame[names], read[names])
+        for name in ("features", "metadata"):
+            for one, other in zip(frame[name], read[name], strict=True):
+                assert json.loads(one or "null") == json.loads(other or "null")
 
     def test_the_accuracy_is_the_stores_own_judgement(self, store: Store) -> None:
         store.append_events(make_events(1, accuracy=1.0, status="pending"))

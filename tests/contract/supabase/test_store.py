@@ -18,6 +18,7 @@ import pytest
 from pydantic import SecretStr
 
 from ml_pipeline.config.environment import StoreSettings
+from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -27,9 +28,12 @@ from ml_pipeline.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from ml_pipeline.evaluation_log.logger import EvaluationLogger
+from ml_pipeline.evaluation_log.outcomes import ParsedOutcome, record
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store as open_configured
 from ml_pipeline.store.records import ArtifactRef, ModelState, RequestStatus, RunStatus
+from ml_pipeline.store.store_serving_view import StoreServingView
 from ml_pipeline.store.supabase import log
 from ml_pipeline.store.supabase.store import SupabaseStore
 from ml_pipeline.store.supabase.transport import Timeouts
@@ -322,6 +326,30 @@ class TestLostAnswers:
             " max(evaluated_at) as at from evaluation_log"
         )
         assert found == [{"n": 50, "ids": 50, "low": "A", "at": NOW}]
+
+    @pytest.mark.parametrize("key", ["event_id", "match_id"])
+    def test_l1_a_machine_that_has_not_logged_before_records_outcomes(
+        self, project: SupabaseProject, store: SupabaseStore, opened: Open, tmp_path: Path, key: str
+    ) -> None:
+        store.append_events(make_events(*range(20), actual_result=None))
+        frame = read_all(store, labelled_only=False)
+        logger = EvaluationLogger(
+            str(tmp_path / "new" / "log.csv"),
+            model_name=MODEL_NAME,
+            open_table=lambda: StoreServingView(opened()),
+        )
+        told = [
+            ParsedOutcome(key=key, value=value, actual="H", known_at=NOW + timedelta(days=1))
+            for value in sorted(set(frame[key]))
+        ]
+        settings = load_settings(flags={"model_name": MODEL_NAME})
+        for recorded, known in ((20, 0), (0, 20)):
+            report = record(logger, store, told, settings)
+            assert (report.recorded, report.already_known) == (recorded, known)
+            assert logger.settle() == 0
+        logger.close()
+        found = project.sql("select count(*) as n from evaluation_log where actual_result = 'H'")
+        assert found == [{"n": 20}]
 
     def test_a_model_is_registered_and_promoted_once(
         self, project: SupabaseProject, store: SupabaseStore

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ml_pipeline import ml_logging
+from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import InputError, NotFound, StoreRefused, StoreUnavailable
 from ml_pipeline.evaluation_log import logger as logger_
 from ml_pipeline.evaluation_log.event_csv import EventCsv
-from ml_pipeline.evaluation_log.logger import Delivered, EvaluationLogger
+from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
+from ml_pipeline.evaluation_log.outbox.delivered import Delivered
+from ml_pipeline.evaluation_log.outcomes import ParsedOutcome, record
 from ml_pipeline.store.embedded.serving_view import LocalServingView
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import SEED_LOG_COLUMNS
@@ -92,6 +96,19 @@ def test_defect_20_the_accuracy_is_computed_whatever_is_passed(
         logger.log_evaluation(wrong, "A", accuracy=1.0)
     assert logger.log_evaluation(wrong, "A") == 0.0
     assert [row["accuracy"] for row in events(store).values()].count(1.0) == 1
+
+
+def test_l4_a_prediction_that_lies_ahead_has_no_outcome_yet(
+    open_logger: Callable[[], MLLogger], store: LocalStore
+) -> None:
+    logger = open_logger()
+    ahead = logger.log_prediction("m", "x", "H", 0.5, timestamp=AT + timedelta(days=1))
+    soon = logger.log_prediction("m", "x", "H", 0.5, timestamp=AT + timedelta(seconds=2))
+    with pytest.raises(InputError, match="known before its prediction"):
+        logger.log_evaluation(ahead, "H")
+    assert logger.log_evaluation(soon, "H") == 1.0
+    assert events(store)[ahead]["actual_result"] is None
+    assert events(store)[soon]["evaluated_at"] == AT + timedelta(seconds=2)
 
 
 def test_the_same_outcome_twice_is_fine_and_another_is_refused(
@@ -374,6 +391,33 @@ def test_l1_a_torn_last_line_holds_up_nothing_that_is_sent(
     assert open_logger().settle() == 0
     assert set(events(store)) == {event_id}
     assert Path(logger.csv.path + ".torn").read_bytes() == b"2026-03-14T02:00:00,half a li\n"
+
+
+class Unreachable(LocalStore):
+    """The embedded store when nobody can ask it."""
+
+    def find_events(self, **_: object) -> pd.DataFrame:
+        raise StoreUnavailable("The connection is cut.")
+
+
+def test_l7_while_the_store_is_away_a_match_that_the_csv_knows_waits_and_another_fails(
+    open_logger: Callable[[], MLLogger], tmp_path: Path, table: Flaky
+) -> None:
+    logger = open_logger()
+    event_id = log_one(logger, "x")
+    table.away = True
+    away = Unreachable.open(tmp_path / "store")
+    known, unknown = (
+        ParsedOutcome(key="match_id", value=name, actual="H", known_at=AT) for name in "xy"
+    )
+    with pytest.raises(StoreUnavailable):
+        record(logger, away, [known, unknown], load_settings())
+    assert logger.csv.find([event_id])[event_id]["actual_result"] is None
+    report = record(logger, away, [known], load_settings(flags={"model_name": MODEL_NAME}))
+    assert (report.recorded, report.away) == (1, "The connection is cut.")
+    assert logger.settle() > 0
+    table.away = False
+    assert open_logger().settle() == 0
 
 
 def test_started_as_a_program_it_is_outcome_and_reconcile() -> None:

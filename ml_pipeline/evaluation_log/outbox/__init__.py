@@ -1,0 +1,1 @@
+"""What of the CSV log still has to be sent to the store."""
