@@ -59,6 +59,19 @@ class Dataset:
             source=self.source,
         )
 
+    def preceded_by(self, past: Dataset | None) -> Dataset:
+        """The rows to learn with those of another file before them; times and groups are gone."""
+        if past is None:
+            return self
+        return Dataset(
+            features=np.vstack([past.features, self.features]),
+            labels=np.concatenate([past.labels, self.labels]),
+            times=None,
+            groups=None,
+            frame=pd.DataFrame(index=range(len(past) + len(self))),
+            source=self.source,
+        )
+
 
 def read_dataset(dataset: str | Path, settings: DataSettings) -> Dataset:
     """Read a training CSV; `builtin` is the bundled sample.

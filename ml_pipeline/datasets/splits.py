@@ -151,11 +151,14 @@ def taken_in(data: Dataset, learned: NDArray[np.int64], today: date | None) -> T
     return TakenIn(night=last, open_events={str(event_ids[r]): int(nights[r]) for r in later})
 
 
-def without_shared_groups(groups: NDArray[np.str_] | None, parts: Split) -> Split:
-    """Take rows of a group that is learned out of the holdout."""
+def without_shared_groups(
+    groups: NDArray[np.str_] | None, parts: Split, others: NDArray[np.str_] | None = None
+) -> Split:
+    """Take rows of a group that is learned out of the holdout; `others` are learned beside."""
     if groups is None:
         return parts
-    kept = parts.holdout[~np.isin(groups[parts.holdout], groups[parts.train])]
+    learned = groups[parts.train] if others is None else [*groups[parts.train], *others]
+    kept = parts.holdout[~np.isin(groups[parts.holdout], learned)]
     cleaned = Split(train=parts.train, holdout=kept)
     assert_disjoint(groups, cleaned)
     return cleaned

@@ -199,12 +199,18 @@ def load_known(
     return load_log(store, settings, request, folder).labelled_path
 
 
-def rows_for_experts(
+def known_rows(
     store: Store, settings: Settings, model: ModelVersion | None, folder: Path, *, now: datetime
 ) -> Path | None:
-    """Every labelled row if a run at `now` has to fit the experts of an online model; else None."""
-    if model is None or settings.training.strategy != "adaptive":
+    """Every labelled row if a run at `now` learns more than the model has not seen; else None.
+
+    A new base does, and so do the experts of an online model when they are due.
+    """
+    strategy = settings.training.strategy
+    if model is None or strategy not in {"adaptive", "refit"}:
         return None
+    if strategy == "refit":
+        return load_known(store, settings, model, folder / "known", now=now)
     yesterday = now.astimezone(UTC).date().toordinal() - 1
     if not settings.training.experts_due(model.lineage.experts or {}, yesterday):
         return None

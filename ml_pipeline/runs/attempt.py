@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation_log.loading import rows_for_experts
+from ml_pipeline.evaluation_log.loading import known_rows
 from ml_pipeline.registry import models
 from ml_pipeline.registry.registration import (
     Registration,
@@ -101,7 +101,7 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     if skip is not None:
         return skip
     progress.enter("training")
-    known = rows_for_experts(
+    known = known_rows(
         store, settings, prepared.serving.head, context.folder, now=context.run.started_at
     )
     answer = _train(context, prepared, known)

@@ -193,7 +193,7 @@ def _rows_for_experts(context: RunContext, shadow: ModelVersion, folder: Path) -
     # A shadow is an online model, whatever strategy made its base.
     settings = context.settings.changed({"training.strategy": "adaptive"})
     now = context.run.started_at
-    return loading.rows_for_experts(context.store, settings, shadow, folder, now=now)
+    return loading.known_rows(context.store, settings, shadow, folder, now=now)
 
 
 def _train(  # noqa: PLR0913 - a job has that many parts

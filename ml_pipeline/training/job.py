@@ -203,15 +203,40 @@ def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier
     if request.strategy == "adaptive":
         return _adapted(request, rows, model, champion)
     if request.strategy == "refit":
-        algorithm = settings.training.algorithm
-        return strategies.refit(data, champion, settings, algorithm=algorithm, today=request.today)
+        return _refitted(request, data, champion)
     if request.strategy == "errors_only":
         log.warning(
             "Strategy errors_only learns from errors alone: measured, it makes models worse"
         )
         return strategies.errors_only(data, champion, settings, today=request.today)
-    replay_rows = read_dataset(settings.data.training_dataset, settings.data)
+    replay_rows = _training_data(settings)
     return strategies.sgd(data, champion, settings, replay_rows, today=request.today)
+
+
+def _refitted(request: TrainingRequest, data: Dataset, champion: Champion) -> Challenger:
+    """A new base from the training data and the whole log."""
+    settings, past = request.settings, None
+    try:
+        past = _training_data(settings)
+    except DataError as error:
+        # Nobody has configured the sample, so it need not fit.
+        if settings.data.training_dataset != BUILTIN:
+            raise
+        log.info("The bundled sample is not learned: %s", error)
+    return strategies.refit(
+        data if request.known is None else read_labelled(str(request.known), settings),
+        champion,
+        settings,
+        algorithm=settings.training.algorithm,
+        past=past,
+        today=request.today,
+    )
+
+
+def _training_data(settings: Settings) -> Dataset:
+    """The configured training data; all of it is learned, so it needs no times."""
+    data = settings.data.model_copy(update={"time_column": None})
+    return read_dataset(settings.data.training_dataset, data)
 
 
 def _adapted(

@@ -157,22 +157,32 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
     )
 
 
-def refit(
+def refit(  # noqa: PLR0913 - one model is data, split and choices
     data: Dataset,
     champion: Champion,
     settings: Settings,
     *,
     algorithm: str,
+    past: Dataset | None = None,
     today: date | None = None,
 ) -> Challenger:
-    """A new base from everything the champion has learned, judged on everything it has not."""
+    """A new base from everything the champion has learned, judged on everything it has not.
+
+    `data` is the whole log, `past` the training data beside it, which is learned in any case.
+    """
     unseen = unseen_rows(data, champion)
     parts = without_shared_groups(
         data.groups, Split(train=np.flatnonzero(~unseen), holdout=np.flatnonzero(unseen))
     )
     if len(parts.train) < settings.training.min_training_samples:
         parts = _last_unseen(data, unseen, settings.training)
-    return _new_base(data, parts, settings, algorithm=algorithm, champion=champion, today=today)
+    if past is not None:
+        known = np.isin(past.labels, [str(label) for label in champion.model.classes_])
+        past = past.take(np.flatnonzero(known))
+        parts = without_shared_groups(data.groups, parts, past.groups)
+    return _new_base(
+        data, parts, settings, algorithm=algorithm, champion=champion, past=past, today=today
+    )
 
 
 def base_in_shadow(
@@ -307,10 +317,11 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     algorithm: str,
     champion: Champion | None,
     classes: list[str] | None = None,
+    past: Dataset | None = None,
     today: date | None = None,
 ) -> Challenger:
     training = settings.training
-    learned = data.take(parts.train)
+    learned = data.take(parts.train).preceded_by(past)
     if len(learned) < 2:  # noqa: PLR2004 - two classes need two rows
         raise DataError(f"{data.source}: {len(learned)} rows to train on are too few.")
     base = algorithms.fit(algorithm, learned.features, learned.labels, training)
@@ -323,6 +334,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
         settings,
         classes=classes,
         cross_validation=validation,
+        past=past,
         today=today,
     )
 
@@ -337,13 +349,14 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     classes: list[str] | None = None,
     cross_validation: dict[str, Any] | None = None,
     taken: NDArray[np.int64] | None = None,
+    past: Dataset | None = None,
     today: date | None = None,
 ) -> Challenger:
     """A base with heads, and its evidence; its classes are the champion's unless they are named.
 
     `taken` are the rows that count as learned where they are more than those to train on.
     """
-    learned, held = data.take(parts.train), data.take(parts.holdout)
+    learned, held = data.take(parts.train).preceded_by(past), data.take(parts.holdout)
     if classes is None:
         classes = (
             class_order(data.labels.tolist(), settings.data)

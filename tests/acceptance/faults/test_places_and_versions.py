@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from ml_pipeline.registry import archive
-from ml_pipeline.runs import recording
+from ml_pipeline.runs import recording, replay
 from ml_pipeline.runs.recording import Failed, Trained
 from tests.conftest import FirstModel
 from tests.support import crashing, league
@@ -58,3 +59,29 @@ def test_the_training_data_of_the_settings_is_found_from_where_the_run_was_start
     assert isinstance(outcome, Trained), outcome.result
     # The fifth that is held out is not learned, and what is replayed does not count.
     assert outcome.result["training_rows"] == 96
+
+
+def test_a_refit_reads_the_training_data_and_every_logged_row(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    """Also those that the champion has learned in an earlier run, and it is built again so."""
+    sample = resources.files("ml_pipeline") / "data" / "training_dataset.csv"
+    lines = sample.read_text(encoding="utf-8").splitlines(keepends=True)
+    past = tmp_path / "past.csv"
+    past.write_text("".join(lines[:301]), encoding="utf-8")
+    nights = league.nights_before(NOW, 3)
+    store = league.open_league(tmp_path / "s", first_model.path, first_model.model, nights[:2])
+    usual = {"run__trigger": "any", "data__training_dataset": str(past)}
+    day_before = crashing.order(
+        tmp_path / "work", NOW - timedelta(days=1), "first", settings=league.settings_for(**usual)
+    )
+    assert recording.run(store, day_before).result["outcome"] == "promoted"
+    store.append_events(league.events_of(first_model.model, nights[2]))
+    settings = league.settings_for(training__strategy="refit", **usual)
+    outcome = recording.run(store, crashing.order(tmp_path / "work", settings=settings))
+    assert isinstance(outcome, Trained), outcome.result
+    # 80 rows were settled; the new ones are too few to train on alone, and are judged on.
+    assert outcome.result["training_rows"] == 300 + 80
+    assert outcome.result["holdout_rows"] == 40
+    again = replay.replay(store, store.get_run(outcome.run.run_id), tmp_path / "again")
+    assert again["result"] == "identical", again["first_difference"]

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.splits import Split, without_shared_groups
 from ml_pipeline.errors import DataError
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
@@ -103,6 +104,37 @@ def test_every_row_is_learned_by_the_base_or_after_it_and_none_by_both(sizes: li
     assert grown.model.line_ is not None
     again = adapt(grown.model, serving(grown.model), [rest], later, SETTINGS)
     assert again.rows_learned == 0
+
+
+def test_a_refit_learns_the_training_data_and_the_whole_log() -> None:
+    log = streams.stream([50] * 8)
+    past = dataset(*draw(5, 300))
+    champion = serving(adapt(model(), serving(model()), [log], _on(5), SETTINGS).model)
+    challenger = strategies.refit(
+        log, champion, SETTINGS, algorithm="LogisticRegression", past=past, today=_on(7)
+    )
+    # Five settled days, and what was open when the champion learned it.
+    assert challenger.rows_learned == 300 + 300
+    assert len(challenger.evidence) == 100
+    both = (past.features, log.features[:300]), (past.labels, log.labels[:300])
+    same = fit("LogisticRegression", np.vstack(both[0]), np.concatenate(both[1]), SETTINGS.training)
+    assert _coefficients(challenger.model) == pytest.approx(same.steps[-1][1].coef_)
+
+
+def test_a_group_of_the_training_data_is_not_judged_on() -> None:
+    log = streams.stream([50] * 8)
+    groups = [f"team {row % 10}" for row in range(400)]
+    log = replace(log, groups=np.asarray(groups))
+    past = dataset(*draw(5, 300), groups=["team 3"] * 300)
+    parts = without_shared_groups(
+        log.groups, Split(train=np.arange(0), holdout=np.arange(400)), past.groups
+    )
+    assert len(parts.holdout) == 360
+    assert "team 3" not in np.asarray(groups)[parts.holdout]
+
+
+def _on(day: int) -> date:
+    return DAY_ONE + timedelta(days=day)
 
 
 def test_the_rows_of_the_open_day_stay_known_to_the_next_run() -> None:
