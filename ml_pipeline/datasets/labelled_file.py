@@ -145,11 +145,15 @@ def _header(path: Path) -> list[str]:
         return []
 
 
-def _source(path: Path) -> str:
+def _source(path: Path, columns: Sequence[str]) -> str:
     if path.suffix in PARQUET:
-        return f"read_parquet({exact_file(path)})"
-    dialect = "all_varchar = true, header = true, delim = ',', quote = '\"'"
-    return f"read_csv({exact_file(path)}, {dialect})"
+        return f"read_parquet({exact_file(path)}) AS file({', '.join(columns)})"
+    # No sniffing: where a line has a cell too many, it takes what stands before for no rows.
+    kinds = ", ".join(f"{name}: 'VARCHAR'" for name in columns)
+    return (
+        f"read_csv({exact_file(path)}, columns = {{{kinds}}}, auto_detect = false, "
+        "header = true, delim = ',', quote = '\"', escape = '\"')"
+    )
 
 
 @contextmanager
@@ -189,7 +193,7 @@ def _dated(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
             f"CREATE VIEW dated AS SELECT *, {event} AS event, {known} AS known, "  # noqa: S608
             "row_number() OVER () AS place, "
             f"epoch_us(TRY_CAST({known} AS TIMESTAMPTZ)) // 86400000000 AS day "
-            f"FROM (SELECT {cells} FROM {_source(path)} AS file({', '.join(columns)}))"
+            f"FROM (SELECT {cells} FROM {_source(path, columns)})"
         )
         query = "SELECT place, known FROM dated WHERE day IS NULL LIMIT 1"
         bad = database.execute(query).fetchone()

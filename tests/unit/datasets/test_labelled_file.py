@@ -159,3 +159,13 @@ def test_a_fault_of_a_file_is_named(tmp_path: Path, line: str, complaint: str) -
         LabelledFile.read(path, SETTINGS.data)
     assert complaint in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["2,{time},2,H,surplus", "2,{time}", '2,{time},2,"H'])
+def test_a_line_that_is_no_row_is_named_and_hides_no_other(tmp_path: Path, line: str) -> None:
+    rows = ["event_id,known_at,form,result", "1,2026-03-01T00:00:00+00:00,1,H"]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join([*rows, line.format(time="2026-03-01T00:00:00+00:00"), ""]))
+    settings = SETTINGS.changed({"data.features": ["form"]})
+    with pytest.raises(DataError, match=r"rows\.csv cannot be read: .*Line: 3"):
+        LabelledFile.read(path, settings.data)
