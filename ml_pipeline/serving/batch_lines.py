@@ -61,13 +61,17 @@ def read_header(path: str) -> list[str]:
 
 
 def count_lines(path: str) -> int:
-    """How many lines a file has, those inside of cells included. Raises InputError."""
+    """How many lines a file has until its last that is not empty, those inside of cells included.
+
+    Raises InputError.
+    """
     lines, last = 0, b"\n"
     with _damage_named(path), _open(path) as file:
         while chunk := file.buffer.read(1 << 20):
             lines += chunk.count(b"\n")
-            last = chunk[-1:]
-    return lines + (last != b"\n")
+            last = chunk
+    end = last[len(last.rstrip(b"\r\n")) :].count(b"\n")
+    return lines - end + 1
 
 
 def write_whole_rows(path: str, width: int, needed: Collection[int], target: Path) -> int:
