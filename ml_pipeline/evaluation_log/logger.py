@@ -11,19 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from ml_pipeline.errors import InputError, NotFound, StoreError, StoreRefused
+from ml_pipeline.errors import NotFound, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import EventCsv, Span
 from ml_pipeline.evaluation_log.outbox.delivered import Delivered, warn
-from ml_pipeline.store.event_row import (
-    EventRow,
-    known_after,
-    new_event_id,
-    prediction_row,
-    with_outcome,
-)
-from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
-from ml_pipeline.store.inputs.values import many_rows
+from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row
 from ml_pipeline.store.serving_view import ServingView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ml_pipeline.store.inputs.labels import Labels
 
 RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
@@ -44,12 +40,13 @@ class EvaluationLogger:
         *,
         model_name: str,
         open_table: Callable[[], ServingView] | None = None,
-        labels: Labels | None = None,
+        labels: Callable[[], Labels] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.csv = EventCsv(csv_path)
         self.model_name = model_name
-        self.labels = labels or ANY_LABEL
+        self._read_labels = labels
+        self._labels: Labels | None = None
         self.refused: list[str] = []
         self._delivered = Delivered(csv_path)
         self._open_table = open_table
@@ -59,6 +56,15 @@ class EvaluationLogger:
         self._unsettled, self._settled_once = 0, False
         self._clock = clock
         self._lock = threading.RLock()
+
+    @property
+    def labels(self) -> Labels:
+        """How labels are read; who only predicts does not load it."""
+        if self._labels is None:
+            from ml_pipeline.store.inputs.labels import ANY_LABEL
+
+            self._labels = self._read_labels() if self._read_labels else ANY_LABEL
+        return self._labels
 
     def log_prediction(  # noqa: PLR0913 - the original documents' signature, and what it lacks
         self,
@@ -73,29 +79,25 @@ class EvaluationLogger:
         timestamp: datetime | None = None,
     ) -> str:
         """Log one prediction and return its event id. Without features it cannot be learned."""
-        row = self._row({
+        passed = {
             "model_id": model_id, "match_id": match_id, "prediction": prediction,
             "confidence": confidence, "features": features, "metadata": metadata,
             "event_id": event_id, "timestamp": timestamp,
-        })  # fmt: skip
-        self.write([row])
-        return str(row["event_id"])
+        }  # fmt: skip
+        return self.log_predictions([passed])[0]
 
     def log_predictions(self, predictions: Iterable[Mapping[str, object]]) -> list[str]:
         """Log many at once: the arguments of `log_prediction` as mappings; one sync for all.
 
         A frame whose columns are those arguments does as well.
         """
-        rows = [self._row(passed) for passed in many_rows(predictions)]
+        from ml_pipeline.store.inputs.predictions import rows_of_predictions
+
+        rows = rows_of_predictions(
+            predictions, model_name=self.model_name, labels=self.labels, now=self._clock()
+        )
         self.write(rows)
         return [str(row["event_id"]) for row in rows]
-
-    def _row(self, passed: Mapping[str, object]) -> EventRow:
-        from ml_pipeline.store.inputs.predictions import row_of_prediction
-
-        return row_of_prediction(
-            passed, model_name=self.model_name, labels=self.labels, now=self._clock
-        )
 
     def log_evaluation(
         self, event_id: str, actual_result: object, accuracy: float | None = None
@@ -106,33 +108,21 @@ class EvaluationLogger:
         what is no label. Raises NotFound for an unknown event and StoreRefused when it has another
         outcome.
         """
-        actual = self.labels.outcome(actual_result)
+        from ml_pipeline.store.inputs.predictions import settled_row
+
         with self._lock:
-            row = self.csv.find([event_id]).get(event_id)
+            row = self.csv.find([event_id := str(event_id)]).get(event_id)
             if row is None:
                 raise NotFound(
                     f"There is no event {event_id} in {self.csv.path}.",
                     hint="`ml-pipeline outcome` searches the store's table as well.",
                 )
-            known = row["actual_result"]
-            if known is not None and self.labels.find(known) != actual:
-                raise StoreRefused(
-                    f"Event {event_id} has the outcome {known} already, not {actual}."
-                )
-            is_right = self.labels.agree(row["prediction"], actual)
-            found = 1.0 if is_right else 0.0
-            if accuracy is not None and float(accuracy) != found:
-                raise InputError(
-                    f"Event {event_id} predicted {row['prediction']} and {actual} happened: "
-                    f"its accuracy is {found}, not {accuracy}.",
-                    hint="Leave accuracy out: it follows from the outcome.",
-                )
-            if known is None:
-                at = known_after(row, self._clock())
-                settled = with_outcome(row, actual, at, is_right=is_right)
-                if self.write_outcomes([settled]):
-                    raise StoreRefused(f"The store has another outcome for event {event_id}.")
-            return found
+            settled = settled_row(
+                row, actual_result, accuracy, labels=self.labels, now=self._clock()
+            )
+            if row["actual_result"] is None and self.write_outcomes([settled]):
+                raise StoreRefused(f"The store has another outcome for event {event_id}.")
+            return float(str(settled["accuracy"]))
 
     def log_training_event(
         self,

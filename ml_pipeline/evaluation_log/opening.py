@@ -80,7 +80,7 @@ def open_logger(settings: Settings, chosen: StoreSettings | None) -> MLLogger:
         evaluation_csv(settings.log.csv_file, folder),
         model_name=settings.model_name,
         open_table=open_table,
-        labels=Labels.of(settings.data),
+        labels=lambda: Labels.of(settings.data),
     )
     if chosen is not None:
         logger.open_store = lambda: opening.open_store(chosen)

@@ -8,7 +8,6 @@ from math import isfinite, isnan, nan
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry import scoring
 from ml_pipeline.store.event_row import UNCERTAIN
-from ml_pipeline.store.inputs.values import one_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def part_text(passed: object, text: str | None, column: str | None) -> tuple[Row
 
     Raises InputError for a text that is none, and for what is no row.
     """
-    row: RowInput = passed if type(passed) in _PLAIN_ROWS else one_row(passed)  # type: ignore[assignment]
+    row: RowInput = _row(passed)
     if isinstance(row, str):
         return None, row
     if text is None and column is not None and isinstance(row, Mapping):
@@ -37,6 +36,14 @@ def part_text(passed: object, text: str | None, column: str | None) -> tuple[Row
     if text is not None and not isinstance(text, str):
         raise InputError(f"{column} = {text!r} is not a text.")
     return row, text
+
+
+def _row(passed: object) -> Any:  # noqa: ANN401 - a RowInput
+    if type(passed) in _PLAIN_ROWS:
+        return passed
+    from ml_pipeline.store.inputs.values import one_row
+
+    return one_row(passed)
 
 
 def read_values(row: RowInput, features: Sequence[str], *, imputes: bool = False) -> list[float]:

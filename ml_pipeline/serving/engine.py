@@ -30,7 +30,6 @@ from ml_pipeline.store.event_row import (
     prediction_row,
     utc_text,
 )
-from ml_pipeline.store.inputs.values import id_text, many_rows, one_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from ml_pipeline.evaluation_log.logger import EvaluationLogger
     from ml_pipeline.serving.artifact import BatchScorer
+    from ml_pipeline.store.inputs.labels import Labels
     from ml_pipeline.store.serving_view import ServedModel, ServingView
 
 RELOAD_AFTER_S = 1.0
@@ -168,6 +168,8 @@ class PredictionEngine:
         A mapping may hold `match_id` and the text beside the features; a string is a text. A frame
         and a matrix are taken row by row. Raises InputError for what is no collection of rows.
         """
+        from ml_pipeline.store.inputs.values import id_text, many_rows, one_row
+
         answers: list[dict[str, Any]] = []
         logged: list[EventRow] = []
         for passed in many_rows(rows):
@@ -271,17 +273,21 @@ class PredictionEngine:
         """The evaluation log, opened on first use."""
         if self._logger is None:
             from ml_pipeline.evaluation_log.logger import EvaluationLogger
-            from ml_pipeline.store.inputs.labels import Labels
 
             path = quick.evaluation_csv(self.settings.csv_file, self._folder)
             self._logger = EvaluationLogger(
                 path,
                 model_name=self.settings.model_name,
                 open_table=lambda: self._store,
-                labels=Labels(self.settings.spellings, is_open=self.settings.any_label),
+                labels=self._labels,
                 clock=self._clock,
             )
         return self._logger
+
+    def _labels(self) -> Labels:
+        from ml_pipeline.store.inputs.labels import Labels
+
+        return Labels(self.settings.spellings, is_open=self.settings.any_label)
 
     def close(self) -> None:
         """Let go of the store and the log."""

@@ -1,25 +1,40 @@
-"""A prediction as a caller describes it, as a row of the log."""
+"""Predictions and outcomes as callers describe them, as rows of the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ml_pipeline.errors import InputError
-from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row
+from ml_pipeline.errors import InputError, StoreRefused
+from ml_pipeline.store.event_row import (
+    EventRow,
+    known_after,
+    new_event_id,
+    prediction_row,
+    with_outcome,
+)
 from ml_pipeline.store.inputs.labels import Labels
-from ml_pipeline.store.inputs.values import is_missing, mapping, moment
+from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, moment
 
 REQUIRED: Final = ("model_id", "prediction", "confidence")
 ARGUMENTS: Final = (*REQUIRED, "match_id", "features", "metadata", "event_id", "timestamp")
 
 
-def row_of_prediction(
-    passed: Mapping[str, object], *, model_name: str, labels: Labels, now: Callable[[], datetime]
-) -> EventRow:
-    """The row of a prediction. Raises InputError for what is missing, unknown or has no meaning."""
-    passed = mapping(passed, "A prediction")
+def rows_of_predictions(
+    predictions: object, *, model_name: str, labels: Labels, now: datetime
+) -> list[EventRow]:
+    """Rows of predictions, from mappings or a frame.
+
+    Raises InputError for what is missing, unknown or has no meaning.
+    """
+    return [
+        _row(mapping(passed, "A prediction"), model_name, labels, now)
+        for passed in many_rows(predictions)
+    ]
+
+
+def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: datetime) -> EventRow:
     _check(passed)
     values: dict[str, Any] = {
         name: None if is_missing(value) else value for name, value in passed.items()
@@ -27,7 +42,7 @@ def row_of_prediction(
     at = values.get("timestamp")
     return prediction_row(
         event_id=values.get("event_id") or new_event_id(),
-        timestamp=now() if at is None else moment(at, "timestamp"),
+        timestamp=now if at is None else moment(at, "timestamp"),
         model_name=model_name,
         model_id=values["model_id"],
         match_id=values.get("match_id"),
@@ -37,6 +52,31 @@ def row_of_prediction(
         features=values.get("features"),
         metadata=values.get("metadata"),
     )
+
+
+def settled_row(
+    row: EventRow, actual_result: object, accuracy: float | None, *, labels: Labels, now: datetime
+) -> EventRow:
+    """The row with what really happened and the accuracy that follows.
+
+    Raises InputError for what is no label and for an `accuracy` that differs, StoreRefused when
+    another outcome stands.
+    """
+    actual, known = labels.outcome(actual_result), row["actual_result"]
+    if known is not None and labels.find(known) != actual:
+        raise StoreRefused(
+            f"Event {row['event_id']} has the outcome {known} already, not {actual}."
+        )
+    is_right = labels.agree(row["prediction"], actual)
+    if accuracy is not None and float(accuracy) != float(is_right):
+        raise InputError(
+            f"Event {row['event_id']} predicted {row['prediction']} and {actual} happened: "
+            f"its accuracy is {float(is_right)}, not {accuracy}.",
+            hint="Leave accuracy out: it follows from the outcome.",
+        )
+    if known is not None:
+        return {**row, "accuracy": float(is_right)}
+    return with_outcome(row, actual, known_after(row, now), is_right=is_right)
 
 
 def _check(passed: Mapping[str, object]) -> None:
