@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ from ml_pipeline.store.inputs.labels import Labels
 
 BUILTIN = "builtin"
 PARQUET = (".parquet", ".pq")
+# The router's example of 0.1.0 names a time that its prompts do not have; settings that are in use
+# go on working.
+_OF_AN_EXAMPLE = ("time_column", "created_at")
+
+log = logging.getLogger("dataset")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,6 +200,11 @@ def _named(frame: pd.DataFrame, setting: str, column: str | None, source: str) -
     if column is None or column in frame.columns:
         return column
     if column == DataSettings.model_fields[setting].default:
+        return None
+    if (setting, column) == _OF_AN_EXAMPLE:
+        log.warning(
+            "%s has no column %s (data.%s): rows are not cut in time", source, column, setting
+        )
         return None
     raise DataError(
         f"{source} has no column {column!r} (data.{setting}).",

@@ -230,3 +230,15 @@ def test_a_column_that_the_settings_name_and_the_data_lacks_is_an_error(
         f"them, or set data.{setting} to null."
     )
     assert read_dataset(path, data.model_copy(update={setting: None})).labels.tolist() == ["H", "A"]
+
+
+def test_the_time_that_an_example_of_old_named_is_missed_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("one,result\n1,H\n2,A\n", encoding="utf-8")
+    data = read_dataset(path, DataSettings(features=["one"], time_column="created_at"))
+    assert data.times is None
+    assert caplog.messages == [
+        f"{path} has no column created_at (data.time_column): rows are not cut in time"
+    ]
