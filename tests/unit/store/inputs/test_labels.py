@@ -169,7 +169,7 @@ def by_log_evaluation(text: str, folder: Path) -> object:
 
 def by_outcome_flags(text: str, folder: Path) -> object:
     with logger_of(folder) as logger:
-        event_id = logger.log_prediction("m", "x", "H", 0.9, features=FEATURES)
+        event_id = logger.log_prediction("m", "x", "H", 0.9, features=FEATURES, timestamp=AT)
         passed = ParsedOutcome(key="event_id", value=event_id, actual=text, known_at=AT)
         report = record(logger, None, [passed], DEFAULT)
         if report.refused:
@@ -183,7 +183,7 @@ def by_outcome_file(text: str, folder: Path) -> object:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["match_id", "actual_result"], ["x", text]])
     with logger_of(folder) as logger:
-        event_id = logger.log_prediction("m", "x", "H", 0.9, features=FEATURES)
+        event_id = logger.log_prediction("m", "x", "H", 0.9, features=FEATURES, timestamp=AT)
         report = record(logger, None, read_outcomes(path, DEFAULT, AT), DEFAULT)
         if report.refused:
             raise DataError(str(report.refused[0]))
