@@ -96,7 +96,6 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         store, settings, progress.serving, context.folder, now=context.run.started_at
     )
     progress.serving = prepared.serving
-    prepared.loaded.report.require_usable(settings)
     skip = reason_to_skip(prepared, settings)
     if skip is not None:
         return skip

@@ -39,7 +39,10 @@ class Skip:
 
 
 def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
-    """A skip with its sentence, or None when there is something to learn."""
+    """A skip with its sentence, or None when there is something to learn.
+
+    Raises DataError when too much of what is to be learned cannot be.
+    """
     fresh = prepared.fresh_rows()
     found = _too_little(prepared, settings, fresh)
     if found is None:
@@ -63,6 +66,7 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
         return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
             f"{errors}, {run.min_error_samples} are needed to train. {_waiting(fresh)}"
         )
+    prepared.loaded.report.require_usable(settings)
     if run.trigger == "labels" and fresh < MIN_LABELLED_ROWS:
         return Outcome.SKIPPED_NO_NEW_DATA, (
             f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. They "
