@@ -19,6 +19,7 @@ import struct
 import tokenize
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
@@ -352,10 +353,16 @@ def _sound(
 # --------------------------------------------------------------------------------- versions
 
 
+@cache
+def installed_version(library: str) -> str:
+    """The version of a library; what is installed later is not what this process works with."""
+    return metadata.version(library)
+
+
 def library_versions() -> dict[str, str]:
     """Versions that decide whether an artifact loads elsewhere; imports none of them."""
     packages = ("numpy", "scikit-learn", "skops")
-    versions = {name: metadata.version(name) for name in packages}
+    versions = {name: installed_version(name) for name in packages}
     return {"python": platform.python_version(), **versions}
 
 

@@ -30,7 +30,7 @@ from ml_pipeline.runs.preparing import Prepared, day_after, prepare
 from ml_pipeline.runs.shadows import ShadowRun, take_on_shadows
 from ml_pipeline.runs.trigger import Skip, reason_to_skip
 from ml_pipeline.store.records import RUN_MANIFEST, ModelVersion, Outcome
-from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
+from ml_pipeline.training.trainer import ModelFile, TrainingJob
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -126,7 +126,7 @@ def _train(context: RunContext, prepared: Prepared, known: Path | None) -> Train
         champion=_fetched(context, prepared.serving.champion),
         known=known,
     )
-    return run_trainer(job, heartbeat=context.beat)
+    return context.train(job, heartbeat=context.beat)
 
 
 def _fetched(context: RunContext, version: ModelVersion | None) -> ModelFile | None:

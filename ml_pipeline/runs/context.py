@@ -16,13 +16,14 @@ from ml_pipeline.runs.requests import ServedRequests
 from ml_pipeline.runs.stopping import Stop
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import RetrainingRun
+from ml_pipeline.training.trainer import Trainer
 
 log = logging.getLogger("auto_reinforcement")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunContext:
-    """One run at work: its row, the store and settings, its folder, time, ids and requests."""
+    """One run at work: row, store and settings, folder, time, ids, requests, and who trains."""
 
     store: Store
     settings: Settings
@@ -32,6 +33,7 @@ class RunContext:
     new_id: Callable[[], str]
     requests: ServedRequests
     stop: Stop
+    train: Trainer
     dry_run: bool
 
     @property

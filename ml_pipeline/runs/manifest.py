@@ -7,13 +7,14 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from datetime import datetime
-from importlib import metadata
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import ml_pipeline
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.registry.archive import installed_version
 from ml_pipeline.store.records import ModelVersion
 
 LIBRARIES: Final = ("duckdb", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -33,8 +34,9 @@ def environment(settings: Settings) -> dict[str, Any]:
     }
 
 
+@cache
 def code_digest() -> str:
-    """`sha256:` + hex over every module of the package."""
+    """`sha256:` + hex over every module of the package, as they stood when first asked for."""
     home = Path(ml_pipeline.__file__).parent
     total = hashlib.sha256()
     for path in sorted(home.rglob("*.py")):
@@ -45,7 +47,7 @@ def code_digest() -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of everything that a challenger's numbers go through."""
-    versions = {name: metadata.version(name) for name in LIBRARIES}
+    versions = {name: installed_version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 

@@ -46,6 +46,7 @@ from ml_pipeline.store.records import (
     RunStatus,
     Source,
 )
+from ml_pipeline.training.trainer import Trainer, run_trainer
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -72,6 +73,7 @@ class Order:
     clock: Clock = field(default=lambda: datetime.now(UTC))
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
     on_stage: Callable[[], None] = field(default=lambda: None)
+    train: Trainer = run_trainer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +194,7 @@ def _begin(store: Store, order: Order) -> RunContext:
             store=store, settings=settings, run_id=run.run_id, clock=order.clock
         ),
         stop=order.stop,
+        train=order.train,
         dry_run=order.dry_run,
     )
 

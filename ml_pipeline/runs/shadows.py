@@ -37,7 +37,7 @@ from ml_pipeline.store.records import (
     Outcome,
     PromotionKind,
 )
-from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
+from ml_pipeline.training.trainer import ModelFile, TrainingJob
 
 log = logging.getLogger("shadows")
 
@@ -218,7 +218,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
         known=known,
         extra=extra,
     )
-    return run_trainer(job, heartbeat=context.beat)
+    return context.train(job, heartbeat=context.beat)
 
 
 def _fetched(context: RunContext, version: ModelVersion, folder: Path) -> ModelFile:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import ml_pipeline
 from ml_pipeline.config.defaults import SETTING_PREFIX
@@ -59,6 +59,14 @@ class TrainingJob:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
+class Trainer(Protocol):
+    """How a job is done: `run_trainer`, or something that does as it does."""
+
+    def __call__(self, job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAnswer:
+        """Train and return what was written. Raises PipelineError."""
+        ...
+
+
 def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAnswer:
     """Run `train` as a child process under the config's limits.
 
@@ -74,6 +82,11 @@ def run_trainer(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAn
         log.info("trainer: %s", line)
     if code != 0:
         raise TrainingError(_complaint(code, messages))
+    return answer_of(job)
+
+
+def answer_of(job: TrainingJob) -> TrainerAnswer:
+    """What a trainer that did the job has written."""
     folder = job.folder / "trained" / job.model_id
     result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     return TrainerAnswer(
@@ -92,7 +105,8 @@ def _settings_of(job: TrainingJob) -> Settings:
     return job.settings.changed({"data.training_dataset": str(Path(dataset).resolve())})
 
 
-def _start(job: TrainingJob, config_path: Path, stderr: IO[str]) -> subprocess.Popen[str]:
+def flags_of(job: TrainingJob, config_path: Path) -> list[str]:
+    """The flags of `train` that ask for the job."""
     arguments = {
         "dataset": job.dataset.resolve(),
         "config": config_path.resolve(),
@@ -117,14 +131,17 @@ def _start(job: TrainingJob, config_path: Path, stderr: IO[str]) -> subprocess.P
     if job.known is not None:
         arguments["known"] = job.known.resolve()
     arguments |= job.extra
-    flags = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+
+
+def _start(job: TrainingJob, config_path: Path, stderr: IO[str]) -> subprocess.Popen[str]:
     environment = child_environment()
     home = str(Path(ml_pipeline.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = home
     # The file of settings has them all; a path among the variables would be another one there.
     environment = {k: v for k, v in environment.items() if not k.startswith(SETTING_PREFIX)}
     return subprocess.Popen(
-        [sys.executable, "-m", "ml_pipeline.train_model", *flags],
+        [sys.executable, "-m", "ml_pipeline.train_model", *flags_of(job, config_path)],
         stdout=subprocess.DEVNULL,
         stderr=stderr,
         # The parent watch: it breaks when this process ends, however it ends. The session of its
