@@ -28,6 +28,7 @@ log = logging.getLogger("model_retrainer")
 EXTRA: Final = 'pip install "ml-pipeline[notify]"'
 _TIMEOUT_S: Final = 20
 _PAGE: Final = 100
+_APPRISE: Final = "apprise"
 
 
 class NotSentError(PipelineError):
@@ -95,7 +96,10 @@ def deliver(
 
 def _is_news(channel: Channel, alert: DecayAlert) -> bool:
     """Whether the alert's state is news; the end is news to those who know of the beginning."""
-    known = alert.details.get("told", {}).get(channel.name)
+    told = alert.details.get("told", {})
+    # Alerts of former versions remember all addresses under one name.
+    former = told.get(_APPRISE) if channel.name.startswith(f"{_APPRISE} ") else None
+    known = told.get(channel.name, former)
     return known != state_of(alert) and (alert.status.is_open or known is not None)
 
 
@@ -123,8 +127,8 @@ def _send(
 def channels_for(settings: NotifySettings) -> list[Channel]:
     """The configured channels. Raises ConfigError when one cannot work."""
     found: list[Channel] = []
-    if settings.urls:
-        found.append(AppriseChannel([url.get_secret_value() for url in settings.urls]))
+    for place, url in enumerate(settings.urls, start=1):
+        found.append(AppriseChannel(url.get_secret_value(), place=place))
     if settings.github_summary is not None:
         found.append(JobSummary(Path(settings.github_summary)))
     if settings.github_token is not None and settings.github_repository is not None:
@@ -139,11 +143,13 @@ def channels_for(settings: NotifySettings) -> list[Channel]:
 
 
 class AppriseChannel:
-    """Mail, Slack, Teams, webhooks and more, by Apprise URLs, which hold secrets."""
+    """One address of mail, Slack, Teams, a webhook and more: an Apprise URL, which holds secrets.
 
-    name = "apprise"
+    Its name holds Apprise's own short digest of the URL, so that an alert remembers each address
+    apart from the others, wherever it stands in the list.
+    """
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, url: str, *, place: int) -> None:
         try:
             import apprise
         except ImportError:
@@ -153,17 +159,18 @@ class AppriseChannel:
             ) from None
         logging.getLogger("apprise").setLevel(logging.CRITICAL)
         self._apprise = apprise.Apprise()
-        for place, url in enumerate(urls, start=1):
-            if not self._apprise.add(url):
-                raise ConfigError(
-                    f"URL {place} of ML_PIPELINE_NOTIFY_URLS is of no kind that Apprise knows.",
-                    hint="Use one such as mailto://…, slack://…, json://… or msteams://….",
-                )
+        if not self._apprise.add(url):
+            raise ConfigError(
+                f"URL {place} of ML_PIPELINE_NOTIFY_URLS is of no kind that Apprise knows.",
+                hint="Use one such as mailto://…, slack://…, json://… or msteams://….",
+            )
+        self.name = f"{_APPRISE} {self._apprise[0].url_id() or place}"
+        self._where = f"notification URL {place} ({self._apprise[0].service_name})"
 
     def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:  # noqa: ARG002
-        """Send to all of them."""
+        """Send to this address alone."""
         if not self._apprise.notify(title=message.title, body=message.text):
-            raise NotSentError("A notification could not be sent; the next check tries again.")
+            raise NotSentError(f"The {self._where} took no message; the next check tries again.")
         return {}
 
 
@@ -203,10 +210,11 @@ class GitHubIssue:
                 "POST", "", {"title": message.title, "body": f"{message.text}\n\n{marker}"}
             )
             return {"github_issue": issue["number"]}
-        body = f"{message.title}\n\n{message.text}"
-        self._ask("POST", f"/{number}/comments", {"body": body})
+        # Closing may be repeated, a comment may not: it comes last.
         if not alert.status.is_open:
             self._ask("PATCH", f"/{number}", {"state": "closed"})
+        body = f"{message.title}\n\n{message.text}"
+        self._ask("POST", f"/{number}/comments", {"body": body})
         return {"github_issue": number}
 
     def _find(self, marker: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ml_pipeline.config.environment import load_notify_settings
-from ml_pipeline.decay.notify import channels_for, deliver, message_of
+from ml_pipeline.decay.notify import channels_for, deliver, message_of, state_of
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert
 from ml_pipeline.store.embedded.store import LocalStore
@@ -32,6 +32,7 @@ class Listener:
         self.got: list[tuple[str, str, Any]] = []
         self.issues: list[dict[str, Any]] = []
         self.status = 200
+        self.status_of: dict[str, int] = {}
         listener = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +41,7 @@ class Listener:
                 body = json.loads(self.rfile.read(length)) if length else None
                 listener.got.append((self.command, self.path, body))
                 text = json.dumps(listener.reply(self.command, self.path, body)).encode()
-                self.send_response(listener.status)
+                self.send_response(listener.status_of.get(self.command, listener.status))
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
@@ -138,6 +139,39 @@ def test_what_could_not_be_sent_is_sent_by_the_next_check(
     assert [send(store, **url) for _ in range(2)] == [1, 0]
 
 
+def test_o1_one_broken_address_neither_repeats_nor_silences_the_others(
+    store: LocalStore, listener: Listener
+) -> None:
+    store.open_alert(make_alert())
+    healthy, other = (f"json://{listener.address}/{name}" for name in ("one", "other"))
+    broken = "json://127.0.0.1:9/nobody"
+    urls = {"ML_PIPELINE_NOTIFY_URLS": f"{healthy} {broken} {other}"}
+    assert [send(store, **urls) for _ in range(3)] == [2, 0, 0]
+    change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
+    # The order of the list is nobody's promise.
+    moved = {"ML_PIPELINE_NOTIFY_URLS": f"{other} {healthy} {broken}"}
+    assert [send(store, **moved) for _ in range(3)] == [2, 0, 0]
+    heard = [(path, body["title"]) for _, path, body in listener.got]
+    assert sorted(heard) == [
+        ("/one", "The decay of football is over"),
+        ("/one", "football has decayed (warning)"),
+        ("/other", "The decay of football is over"),
+        ("/other", "football has decayed (warning)"),
+    ]
+
+
+def test_o1_an_alert_of_a_former_version_is_not_sent_again(
+    store: LocalStore, listener: Listener
+) -> None:
+    store.open_alert(make_alert())
+    url = {"ML_PIPELINE_NOTIFY_URLS": f"json://{listener.address}/hook"}
+    known = {"told": {"apprise": state_of(current(store))}}
+    change(store, details={**current(store).details, **known})
+    assert send(store, **url) == 0
+    change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
+    assert [send(store, **url) for _ in range(2)] == [1, 0]
+
+
 def test_an_alert_that_ended_before_anybody_listened_is_no_news(
     store: LocalStore, listener: Listener
 ) -> None:
@@ -179,8 +213,8 @@ def test_on_github_the_summary_and_one_issue_follow_an_alert(
     assert current(store).details["github_issue"] == 40
     change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
     assert send(store, **variables) == 2
-    assert listener.asked()[2:] == [("POST", f"{issues}/40/comments"), ("PATCH", f"{issues}/40")]
-    assert listener.got[-1][2] == {"state": "closed"}
+    assert listener.asked()[2:] == [("PATCH", f"{issues}/40"), ("POST", f"{issues}/40/comments")]
+    assert listener.got[-2][2] == {"state": "closed"}
     summary = (tmp_path / "summary.md").read_text()
     assert "## football has decayed (warning)\n" in summary
     assert "## The decay of football is over\n" in summary
@@ -195,6 +229,25 @@ def test_an_issue_whose_number_was_lost_is_found_and_not_opened_twice(
                  "GITHUB_API_URL": f"http://{listener.address}"}  # fmt: skip
     assert send(store, **variables) == 1
     assert listener.asked()[-1] == ("POST", "/repos/o/r/issues/7/comments")
+
+
+def test_o1_an_issue_that_cannot_be_closed_is_not_commented_on_each_time(
+    store: LocalStore, listener: Listener
+) -> None:
+    github = {
+        "GITHUB_API_URL": f"http://{listener.address}",
+        "GITHUB_REPOSITORY": "our/app",
+        "GITHUB_TOKEN": "ghs_secret",
+    }
+    store.open_alert(make_alert())
+    send(store, **github)
+    change(store, status=AlertStatus.RESOLVED, resolved_at=NOW + HOUR)
+    listener.status_of = {"PATCH": 500}
+    assert [send(store, **github) for _ in range(2)] == [0, 0]
+    listener.status_of = {}
+    assert [send(store, **github) for _ in range(2)] == [1, 0]
+    comments = [path for method, path in listener.asked() if path.endswith("/comments")]
+    assert len(comments) == 1
 
 
 def test_a_refused_issue_is_sent_later_and_shows_no_secret(
