@@ -27,6 +27,7 @@ from ml_pipeline.errors import (
     StoreUnavailable,
 )
 from ml_pipeline.store.supabase.answers import Refusal, Unanswered, checked, fault_of, refusal_error
+from ml_pipeline.store.supabase.network import certificates, proxy_of
 
 if TYPE_CHECKING:
     from supabase import Client
@@ -71,11 +72,18 @@ class Timeouts:
 class CheckedClient(httpx.Client):
     """An HTTP client whose every failure is `Unanswered` or `Refusal`, without the key."""
 
-    def __init__(self, key: str, timeouts: Timeouts) -> None:
+    def __init__(self, url: str, key: str, timeouts: Timeouts) -> None:
+        proxy = proxy_of(url)
         # Redirects are not followed: the key would go wherever they lead.
-        timeout = httpx.Timeout(timeouts.answer, connect=timeouts.connect)
-        super().__init__(timeout=timeout, follow_redirects=False)
+        super().__init__(
+            timeout=httpx.Timeout(timeouts.answer, connect=timeouts.connect),
+            follow_redirects=False,
+            proxy=proxy.address if proxy else None,
+            verify=certificates(),
+            trust_env=False,
+        )
         self._clean: Callable[[str], str] = lambda text: text.replace(key, "***")
+        self._through = f" through the proxy that {proxy.variable} names" if proxy else ""
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401
         """Send, and judge the answer before a library sees it."""
@@ -88,7 +96,7 @@ class CheckedClient(httpx.Client):
         try:
             yield
         except httpx.TransportError as error:
-            raise Unanswered(self._clean(fault_of(error))) from None
+            raise Unanswered(self._clean(fault_of(error)) + self._through) from None
 
 
 class Project:
@@ -97,7 +105,7 @@ class Project:
     def __init__(self, url: str, key: SecretStr, timeouts: Timeouts) -> None:
         self.url = _checked_url(url)
         self._timeouts = timeouts
-        self._http = CheckedClient(_checked_key(key), timeouts)
+        self._http = CheckedClient(self.url, _checked_key(key), timeouts)
         for name, level in _QUIET.items():
             if logging.getLogger(name).getEffectiveLevel() < level:
                 logging.getLogger(name).setLevel(level)
