@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline.commands import common, init_example, init_keys, init_repository
+from ml_pipeline.commands import common, init_api, init_example, init_keys, init_repository
 from ml_pipeline.config.environment import StoreSettings, is_local, load_store_settings
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.store import schema
@@ -96,6 +96,7 @@ def _applied(url: str) -> Mapping[str, Any]:
         "status": "ready",
         "kind": "supabase",
         "schema_version": applied.version,
+        "api": init_api.check(applied.version),
         "applied": applied.names,
         "buckets": applied.buckets,
         "warnings": applied.warnings,

@@ -96,10 +96,10 @@ def deliver(
 
 def _is_news(channel: Channel, alert: DecayAlert) -> bool:
     """Whether the alert's state is news; the end is news to those who know of the beginning."""
-    told = alert.details.get("told", {})
+    states = alert.details.get("told", {})
     # Alerts of former versions remember all addresses under one name.
-    former = told.get(_APPRISE) if channel.name.startswith(f"{_APPRISE} ") else None
-    known = told.get(channel.name, former)
+    former = states.get(_APPRISE) if channel.name.startswith(f"{_APPRISE} ") else None
+    known = states.get(channel.name, former)
     return known != state_of(alert) and (alert.status.is_open or known is not None)
 
 
@@ -164,7 +164,8 @@ class AppriseChannel:
                 f"URL {place} of ML_PIPELINE_NOTIFY_URLS is of no kind that Apprise knows.",
                 hint="Use one such as mailto://…, slack://…, json://… or msteams://….",
             )
-        self.name = f"{_APPRISE} {self._apprise[0].url_id() or place}"
+        digest = self._apprise[0].url_id()  # type: ignore[no-untyped-call]
+        self.name = f"{_APPRISE} {digest or place}"
         self._where = f"notification URL {place} ({self._apprise[0].service_name})"
 
     def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:  # noqa: ARG002

@@ -19,6 +19,11 @@ KEY_HINT: Final = (
     "from the project's settings."
 )
 
+RELOAD_HINT: Final = (
+    "If it was run already, the API's copy of the schema is stale: run "
+    "`notify pgrst, 'reload schema';` in the SQL editor, or restart the project."
+)
+
 
 class Refused(StoreRefused):
     """A refusal by its kind: each needs another remedy."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ml_pipeline.commands.checks.findings import Finding, fault, fine, some, warning
 from ml_pipeline.store import schema
-from ml_pipeline.store.project_facts import SERIES_ROWS, ProjectFacts
+from ml_pipeline.store.project_facts import RELOAD_HINT, SERIES_ROWS, ProjectFacts
 
 CLOCK_TOLERANCE_S: Final = 60
 _INIT: Final = (
@@ -31,8 +31,8 @@ Catalogue = Mapping[str, Any]
 def schema_there(facts: ProjectFacts) -> Finding:
     """Whether the schema was ever applied."""
     if facts.version is None and facts.catalogue is None:
-        what = "The project has none of the package's tables and functions."
-        return fault("schema", what, _INIT)
+        what = "The project's API knows none of the package's tables and functions."
+        return fault("schema", what, f"{_INIT} {RELOAD_HINT}")
     return fine("schema", "The package's schema is there.")
 
 

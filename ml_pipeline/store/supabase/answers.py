@@ -23,13 +23,19 @@ from ml_pipeline.errors import (
     RunInProgress,
     StoreRefused,
 )
-from ml_pipeline.store.project_facts import KEY_HINT
+from ml_pipeline.store.project_facts import KEY_HINT, RELOAD_HINT
 
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 # Lost connections, conflicts that a second try resolves, no resources, time-outs and shutdowns,
 # locks, and faults of the server's own.
 _TEMPORARY: Final = ("08", "40", "53", "55", "57", "58", "XX")
 _BUSY: Final = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
+# Refusals also where a gateway gives them without JSON.
+_CERTAIN: Final = {
+    httpx.codes.UNAUTHORIZED,
+    httpx.codes.PAYMENT_REQUIRED,
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+}
 _LONGEST_TEXT: Final = 300
 _ERRORS: Final[Mapping[str, type[PipelineError]]] = {
     "MLP01": RunInProgress,
@@ -43,13 +49,21 @@ _HINTS: Final = {
     "MLP01": "Wait until it ends; a run that died is closed by the next `ml-pipeline run`.",
     "MLP06": "Wait until some requests are served, or cancel some.",
     "25006": "The project is read-only, which happens when its disk is full.",
+    "57014": "The database's time limit ended it. If that lasts, look for what keeps the database "
+    "busy, or raise the limit: `alter role authenticator set statement_timeout = '30s'; "
+    "notify pgrst, 'reload config';`.",
+    "PGRST106": "Add the schema `public` to the exposed schemas in the project's API settings.",
+}
+_STATUS_HINTS: Final[Mapping[int, str]] = {
+    httpx.codes.PAYMENT_REQUIRED: "The project or its organisation is restricted, mostly for "
+    "usage beyond its plan: see its billing page in the dashboard.",
 }
 _NOT_MADE: Final = {"42P01", "42883", "42703", "42704", "3F000"}
 _NO_ID: Final = "22P02"
 _NO_RIGHT: Final = "42501"
 INIT_HINT: Final = (
     "`ml-pipeline init --database_url URL` creates tables, functions and buckets, as often as you "
-    "like."
+    f"like. {RELOAD_HINT}"
 )
 _PROXY_HINT: Final = (
     "Something between here and Supabase answered in its place: check SUPABASE_URL, the network's "
@@ -110,14 +124,14 @@ def checked(response: httpx.Response, clean: Callable[[str], str]) -> httpx.Resp
     wait = _retry_after(response)
     body = _object(response)
     if body is None:
-        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.REQUEST_ENTITY_TOO_LARGE}:
+        if response.status_code in _CERTAIN:
             raise Refusal(response.status_code)
         what = f"{response.status_code} {clean(kind) or 'without a type'}"
         raise Unanswered.by_proxy(what, retry_after=wait)
     status, code = _status(response, body), str(body.get("code") or "")
     text = clean(str(body.get("message") or ""))[:_LONGEST_TEXT]
     if _is_temporary(status, code):
-        raise Unanswered(f"{status} {text}".strip(), retry_after=wait)
+        raise Unanswered(f"{status} {text}".strip(), hint=_HINTS.get(code, ""), retry_after=wait)
     raise Refusal(status, code, text, clean(str(body.get("hint") or "")))
 
 
@@ -170,8 +184,10 @@ def refusal_error(refusal: Refusal, what: str, *, by_id: bool = False) -> Pipeli
     if code == _NO_RIGHT:
         return StoreRefused(f"The key has no right to {what}: {refusal.text}.", hint=KEY_HINT)
     if refusal.status == httpx.codes.UNAUTHORIZED:
-        return StoreRefused(f"Supabase does not accept the key ({what}).", hint=KEY_HINT)
+        reason = f": {refusal.text}" if refusal.text else ""
+        return StoreRefused(f"Supabase does not accept the key ({what}){reason}.", hint=KEY_HINT)
     if code in _NOT_MADE or refusal.status == httpx.codes.NOT_FOUND:
         return StoreRefused(f"Supabase does not know {what}: {refusal.text}.", hint=INIT_HINT)
     message = f"Supabase refused {what}: {refusal.text} ({code or refusal.status})."
-    return StoreRefused(message, hint=_HINTS.get(code, ""))
+    hint = _HINTS.get(code) or _STATUS_HINTS.get(refusal.status, "")
+    return StoreRefused(message, hint=hint)

@@ -51,7 +51,7 @@ def proxy_of(url: str) -> Proxy | None:
         )
     try:
         proxy = httpx.Proxy(address)
-        httpx.HTTPTransport(proxy=proxy, verify=False).close()  # noqa: S501 - nothing is sent
+        httpx.HTTPTransport(proxy=proxy, verify=False).close()
     except ImportError:
         raise ConfigError(
             f"{variable} names a SOCKS proxy, for which the package socksio is missing.",

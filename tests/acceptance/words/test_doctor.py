@@ -382,7 +382,9 @@ def test_a_project_without_the_schema_is_told_so(healed: Clinic) -> None:
     project.sql("alter schema public rename to parked; create schema public")
     project.keep()
     try:
-        assert faulty(healed.examine()) == {"schema"}
+        found = healed.examine()
+        assert faulty(found) == {"schema"}
+        assert "notify pgrst, 'reload schema';" in finding(found, "schema")["do"]
         assert faulty(healed.examine("--quick")) == {"schema"}
     finally:
         project.sql("drop schema public; alter schema parked rename to public")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ml_pipeline.store import schema
 from tests.support import shell, warm
-from tests.support.supabase.project import SupabaseProject
+from tests.support.supabase.project import TEMPLATE, SupabaseProject
+from tests.support.supabase.servers import SUPERUSER
 
 PASSWORD = "s3cr3t-of-the-database"
 FILES = [script.name for script in schema.scripts()]
@@ -50,6 +52,32 @@ def test_init_applies_the_schema_makes_the_buckets_and_may_be_repeated(
     project.keep()
     credentials = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
     assert warm.ml_pipeline("doctor", cwd=tmp_path, **credentials).code == 0
+
+
+def test_o3_ready_means_that_the_api_sees_the_schema(
+    project: SupabaseProject, tmp_path: Path
+) -> None:
+    credentials = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
+    flags = ("init", "--database_url", url_of(project))
+    assert warm.ml_pipeline(*flags, cwd=tmp_path).json["api"] == "not asked"
+    done = warm.ml_pipeline(*flags, cwd=tmp_path, **credentials)
+    assert (done.code, done.json["api"]) == (0, "ready"), done.stderr
+
+
+@pytest.mark.long
+def test_o3_an_api_that_never_sees_the_schema_is_a_failure(
+    project: SupabaseProject, tmp_path: Path
+) -> None:
+    maintenance = project.postgres.dsn(SUPERUSER, "template1")
+    with psycopg.connect(maintenance, autocommit=True) as database:
+        database.execute("drop database if exists elsewhere")
+        database.execute(f"create database elsewhere template {TEMPLATE} owner postgres")
+    url = f"{url_of(project).removesuffix('/postgres')}/elsewhere"
+    credentials = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
+    done = warm.ml_pipeline("init", "--database_url", url, cwd=tmp_path, **credentials)
+    assert done.code == 1, done.stderr
+    assert "the API at SUPABASE_URL knows none" in done.json["error"]
+    assert "notify pgrst, 'reload schema';" in done.stderr
 
 
 def test_what_print_sql_prints_is_the_whole_schema(

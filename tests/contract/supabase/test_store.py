@@ -271,6 +271,28 @@ class TestUnavailable:
         store.start_run(make_run())
         assert len(rows_of(project, "model_retraining_runs")) == 1
 
+    @pytest.mark.parametrize(
+        ("status", "body", "words"),
+        [
+            (401, '{"code": "PGRST301", "message": "JWT expired"}', "JWT expired"),
+            (401, '{"message": "Invalid API key"}', "Invalid API key"),
+            (406, '{"code": "PGRST106", "message": "not exposed"}', "exposed schemas"),
+            (402, '{"message": "quota exceeded"}', "billing page"),
+            (402, "", "billing page"),
+            (500, '{"code": "57014", "message": "cancelled"}', "time limit"),
+            (404, '{"code": "PGRST202", "message": "none"}', "reload schema"),
+        ],
+    )
+    def test_o3_an_answers_own_words_and_its_way_out_are_passed_on(
+        self, project: SupabaseProject, opened: Open, status: int, body: str, words: str
+    ) -> None:
+        store = opened(timeouts=Timeouts(attempts=1))
+        form = {"Content-Type": "application/json" if body else "text/html"}
+        project.gateway.fault(faults.status(status, form, body.encode()), times=ALWAYS)
+        with pytest.raises(StoreUnavailable if status == 500 else StoreRefused) as caught:
+            store.latest_run(model_name=MODEL_NAME)
+        assert words in f"{caught.value} {caught.value.hint}"
+
     def test_retries_are_logged(
         self, project: SupabaseProject, store: SupabaseStore, caplog: pytest.LogCaptureFixture
     ) -> None:

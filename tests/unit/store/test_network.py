@@ -69,7 +69,7 @@ def test_o2_a_proxy_that_is_none_is_named_by_its_variable(
 
 def test_o2_a_socks_proxy_names_the_package_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://u:secret@proxy:1080")
-    with pytest.raises(ConfigError, match="^ALL_PROXY names a SOCKS proxy") as caught:
+    with pytest.raises(ConfigError, match=r"^ALL_PROXY names a SOCKS proxy") as caught:
         opened()
     assert "pip install socksio" in caught.value.hint
 
