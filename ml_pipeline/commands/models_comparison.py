@@ -19,8 +19,7 @@ from ml_pipeline.evaluation_log import loading
 from ml_pipeline.registry import models
 from ml_pipeline.registry.models import check_fits
 from ml_pipeline.store.contract import Store
-from ml_pipeline.training import strategies
-from ml_pipeline.training.strategies import Champion
+from ml_pipeline.training.learned_rows import Champion, unseen_rows
 
 
 def compare(
@@ -38,7 +37,7 @@ def compare(
     if frame.empty:
         raise DataError("The labelled log has no rows to compare on.")
     data = dataset.from_frame(frame, settings.changed(changes).data, source=source)
-    unseen = np.logical_and(*(strategies.unseen_rows(data, model) for model in pair))
+    unseen = np.logical_and(*(unseen_rows(data, model) for model in pair))
     rows = data.take(np.flatnonzero(unseen))
     if not len(rows):
         raise DataError(

@@ -28,7 +28,7 @@ from ml_pipeline.runs import manifest
 from ml_pipeline.runs.context import Progress, RunContext
 from ml_pipeline.runs.preparing import Prepared, day_after, prepare
 from ml_pipeline.runs.shadows import ShadowRun, take_on_shadows
-from ml_pipeline.runs.trigger import Skip, reason_to_skip
+from ml_pipeline.runs.trigger import Skip, known_rows_of, nothing_learned, reason_to_skip
 from ml_pipeline.store.records import RUN_MANIFEST, ModelVersion, Outcome
 from ml_pipeline.training.trainer import ModelFile, TrainingJob
 
@@ -104,6 +104,9 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         store, settings, prepared.serving.head, context.folder, now=context.run.started_at
     )
     answer = _train(context, prepared, known)
+    skip = nothing_learned(prepared, answer.result)
+    if skip is not None:
+        return skip
     progress.enter("judging")
     evidence = Evidence.load(answer.evidence_path)
     verdict = _judge(context, prepared, answer, evidence)
@@ -178,6 +181,7 @@ def register(
             "champion_metrics": {} if verdict.champion is None else verdict.champion.summary(),
             "holdout_rows": verdict.challenger.rows,
             "ignored": result["ignored"],
+            **known_rows_of(result),
         },
     )
 

@@ -20,7 +20,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow, undecided_shadow
-from ml_pipeline.evaluation.ledger import champion_record
+from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, champion_record
 from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log import loading
@@ -130,7 +130,9 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         known=_rows_for_experts(context, head, folder),
     )
     record = champion_record(
-        np.asarray(answer.result["line"]["ledger"], dtype=np.float64),
+        np.asarray(answer.result["line"]["ledger"], dtype=np.float64).reshape(
+            -1, len(LEDGER_COLUMNS)
+        ),
         today=context.today.toordinal(),
         window_days=settings.promotion.evaluation_window_days,
     )

@@ -59,6 +59,29 @@ def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
     )
 
 
+def nothing_learned(prepared: Prepared, result: Mapping[str, Any]) -> Skip | None:
+    """A skip when the model was trained on every row that there was; `result` is the trainer's."""
+    known = result.get("known_rows", 0)
+    if result["training_rows"] or not known:
+        return None
+    return Skip(
+        outcome=Outcome.SKIPPED_NO_NEW_DATA,
+        reason=f"Skipped: {counted(known, 'result')} in the log, and the serving model was trained "
+        "on all of them. The next run looks again.",
+        champion_id=prepared.serving.champion_id,
+        dataset_size=prepared.loaded.report.errors,
+        details=prepared.details() | {"waiting_rows": 0} | known_rows_of(result),
+    )
+
+
+def known_rows_of(result: Mapping[str, Any]) -> dict[str, int]:
+    """How many rows were left out because the model's base was trained on them, if any were."""
+    known = result.get("known_rows", 0)
+    if known:
+        log.info("%d results are left out: the model's base was trained on them", known)
+    return {"known_rows": known} if known else {}
+
+
 def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Outcome, str] | None:
     run, errors = settings.run, _errors_found(prepared, settings)
     rows, least = prepared.loaded.labelled_rows, settings.training.min_training_samples

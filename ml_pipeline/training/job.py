@@ -33,9 +33,10 @@ from ml_pipeline.registry.trained import (
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
 from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.request import NamedModel, TrainingRequest
-from ml_pipeline.training.strategies import Challenger, Champion
+from ml_pipeline.training.strategies import Challenger
 
 log = logging.getLogger("train_model")
 
@@ -93,6 +94,7 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
             champion=None if prepared is None else prepared.champion,
             parts=None if prepared is None else prepared.parts,
             today=request.today,
+            is_log=prepared is None,
         )
     _write_sample(request.folder, challenger.model, rows.data)
     until = None if prepared is None else prepared.learned_until
@@ -244,7 +246,7 @@ def _adapted(
 ) -> Challenger:
     settings = request.settings
     if rows.data.times is None or "event_id" not in rows.data.frame.columns:
-        return strategies.fine_tune_rows(model, rows.data, settings)
+        return strategies.fine_tune_rows(model, rows.data, settings, today=request.today)
     # Experts are fitted on rows at hand: a file that comes day by day brings none.
     known = rows.data if settings.training.experts and rows.file is None else None
     if request.known is not None:
@@ -279,6 +281,7 @@ def _write(folder: Path, challenger: Challenger, settings: Settings) -> dict[str
         "model_digest": archive.digest_file(model_path),
         "evidence_path": str(evidence_path),
         "training_rows": challenger.rows_learned,
+        "known_rows": challenger.rows_known,
         "training_digest": challenger.training_digest,
         "metrics": {},
         "cross_validation": challenger.cross_validation,
@@ -323,7 +326,7 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
     return {
         "settled_night": settled.get("night"),
         "first_night": settled.get("first_night"),
-        "open_event_ids": list(settled.get(strategies.OPEN_EVENTS, ())),
+        "open_event_ids": list(settled.get(OPEN_EVENTS, ())),
         "experts": {expert.name: expert.night for expert in model.memory().experts},
     }
 

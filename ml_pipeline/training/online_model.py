@@ -9,7 +9,7 @@ the ledger on which the gate decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -213,6 +213,10 @@ class Incumbent:
     model: AdaptiveClassifier | None = None
     learned: frozenset[str] = frozenset()
     settled_night: int | None = None
+
+    def having_learned(self, event_ids: Iterable[str]) -> Incumbent:
+        """The same champion, with further rows that it has learned."""
+        return replace(self, learned=self.learned.union(event_ids))
 
     def predict(self, rows: Rows, inputs: Floats) -> Floats:
         """Its probabilities (n, K); `inputs` are what the heads of the online model see."""

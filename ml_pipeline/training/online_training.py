@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from ml_pipeline.config.sections import AdaptiveSettings, ExpertSettings, Traini
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert
+from ml_pipeline.training.learned_rows import BASE_EVENTS, OPEN_EVENTS, Champion, learned_by_base
 from ml_pipeline.training.online_model import (
     Incumbent,
     NightScores,
@@ -36,13 +39,7 @@ from ml_pipeline.training.online_model import (
     take_night,
 )
 from ml_pipeline.training.parallel import spread
-from ml_pipeline.training.strategies import (
-    BASE_EVENTS,
-    OPEN_EVENTS,
-    Challenger,
-    Champion,
-    learned_by_base,
-)
+from ml_pipeline.training.strategies import Challenger
 
 log = logging.getLogger("train_model")
 
@@ -187,14 +184,27 @@ class Progress:
     """How far a model has been taken on, up to and with `today` (an ordinal).
 
     `state` has taken in every day so far, `settled` every one before today. `todays` are the ids
-    of today's rows, `scored` what each night was predicted before it was learned.
+    of today's rows, `scored` what each night was predicted before it was learned. `known` rows
+    were left out because the base was fitted on them; `fitted` are those that it may still bring,
+    `settled_fitted` the same when today is not counted.
     """
 
     today: int
     state: OnlineState
     settled: OnlineState
+    fitted: FittedRows
+    settled_fitted: FittedRows
+    known: int = 0
     todays: tuple[str, ...] = ()
     scored: tuple[_Scored, ...] = ()
+
+    def without_fitted(self, night: int, rows: Rows, labels: NDArray[Any]) -> tuple[Rows, Progress]:
+        """A day's rows but for those that stand in the base already."""
+        found, fitted = self.fitted.find(night, rows.event_ids, rows.features, labels)
+        settled_fitted = self.settled_fitted if night == self.today else fitted.settled(night)
+        known = self.known + int(found.sum())
+        progress = replace(self, fitted=fitted, settled_fitted=settled_fitted, known=known)
+        return (rows.take(np.flatnonzero(~found)) if found.any() else rows), progress
 
     def after(
         self, night: int, rows: Rows, state: OnlineState, scores: NightScores | None
@@ -242,10 +252,19 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
     start = OnlineState.of(model)
     incumbent = champion.as_incumbent(other_base=other_base)
     for_experts = KnownRows.of(known, model, training.adaptive)
-    progress = Progress(today=last, state=start, settled=start)
-    for night, rows in _days(parts, model, training.adaptive):
+    fitted = FittedRows.from_dict(model.line_ or {})
+    progress = Progress(
+        today=last, state=start, settled=start, fitted=fitted, settled_fitted=fitted
+    )
+    champions = champion.fitted_rows() if other_base else FittedRows.none()
+    for night, all_rows in _days(parts, model, training.adaptive):
         if night > last or (start.night is not None and night <= start.night):
             continue
+        labels = model.classes_[all_rows.actual]
+        rows, progress = progress.without_fitted(night, all_rows, labels)
+        found, champions = champions.find(night, all_rows.event_ids, all_rows.features, labels)
+        if found.any():
+            incumbent = incumbent.having_learned(compress(all_rows.event_ids, found))
         state, scores = take_in(model, progress.state, night, rows, incumbent, training.adaptive)
         if night < last:
             state = refreshed(state, for_experts, training)
@@ -255,6 +274,7 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
         model=_model_to_serve(model, progress),
         evidence=_evidence(model, progress.scored),
         rows_learned=progress.state.rows_seen - start.rows_seen,
+        rows_known=progress.known,
         training_digest="sha256:" + (progress.state.rows_digest or "0" * 64),
         online=progress.state,
     )
@@ -285,6 +305,7 @@ def _model_to_serve(model: AdaptiveClassifier, progress: Progress) -> AdaptiveCl
     unsettled = [*settled.waiting.event_ids, *progress.todays, *in_base]
     served = copy(model).set_memory(progress.state.memory)
     served.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled, BASE_EVENTS: in_base}
+    served.line_ |= progress.settled_fitted.as_dict()
     return served
 
 

@@ -19,6 +19,7 @@ from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.datasets.splits import (
     Split,
     TakenIn,
@@ -31,42 +32,13 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.online_model import Incumbent, OnlineState
-
-OPEN_EVENTS = "open_event_ids"
-# Those of them that stand in the base already, with their days: no head may learn them again.
-BASE_EVENTS = "base_event_ids"
-
-
-def learned_by_base(model: AdaptiveClassifier) -> frozenset[str]:
-    """Rows of days that are not settled on which the model's base was fitted."""
-    return frozenset((model.line_ or {}).get(BASE_EVENTS, {}))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Champion:
-    """The champion as the loop knows it."""
-
-    model_id: str
-    model: AdaptiveClassifier
-
-    def learned_event_ids(self) -> frozenset[str]:
-        """Rows of days that are not settled, which the champion has learned all the same."""
-        return frozenset((self.model.line_ or {}).get(OPEN_EVENTS, ()))
-
-    def settled_night(self) -> int | None:
-        """The last day of which the champion has learned everything."""
-        return (self.model.line_ or {}).get("night")
-
-    def as_incumbent(self, *, other_base: bool) -> Incumbent:
-        """What an online model on the same base, or on another one, is held against."""
-        return Incumbent(
-            model_id=self.model_id,
-            memory=self.model.memory(),
-            model=self.model if other_base else None,
-            learned=self.learned_event_ids(),
-            settled_night=self.settled_night(),
-        )
+from ml_pipeline.training.learned_rows import (
+    BASE_EVENTS,
+    OPEN_EVENTS,
+    Champion,
+    unseen_rows,
+)
+from ml_pipeline.training.online_model import OnlineState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,27 +47,32 @@ class Challenger:
 
     `online` is the state of the online model with everything learned, None for a new base.
     `prior` are the class frequencies of a new base's training rows, the floor that a first
-    champion has to clear.
+    champion has to clear. `rows_known` were there to be learned, but the base was fitted on them.
     """
 
     model: AdaptiveClassifier
     evidence: Evidence
     rows_learned: int
     training_digest: str
+    rows_known: int = 0
     online: OnlineState | None = None
     prior: Floats | None = None
     cross_validation: dict[str, Any] = field(default_factory=dict)
 
 
-def new_model(
+def new_model(  # noqa: PLR0913 - what a model is made of
     base: Any,  # noqa: ANN401 - a fitted scikit-learn classifier
     features: Inputs,
     classes: list[str],
     settings: Settings,
     *,
     taken: TakenIn | None = None,
+    fitted: FittedRows | None = None,
 ) -> AdaptiveClassifier:
-    """Heads that equal the base, and an online state that starts after what the base has taken."""
+    """Heads that equal the base, and an online state that starts after what the base has taken.
+
+    `fitted` are rows of the base that the log may bring all the same.
+    """
     training = settings.training
     adaptive = training.adaptive
     rates = {
@@ -115,15 +92,26 @@ def new_model(
     state = OnlineState.fresh(model).as_dict() | {"night": taken.night}
     open_events = dict(taken.open_events)
     model.line_ = state | {OPEN_EVENTS: list(open_events), BASE_EVENTS: open_events}
+    model.line_ |= (fitted or FittedRows.none()).as_dict()
     return model
 
 
-def fine_tune_rows(model: AdaptiveClassifier, data: Dataset, settings: Settings) -> Challenger:
-    """Learn rows that carry no nights as one night; the held-out rest is the evidence."""
+def fine_tune_rows(
+    model: AdaptiveClassifier, data: Dataset, settings: Settings, *, today: date
+) -> Challenger:
+    """Learn rows that carry no nights as one night; the held-out rest is the evidence.
+
+    What comes of it goes on as a base of its own: no day may bring again what it has learned.
+    """
     parts = split(data, test_size=settings.training.test_size, seed=settings.training.random_seed)
     learned, held = data.take(parts.train), data.take(parts.holdout)
     champion = Champion(model_id="", model=model)
     tuned = copy(model).partial_fit(learned.features, learned.labels)
+    fitted = champion.fitted_rows().and_those_of(_fitted(learned, settings, today))
+    state = replace(OnlineState.fresh(tuned), memory=tuned.memory(), night=champion.settled_night())
+    still_open = dict.fromkeys(champion.learned_event_ids(), today.toordinal())
+    tuned.line_ = state.as_dict() | {OPEN_EVENTS: [*still_open], BASE_EVENTS: still_open}
+    tuned.line_ |= fitted.as_dict()
     return Challenger(
         model=tuned,
         evidence=_evidence(tuned, held, champion),
@@ -141,8 +129,13 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
     champion: Champion | None = None,
     parts: Split | None = None,
     today: date | None = None,
+    is_log: bool = True,
 ) -> Challenger:
-    """A base from scratch, judged on the last rows in time, beside the champion if there is one."""
+    """A base from scratch, judged on the last rows in time, beside the champion if there is one.
+
+    `is_log`: rows that have event ids and times are all that the log holds; otherwise it may hold
+    others of those days, and any of these.
+    """
     training = settings.training
     if parts is None:
         parts = split(data, test_size=training.test_size, seed=training.random_seed)
@@ -154,6 +147,7 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
         classes=classes,
         champion=champion,
         today=today,
+        is_log=is_log,
     )
 
 
@@ -232,8 +226,7 @@ def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bo
         raise DataError("The champion's heads do not fit the new base.")
     model.set_memory(memory)
     state = replace(state, memory=memory, votes=np.empty((0, len(memory.vote))))
-    taken = {name: (model.line_ or {})[name] for name in (OPEN_EVENTS, BASE_EVENTS)}
-    model.line_ = state.as_dict() | taken
+    model.line_ = (model.line_ or {}) | state.as_dict()
 
 
 def sgd(
@@ -263,7 +256,8 @@ def sgd(
         epochs=training.epochs,
         seed=training.random_seed,
     )
-    return _finished(base, data, parts, champion, settings, today=today)
+    before = champion.fitted_rows()
+    return _finished(base, data, parts, champion, settings, today=today, before=before)
 
 
 def errors_only(
@@ -287,17 +281,6 @@ def _truthy(column: pd.Series) -> NDArray[np.bool_]:
     return column.astype(str).str.lower().isin(["true", "1", "1.0"]).to_numpy()
 
 
-def unseen_rows(data: Dataset, champion: Champion) -> NDArray[np.bool_]:
-    """Rows that the champion has not learned."""
-    if data.times is None or "event_id" not in data.frame.columns:
-        return np.ones(len(data), dtype=bool)
-    night = champion.settled_night()
-    learned = data.frame["event_id"].astype(str).isin(champion.learned_event_ids())
-    if night is not None:
-        learned |= data.times < pd.Timestamp(date.fromordinal(night + 1), tz="UTC")
-    return np.asarray(~learned.to_numpy())
-
-
 def _last_unseen(data: Dataset, unseen: NDArray[np.bool_], training: TrainingSettings) -> Split:
     """The last unseen rows are held out, every other row is learned."""
     rows = np.flatnonzero(unseen)
@@ -319,6 +302,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     classes: list[str] | None = None,
     past: Dataset | None = None,
     today: date | None = None,
+    is_log: bool = True,
 ) -> Challenger:
     training = settings.training
     learned = data.take(parts.train).preceded_by(past)
@@ -336,6 +320,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
         cross_validation=validation,
         past=past,
         today=today,
+        is_log=is_log,
     )
 
 
@@ -351,10 +336,13 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     taken: NDArray[np.int64] | None = None,
     past: Dataset | None = None,
     today: date | None = None,
+    is_log: bool = True,
+    before: FittedRows | None = None,
 ) -> Challenger:
     """A base with heads, and its evidence; its classes are the champion's unless they are named.
 
-    `taken` are the rows that count as learned where they are more than those to train on.
+    `taken` are the rows that count as learned where they are more than those to train on, `before`
+    those of an earlier base that it goes on from.
     """
     learned, held = data.take(parts.train).preceded_by(past), data.take(parts.holdout)
     if classes is None:
@@ -363,8 +351,12 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
             if champion is None
             else [str(label) for label in champion.model.classes_]
         )
-    counted = taken_in(data, parts.train if taken is None else taken, today)
-    model = new_model(base, learned.features, classes, settings, taken=counted)
+    rows = parts.train if taken is None else taken
+    counted = taken_in(data, rows if is_log else np.empty(0, dtype=np.int64), today)
+    fitted = _fitted(past if is_log else data.take(rows), settings, today)
+    if before is not None:
+        fitted = before.and_those_of(fitted)
+    model = new_model(base, learned.features, classes, settings, taken=counted, fitted=fitted)
     counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
     return Challenger(
         model=model,
@@ -374,6 +366,14 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
         prior=(counts + 1) / (counts + 1).sum(),
         cross_validation=cross_validation or {},
     )
+
+
+def _fitted(data: Dataset | None, settings: Settings, today: date | None) -> FittedRows:
+    """Rows to recognise when the log brings them; without a day nobody goes on from the base."""
+    if data is None or today is None:
+        return FittedRows.none()
+    id_column = settings.ground_truth.id_column
+    return FittedRows.of(data, until=today.toordinal(), id_column=id_column)
 
 
 def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Champion | None) -> Evidence:

@@ -32,8 +32,8 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import ModelVersion, Outcome
 from ml_pipeline.training.job import PreparedRows, train
+from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.request import TrainingRequest
-from ml_pipeline.training.strategies import Champion
 
 log = logging.getLogger("registering")
 

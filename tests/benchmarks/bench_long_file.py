@@ -17,8 +17,9 @@ from pathlib import Path
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.training import algorithms
+from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online_training import adapt
-from ml_pipeline.training.strategies import Champion, new_model
+from ml_pipeline.training.strategies import new_model
 from tests.support.shell import ROOT, environment
 
 FEATURES = [f"f{number}" for number in range(8)]

@@ -15,7 +15,8 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.strategies import Champion, new_model
+from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.strategies import new_model
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]

@@ -13,8 +13,8 @@ import pytest
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.errors import DataError
+from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online_training import adapt
-from ml_pipeline.training.strategies import Champion
 from tests.support import streams
 from tests.support.streams import DAY_ONE, FEATURES
 

@@ -21,10 +21,11 @@ from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.training import backtest
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
 from ml_pipeline.training.heads import Rates
+from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, refreshed
 from ml_pipeline.training.policies import History
-from ml_pipeline.training.strategies import Challenger, Champion, base_in_shadow
+from ml_pipeline.training.strategies import Challenger, base_in_shadow
 from tests.support import streams
 from tests.support.properties import tries
 from tests.support.streams import CLASSES, DAY_ONE, draw

@@ -20,6 +20,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, online_record
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads import Lesson
+from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
 from ml_pipeline.training.online_model import (
     Incumbent,
     NightScores,
@@ -30,7 +31,7 @@ from ml_pipeline.training.online_model import (
     take_in,
 )
 from ml_pipeline.training.online_training import adapt, nightly_rows
-from ml_pipeline.training.strategies import OPEN_EVENTS, Challenger, Champion
+from ml_pipeline.training.strategies import Challenger
 from tests.support import streams
 from tests.support.properties import tries
 from tests.support.streams import DAY_ONE, SETTINGS, draw, serving

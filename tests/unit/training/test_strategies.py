@@ -411,7 +411,7 @@ def test_rows_without_nights_are_learned_as_one_and_judged_on_the_rest() -> None
     features, labels = draw(1, 200, turn=1.0)
     head = model()
     before = head.predict_proba(features)
-    challenger = strategies.fine_tune_rows(head, dataset(features, labels), SETTINGS)
+    challenger = strategies.fine_tune_rows(head, dataset(features, labels), SETTINGS, today=DAY_ONE)
     assert (challenger.rows_learned, len(challenger.evidence)) == (160, 40)
     rows = [int(event) for event in challenger.evidence.event_ids]
     evidence = challenger.evidence
@@ -420,6 +420,34 @@ def test_rows_without_nights_are_learned_as_one_and_judged_on_the_rest() -> None
     assert loss(evidence.challenger, actual) < loss(evidence.champion, actual)
     assert len(rows) == 40
     assert np.array_equal(head.predict_proba(features), before)
+
+    # The log brings the same rows, and the model goes on from what it has learned.
+    moments = [streams.moment_of(0, minute) for minute in range(200)]
+    event_ids = [f"{number:04d}" for number in range(200)]
+    log = dataset(features, labels, moments=moments, event_id=event_ids)
+    tuned = challenger.model
+    again = adapt(tuned, serving(tuned), [log], DAY_ONE, SETTINGS)
+    assert (again.rows_known, again.rows_learned) == (160, 40)
+    assert again.evidence.challenger == pytest.approx(tuned.predict_proba(features[_held(again)]))
+
+
+def _held(challenger: Challenger) -> list[int]:
+    return [int(event_id) for event_id in challenger.evidence.event_ids]
+
+
+def test_a_refit_is_not_judged_on_rows_that_the_champions_base_was_fitted_on() -> None:
+    log = streams.stream([50] * 4)
+    table = dataset(log.features[:120], log.labels[:120])
+    first = strategies.train_base(
+        table, SETTINGS, algorithm="LogisticRegression", today=_on(3), is_log=False
+    )
+    known = first.rows_learned
+    assert known == 96
+    refitted = strategies.refit(
+        log, serving(first.model), SETTINGS, algorithm="LogisticRegression", today=_on(3)
+    )
+    assert len(refitted.evidence) == 200 - known
+    assert refitted.rows_learned == known
 
 
 def test_the_settings_of_the_heads_reach_the_model() -> None:
