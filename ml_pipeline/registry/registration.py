@@ -99,6 +99,7 @@ class Registration:
         result = self.answer.result
         marks = (
             "settled_night", "first_night", "open_event_ids", "experts", "learned_until", "classes",
+            "rates",
         )  # fmt: skip
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
         if self.continued is not None:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation_log.loading import LoadedLog, classes_of, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.serving_state import ServingState, serving_models
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Lineage, LookbackWindow, ModelVersion, day_start
+from ml_pipeline.training.heads import changed_rates
 
 log = logging.getLogger("auto_reinforcement")
 
@@ -24,8 +27,8 @@ class Prepared:
     """What a run works on. `counted_ids` are the models whose errors count; None is everybody's.
 
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
-    says that rows of settled days turned up, so that the lineage is learned again from its
-    approved base on.
+    says that the lineage is learned again from its approved base on: rows of settled days turned
+    up, or the settings `changed` by which heads learn.
     """
 
     serving: ServingState
@@ -33,6 +36,7 @@ class Prepared:
     loaded: LoadedLog
     counted_from: date | None = None
     is_rebuilt: bool = False
+    changed: tuple[str, ...] = ()
 
     def fresh_rows(self) -> int:
         """Labelled rows that have not been learned yet."""
@@ -42,7 +46,9 @@ class Prepared:
 
     def details(self) -> dict[str, Any]:
         """What the run's row says of the rows."""
-        rebuilt = {"rebuilt": True} if self.is_rebuilt else {}
+        rebuilt: dict[str, Any] = {"rebuilt": True} if self.is_rebuilt else {}
+        if self.changed:
+            rebuilt["rebuilt_for"] = list(self.changed)
         return {
             "load_report": self.loaded.report.as_json(),
             "dataset_path": str(self.loaded.errors_path),
@@ -54,7 +60,7 @@ class Prepared:
 def prepare(
     store: Store, settings: Settings, serving: ServingState, folder: Path, *, now: datetime
 ) -> Prepared:
-    """Load the evaluation log; again from the approved base on when late rows are in it."""
+    """Load the evaluation log; from the approved base on when it is to be learned again."""
     counted_ids = serving_models(store, settings.model_name)
     rows = unlearned_rows(store, settings, serving.head, folder, now=now, model_ids=counted_ids)
     return Prepared(
@@ -63,6 +69,7 @@ def prepare(
         loaded=rows.loaded,
         counted_from=rows.counted_from,
         is_rebuilt=rows.is_rebuilt,
+        changed=rows.changed,
     )
 
 
@@ -70,13 +77,14 @@ def prepare(
 class UnlearnedRows:
     """The rows that a lineage has to learn, and the `head` from which it goes on with them.
 
-    The head is the lineage's base when it `is_rebuilt`.
+    The head is the lineage's base when it `is_rebuilt`, for late rows or for settings `changed`.
     """
 
     head: ModelVersion | None
     loaded: LoadedLog
     counted_from: date
     is_rebuilt: bool
+    changed: tuple[str, ...] = ()
 
 
 def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
@@ -88,7 +96,11 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
     now: datetime,
     model_ids: tuple[str, ...] | None,
 ) -> UnlearnedRows:
-    """Load what `head` has not learned; again from its base on when late rows are in the log."""
+    """Load what `head` has not learned; everything after its base when it has to learn again.
+
+    It has to when late rows are in the log, and when settings of its heads were changed. Raises
+    ConfigError for changed settings when the log has forgotten what would have to be learned.
+    """
     count_from = _count_from(store, head)
     request = LogRequest(
         now=now,
@@ -100,16 +112,45 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
     )
     loaded = load_log(store, settings, request, folder)
     counted_from = count_from.date()
-    is_late = head is not None and has_late_rows(head.lineage, loaded.labelled_by_day, counted_from)
-    if head is not None and is_late:
-        log.warning(
-            "Rows of days already learned have arrived: learning again from the base %s",
-            head.anchor_id,
-        )
+    changed: tuple[str, ...] = ()
+    is_late = False
+    if head is not None:
+        is_late = has_late_rows(head.lineage, loaded.labelled_by_day, counted_from)
+        changed = changed_settings(store, head, settings)
+        if changed and not is_whole(head.lineage, loaded.labelled_by_day):
+            raise _cannot_learn_again(changed, head)
+    if head is not None and (is_late or changed):
+        why = f"{', '.join(changed)} changed" if changed else "Rows of learned days have arrived"
+        log.warning("%s: learning again from the base %s", why, head.anchor_id)
         head = store.get_model(settings.model_name, head.anchor_id)
         again = replace(request, learn_from=_learn_from(head))
         loaded = load_log(store, settings, again, folder)
-    return UnlearnedRows(head=head, loaded=loaded, counted_from=counted_from, is_rebuilt=is_late)
+    return UnlearnedRows(
+        head=head,
+        loaded=loaded,
+        counted_from=counted_from,
+        is_rebuilt=is_late or bool(changed),
+        changed=changed,
+    )
+
+
+def changed_settings(store: Store, head: ModelVersion, settings: Settings) -> tuple[str, ...]:
+    """Settings of the heads by which `head` did not learn; none before its first day."""
+    if settings.training.strategy != "adaptive" or head.lineage.first_night is None:
+        return ()
+    kept = head.lineage.rates
+    if kept is None:  # an earlier version registered it
+        kept = load_model_version(store, head).rates or {}
+    return changed_rates(kept, settings.training)
+
+
+def _cannot_learn_again(changed: tuple[str, ...], head: ModelVersion) -> ConfigError:
+    first = date.fromordinal(head.lineage.first_night or 1)
+    return ConfigError(
+        f"{', '.join(changed)}: changed since {head.model_id} was trained. It would have to learn "
+        f"again everything since {first}, and the log does not go back so far any more.",
+        hint="Set it back, or train a new base: `ml-pipeline train --register`.",
+    )
 
 
 def _learn_from(head: ModelVersion | None) -> datetime | None:
@@ -145,9 +186,18 @@ def has_late_rows(
     # Where nobody counted before the first night, nothing was there: it would have been the first.
     start = first if counted_from is None else counted_from.toordinal()
     found = sum(count for day, count in days.items() if start <= day <= settled)
-    # A log that forgets its oldest rows cannot be learned again.
-    is_whole = days.get(first, 0) >= (lineage.first_night_rows or 0)
-    return found > learned and is_whole
+    return found > learned and is_whole(lineage, labelled_by_day)
+
+
+def is_whole(lineage: Lineage, labelled_by_day: Mapping[date, int]) -> bool:
+    """Whether the log goes back to the first day that the lineage has learned.
+
+    A log that forgets its oldest rows cannot be learned again.
+    """
+    if lineage.first_night is None:
+        return True
+    found = labelled_by_day.get(date.fromordinal(lineage.first_night), 0)
+    return found >= (lineage.first_night_rows or 0)
 
 
 def day_after(night: int | None) -> datetime | None:

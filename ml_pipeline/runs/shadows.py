@@ -116,7 +116,9 @@ def is_due(turn: ShadowRun) -> bool:
 
 
 def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
-    context, settings = turn.context, turn.context.settings
+    context = turn.context
+    # A shadow is an online model, whatever strategy made its base.
+    settings = context.settings.changed({"training.strategy": "adaptive"})
     folder = context.folder / f"shadow-{shadow.anchor_id}"
     now = context.run.started_at
     rows = unlearned_rows(context.store, settings, shadow, folder, now=now, model_ids=None)
@@ -127,7 +129,7 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         _new_model_id(context, "shadow"),
         {"other_base": "true"},
         head=head,
-        known=_rows_for_experts(context, head, folder),
+        known=loading.known_rows(context.store, settings, head, folder, now=now),
     )
     record = champion_record(
         np.asarray(answer.result["line"]["ledger"], dtype=np.float64).reshape(
@@ -189,13 +191,6 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
 
 def _new_model_id(context: RunContext, kind: str) -> str:
     return f"{kind}-{context.run.started_at:%Y%m%d-%H%M%S}-{context.new_id()[:8]}"
-
-
-def _rows_for_experts(context: RunContext, shadow: ModelVersion, folder: Path) -> Path | None:
-    # A shadow is an online model, whatever strategy made its base.
-    settings = context.settings.changed({"training.strategy": "adaptive"})
-    now = context.run.started_at
-    return loading.known_rows(context.store, settings, shadow, folder, now=now)
 
 
 def _train(  # noqa: PLR0913 - a job has that many parts

@@ -49,7 +49,7 @@ def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
         log.info("%s; %d new results to learn", _errors_found(prepared, settings), fresh)
         return None
     outcome, reason = found
-    reason += _unusable(prepared)
+    reason += _unusable(prepared) + _changed(prepared)
     return Skip(
         outcome=outcome,
         reason=f"Skipped: {reason}",
@@ -126,6 +126,14 @@ def _unusable(prepared: Prepared) -> str:
     if not report.unusable:
         return ""
     return f" {counted(report.unusable, 'result')} cannot be learned: {report.unusable_words()}."
+
+
+def _changed(prepared: Prepared) -> str:
+    """Settings that are to be learned by, when there is something to learn."""
+    if not prepared.changed:
+        return ""
+    verb = "was" if len(prepared.changed) == 1 else "were"
+    return f" {', '.join(prepared.changed)} {verb} changed: the next training begins from the base."
 
 
 def _waiting(fresh: int) -> str:

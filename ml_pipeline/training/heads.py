@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.evaluation.metrics import Codes, Floats
 
 MIN_PROBABILITY = 1e-3
@@ -38,10 +41,40 @@ class Rates:
             message = "half_lives must be positive"
             raise ValueError(message)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as a model carries them."""
+        return asdict(self) | {"half_lives": list(self.half_lives)}
+
     @property
     def decays(self) -> Floats:
         """What one night leaves of each head's memory, in (0, 1)."""
         return np.asarray(0.5 ** (1 / np.asarray(self.half_lives)), dtype=np.float64)
+
+
+def rates_of(training: TrainingSettings) -> dict[str, Any]:
+    """The settings by which heads start, learn and vote, as a model carries them."""
+    adaptive = training.adaptive
+    return {
+        "half_lives": list(adaptive.half_lives),
+        "vote_rate": adaptive.vote_rate,
+        "vote_share": adaptive.vote_share,
+        "initial_head_weight": adaptive.initial_head_weight,
+        "ridge": adaptive.ridge,
+        "prior_rows": adaptive.prior_rows,
+        "rows_per_night": adaptive.rows_per_night,
+        "epochs": training.epochs,
+    }
+
+
+def changed_rates(kept: Mapping[str, Any], training: TrainingSettings) -> tuple[str, ...]:
+    """The settings, by their dotted names, by which a model that carries `kept` did not learn."""
+    wanted = rates_of(training)
+    plain = {**Rates().as_dict(), **kept}
+    return tuple(
+        "training.epochs" if name == "epochs" else f"training.adaptive.{name}"
+        for name, value in wanted.items()
+        if plain[name] != value
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

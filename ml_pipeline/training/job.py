@@ -34,7 +34,7 @@ from ml_pipeline.store.opening import open_store
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
-from ml_pipeline.training.online_training import adapt
+from ml_pipeline.training.online_training import adapt, by_settings
 from ml_pipeline.training.request import NamedModel, TrainingRequest
 from ml_pipeline.training.strategies import Challenger
 
@@ -245,6 +245,7 @@ def _adapted(
     request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier, champion: Champion
 ) -> Challenger:
     settings = request.settings
+    model = by_settings(model, settings.training)
     if rows.data.times is None or "event_id" not in rows.data.frame.columns:
         return strategies.fine_tune_rows(model, rows.data, settings, today=request.today)
     # Experts are fitted on rows at hand: a file that comes day by day brings none.
@@ -326,6 +327,7 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
     return {
         "settled_night": settled.get("night"),
         "first_night": settled.get("first_night"),
+        "rates": model.rates_().as_dict(),
         "open_event_ids": list(settled.get(OPEN_EVENTS, ())),
         "experts": {expert.name: expert.night for expert in model.memory().experts},
     }

@@ -27,7 +27,8 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.training import algorithms
-from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert
+from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
+from ml_pipeline.training.heads import changed_rates, rates_of
 from ml_pipeline.training.learned_rows import BASE_EVENTS, OPEN_EVENTS, Champion, learned_by_base
 from ml_pipeline.training.online_model import (
     Incumbent,
@@ -42,6 +43,35 @@ from ml_pipeline.training.parallel import spread
 from ml_pipeline.training.strategies import Challenger
 
 log = logging.getLogger("train_model")
+
+
+def by_settings(model: AdaptiveClassifier, training: TrainingSettings) -> AdaptiveClassifier:
+    """The model with the heads' settings as they are now.
+
+    Heads that have not learned begin by them; others learn on by them. A run learns everything
+    again from the base when they were changed (`runs.preparing`), so that no setting does nothing.
+    Raises DataError when heads that have learned are not as many as the half-lives.
+    """
+    if not changed_rates(model.rates or {}, training):
+        return model
+    changed, memory = copy(model), model.memory()
+    changed.rates = rates_of(training)
+    if memory.precisions is not None:
+        if len(memory.heads) != len(training.adaptive.half_lives):
+            raise DataError(
+                f"The model has {len(memory.heads)} heads that have learned, and "
+                f"training.adaptive.half_lives names {len(training.adaptive.half_lives)}.",
+                hint="Set it back, or train a new base: `ml-pipeline train --register`.",
+            )
+        return changed
+    width, classes = model.heads_.shape[1], len(model.classes_)
+    fresh = Memory.fresh(width, classes, changed.rates_())
+    fresh = fresh.with_experts(memory.experts, weight=training.adaptive.initial_head_weight)
+    changed.set_memory(fresh)
+    if model.line_ is not None:
+        state = replace(OnlineState.of(model), memory=fresh, votes=np.empty((0, len(fresh.vote))))
+        changed.line_ = model.line_ | state.as_dict()
+    return changed
 
 
 def nightly_rows(

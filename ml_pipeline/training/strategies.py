@@ -32,6 +32,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads import rates_of
 from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
     OPEN_EVENTS,
@@ -73,19 +74,7 @@ def new_model(  # noqa: PLR0913 - what a model is made of
 
     `fitted` are rows of the base that the log may bring all the same.
     """
-    training = settings.training
-    adaptive = training.adaptive
-    rates = {
-        "half_lives": list(adaptive.half_lives),
-        "vote_rate": adaptive.vote_rate,
-        "vote_share": adaptive.vote_share,
-        "initial_head_weight": adaptive.initial_head_weight,
-        "ridge": adaptive.ridge,
-        "prior_rows": adaptive.prior_rows,
-        "rows_per_night": adaptive.rows_per_night,
-        "epochs": training.epochs,
-    }
-    model = AdaptiveClassifier(base, rates).adopt(base, features, classes)
+    model = AdaptiveClassifier(base, rates_of(settings.training)).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
     taken = taken or TakenIn()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, online_record
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.heads import Lesson
+from ml_pipeline.training.heads import Lesson, changed_rates
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
 from ml_pipeline.training.online_model import (
     Incumbent,
@@ -30,7 +31,7 @@ from ml_pipeline.training.online_model import (
     take_day,
     take_in,
 )
-from ml_pipeline.training.online_training import adapt, nightly_rows
+from ml_pipeline.training.online_training import adapt, by_settings, nightly_rows
 from ml_pipeline.training.strategies import Challenger
 from tests.support import streams
 from tests.support.properties import tries
@@ -519,3 +520,42 @@ def test_evidence_survives_being_written_down(tmp_path_factory: pytest.TempPathF
         assert np.array_equal(loaded.nights, kept.nights)
         assert loaded.actual_labels().tolist() == kept.actual_labels().tolist()
         assert (loaded.champion is None) == (kept.champion is None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("training.adaptive.half_lives", [2.0, 30.0]),
+        ("training.adaptive.vote_rate", 0.4),
+        ("training.adaptive.vote_share", 0.2),
+        ("training.adaptive.ridge", 50.0),
+        ("training.adaptive.initial_head_weight", 0.6),
+        ("training.adaptive.prior_rows", 1.0),
+        ("training.adaptive.rows_per_night", 400.0),
+        ("training.epochs", 1),
+    ],
+)
+def test_a_base_learns_by_the_settings_of_today_as_if_it_had_been_made_by_them(
+    setting: str,
+    value: Any,  # noqa: ANN401 - of a setting
+) -> None:
+    changed = SETTINGS.changed({setting: value})
+    data, today = streams.stream([40] * 4, turn=1.0), DAY_ONE + timedelta(days=3)
+    made = streams.model(changed)
+    expected = adapt(made, serving(made), [data], today, changed).model
+    old = streams.model()
+    assert changed_rates(old.rates or {}, changed.training) == (setting,)
+    base = by_settings(old, changed.training)
+    learned = adapt(base, serving(base), [data], today, changed).model
+    assert learned.predict_proba(PROBES) == pytest.approx(expected.predict_proba(PROBES), abs=1e-12)
+    unchanged = adapt(old, serving(old), [data], today, SETTINGS).model
+    apart = np.abs(unchanged.predict_proba(PROBES) - learned.predict_proba(PROBES)).max()
+    assert apart > 1e-6
+
+
+def test_heads_that_have_learned_cannot_become_more_or_fewer() -> None:
+    loop = Loop()
+    loop.run(streams.stream([40] * 2), 1)
+    fewer = SETTINGS.changed({"training.adaptive.half_lives": [5.0]})
+    with pytest.raises(DataError, match="has 4 heads that have learned"):
+        by_settings(loop.served, fewer.training)
