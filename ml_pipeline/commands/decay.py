@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--watch", action="store_true", help="keep checking until stopped")
     add("--interval_minutes", type=float, help="minutes between two checks "
         f"(default: {defaults.CHECK_INTERVAL_MIN})")  # fmt: skip
+    add("--quick", action="store_true", help="the accuracy by day alone: no drift, no estimate, no "
+        "order of errors")  # fmt: skip
     add(
         "--acknowledge",
         metavar="ID",
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             deliver(store, channels, model_name=settings.model_name, now=clock())
         else:
             context = context_for(settings, store_settings, clock(), new_id)
-            daily = daily_checks(store, context)
+            daily = {} if args.quick else daily_checks(store, context)
             found = check_decay(store, context)
             sent = deliver(store, channels, model_name=settings.model_name, now=clock())
             result = {"status": "completed", **found.as_json(), **daily, "told": sent}

@@ -21,8 +21,14 @@ from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.sections import DecaySettings
 from ml_pipeline.decay import messages
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert, SystemEvent
-from ml_pipeline.store.contract import RequestQueue, RunLedger, WatchLedger
+from ml_pipeline.store.alerts import (
+    ActionState,
+    AlertStatus,
+    DecayAlert,
+    SystemEvent,
+    WatchLedger,
+)
+from ml_pipeline.store.contract import RequestQueue, RunLedger
 from ml_pipeline.store.records import Outcome, Priority, RequestStatus, RetrainingRequest, Source
 
 log = logging.getLogger("model_retrainer")

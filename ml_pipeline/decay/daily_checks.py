@@ -20,7 +20,7 @@ from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numer
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
-from ml_pipeline.evaluation_log.frames import labelled_events, pending_events, since
+from ml_pipeline.evaluation_log.frames import checked_rows, since
 from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import Cause
 from ml_pipeline.store.contract import Store
@@ -28,7 +28,6 @@ from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
 log = logging.getLogger("model_retrainer")
 
-ROWS = 20_000
 MIN_DRIFT_ROWS = 200
 PREDICTIONS = "prediction"
 
@@ -37,40 +36,30 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
     """Check rows instead of sums; returns JSON. Raises StoreError, DataError.
 
     The longest recent window is compared: features against the training data, predictions and
-    the calibration against the baseline's days.
+    the calibration against the baseline's days. Of a large log a sample is read.
     """
     settings, now = context.settings, context.now
     champion = store.champion(model_name=settings.model_name)
     lineage = lineage_ids(store, champion)
     days = max(settings.decay.recent_days)
-    recent_window = since(now, days)
-    labelled = labelled_events(
-        store, settings, since(now, days + settings.decay.baseline_days),
+    recent = since(now, days)
+    first = since(now, days + settings.decay.baseline_days).start
+    rows = checked_rows(
+        store, settings, before=LookbackWindow(start=first, end=recent.start), after=recent,
         model_ids=None if lineage is None else sorted(lineage), work_dir=context.work_dir,
     )  # fmt: skip
-    is_recent = labelled["known_at"] >= recent_window.start
-    before, after = labelled[~is_recent].tail(ROWS), labelled[is_recent].tail(ROWS)
-    waiting = _waiting(store, settings, recent_window, lineage)
-    moved = _drift(settings, before, _together(after, waiting))
-    answered = _answered(after).sort_values(["timestamp", "event_id"])
-    in_order = runs_test(_right(answered).tolist())
+    moved = _drift(settings, rows.before, _together(rows.after, rows.waiting))
+    in_order = runs_test(rows.in_order)
     anchor = None if champion is None else champion.anchor_id
     for finding in (_drift_finding(settings, moved), _cluster_finding(settings, in_order)):
         if finding is not None:
             update_advisory(store, context, finding, model_id=anchor)
     return {
-        "estimate": _estimate(_answered(before), _answered(waiting)),
-        "realised_accuracy": float(_right(answered).mean()) if len(answered) else None,
+        "estimate": _estimate(_answered(rows.before), _answered(rows.waiting)),
+        "realised_accuracy": float(np.mean(rows.in_order)) if rows.in_order else None,
         "errors_in_order": in_order.as_json(),
         "drift": [drift.as_json() for drift in moved],
     }
-
-
-def _waiting(
-    store: Store, settings: Settings, window: LookbackWindow, lineage: frozenset[str] | None
-) -> pd.DataFrame:
-    events = pending_events(store, settings, window)
-    return (events if lineage is None else events[events["model_id"].isin(lineage)]).tail(ROWS)
 
 
 def _together(*frames: pd.DataFrame) -> pd.DataFrame:

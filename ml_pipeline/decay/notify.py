@@ -20,8 +20,7 @@ from ml_pipeline.config.environment import NotifySettings
 from ml_pipeline.decay import messages
 from ml_pipeline.decay.actions import log_event, update_alert
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
-from ml_pipeline.store.alerts import ActionState, DecayAlert
-from ml_pipeline.store.contract import WatchLedger
+from ml_pipeline.store.alerts import ActionState, DecayAlert, WatchLedger
 
 log = logging.getLogger("model_retrainer")
 

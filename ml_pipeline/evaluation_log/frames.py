@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,16 @@ import pandas as pd
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation_log.loading import TABLE, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
-from ml_pipeline.store.alerts import DailyAccuracy
+from ml_pipeline.store.alerts import SAMPLE_COLUMNS, DailyAccuracy
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
+# A thousand rows tell a distribution to about a hundredth of the population stability index; the
+# answers of which only label and confidence are read, and those as one digit each, may be more.
+SAMPLED_ROWS: Final = 1_000
+SAMPLED_ANSWERS: Final = 4_000
+ORDERED_ROWS: Final = 20_000
 COLUMNS = (
     "event_id",
     "timestamp",
@@ -126,16 +133,72 @@ def _summed(rows: pd.DataFrame, settings: Settings, *, day: date, model_id: str)
     )
 
 
-def pending_events(store: Store, settings: Settings, window: LookbackWindow) -> pd.DataFrame:
-    """Events of the table that were predicted in the window and wait for their outcome.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckedRows:
+    """What is checked once a day, as frames with the columns of `SAMPLE_COLUMNS`.
 
-    A file is read for its labelled rows only: from one, the frame is empty.
+    Labelled events of the `before` and `after` windows, events of the latter that are `waiting`
+    for their outcome (none of a file), and whether the answers of the latter were right, in their
+    order.
     """
-    if settings.log.source != TABLE:
-        return pd.DataFrame(columns=list(COLUMNS))
-    frames = store.read_events(window, model_name=settings.model_name, labelled_only=False)
-    waiting = [frame[frame["actual_result"].isna()] for frame in frames]
-    return _read(pd.concat(waiting, ignore_index=True), settings)
+
+    before: pd.DataFrame
+    after: pd.DataFrame
+    waiting: pd.DataFrame
+    in_order: list[bool]
+
+
+def checked_rows(  # noqa: PLR0913 - two windows of one log
+    store: Store,
+    settings: Settings,
+    *,
+    before: LookbackWindow,
+    after: LookbackWindow,
+    model_ids: Sequence[str] | None,
+    work_dir: Path | None = None,
+) -> CheckedRows:
+    """Read a bounded sample of either window, whatever their length. Raises DataError."""
+    if settings.log.source == TABLE:
+        return _sampled(store, settings, before, after, model_ids)
+    window = LookbackWindow(start=before.start, end=after.end)
+    events = labelled_events(store, settings, window, model_ids=model_ids, work_dir=work_dir)
+    is_recent = events["known_at"] >= after.start
+    recent = events[is_recent].tail(ORDERED_ROWS)
+    answered = recent[(recent["prediction"] != UNCERTAIN) & recent["confidence"].notna()]
+    answered = answered.sort_values(["timestamp", "event_id"])
+    return CheckedRows(
+        before=events[~is_recent].tail(ORDERED_ROWS),
+        after=recent,
+        waiting=pd.DataFrame(columns=list(SAMPLE_COLUMNS)),
+        in_order=(answered["prediction"] == answered["actual_result"]).tolist(),
+    )
+
+
+def _sampled(
+    store: Store,
+    settings: Settings,
+    before: LookbackWindow,
+    after: LookbackWindow,
+    model_ids: Sequence[str] | None,
+) -> CheckedRows:
+    name = settings.model_name
+
+    def sample(window: LookbackWindow, rows: int, *, labelled: bool, inputs: bool) -> pd.DataFrame:
+        events = store.sample_events(
+            window, model_name=name, model_ids=model_ids, labelled=labelled, rows=rows,
+            with_features=inputs,
+        )  # fmt: skip
+        return _read(events, settings).reset_index(drop=True)
+
+    return CheckedRows(
+        before=sample(before, SAMPLED_ANSWERS, labelled=True, inputs=False),
+        after=sample(after, SAMPLED_ROWS, labelled=True, inputs=True),
+        waiting=sample(after, SAMPLED_ROWS, labelled=False, inputs=True),
+        in_order=store.answers_in_order(
+            after, model_name=name, model_ids=model_ids, labels=Labels.of(settings.data),
+            rows=ORDERED_ROWS,
+        ),
+    )  # fmt: skip
 
 
 def since(now: datetime, days: float) -> LookbackWindow:

@@ -105,7 +105,7 @@ def _old_logs(
         ended = run.completed_at or run.heartbeat_at
         return run.status is not RunStatus.RUNNING and max(run.started_at, ended) <= before
 
-    runs = store.list_runs(model_name=model_name, limit=EVERYTHING)
+    runs = store.list_runs(model_name=model_name, limit=EVERYTHING, only=())
     old = [run.run_id for run in runs if is_old(run) and run.run_id not in needed]
     paths = (f"{folder}/{run_id}{end}" for run_id in old for folder, end in RUN_FILES)
     return tuple(path for path in paths if path in stored)

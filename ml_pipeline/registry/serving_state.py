@@ -88,5 +88,5 @@ def lineage_ids(store: ModelRegistry, champion: ModelVersion | None) -> frozense
     """The models of the champion's lineage; None, which is everybody's, without a champion."""
     if champion is None:
         return None
-    members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
-    return frozenset({champion.model_id, *(model.model_id for model in members)})
+    ids = store.list_model_ids(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    return frozenset({champion.model_id, *ids})

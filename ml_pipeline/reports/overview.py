@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from ml_pipeline.config.settings import Settings
@@ -15,6 +15,7 @@ from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import alert_json, run_json
 from ml_pipeline.store.records import (
+    RUN_MANIFEST,
     ModelState,
     ModelVersion,
     PromotionEvent,
@@ -28,6 +29,7 @@ DAYS_SHOWN: Final = 60
 MODELS_SEEN: Final = 100
 EVENTS_SHOWN: Final = 100
 ALERTS_SHOWN: Final = 10
+_IN_LISTS: Final = ("champion_metrics", "report_path")
 # How late a run may start before it counts as late: hosted schedulers lag at busy hours.
 GRACE: Final = timedelta(hours=2)
 
@@ -92,25 +94,38 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
     events = store.promotion_events(model_name=name, limit=EVENTS_SHOWN)
     serving = None if champion is None else champion.model_id
     served = dict.fromkeys(event.to_model_id for event in events if event.to_model_id != serving)
-    models = store.list_models(model_name=name, limit=MODELS_SEEN)
     return Overview(
         at=now,
         model_name=name,
         every=timedelta(hours=settings.run.every_hours),
         place=store.describe(),
         champion=champion,
-        waiting=[model for model in models if model.state is ModelState.AWAITING],
+        waiting=store.list_models(model_name=name, state=ModelState.AWAITING, limit=MODELS_SEEN),
         earlier=list(served),
-        runs=store.list_runs(model_name=name, limit=RUNS_SHOWN),
+        runs=_runs(store, name),
         requests=[
             request
             for status in (RequestStatus.PROCESSING, RequestStatus.PENDING)
             for request in store.list_requests(model_name=name, status=status)
         ],
-        days=store.list_days(model_name=name, since=(now - timedelta(days=DAYS_SHOWN)).date()),
+        days=store.list_days(model_name=name, since=first_day(now)),
         alerts=store.list_alerts(model_name=name, limit=ALERTS_SHOWN),
         promotions=events,
     )
+
+
+def first_day(now: datetime) -> date:
+    """The first day that is shown."""
+    return (now - timedelta(days=DAYS_SHOWN)).date()
+
+
+def _runs(store: Store, model_name: str) -> list[RetrainingRun]:
+    """The latest run with everything that is shown of it, the others with what a list shows."""
+    runs = store.list_runs(model_name=model_name, limit=RUNS_SHOWN, only=_IN_LISTS)
+    latest = store.list_runs(model_name=model_name, limit=1, without=(RUN_MANIFEST, "review"))
+    if not runs or not latest or latest[0].run_id != runs[0].run_id:
+        return runs  # one has started in between: it has no details yet
+    return [*latest, *runs[1:]]
 
 
 def _day_json(day: DailyAccuracy) -> dict[str, Any]:

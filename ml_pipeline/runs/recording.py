@@ -208,7 +208,7 @@ def _take_model(store: Store, settings: Settings, run: RetrainingRun) -> None:
 
 def _who_holds_it(store: Store, settings: Settings, busy: RunInProgress) -> RunInProgress:
     """The same refusal with everything that a person wants to know of the run in the way."""
-    runs = store.list_runs(model_name=settings.model_name, limit=10)
+    runs = store.list_runs(model_name=settings.model_name, limit=10, only=("place",))
     holder = next((run for run in runs if run.status is RunStatus.RUNNING), None)
     if holder is None:
         return busy
@@ -246,7 +246,7 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
 
 
 def _run_before(store: Store, run: RetrainingRun) -> RetrainingRun | None:
-    runs = store.list_runs(model_name=run.model_name, limit=2)
+    runs = store.list_runs(model_name=run.model_name, limit=2, only=(RUN_MANIFEST,))
     return next((earlier for earlier in runs if earlier.run_id != run.run_id), None)
 
 

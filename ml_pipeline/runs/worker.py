@@ -88,6 +88,16 @@ class Tally:
         }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """Runs and open requests as they were when the store's rows had that etag."""
+
+    etag: str | None
+    runs: Sequence[RetrainingRun]
+    pending: Sequence[RetrainingRequest]
+    held: Sequence[RetrainingRequest]
+
+
 class Worker:
     """Does its duties while it holds the lease `worker:MODEL`; it logs and outlives every fault."""
 
@@ -123,6 +133,7 @@ class Worker:
         self._checked_at: datetime | None = None
         self._cleaned: datetime | None = None
         self._dead: Done | None = None
+        self._seen: _Seen | None = None
 
     def work(self, stop: Stopping) -> Tally:
         """Go on until `stop` is set, then give the lease back."""
@@ -167,27 +178,36 @@ class Worker:
         now = self._clock()
         if self._not_before and now < self._not_before <= now + LONGEST_PAUSE_OF_RUNS:
             return
-        name = self._settings.model_name
-        runs = store.list_runs(model_name=name, limit=LATEST_RUNS)
+        seen = self._seen = self._read(store, now)
         stale_after = timedelta(minutes=self._settings.run.stale_after_minutes)
-        if holder_of(runs, now=now, stale_after=stale_after) is not None:
+        if holder_of(seen.runs, now=now, stale_after=stale_after) is not None:
             return
-        why = self._why_now(store, runs, now)
+        why = self._why_now(store, seen, now)
         if why is not None:
             log.info("A run is due: %s", why)
             self._make_run(store)
 
-    def _why_now(self, store: Store, runs: Sequence[RetrainingRun], now: datetime) -> str | None:
+    def _read(self, store: Store, now: datetime) -> _Seen:
+        """Runs and open requests; what was read before, as long as nothing has changed."""
         name = self._settings.model_name
-        waiting = store.list_requests(model_name=name, status=RequestStatus.PENDING)
-        if waiting:
-            return f"{counted(len(waiting), 'request')} waiting"
-        if self._duties.schedule.is_due(runs, now=now):
+        etag = store.etag(model_name=name, since=now.date())
+        if self._seen is not None and etag is not None and etag == self._seen.etag:
+            return self._seen
+        return _Seen(
+            etag=etag,
+            runs=store.list_runs(model_name=name, limit=LATEST_RUNS, only=()),
+            pending=store.list_requests(model_name=name, status=RequestStatus.PENDING),
+            held=store.list_requests(model_name=name, status=RequestStatus.PROCESSING),
+        )
+
+    def _why_now(self, store: Store, seen: _Seen, now: datetime) -> str | None:
+        if seen.pending:
+            return f"{counted(len(seen.pending), 'request')} waiting"
+        if self._duties.schedule.is_due(seen.runs, now=now):
             return f"none since {self._duties.schedule.slot(now).isoformat()}"
-        if any(run.status is RunStatus.RUNNING for run in runs):
+        if any(run.status is RunStatus.RUNNING for run in seen.runs):
             return "a run died"
-        held = store.list_requests(model_name=name, status=RequestStatus.PROCESSING)
-        if any(_is_abandoned(store, request, now) for request in held):
+        if any(_is_abandoned(store, request, now) for request in seen.held):
             return "nobody works on a request any more"
         return None
 
@@ -214,7 +234,8 @@ class Worker:
         if done is None:
             return
         place = place_of(done.pid)
-        for run in store.list_runs(model_name=self._settings.model_name, limit=LATEST_RUNS):
+        name = self._settings.model_name
+        for run in store.list_runs(model_name=name, limit=LATEST_RUNS, without=("review",)):
             if run.status is RunStatus.RUNNING and run.details.get("place") == place:
                 killed = f"by signal {-done.code}" if done.code < 0 else f"with code {done.code}"
                 why = f"The process of this run ended {killed} before the run was closed."
@@ -229,8 +250,10 @@ class Worker:
         if self._checked_at and timedelta(0) <= self._clock() - self._checked_at < interval:
             return
         # Counted from the start, so that a fault is not repeated every turn.
-        self._checked_at = self._clock()
-        self._do(["decay"], limit=SPARE)
+        now, before = self._clock(), self._checked_at
+        self._checked_at = now
+        is_first = before is None or before.date() != now.date()
+        self._do(["decay"] if is_first else ["decay", "--quick"], limit=SPARE)
         self.tally.checks += 1
 
     def _clean_if_due(self) -> None:

@@ -1,14 +1,21 @@
-"""What a watchdog keeps: accuracy per day, alerts of decay, learning cycles, what happened."""
+"""What a watchdog keeps: accuracy per day, alerts of decay, learning cycles, what happened.
+
+First the records, then the part of the store's contract that reads and writes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ml_pipeline.store.records import require_utc
+from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
+from ml_pipeline.store.records import LookbackWindow, require_utc
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class AlertStatus(StrEnum):
@@ -170,3 +177,109 @@ class SystemEvent:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", require_utc(self.at, "at"))
+
+
+SAMPLE_COLUMNS: Final = (
+    "event_id",
+    "timestamp",
+    "known_at",
+    "model_id",
+    "prediction",
+    "actual_result",
+    "confidence",
+    "features",
+)
+SAMPLED_FROM: Final = 100_000
+
+
+class WatchLedger(Protocol):
+    """Rows of `prediction_accuracy_daily`, `prediction_decay_events` and the tables beside them."""
+
+    def sum_days(
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        confidence_threshold: float,
+        labels: Labels = ANY_LABEL,
+    ) -> list[DailyAccuracy]:
+        """Labelled events of the window, summed where they live, by UTC day and model.
+
+        The day is that of the time at which the outcome became known. Events without a model have
+        the model_id 'unknown'. A prediction is right when `labels` read it and the outcome alike.
+        """
+        ...
+
+    def answers_in_order(
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        model_ids: Sequence[str] | None,
+        labels: Labels = ANY_LABEL,
+        rows: int,
+    ) -> list[bool]:
+        """Whether each answer was right, in the order of their predictions: the last `rows`.
+
+        Of labelled events that became known in the window, those that have a confidence and are
+        not UNCERTAIN. `model_ids` keeps those models' answers, None everybody's.
+        """
+        ...
+
+    def sample_events(  # noqa: PLR0913 - which events, and what of them
+        self,
+        window: LookbackWindow,
+        *,
+        model_name: str,
+        model_ids: Sequence[str] | None,
+        labelled: bool,
+        rows: int,
+        with_features: bool = True,
+    ) -> pd.DataFrame:
+        """At most `rows` events of the window, as `SAMPLE_COLUMNS`, ordered by time and id.
+
+        Those with an outcome (`labelled`), or those that wait for it. They are spread over the
+        window, the same ones each time; of more than 100,000, over the newest.
+        """
+        ...
+
+    def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
+        """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""
+        ...
+
+    def list_days(self, *, model_name: str, since: date) -> list[DailyAccuracy]:
+        """The rows from that day on, by day and model."""
+        ...
+
+    def open_alert(self, alert: DecayAlert) -> DecayAlert:
+        """Add an open alert, unless one of its cause is open; return the one that is."""
+        ...
+
+    def change_alert(self, alert: DecayAlert, *, seen: datetime) -> None:
+        """Write an alert anew if it was last changed at `seen`. The very same write is fine.
+
+        Raises StoreRefused when somebody else changed it meanwhile, NotFound.
+        """
+        ...
+
+    def list_alerts(
+        self, *, model_name: str, open_only: bool = False, limit: int = 100
+    ) -> list[DecayAlert]:
+        """Alerts, newest first."""
+        ...
+
+    def record_event(self, event: SystemEvent) -> str:
+        """Keep what happened; return the table: `system_events`, else `learning_events`."""
+        ...
+
+    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
+        """The latest learning cycles with a rate, newest first."""
+        ...
+
+    def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:
+        """Take or renew a lease; False when another holder's has not run out."""
+        ...
+
+    def drop_lease(self, name: str, *, holder: str) -> None:
+        """Give the lease back, if it is the holder's."""
+        ...

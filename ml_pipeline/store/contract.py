@@ -36,8 +36,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
-from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
+from ml_pipeline.store.alerts import WatchLedger
 from ml_pipeline.store.records import (
     ArtifactRef,
     LookbackWindow,
@@ -151,8 +150,19 @@ class RunLedger(Protocol):
         """The run started last."""
         ...
 
-    def list_runs(self, *, model_name: str, limit: int) -> list[RetrainingRun]:
-        """The latest runs, newest first."""
+    def list_runs(
+        self,
+        *,
+        model_name: str,
+        limit: int,
+        only: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> list[RetrainingRun]:
+        """The latest runs, newest first.
+
+        Details are the largest part of a run: `only` names the entries of them that are read (None:
+        all), `without` those that are left out.
+        """
         ...
 
     def fail_stale_runs(
@@ -266,9 +276,18 @@ class ModelRegistry(Protocol):
         ...
 
     def list_models(
-        self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
+        self,
+        *,
+        model_name: str,
+        anchor_id: str | None = None,
+        state: ModelState | None = None,
+        limit: int = 1000,
     ) -> list[ModelVersion]:
-        """Registered models, newest first; `anchor_id` keeps one lineage."""
+        """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
+        ...
+
+    def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
+        """The ids of a lineage's models."""
         ...
 
     def champion(self, *, model_name: str) -> ModelVersion | None:
@@ -318,66 +337,6 @@ class GroundTruth(Protocol):
         ...
 
 
-class WatchLedger(Protocol):
-    """Rows of `prediction_accuracy_daily`, `prediction_decay_events` and the tables beside them."""
-
-    def sum_days(
-        self,
-        window: LookbackWindow,
-        *,
-        model_name: str,
-        confidence_threshold: float,
-        labels: Labels = ANY_LABEL,
-    ) -> list[DailyAccuracy]:
-        """Labelled events of the window, summed where they live, by UTC day and model.
-
-        The day is that of the time at which the outcome became known. Events without a model have
-        the model_id 'unknown'. A prediction is right when `labels` read it and the outcome alike.
-        """
-        ...
-
-    def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
-        """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""
-        ...
-
-    def list_days(self, *, model_name: str, since: date) -> list[DailyAccuracy]:
-        """The rows from that day on, by day and model."""
-        ...
-
-    def open_alert(self, alert: DecayAlert) -> DecayAlert:
-        """Add an open alert, unless one of its cause is open; return the one that is."""
-        ...
-
-    def change_alert(self, alert: DecayAlert, *, seen: datetime) -> None:
-        """Write an alert anew if it was last changed at `seen`. The very same write is fine.
-
-        Raises StoreRefused when somebody else changed it meanwhile, NotFound.
-        """
-        ...
-
-    def list_alerts(
-        self, *, model_name: str, open_only: bool = False, limit: int = 100
-    ) -> list[DecayAlert]:
-        """Alerts, newest first."""
-        ...
-
-    def record_event(self, event: SystemEvent) -> str:
-        """Keep what happened; return the table: `system_events`, else `learning_events`."""
-        ...
-
-    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
-        """The latest learning cycles with a rate, newest first."""
-        ...
-
-    def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:
-        """Take or renew a lease; False when another holder's has not run out."""
-        ...
-
-    def drop_lease(self, name: str, *, holder: str) -> None:
-        """Give the lease back, if it is the holder's."""
-        ...
-
-
 class Store(
     EvaluationLog,
     RunLedger,
@@ -389,6 +348,13 @@ class Store(
     Protocol,
 ):
     """All of it."""
+
+    def etag(self, *, model_name: str, since: date) -> str | None:
+        """A text that changes whenever something does that `status` shows of the model.
+
+        `since` is the first day that is shown. None where asking costs as much as reading anew.
+        """
+        ...
 
     def close(self) -> None:
         """Close connections and files."""

@@ -14,6 +14,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 
 from ml_pipeline.errors import StoreRefused
+from ml_pipeline.store.alerts import SAMPLE_COLUMNS
 from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS
 from ml_pipeline.store.records import EVENT_COLUMNS
 
@@ -105,4 +106,20 @@ def event_frame(
 
     return pd.DataFrame(
         {name: read(name, columns[place]) for place, name in enumerate(EVENT_COLUMNS)}
+    )
+
+
+def sample_frame(
+    rows: Sequence[Sequence[Any]], read_times: TimeReader = times_of_one_width
+) -> pd.DataFrame:
+    """Rows of the cells of `SAMPLE_COLUMNS` as a frame of these columns."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(SAMPLE_COLUMNS)
+
+    def read(name: str, values: Sequence[Any]) -> pd.Series[Any]:
+        if name in {"timestamp", "known_at"}:
+            return read_times(name, values)
+        return pd.Series(values, dtype="float64" if name == "confidence" else object)
+
+    return pd.DataFrame(
+        {name: read(name, columns[place]) for place, name in enumerate(SAMPLE_COLUMNS)}
     )

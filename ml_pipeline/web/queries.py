@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
-from ml_pipeline.reports.overview import Overview, read_overview
+from ml_pipeline.reports.overview import Overview, first_day, read_overview
 from ml_pipeline.reports.pages import percent
 from ml_pipeline.reports.run_view import metric_rows
 from ml_pipeline.store.contract import Store
@@ -31,22 +31,44 @@ class Snapshot:
 
 
 class OverviewCache:
-    """The latest snapshot. Several threads may ask; one of them reads, the others wait for it."""
+    """The latest snapshot. Several threads may ask; one of them reads, the others wait for it.
+
+    As long as nothing has changed in a store that can tell, only its etag is read.
+    """
 
     def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._store, self._settings, self._clock = store, settings, clock
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
+        self._etag: str | None = None
 
     def latest(self) -> Snapshot:
         """A snapshot at most a second old. Raises StoreError when the store cannot be read."""
         with self._lock:
             if self._latest is None or time.monotonic() - self._latest.taken_at > FRESH_SECONDS:
-                overview = read_overview(self._store, self._settings, now=self._clock())
-                self._latest = Snapshot(
-                    overview=overview, view=page_view(overview), taken_at=time.monotonic()
-                )
+                self._latest = self._renewed(self._latest)
             return self._latest
+
+    def _renewed(self, before: Snapshot | None) -> Snapshot:
+        now = self._clock()
+        since = first_day(now)
+        # Asked for before the rest: what changes in between is read twice, never missed.
+        etag = self._store.etag(model_name=self._settings.model_name, since=since)
+        if (
+            before is not None
+            and etag is not None
+            and (etag, since) == (self._etag, first_day(before.overview.at))
+        ):
+            overview = replace(before.overview, at=now)
+            view, rendered = before.view, before.rendered
+            if overview.is_late != before.overview.is_late:
+                rendered = {}
+            return Snapshot(
+                overview=overview, view=view, taken_at=time.monotonic(), rendered=rendered
+            )
+        overview = read_overview(self._store, self._settings, now=now)
+        self._etag = etag
+        return Snapshot(overview=overview, view=page_view(overview), taken_at=time.monotonic())
 
     def forget(self) -> None:
         """Something has changed: read the store again for the next snapshot."""

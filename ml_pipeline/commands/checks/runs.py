@@ -20,7 +20,7 @@ LONGEST_WAIT: Final = timedelta(days=1)
 def last_success(examined: Examined) -> Iterator[Finding]:
     """Whether a run succeeded lately."""
     name = "last_success"
-    runs = examined.store.list_runs(model_name=examined.model_name, limit=RUNS_SEEN)
+    runs = examined.store.list_runs(model_name=examined.model_name, limit=RUNS_SEEN, only=())
     done = [run.completed_at for run in runs if run.status is RunStatus.COMPLETED]
     latest = max((moment for moment in done if moment is not None), default=None)
     failed = next((run for run in runs if run.status is RunStatus.FAILED), None)
@@ -46,7 +46,7 @@ def last_success(examined: Examined) -> Iterator[Finding]:
 def running_run(examined: Examined) -> Iterator[Finding]:
     """Whether a run died without closing its row."""
     limit = timedelta(minutes=examined.settings.run.stale_after_minutes)
-    runs = examined.store.list_runs(model_name=examined.model_name, limit=RUNS_SEEN)
+    runs = examined.store.list_runs(model_name=examined.model_name, limit=RUNS_SEEN, only=())
     running = [run for run in runs if run.status is RunStatus.RUNNING]
     for run in running:
         silent = examined.now - run.heartbeat_at

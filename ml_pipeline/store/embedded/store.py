@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -13,6 +13,7 @@ from ml_pipeline.store.embedded.artifacts import LocalArtifacts
 from ml_pipeline.store.embedded.database import LOCK_TIMEOUT, SQLITE_VERSION, Connection, Database
 from ml_pipeline.store.embedded.log import LocalLog
 from ml_pipeline.store.embedded.requests import LocalRequests
+from ml_pipeline.store.embedded.samples import LocalSamples
 from ml_pipeline.store.embedded.tables import LocalTruth, find, get, insert, select, update
 from ml_pipeline.store.embedded.watch import LocalWatch
 from ml_pipeline.store.records import (
@@ -44,6 +45,13 @@ def _dead(run: RetrainingRun, now: datetime) -> RetrainingRun:
     )
 
 
+def _some(
+    details: Mapping[str, Any], only: Collection[str] | None, without: Collection[str]
+) -> dict[str, Any]:
+    names = set(details if only is None else only) - set(without)
+    return {name: value for name, value in details.items() if name in names}
+
+
 def _champion(db: Connection, model_name: str) -> ModelVersion | None:
     state = ModelState.CHAMPION.value
     return next(iter(select(db, ModelVersion, "", model_name=model_name, state=state)), None)
@@ -67,7 +75,7 @@ def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> Non
         raise PromotionRefused(message)
 
 
-class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch):
+class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch, LocalSamples):
     """Everything of `Store` in one folder. Build it with `open`."""
 
     def __init__(self, directory: Path, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> None:
@@ -92,6 +100,10 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
         """What the store is and where, without secrets."""
         folder = self._folder.parent
         return {"kind": "local", "directory": str(folder), "sqlite": SQLITE_VERSION}
+
+    def etag(self, *, model_name: str, since: date) -> str | None:  # noqa: ARG002 - the contract's
+        """None: what is read anew comes from this machine."""
+        return None
 
     # -- runs
 
@@ -161,11 +173,21 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
         """The run started last."""
         return next(iter(self.list_runs(model_name=model_name, limit=1)), None)
 
-    def list_runs(self, *, model_name: str, limit: int) -> list[RetrainingRun]:
-        """The latest runs, newest first."""
+    def list_runs(
+        self,
+        *,
+        model_name: str,
+        limit: int,
+        only: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> list[RetrainingRun]:
+        """The latest runs, newest first, with all of their details or some."""
         rest = f"ORDER BY started_at DESC, id DESC LIMIT {int(limit)}"
         with self._database.reading() as db:
-            return select(db, RetrainingRun, rest, model_name=model_name)
+            runs = select(db, RetrainingRun, rest, model_name=model_name)
+        if only is None and not without:
+            return runs
+        return [replace(run, details=_some(run.details, only, without)) for run in runs]
 
     def fail_stale_runs(
         self, *, model_name: str, now: datetime, older_than: timedelta
@@ -203,12 +225,25 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
             return get(db, ModelVersion, model_name, model_id)
 
     def list_models(
-        self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
+        self,
+        *,
+        model_name: str,
+        anchor_id: str | None = None,
+        state: ModelState | None = None,
+        limit: int = 1000,
     ) -> list[ModelVersion]:
-        """Registered models, newest first; `anchor_id` keeps one lineage."""
+        """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
         rest = f"ORDER BY created_at DESC, model_id DESC LIMIT {int(limit)}"
+        chosen = {"anchor_id": anchor_id, "state": None if state is None else state.value}
         with self._database.reading() as db:
-            return select(db, ModelVersion, rest, model_name=model_name, anchor_id=anchor_id)
+            return select(db, ModelVersion, rest, model_name=model_name, **chosen)
+
+    def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
+        """The ids of a lineage's models."""
+        query = "SELECT model_id FROM model_metadata WHERE model_name = ? AND anchor_id = ?"
+        with self._database.reading() as db:
+            rows = db.execute(f"{query} ORDER BY model_id", (model_name, anchor_id)).fetchall()
+        return [row["model_id"] for row in rows]
 
     def champion(self, *, model_name: str) -> ModelVersion | None:
         """The model that serves."""

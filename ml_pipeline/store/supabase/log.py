@@ -266,10 +266,11 @@ def _other_content(row: Row, first: Row) -> bool:
 
 
 def _event_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    return event_frame([tuple(row.values()) for row in rows], _times)
+    return event_frame([tuple(row.values()) for row in rows], times)
 
 
-def _times(name: str, values: Sequence[Any]) -> pd.Series[Any]:
+def times(name: str, values: Sequence[Any]) -> pd.Series[Any]:
+    """A column of UTC times from the texts of PostgREST. Raises StoreCorrupt."""
     try:
         moments = pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601")
     except (TypeError, ValueError) as error:

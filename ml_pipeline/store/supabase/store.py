@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping
+from datetime import date, datetime, timedelta
 from typing import Any, Final, Self
 
 from pydantic import SecretStr
 
-from ml_pipeline.errors import NotFound
+from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.store.records import (
     ModelState,
     ModelVersion,
@@ -21,6 +21,7 @@ from ml_pipeline.store.records import (
 from ml_pipeline.store.rows import Record, time_text
 from ml_pipeline.store.supabase.artifacts import SupabaseArtifacts
 from ml_pipeline.store.supabase.log import SupabaseLog
+from ml_pipeline.store.supabase.samples import SupabaseSamples
 from ml_pipeline.store.supabase.tables import (
     SupabaseTruth,
     SupabaseWatch,
@@ -34,7 +35,7 @@ _TIMEOUTS: Final = Timeouts()
 _CANDIDATES: Final = 20
 
 
-class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch):
+class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch, SupabaseSamples):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
 
     def __init__(self, project: Project) -> None:
@@ -60,6 +61,15 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         """What the store is and where, without secrets."""
         return {"kind": "supabase", "url": self._project.url}
 
+    def etag(self, *, model_name: str, since: date) -> str | None:
+        """A text that changes whenever something does that `status` shows of the model."""
+        answer = self._project.call(
+            "ml_pipeline_etag", p_model_name=model_name, p_since=since.isoformat()
+        )
+        if not isinstance(answer, list) or len(answer) != 1:
+            raise StoreCorrupt("ml_pipeline_etag answered something else than a text.")
+        return str(answer[0])
+
     # -- runs
 
     def start_run(self, run: RetrainingRun) -> None:
@@ -84,9 +94,22 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         """The run started last."""
         return next(iter(self.list_runs(model_name=model_name, limit=1)), None)
 
-    def list_runs(self, *, model_name: str, limit: int) -> list[RetrainingRun]:
-        """The latest runs, newest first."""
-        rows = self._project.call("list_retraining_runs", p_model_name=model_name, p_limit=limit)
+    def list_runs(
+        self,
+        *,
+        model_name: str,
+        limit: int,
+        only: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> list[RetrainingRun]:
+        """The latest runs, newest first, with all of their details or some."""
+        rows = self._project.call(
+            "list_retraining_runs_in_brief",
+            p_model_name=model_name,
+            p_limit=limit,
+            p_only=None if only is None else sorted(only),
+            p_without=sorted(without),
+        )
         return from_array(RetrainingRun, rows)
 
     def fail_stale_runs(
@@ -255,13 +278,29 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         return self._get(ModelVersion, "model_metadata", model_name=model_name, model_id=model_id)
 
     def list_models(
-        self, *, model_name: str, anchor_id: str | None = None, limit: int = 1000
+        self,
+        *,
+        model_name: str,
+        anchor_id: str | None = None,
+        state: ModelState | None = None,
+        limit: int = 1000,
     ) -> list[ModelVersion]:
-        """Registered models, newest first; `anchor_id` keeps one lineage."""
+        """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
         rows = self._project.call(
-            "list_models", p_model_name=model_name, p_limit=limit, p_anchor_id=anchor_id
+            "list_models_in_state",
+            p_model_name=model_name,
+            p_limit=limit,
+            p_anchor_id=anchor_id,
+            p_state=None if state is None else state.value,
         )
         return from_array(ModelVersion, rows)
+
+    def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
+        """The ids of a lineage's models."""
+        ids = self._project.call("list_model_ids", p_model_name=model_name, p_anchor_id=anchor_id)
+        if not isinstance(ids, list) or not all(isinstance(found, str) for found in ids):
+            raise StoreCorrupt("list_model_ids answered something else than ids.")
+        return ids
 
     def champion(self, *, model_name: str) -> ModelVersion | None:
         """The model that serves."""

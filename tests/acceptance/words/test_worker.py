@@ -94,8 +94,10 @@ def test_a_day_of_kills_and_outages_loses_no_request_and_neither_skips_nor_doubl
         here = [run for run in completed if max(slot, MIDNIGHT) <= run.started_at < slot + EVERY]
         assert [run.source for run in here].count(Source.AUTO_DAILY) <= 1
         assert min(run.started_at for run in here) - max(slot, MIDNIGHT) < HOUR
-    looks = day.jobs.count(["decay"])
-    assert 20 <= looks <= 24 + day.workers
+    looks = [job for job in day.jobs if job[0] == "decay"]
+    assert 20 <= len(looks) <= 24 + day.workers
+    # Rows are read once a day, or by a worker that has just been started; sums each time.
+    assert 1 <= looks.count(["decay"]) <= 2 + day.workers
     assert day.jobs.count(["models", "prune", "--keep", "20", "--apply"]) >= 3
 
 

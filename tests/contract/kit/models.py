@@ -105,6 +105,18 @@ class ModelRegistryContract(StoreFixtures):
         assert listed(anchor_id="a") == ["c", "a", "b"]
         assert listed(anchor_id="a", limit=2) == ["c", "a"]
         assert listed(anchor_id="z") == []
+        store.set_model_state(MODEL_NAME, "b", ModelState.AWAITING)
+        store.set_model_state(MODEL_NAME, "d", ModelState.AWAITING)
+        assert listed(state=ModelState.AWAITING) == ["d", "b"]
+        assert listed(state=ModelState.AWAITING, anchor_id="a") == ["b"]
+        assert listed(state=ModelState.CHAMPION) == []
+
+    def test_the_ids_of_a_lineage_come_without_its_rows(self, store: Store) -> None:
+        for model_id, anchor in {"c": "a", "a": "a", "d": "d"}.items():
+            store.register(make_model(model_id, anchor_id=anchor))
+        store.register(make_model("e", anchor_id="a", model_name="tennis"))
+        assert store.list_model_ids(model_name=MODEL_NAME, anchor_id="a") == ["a", "c"]
+        assert store.list_model_ids(model_name=MODEL_NAME, anchor_id="z") == []
 
     def test_a_promotion_retires_the_champion_before(self, store: Store) -> None:
         self.serve(store, "m-1", "m-2")

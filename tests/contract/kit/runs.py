@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
 
 from ml_pipeline.errors import AlreadyFinished, NotFound, RunInProgress, StoreRefused
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import Outcome, RunStatus
+from ml_pipeline.store.records import ModelState, Outcome, RunStatus
 from tests.contract.kit.base import (
     AWKWARD,
     RACERS,
@@ -22,8 +24,15 @@ from tests.contract.kit.base import (
 from tests.support.factories import (
     MODEL_NAME,
     NOW,
+    frame_of,
+    make_alert,
+    make_day,
+    make_event,
     make_finished_run,
     make_id,
+    make_model,
+    make_promotion,
+    make_request,
     make_run,
 )
 
@@ -169,6 +178,49 @@ class RunLedgerContract(StoreFixtures):
         latest = store.latest_run(model_name=MODEL_NAME)
         assert latest is not None
         assert latest.run_id == make_id(3)
+
+    def test_runs_come_with_all_of_their_details_or_some(self, store: Store) -> None:
+        details = {"review": {"rows": [1, 2]}, "place": "here", "report_path": None}
+        store.start_run(make_run(1))
+        store.finish_run(make_finished_run(1, details=details))
+
+        def listed(**chosen: Any) -> Any:  # noqa: ANN401 - passed on
+            (run,) = store.list_runs(model_name=MODEL_NAME, limit=9, **chosen)
+            assert replace(run, details=details) == store.get_run(make_id(1))
+            return run.details
+
+        assert listed() == details
+        assert listed(only=("place", "unknown")) == {"place": "here"}
+        assert listed(only=()) == {}
+        assert listed(without=("review", "unknown")) == {"place": "here", "report_path": None}
+        assert listed(only=("place", "report_path"), without=("place",)) == {"report_path": None}
+
+    def test_the_etag_changes_with_everything_that_is_shown(self, store: Store) -> None:
+        def etag() -> str | None:
+            return store.etag(model_name=MODEL_NAME, since=make_day(1).day)
+
+        before = etag()
+        if before is None:
+            return  # this store is read anew each time
+        changes: list[Callable[[], object]] = [
+            lambda: store.start_run(make_run(1)),
+            lambda: store.heartbeat(make_id(1), now=NOW + timedelta(minutes=1)),
+            lambda: store.finish_run(make_finished_run(1)),
+            lambda: store.submit(make_request(1)),
+            lambda: store.cancel(make_id(1), now=NOW),
+            lambda: store.register(make_model("a", state=ModelState.AWAITING)),
+            lambda: store.promote(make_promotion("a", None)),
+            lambda: store.keep_days([make_day(1)], now=NOW),
+            lambda: store.keep_days([make_day(1, evaluated=999)], now=NOW),
+            lambda: store.open_alert(make_alert()),
+        ]
+        for change in changes:
+            change()
+            assert etag() not in {None, before}
+            before = etag()
+        store.start_run(make_run(2, model_name="tennis"))
+        store.append_events(frame_of([make_event(1)]))
+        assert etag() == before
 
     def test_a_silent_run_is_taken_over(self, store: Store) -> None:
         store.start_run(make_run(1))

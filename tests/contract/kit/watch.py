@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,14 @@ import pytest
 
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, Severity, SystemEvent
+from ml_pipeline.store.alerts import (
+    SAMPLE_COLUMNS,
+    ActionState,
+    AlertStatus,
+    Cause,
+    Severity,
+    SystemEvent,
+)
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import LookbackWindow
@@ -84,6 +92,79 @@ class WatchLedgerContract(StoreFixtures):
         assert day.loss_sum == pytest.approx(-5 * math.log(0.9) - 2 * math.log(0.1))
         (raw,) = self.sums(store)
         assert raw.correct == 1
+
+    def test_answers_come_in_the_order_of_their_predictions(self, store: Store) -> None:
+        def event(number: int, hours: int, prediction: str, **more: Any) -> Any:  # noqa: ANN401
+            at = NOW - hours * HOUR
+            return make_event(number, timestamp=at, evaluated_at=NOW, prediction=prediction, **more)
+
+        store.append_events(
+            frame_of(
+                [
+                    event(1, 1, "A"),
+                    event(2, 4, "H"),
+                    event(3, 3, "home", actual_result="h"),
+                    event(4, 2, "D", model_id="m-2"),
+                    event(5, 5, "UNCERTAIN"),
+                    event(6, 5, "H", confidence=None),
+                    make_event(7, actual_result=None),
+                    event(8, 9, "H", model_name="tennis"),
+                ]
+            )
+        )
+
+        def answers(models: Any = None, rows: int = 9, hours: int = 0) -> str:  # noqa: ANN401
+            window = LookbackWindow(start=NOW + hours * HOUR, end=NOW + (hours + 1) * HOUR)
+            found = store.answers_in_order(
+                window, model_name=MODEL_NAME, model_ids=models, rows=rows,
+                labels=Labels.of(DataSettings()),
+            )  # fmt: skip
+            return "".join("x" if is_right else "-" for is_right in found)
+
+        assert answers() == "-x-x"
+        assert answers(rows=3) == "x-x"
+        assert (answers(["m-2"]), answers([]), answers(hours=1)) == ("-", "", "")
+
+    def test_a_sample_is_spread_over_the_window(self, store: Store) -> None:
+        numbers = range(1, 41)
+        store.append_events(
+            frame_of(
+                [
+                    *(make_event(number, timestamp=NOW, evaluated_at=NOW + number * HOUR)
+                      for number in numbers),
+                    *(make_event(number, actual_result=None) for number in (101, 102)),
+                    make_event(103, timestamp=NOW, evaluated_at=NOW + HOUR, model_id="m-2"),
+                    make_event(104, model_name="tennis"),
+                ]
+            )
+        )  # fmt: skip
+
+        def sample(rows: int, days: int = 9, **more: Any) -> Any:  # noqa: ANN401 - a frame
+            chosen: dict[str, Any] = {"model_ids": ["m-1"], "labelled": True} | more
+            window = LookbackWindow(start=NOW, end=NOW + days * 24 * HOUR)
+            return store.sample_events(window, model_name=MODEL_NAME, rows=rows, **chosen)
+
+        everything = sample(100)
+        assert list(everything.columns) == list(SAMPLE_COLUMNS)
+        assert everything["event_id"].tolist() == [make_id(number) for number in numbers]
+        assert everything["known_at"].tolist() == [NOW + number * HOUR for number in numbers]
+        assert (everything["timestamp"] == NOW).all()
+        assert everything["confidence"].dtype == "float64"
+        assert set(everything["prediction"]) == {"H"}
+        assert set(everything["actual_result"]) == {"A"}
+        assert json.loads(everything["features"][2]) == {"home_team_form": 1.0}
+        some = sample(10)
+        assert sample(10).equals(some)
+        assert len(some) == 10
+        assert some["known_at"].is_monotonic_increasing
+        assert some["known_at"].min() < NOW + 20 * HOUR < some["known_at"].max()
+        assert sample(100, with_features=False)["features"].isna().all()
+        assert len(sample(100, days=1)) == 23
+        assert len(sample(100, model_ids=None)) == 41
+        waiting = sample(100, labelled=False)
+        assert waiting["event_id"].tolist() == [make_id(101), make_id(102)]
+        assert waiting["actual_result"].isna().all()
+        assert len(sample(100, model_ids=["unknown"])) == 0
 
     def test_days_are_utc_days_of_becoming_known_by_model(self, store: Store) -> None:
         midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
