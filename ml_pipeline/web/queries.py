@@ -36,16 +36,24 @@ class OverviewCache:
     As long as nothing has changed in a store that can tell, only its etag is read.
     """
 
-    def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        *,
+        fresh_s: float = FRESH_SECONDS,
+    ) -> None:
         self._store, self._settings, self._clock = store, settings, clock
+        self._fresh_s = fresh_s
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
         self._etag: str | None = None
 
     def latest(self) -> Snapshot:
-        """A snapshot at most a second old. Raises StoreError when the store cannot be read."""
+        """A snapshot at most `fresh_s` old. Raises StoreError when the store cannot be read."""
         with self._lock:
-            if self._latest is None or time.monotonic() - self._latest.taken_at > FRESH_SECONDS:
+            if self._latest is None or time.monotonic() - self._latest.taken_at > self._fresh_s:
                 self._latest = self._renewed(self._latest)
             return self._latest
 

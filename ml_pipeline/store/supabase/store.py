@@ -103,14 +103,13 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         without: Collection[str] = (),
     ) -> list[RetrainingRun]:
         """The latest runs, newest first, with all of their details or some."""
-        rows = self._project.call(
-            "list_retraining_runs_in_brief",
-            p_model_name=model_name,
-            p_limit=limit,
-            p_only=None if only is None else sorted(only),
-            p_without=sorted(without),
-        )
-        return from_array(RetrainingRun, rows)
+        chosen: dict[str, Any] = {"p_model_name": model_name, "p_limit": limit}
+        function = "list_retraining_runs"
+        if only is not None or without:
+            function = "list_retraining_runs_in_brief"
+            wanted = None if only is None else sorted(only)
+            chosen |= {"p_only": wanted, "p_without": sorted(without)}
+        return from_array(RetrainingRun, self._project.call(function, **chosen))
 
     def fail_stale_runs(
         self, *, model_name: str, now: datetime, older_than: timedelta
@@ -286,14 +285,13 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         limit: int = 1000,
     ) -> list[ModelVersion]:
         """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
-        rows = self._project.call(
-            "list_models_in_state",
-            p_model_name=model_name,
-            p_limit=limit,
-            p_anchor_id=anchor_id,
-            p_state=None if state is None else state.value,
-        )
-        return from_array(ModelVersion, rows)
+        chosen: dict[str, Any] = {"p_model_name": model_name, "p_limit": limit}
+        chosen |= {"p_anchor_id": anchor_id}
+        function = "list_models"
+        if state is not None:
+            function = "list_models_in_state"
+            chosen |= {"p_state": state.value}
+        return from_array(ModelVersion, self._project.call(function, **chosen))
 
     def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
         """The ids of a lineage's models."""
