@@ -62,21 +62,21 @@ class Counter:
     """How many requests and bytes came through; bytes with headers, in both directions."""
 
     url: str
-    bytes: int = 0
+    moved: int = 0
     requests: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, data: bytes, *, is_sent: bool) -> None:
         """Take note of a piece of the traffic."""
         with self._lock:
-            self.bytes += len(data)
+            self.moved += len(data)
             self.requests += is_sent and data[:8].split(b" ")[0] in _METHODS
 
     def taken(self) -> tuple[int, int]:
         """(requests, bytes) since the last time that was asked for."""
         with self._lock:
-            found = self.requests, self.bytes
-            self.requests = self.bytes = 0
+            found = self.requests, self.moved
+            self.requests = self.moved = 0
         return found
 
 
