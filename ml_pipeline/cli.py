@@ -51,4 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     if first not in COMMANDS:
         sys.stderr.write(f"There is no command {first!r}.\n\n{usage()}" if first else usage())
         return 2
-    return int(import_module(f"ml_pipeline.commands.{first}").main(arguments[1:]))
+    try:
+        return int(import_module(f"ml_pipeline.commands.{first}").main(arguments[1:]))
+    except KeyboardInterrupt:
+        # While libraries load, or in the middle of the last words.
+        sys.stderr.write("Stopped by Ctrl-C.\n")
+        return 130

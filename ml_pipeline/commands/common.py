@@ -6,16 +6,19 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from ml_pipeline.errors import PipelineError
+from ml_pipeline.errors import PipelineError, Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
     from typing import Any
 
 HELP_WIDTH = 100
+INTERRUPTED = 130  # 128 and the number of SIGINT: what a shell says of a process that it ended
+_STOPPED = "What it had finished stays, nothing is half-written; start it again to go on."
 ENVIRONMENT = """environment:
   SUPABASE_URL, SUPABASE_SERVICE_KEY   the Supabase project (alias SUPABASE_SERVICE_ROLE_KEY)
   ML_PIPELINE_LOCAL                    folder of an embedded store, like --local
@@ -149,17 +152,62 @@ def main(  # noqa: PLR0913 - what a command consists of
 
 
 def guarded(run: Callable[[], int], *, with_log: bool = True) -> int:
-    """Run a command; a PipelineError becomes a message, JSON and an exit code over 0."""
+    """Run a command; a PipelineError becomes a message, JSON and an exit code over 0.
+
+    Ctrl-C ends it with one sentence and exit code 130, also where a library made an error of it.
+    """
+    interrupts: list[int] = []
     try:
         if with_log:
             from ml_pipeline.config.environment import load_logging_settings
             from ml_pipeline.runs import run_log
 
+            remember_interrupts(interrupts)
             run_log.configure(load_logging_settings())
         return run()
-    except PipelineError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error.message}\n")
-        if error.hint:
-            sys.stderr.write(f"{error.hint}\n")
-        print_json({"status": "failed", "error": str(error), "error_type": type(error).__name__})
-        return error.exit_code
+    except KeyboardInterrupt:
+        return _report(Stopped("Stopped by Ctrl-C.", hint=_STOPPED), INTERRUPTED)
+    except Exception as error:
+        if interrupts:
+            return _report(Stopped("Stopped by Ctrl-C.", hint=_STOPPED), INTERRUPTED)
+        if isinstance(error, PipelineError):
+            return _report(error, error.exit_code)
+        if isinstance(error, OSError) and error.filename is not None:
+            return _report(_about_a_place(error), PipelineError.exit_code)
+        raise
+
+
+def _about_a_place(error: OSError) -> PipelineError:
+    """What the system refused to do with a file or folder, in words."""
+    import os
+    from pathlib import Path
+
+    return PipelineError(
+        f"{Path(os.fsdecode(error.filename)).absolute()}: {error.strerror}.",
+        hint="Choose a place that is there, that you may read and write, and that has room.",
+    )
+
+
+def remember_interrupts(interrupts: list[int]) -> None:
+    """Note each SIGINT in the list, and raise KeyboardInterrupt as ever.
+
+    DuckDB, for one, puts an error of its own in the place of what a signal raised. In a thread
+    beside the main one, which gets no signals, nothing is changed.
+    """
+    import signal
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, note)
+
+
+def _report(error: PipelineError, exit_code: int) -> int:
+    sys.stderr.write(f"{type(error).__name__}: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"{error.hint}\n")
+    print_json({"status": "failed", "error": str(error), "error_type": type(error).__name__})
+    return exit_code

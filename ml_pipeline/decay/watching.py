@@ -213,11 +213,18 @@ def start_retrain_monitor(
 
 
 def log_to_file() -> None:
-    """Log to the file, once for a process; the application's own handlers receive it as well."""
+    """Log to the file, once for a process; the application's own handlers receive it as well.
+
+    Where the working directory cannot be written, a warning says so: a check matters more.
+    """
     if any(isinstance(handler, logging.FileHandler) for handler in log.handlers):
         return
-    LOG_FILE.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(LOG_FILE, encoding="utf-8")
+    try:
+        LOG_FILE.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(LOG_FILE, encoding="utf-8")
+    except OSError as error:
+        log.warning("%s is not written: %s", LOG_FILE.absolute(), error.strerror)
+        return
     handler.setFormatter(logging.Formatter(LOG_LINE))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

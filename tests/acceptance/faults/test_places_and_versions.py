@@ -12,7 +12,7 @@ from ml_pipeline.registry import archive
 from ml_pipeline.runs import recording, replay
 from ml_pipeline.runs.recording import Failed, Trained
 from tests.conftest import FirstModel
-from tests.support import crashing, league
+from tests.support import crashing, league, warm
 from tests.support.crashing import NOW
 from tests.support.places import Place
 
@@ -85,3 +85,23 @@ def test_a_refit_reads_the_training_data_and_every_logged_row(
     assert outcome.result["holdout_rows"] == 40
     again = replay.replay(store, store.get_run(outcome.run.run_id), tmp_path / "again")
     assert again["result"] == "identical", again["first_difference"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["decay", "train", "models export --output x", "train --output_dir a/b"],
+)
+def test_o7_a_folder_that_cannot_be_written_is_no_traceback(
+    first_model: FirstModel, tmp_path: Path, words: str
+) -> None:
+    """Nobody, not even root, makes a file in /proc."""
+    nights = league.nights_before(NOW, 1)
+    league.open_league(tmp_path / "s", first_model.path, first_model.model, nights)
+    done = warm.ml_pipeline(*words.split(), "--local", tmp_path / "s", cwd=Path("/proc"))
+    assert "Traceback" not in done.stderr
+    if words == "decay":
+        assert done.code == 0, done.stderr
+        assert "model_retrainer.log is not written" in done.stderr
+    else:
+        assert done.code == 1, done.stderr
+        assert done.json["error"].startswith("/proc/")

@@ -1,0 +1,80 @@
+"""Ctrl-C ends a command with one sentence, whatever it was in the middle of."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Timer
+
+import duckdb
+import pytest
+
+from ml_pipeline.commands.common import guarded
+from ml_pipeline.errors import DataError
+from tests.support.shell import PYTHON, environment
+
+LONG = "select sum(sqrt(range)) from range(1000000000)"
+
+
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def in_a_query() -> int:
+    # Signals are seen between small pieces of work: a query over rows has them.
+    duckdb.execute(LONG).fetchall()
+    return 0
+
+
+def wrapped() -> int:
+    try:
+        return in_a_query()
+    except RuntimeError as error:
+        raise DataError(f"rows.csv cannot be read as CSV: {error}.") from error
+
+
+def asleep() -> int:
+    time.sleep(30)
+    return 0
+
+
+@pytest.mark.parametrize("work", [in_a_query, wrapped, asleep])
+def test_o7_ctrl_c_is_one_sentence_and_exit_code_130(
+    work: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    duckdb.execute("select sum(sqrt(range)) from range(3000000)").fetchall()  # its threads start
+    timer = Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    assert guarded(work) == 130  # type: ignore[arg-type]
+    shown = capsys.readouterr()
+    assert json.loads(shown.out.splitlines()[-1])["error_type"] == "Stopped"
+    assert "Stopped by Ctrl-C." in shown.err
+    assert "Traceback" not in shown.err
+    assert "CSV" not in shown.err
+
+
+@pytest.mark.parametrize("words", ["train", "backtest", "run --demo", "decay", "doctor"])
+def test_o7_ctrl_c_while_a_command_starts_is_no_traceback(words: str, tmp_path: Path) -> None:
+    code = (
+        "import ml_pipeline.cli as c, sys; print('up', flush=True); sys.exit(c.main(sys.argv[1:]))"
+    )
+    command = [PYTHON, "-c", code, *words.split(), "--local", "store"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    assert "Traceback" not in shown
