@@ -50,15 +50,48 @@ def load_model_version(store: ArtifactStore, version: ModelVersion) -> Any:  # n
 
     Raises ArtifactCorrupt, ArtifactIncompatible.
     """
-    from ml_pipeline.registry import archive
-
     with tempfile.TemporaryDirectory() as folder:
         path = fetch_to_train(store, version, Path(folder))
-        model = archive.load_model(path, expected_digest=version.artifact.digest)
-    if archive.type_name(type(model)) != archive.CLASSIFIER:
-        message = f"Model {version.model_id} holds a {type(model).__name__}."
+        return load_classifier(path, version.artifact.digest)
+
+
+def load_classifier(path: Path, digest: str) -> Any:  # noqa: ANN401 - AdaptiveClassifier
+    """Load an artifact that our training made, and see it answer a row.
+
+    Raises NotFound, ArtifactCorrupt, ArtifactIncompatible.
+    """
+    from ml_pipeline.registry import archive, archive_schema
+
+    model = archive.load_model(path, expected_digest=digest)
+    if archive.type_name(type(model)) != archive_schema.CLASSIFIER:
+        message = f"The model {path.stem} holds a {type(model).__name__}."
         raise ArtifactIncompatible(message, hint="Train and register it with this program.")
+    with archive.reading(f"The artifact {path}"):
+        _see_it_answer(model)
     return model
+
+
+def _see_it_answer(model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """Raise ValueError, or what Python raises, for parts that do not fit one another."""
+    import numpy as np
+
+    from ml_pipeline.datasets.features import joined
+
+    width, names, scale = model.n_features_in_, model.feature_names_, model.scale_
+    classes = [str(label) for label in model.classes_]
+    if type(width) is not int or model.mean_.shape != (width,) or scale.shape != (width,):
+        raise ValueError("its features differ in number")
+    if names and (len(names) != width or not all(type(name) is str for name in names)):
+        raise ValueError("its features are not named one by one")
+    if not (np.isfinite(model.mean_).all() and np.isfinite(scale).all() and (scale > 0).all()):
+        raise ValueError("the means or scales of its features are no numbers")
+    if len(set(classes)) != len(classes) or len(classes) < 2:  # noqa: PLR2004 - a choice
+        raise ValueError("its classes are not two and more")
+    if model.text_column_ is not None and type(model.text_column_) is not str:
+        raise ValueError("its text column has no name")
+    row = model.mean_.reshape(1, -1).astype(np.float64)
+    answers = model.predict_proba(joined(row, ["one text"] if model.reads_text_ else None))
+    scoring.check_shares(answers.ravel().tolist(), len(classes))
 
 
 def verify(store: ArtifactStore, version: ModelVersion, sample: Sample | None) -> None:

@@ -11,59 +11,73 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, isfinite, log
+from math import inf, isfinite, log
 from operator import add, mul
 
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
+from ml_pipeline.registry.scoring_parts import (
+    Member,
+    Reader,
+    Score,
+    Values,
+    listed,
+    mapped,
+    softmax,
+)
 
 FORMAT = "ml_pipeline scoring 1"
 FORMAT_WITH_EXPERTS = "ml_pipeline scoring 2"
 MIN_PROBABILITY = 1e-3
 MAX_STANDARDISED = 8.0
-
-Values = Sequence[float]
-Score = Callable[[Values], list[float]]
-
-
-class Member:
-    """One voter of an ensemble; `probabilities` is None when it could not answer."""
-
-    __slots__ = ("name", "probabilities", "weight")
-
-    def __init__(self, name: str, weight: float, probabilities: list[float] | None) -> None:
-        self.name = name
-        self.weight = weight
-        self.probabilities = probabilities
+# How far probabilities may be from a sum of 1: far more than rounding adds.
+ROUNDING = 1e-6
+# What Python raises for a file whose parts do not fit one another.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class Scorer:
     """A model read from its scoring file."""
 
     def __init__(self, header: Mapping[str, object], arrays: memoryview) -> None:
-        self.features: list[str] = [str(name) for name in _listed(header["features"])]
-        self.classes: list[str] = [str(label) for label in _listed(header["classes"])]
+        self.features: list[str] = [str(name) for name in listed(header["features"])]
+        self.classes: list[str] = [str(label) for label in listed(header["classes"])]
         column = header.get("text_column")
         self.text_column = None if column is None else str(column)
-        self._mean = [float(value) for value in _listed(header["mean"])]
-        self._scale = [float(value) for value in _listed(header["scale"])]
-        reader = _Reader(arrays)
-        base = _mapped(header["base"])
-        self._vote = _find_vote(base, reader)
-        columns = _listed(header["base_columns"])
+        self._mean = [float(value) for value in listed(header["mean"])]
+        self._scale = [float(value) for value in listed(header["scale"])]
+        reader, width = Reader(arrays), len(self.features) + (self.text_column is not None)
+        base = mapped(header["base"])
+        self._vote = _find_vote(base, reader, width)
+        columns = listed(header["base_columns"])
         self.base_classes = [self.classes[column] for column in columns]
-        self._base = _ordered(reader.score(base), columns, self.classes)
+        self._base = _ordered(reader.score(base, width), columns, self.classes)
         heads = [
-            [[float(weight) for weight in column] for column in zip(*_listed(head), strict=True)]
-            for head in _listed(header["heads"])
+            [[float(weight) for weight in column] for column in zip(*listed(head), strict=True)]
+            for head in listed(header["heads"])
         ]
         experts = [
-            _ordered(reader.score(_mapped(expert)), columns, self.classes)
-            for expert, columns in _listed(header.get("experts", []))
+            _ordered(reader.score(mapped(expert), width), columns, self.classes)
+            for expert, columns in listed(header.get("experts", []))
         ]
-        self._base_weight, *weights = [float(weight) for weight in _listed(header["vote"])]
+        self._base_weight, *weights = [float(weight) for weight in listed(header["vote"])]
         self._heads = list(zip(weights[: len(heads)], heads, strict=True))
         self._experts = list(zip(weights[len(heads) :], experts, strict=True))
         self._sees_features = bool(header["sees_features"])
+        self._check()
+
+    def _check(self) -> None:
+        """Raise what Python does for parts that do not fit one another: a row shows it."""
+        width, classes = len(self.features), len(self.classes)
+        inputs = classes + 1 + (width if self._sees_features else 0)
+        if len(set(self.classes)) != classes or classes < 2:  # noqa: PLR2004 - a choice
+            raise ValueError("its classes are not two and more")
+        if any(len(column) != inputs for _, head in self._heads for column in head):
+            raise ValueError("its heads see other inputs")
+        if not len(self._mean) == len(self._scale) == width:
+            raise ValueError("its features differ in number")
+        if not all(map(isfinite, self._mean)) or not all(0 < s < inf for s in self._scale):
+            raise ValueError("the means or scales of its features are no numbers")
+        self.probabilities(self._mean, None if self.text_column is None else "one text")
 
     @property
     def is_ensemble(self) -> bool:
@@ -74,7 +88,7 @@ class Scorer:
         """The probability of each of `classes` for the values of `features` in their order.
 
         A missing value is NaN. Raises InputError for numbers that the model cannot take, and for
-        a text that it does not read.
+        a text that it does not read; ArtifactCorrupt for a file that leads nowhere.
         """
         row = self._row(values, text)
         try:
@@ -88,8 +102,11 @@ class Scorer:
                 voted = [
                     vote + weight * share for vote, share in zip(voted, expert(row), strict=True)
                 ]
+            check_shares(voted, len(self.classes))
         except (OverflowError, ValueError) as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
+        except _UNREADABLE as error:
+            raise _unreadable(error) from error
         return voted
 
     def read_text(self, text: str | None) -> dict[str, str]:
@@ -156,7 +173,8 @@ def load(path: str, *, digest: str, size: int | None = None) -> Scorer:
     """
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            # No more than was registered: what is longer is another file.
+            content = file.read() if size is None else file.read(size + 1)
     except OSError as error:
         raise NotFound(f"The scoring file {path} cannot be read: {error.strerror}.") from error
     found = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -179,16 +197,23 @@ def parse(content: bytes) -> Scorer:
                 hint="Update the package, or train and register the model again.",
             )
         return Scorer(header, memoryview(content)[len(line) + 1 :])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ArtifactCorrupt(f"A scoring file cannot be read: {error!r}.") from error
+    except (InputError, *_UNREADABLE) as error:
+        raise _unreadable(error) from error
 
 
-def softmax(scores: list[float], total: float = 1.0) -> list[float]:
-    """Probabilities from scores, times `total`."""
-    top = max(scores)
-    powers = [exp(score - top) for score in scores]
-    share = total / sum(powers)
-    return [power * share for power in powers]
+def check_shares(shares: Sequence[float], count: int) -> None:
+    """Raise ValueError unless these are `count` probabilities of one answer."""
+    # Written so that NaN fails.
+    is_whole = abs(sum(shares) - 1) <= ROUNDING and min(shares) >= -ROUNDING
+    if not is_whole or len(shares) != count:
+        raise ValueError("it answers with no probabilities")
+
+
+def _unreadable(error: Exception) -> ArtifactCorrupt:
+    return ArtifactCorrupt(
+        f"A scoring file cannot be read: {type(error).__name__}: {error}.",
+        hint="It is damaged. Roll back to another model, or train and register a new one.",
+    )
 
 
 def _clipped_log(share: float) -> float:
@@ -200,33 +225,12 @@ def _clipped(far: float) -> float:
     return min(max(far, -MAX_STANDARDISED), MAX_STANDARDISED) if isfinite(far) else 0.0
 
 
-def sigmoid(score: float) -> float:
-    """The probability of a score, without overflow."""
-    if score >= 0:
-        return 1 / (1 + exp(-score))
-    power = exp(score)
-    return power / (1 + power)
-
-
-# ------------------------------------------------------------------------------- the parts
-
-
-def _listed(value: object) -> list:  # type: ignore[type-arg]
-    if not isinstance(value, list):
-        raise TypeError(value)
-    return value
-
-
-def _mapped(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError(value)
-    return value
-
-
 def _ordered(score: Score, columns: Sequence[int], classes: Sequence[str]) -> Score:
     """The base's probabilities in the order of the model's classes, which may be more."""
     if list(columns) == list(range(len(classes))):
         return score
+    if len(set(columns)) != len(columns) or not all(0 <= c < len(classes) for c in columns):
+        raise ValueError("its columns are not those of classes")
     is_complete = len(columns) == len(classes)
 
     def ordered(values: Values) -> list[float]:
@@ -240,160 +244,14 @@ def _ordered(score: Score, columns: Sequence[int], classes: Sequence[str]) -> Sc
 
 
 def _find_vote(
-    part: Mapping[str, object], reader: _Reader
+    part: Mapping[str, object], reader: Reader, width: int
 ) -> Callable[[Values], list[Member]] | None:
     """What the members of an ensemble answer, wherever in a pipeline it is."""
     if part["kind"] == "vote":
-        return reader.vote(part)
-    if part["kind"] == "pipeline":
-        inner = _find_vote(_mapped(part["last"]), reader)
+        return reader.vote(part, width)
+    if part["kind"] == "pipeline" and mapped(part["last"])["kind"] in {"vote", "pipeline"}:
+        prepare, width = reader.preparation(part, width)
+        inner = _find_vote(mapped(part["last"]), reader, width)
         if inner is not None:
-            prepare = reader.preparation(part)
             return lambda values: inner(prepare(values))
     return None
-
-
-class _Reader:
-    """Builds functions from the parts of a header."""
-
-    def __init__(self, arrays: memoryview) -> None:
-        self._arrays = arrays
-
-    def score(self, part: Mapping[str, object]) -> Score:
-        """The function of a classifier. Raises KeyError for one that is not known."""
-        kinds: dict[str, Callable[[Mapping[str, object]], Score]] = {
-            "pipeline": self._pipeline,
-            "linear": self._linear,
-            "trees": self._trees,
-            "vote": self._voted,
-        }
-        return kinds[str(part["kind"])](part)
-
-    def _array(self, place: object) -> memoryview:
-        code, start, count = _listed(place)
-        width = {"b": 1, "h": 2, "i": 4, "f": 4, "d": 8}[code]
-        if not 0 <= start <= start + count * width <= len(self._arrays):
-            raise ValueError("an array lies outside the file")
-        return self._arrays[start : start + count * width].cast(code)
-
-    def preparation(self, part: Mapping[str, object]) -> Score:
-        """Imputing and scaling."""
-        steps = [self._step(_mapped(step)) for step in _listed(part["steps"])]
-
-        def prepare(values: Values) -> list[float]:
-            prepared = list(values)
-            for step in steps:
-                prepared = step(prepared)
-            return prepared
-
-        return prepare
-
-    def _step(self, part: Mapping[str, object]) -> Score:
-        if part["kind"] == "impute":
-            fill = [float(value) for value in _listed(part["fill"])]
-            return lambda values: [
-                value if value == value else other  # noqa: PLR0124 - NaN differs from itself
-                for value, other in zip(values, fill, strict=True)
-            ]
-        if part["kind"] == "scale":
-            mean = [float(value) for value in _listed(part["mean"])]
-            scale = [float(value) for value in _listed(part["scale"])]
-            return lambda values: [
-                (value - middle) / spread
-                for value, middle, spread in zip(values, mean, scale, strict=True)
-            ]
-        if part["kind"] == "read":
-            return self._reading(part)
-        raise KeyError(part["kind"])
-
-    def _reading(self, part: Mapping[str, object]) -> Score:
-        from ml_pipeline.datasets.texts import Reading
-
-        terms = [str(term) for term in _listed(part["terms"])]
-        statistics = self._step(_mapped(part["statistics"]))
-        numbers = [self._step(_mapped(step)) for step in _listed(part["numbers"])]
-        return Reading(terms, self._array(part["idf"]), statistics, numbers).prepare
-
-    def _pipeline(self, part: Mapping[str, object]) -> Score:
-        prepare, last = self.preparation(part), self.score(_mapped(part["last"]))
-        return lambda values: last(prepare(values))
-
-    def _linear(self, part: Mapping[str, object]) -> Score:
-        rows = [self._weights(_listed(row)) for row in _listed(part["coef"])]
-        starts = [float(value) for value in _listed(part["intercept"])]
-        link = _LINKS[str(part["link"])]
-
-        def score(values: Values) -> list[float]:
-            return link(
-                [
-                    sum(map(mul, row, values)) + start
-                    for row, start in zip(rows, starts, strict=True)
-                ]
-            )
-
-        return score
-
-    def _weights(self, row: list[object]) -> list[float]:
-        """Coefficients as they stand, or as a flat array whose type code comes first."""
-        is_flat = bool(row) and isinstance(row[0], str)
-        return list(self._array(row)) if is_flat else [float(w) for w in row]  # type: ignore[arg-type]
-
-    def vote(self, part: Mapping[str, object]) -> Callable[[Values], list[Member]]:
-        """What each member answers."""
-        members = [
-            (str(name), float(weight), self.score(_mapped(member)))
-            for name, weight, member in _listed(part["members"])
-        ]
-
-        def ask(score: Score, values: Values) -> list[float] | None:
-            try:
-                answer = score(values)
-            except (OverflowError, ValueError):
-                return None
-            return answer if all(map(isfinite, answer)) else None
-
-        return lambda values: [
-            Member(name, weight, ask(score, values)) for name, weight, score in members
-        ]
-
-    def _voted(self, part: Mapping[str, object]) -> Score:
-        vote = self.vote(part)
-
-        def score(values: Values) -> list[float]:
-            answers = [
-                (member.weight, member.probabilities)
-                for member in vote(values)
-                if member.probabilities is not None
-            ]
-            total = sum(weight for weight, _ in answers)
-            if not answers:
-                raise ValueError("no member of the ensemble has an answer")
-            columns = zip(*(shares for _, shares in answers), strict=True)
-            weights = [weight / total for weight, _ in answers]
-            return [sum(map(mul, weights, column)) for column in columns]
-
-        return score
-
-    def _trees(self, part: Mapping[str, object]) -> Score:
-        from ml_pipeline.registry.scoring_trees import Trees
-
-        return Trees(part, self._array, _LINKS[str(part["link"])]).score
-
-
-def _single_sigmoid(scores: list[float]) -> list[float]:
-    share = sigmoid(scores[0])
-    return [1 - share, share]
-
-
-def _one_versus_rest(scores: list[float]) -> list[float]:
-    shares = [sigmoid(score) for score in scores]
-    total = sum(shares)
-    return [share / total for share in shares] if total else [1 / len(shares)] * len(shares)
-
-
-_LINKS: dict[str, Callable[[list[float]], list[float]]] = {
-    "none": lambda scores: scores,
-    "softmax": softmax,
-    "sigmoid": _single_sigmoid,
-    "one_versus_rest": _one_versus_rest,
-}

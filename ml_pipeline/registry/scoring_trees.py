@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from struct import pack, unpack
 
-# A list is read three times as fast as a view, and pays from the second row on.
-LISTS_AFTER_CALLS = 2
+# A list is read three times as fast as a view, and pays from the second row on; the first of all
+# is the one by which a file is checked.
+LISTS_AFTER_CALLS = 3
 
 
 def listed(value: object) -> list:  # type: ignore[type-arg]
@@ -41,18 +42,26 @@ class Trees:
         self._check()
 
     def _check(self) -> None:
-        """Every step leads forward, to a node or a value that exists: no walk is endless."""
+        """Raise ValueError for arrays that do not fit; `score` sees to it that walks go forward."""
         feature, threshold, right, missing, values = self._arrays
-        nodes = len(feature)
+        nodes, width = len(feature), self._width
         if not len(threshold) == len(right) == len(missing) == nodes:
             raise ValueError("the arrays of the trees differ in length")
         if any(not 0 <= root < nodes for root in self._roots):
             raise ValueError("a tree begins outside its arrays")
-        if len(values) % self._width:
+        if width < 1 or len(values) % width:
             raise ValueError("the values of the leaves are cut off")
+        if len(self._columns) != len(self._roots):
+            raise ValueError("the trees and their columns differ in number")
+        if any(not 0 <= column <= len(self._start) - width for column in self._columns):
+            raise ValueError("a tree adds to a class that does not exist")
 
     def score(self, values: Sequence[float]) -> list[float]:
-        """The link of the sum over all trees."""
+        """The link of the sum over all trees.
+
+        Every step leads forward, so none is endless: checked on the way, because a cold answer
+        goes a hundredth of it. Raises IndexError for one that leads elsewhere.
+        """
         self._calls += 1
         if self._calls == LISTS_AFTER_CALLS:
             # Reading a list is three times as fast as reading a view, making it is not.
@@ -70,9 +79,13 @@ class Trees:
                 value = asked[number]  # type: ignore[call-overload]
                 if value <= threshold[node] or (value != value and missing[node]):  # noqa: PLR0124
                     node += 1
-                else:
+                elif right[node] > node:
                     node = right[node]  # type: ignore[assignment]
+                else:
+                    raise IndexError("a tree leads backwards")
             place = right[node] * width
+            if place < 0:
+                raise IndexError("a leaf has no values")
             for at in range(width):
                 total[column + at] += leaves[place + at]
         return self._link([value / self._divisor for value in total])

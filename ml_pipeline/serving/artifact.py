@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ml_pipeline.datasets.features import joined
 from ml_pipeline.datasets.texts import fault
 from ml_pipeline.errors import InputError
-from ml_pipeline.registry.scoring import Member, Scorer
+from ml_pipeline.registry.scoring import ROUNDING, Scorer, check_shares
+from ml_pipeline.registry.scoring_parts import Member
 from ml_pipeline.store.serving_view import ServedModel
 
 # Rows that are scored one by one before the artifact's libraries are worth loading.
@@ -42,10 +43,11 @@ class ArtifactScorer(Scorer):
         """The probability of each of `classes`."""
         written = list(self.read_text(text).values())
         try:
-            shares = self.shares(_numbers(values), written or None)
+            shares = self.shares(_numbers(values), written or None)[0].tolist()
+            check_shares(shares, len(self.classes))
         except ValueError as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
-        return [float(share) for share in shares[0]]
+        return [float(share) for share in shares]
 
     def shares(
         self, values: NDArray[np.float64], texts: Sequence[str] | None
@@ -96,7 +98,9 @@ class BatchScorer:
         if isinstance(self._scorer, ArtifactScorer) and len(values):
             faults, readable = self._text_faults(texts)
             try:
-                return self._scorer.shares(values, readable), faults
+                shares = self._scorer.shares(values, readable)
+                if (np.abs(shares.sum(axis=1) - 1) <= ROUNDING).all():
+                    return shares, faults
             except ValueError:
                 pass  # one row spoils all of them; found one by one
         shares = np.full((len(values), len(self.classes)), 1 / len(self.classes))

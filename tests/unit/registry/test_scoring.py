@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,70 @@ def test_trees_that_lead_outside_their_arrays_are_refused() -> None:
     content = scoring_bytes(train("DecisionTree", 5, classes=2, features=2, nights=0))
     with pytest.raises(ArtifactCorrupt, match="outside the file"):
         scoring.parse(content[:-16])
+
+
+def changed_trees(change: Any) -> bytes:  # noqa: ANN401 - a function of the header's part
+    content = scoring_bytes(train("DecisionTree", 5, classes=2, features=2, nights=0))
+    line, _, arrays = content.partition(b"\n")
+    header, flat = json.loads(line), bytearray(arrays)
+    change(header["base"]["last"], flat)
+    return json.dumps(header).encode() + b"\n" + bytes(flat)
+
+
+def set_number(flat: bytearray, place: list[Any], at: int, number: int) -> None:
+    code, start, _ = place
+    size = {"h": 2, "i": 4}[code]
+    flat[start + at * size : start + (at + 1) * size] = number.to_bytes(size, "little", signed=True)
+
+
+TREE_FAULTS = {
+    "a feature that does not exist": lambda t, flat: set_number(flat, t["feature"], 0, 2),
+    "a right child behind": lambda t, flat: set_number(flat, t["right"], 0, 0),
+    "a right child outside": lambda t, flat: set_number(flat, t["right"], 0, 10**6),
+    "a column that does not exist": lambda t, _: t.update(columns=[1]),
+    "fewer columns than trees": lambda t, _: t.update(columns=[]),
+    "leaves of no width": lambda t, _: t.update(width=0),
+    "a divisor of nothing": lambda t, _: t.update(divisor=0),
+    "a number without end": lambda t, _: t.update(divisor=10**400),
+}
+
+
+@pytest.mark.parametrize("fault", TREE_FAULTS)
+def test_a_tree_that_leads_nowhere_is_refused_at_once(fault: str) -> None:
+    content = changed_trees(TREE_FAULTS[fault])
+
+    def ask() -> None:
+        # On either side of the root's threshold.
+        for value in (-1e9, 1e9):
+            scoring.parse(content).probabilities([value, value])
+
+    with pytest.raises((ArtifactCorrupt, InputError)):
+        ask()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"heads": [[[1.0, 0.0]]]},
+        {"vote": [1.0]},
+        {"scale": [0.0, 1.0]},
+        {"mean": [1.0]},
+        {"classes": ["c0", "c0"]},
+        {"base_columns": [0, 0]},
+        {"base_columns": [0, 7]},
+        {"base_columns": [-1, 0]},
+        {"base": {"kind": "linear", "coef": [[1.0]], "intercept": [0.0], "link": "sigmoid"}},
+        {"base": {"kind": "linear", "coef": [], "intercept": [], "link": "none"}},
+    ],
+)
+def test_parts_that_do_not_fit_one_another_are_refused(change: dict[str, Any]) -> None:
+    content = scoring_bytes(train("LogisticRegression", 5, classes=2, features=2, nights=0))
+    line, _, arrays = content.partition(b"\n")
+    with pytest.raises(ArtifactCorrupt, match="cannot be read"):
+        scoring.parse(json.dumps(json.loads(line) | change).encode() + b"\n" + arrays)
+
+
+def test_a_header_that_is_deep_is_refused() -> None:
+    deep = b'{"format": "ml_pipeline scoring 1", "features": ' + b"[" * 50_000
+    with pytest.raises(ArtifactCorrupt, match="cannot be read"):
+        scoring.parse(deep)

@@ -1,0 +1,226 @@
+"""Scoring functions built from the parts of a scoring file's header.
+
+A part that does not fit the one before it is refused when it is built, by ValueError, KeyError or
+TypeError; nothing of it is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import exp, isfinite
+from operator import mul
+
+Values = Sequence[float]
+Score = Callable[[Values], list[float]]
+
+
+class Member:
+    """One voter of an ensemble; `probabilities` is None when it could not answer."""
+
+    __slots__ = ("name", "probabilities", "weight")
+
+    def __init__(self, name: str, weight: float, probabilities: list[float] | None) -> None:
+        self.name = name
+        self.weight = weight
+        self.probabilities = probabilities
+
+
+def softmax(scores: list[float], total: float = 1.0) -> list[float]:
+    """Probabilities from scores, times `total`."""
+    top = max(scores)
+    powers = [exp(score - top) for score in scores]
+    share = total / sum(powers)
+    return [power * share for power in powers]
+
+
+def sigmoid(score: float) -> float:
+    """The probability of a score, without overflow."""
+    if score >= 0:
+        return 1 / (1 + exp(-score))
+    power = exp(score)
+    return power / (1 + power)
+
+
+def listed(value: object) -> list:  # type: ignore[type-arg]
+    """A list, as JSON gives it. Raises TypeError."""
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return value
+
+
+def mapped(value: object) -> dict[str, object]:
+    """An object, as JSON gives it. Raises TypeError."""
+    if not isinstance(value, dict):
+        raise TypeError(value)
+    return value
+
+
+class Reader:
+    """Builds functions from the parts of a header.
+
+    `width` is how many values a part gets, the text of a row counted as one.
+    """
+
+    def __init__(self, arrays: memoryview) -> None:
+        self._arrays = arrays
+
+    def score(self, part: Mapping[str, object], width: int) -> Score:
+        """The function of a classifier. Raises KeyError for one that is not known."""
+        kinds: dict[str, Callable[[Mapping[str, object], int], Score]] = {
+            "pipeline": self._pipeline,
+            "linear": self._linear,
+            "trees": self._trees,
+            "vote": self._voted,
+        }
+        return kinds[str(part["kind"])](part, width)
+
+    def array(self, place: object) -> memoryview:
+        """One of the flat arrays. Raises ValueError for one outside of the file."""
+        code, start, count = listed(place)
+        size = {"b": 1, "h": 2, "i": 4, "f": 4, "d": 8}[code]
+        if not 0 <= start <= start + count * size <= len(self._arrays):
+            raise ValueError("an array lies outside the file")
+        return self._arrays[start : start + count * size].cast(code)
+
+    def preparation(self, part: Mapping[str, object], width: int) -> tuple[Score, int]:
+        """Imputing, scaling, reading a text; and how many values come out."""
+        steps: list[Score] = []
+        for step in listed(part["steps"]):
+            prepare, width = self._step(mapped(step), width)
+            steps.append(prepare)
+        return _one_after_the_other(steps), width
+
+    def _step(self, part: Mapping[str, object], width: int) -> tuple[Score, int]:
+        if part["kind"] == "impute":
+            fill = _numbers(part["fill"], width)
+            return lambda values: [
+                value if value == value else other  # noqa: PLR0124 - NaN differs from itself
+                for value, other in zip(values, fill, strict=True)
+            ], width
+        if part["kind"] == "scale":
+            mean, scale = _numbers(part["mean"], width), _numbers(part["scale"], width)
+            return lambda values: [
+                (value - middle) / spread
+                for value, middle, spread in zip(values, mean, scale, strict=True)
+            ], width
+        if part["kind"] == "read":
+            return self._reading(part, width - 1)
+        raise KeyError(part["kind"])
+
+    def _reading(self, part: Mapping[str, object], width: int) -> tuple[Score, int]:
+        from ml_pipeline.datasets.texts import STATISTICS, Reading
+
+        terms = [str(term) for term in listed(part["terms"])]
+        if len(set(terms)) != len(terms):
+            raise ValueError("a term stands twice")
+        statistics, count = self._step(mapped(part["statistics"]), len(STATISTICS))
+        numbers, width = self.preparation({"steps": part["numbers"]}, width)
+        reading = Reading(terms, self.array(part["idf"]), statistics, [numbers])
+        return reading.prepare, len(terms) + count + width
+
+    def _pipeline(self, part: Mapping[str, object], width: int) -> Score:
+        prepare, width = self.preparation(part, width)
+        last = self.score(mapped(part["last"]), width)
+        return lambda values: last(prepare(values))
+
+    def _linear(self, part: Mapping[str, object], width: int) -> Score:
+        rows = [self._weights(listed(row), width) for row in listed(part["coef"])]
+        starts = _numbers(part["intercept"], len(rows))
+        link = _LINKS[str(part["link"])]
+
+        def score(values: Values) -> list[float]:
+            return link(
+                [
+                    sum(map(mul, row, values)) + start
+                    for row, start in zip(rows, starts, strict=True)
+                ]
+            )
+
+        return score
+
+    def _weights(self, row: list[object], width: int) -> list[float]:
+        """Coefficients as they stand, or as a flat array whose type code comes first."""
+        if not (row and isinstance(row[0], str)):
+            return _numbers(row, width)
+        weights = list[float](self.array(row))
+        if len(weights) != width:
+            raise ValueError("the coefficients are not as many as the values")
+        return weights
+
+    def vote(self, part: Mapping[str, object], width: int) -> Callable[[Values], list[Member]]:
+        """What each member answers."""
+        members = [
+            (str(name), float(weight), self.score(mapped(member), width))
+            for name, weight, member in listed(part["members"])
+        ]
+
+        def ask(score: Score, values: Values) -> list[float] | None:
+            try:
+                answer = score(values)
+            except (OverflowError, ValueError):
+                return None
+            return answer if all(map(isfinite, answer)) else None
+
+        return lambda values: [
+            Member(name, weight, ask(score, values)) for name, weight, score in members
+        ]
+
+    def _voted(self, part: Mapping[str, object], width: int) -> Score:
+        vote = self.vote(part, width)
+
+        def score(values: Values) -> list[float]:
+            answers = [
+                (member.weight, member.probabilities)
+                for member in vote(values)
+                if member.probabilities is not None
+            ]
+            total = sum(weight for weight, _ in answers)
+            if not answers:
+                raise ValueError("no member of the ensemble has an answer")
+            columns = zip(*(shares for _, shares in answers), strict=True)
+            weights = [weight / total for weight, _ in answers]
+            return [sum(map(mul, weights, column)) for column in columns]
+
+        return score
+
+    def _trees(self, part: Mapping[str, object], width: int) -> Score:  # noqa: ARG002 - as the others
+        from ml_pipeline.registry.scoring_trees import Trees
+
+        return Trees(part, self.array, _LINKS[str(part["link"])]).score
+
+
+def _one_after_the_other(steps: Sequence[Score]) -> Score:
+    def prepare(values: Values) -> list[float]:
+        prepared = list(values)
+        for step in steps:
+            prepared = step(prepared)
+        return prepared
+
+    return prepare
+
+
+def _numbers(value: object, count: int) -> list[float]:
+    """So many numbers. Raises ValueError for more, less, and what is none."""
+    numbers = [float(number) for number in listed(value)]
+    if len(numbers) != count or not all(map(isfinite, numbers)):
+        raise ValueError(f"{len(numbers)} numbers stand where {count} are needed")
+    return numbers
+
+
+def _single_sigmoid(scores: list[float]) -> list[float]:
+    share = sigmoid(scores[0])
+    return [1 - share, share]
+
+
+def _one_versus_rest(scores: list[float]) -> list[float]:
+    shares = [sigmoid(score) for score in scores]
+    total = sum(shares)
+    return [share / total for share in shares] if total else [1 / len(shares)] * len(shares)
+
+
+_LINKS: dict[str, Callable[[list[float]], list[float]]] = {
+    "none": lambda scores: scores,
+    "softmax": softmax,
+    "sigmoid": _single_sigmoid,
+    "one_versus_rest": _one_versus_rest,
+}
