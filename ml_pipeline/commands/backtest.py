@@ -22,11 +22,14 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
+from ml_pipeline.datasets.csv_file import named
 from ml_pipeline.datasets.dataset import class_order, read_csv, read_labels
 from ml_pipeline.datasets.features import read_rows
+from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.reports import backtest_page
 from ml_pipeline.reports.backtest_page import Course
+from ml_pipeline.store.inputs.times import time_hint
 from ml_pipeline.training.backtest import Replay, backtest
 from ml_pipeline.training.parallel import on_cluster
 from ml_pipeline.training.policies import POLICIES, SLOW_POLICIES, History
@@ -43,7 +46,10 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     """The labelled history of a CSV, or of the store's own log."""
     if args.csv is None:
         return _history_of_store(args, settings)
-    frame, target = read_csv(Path(args.csv)), args.target or settings.data.target
+    target = args.target or settings.data.target
+    wanted = (target, settings.data.text_column, args.night, args.time)
+    lists = [*_listed(args.drop), *_listed(args.features)]
+    frame = named(read_csv(Path(args.csv)), [*wanted, *lists], args.csv)
     if (args.night is None) == (args.time is None):
         raise ConfigError(
             "Give either --night COLUMN (whole numbers) or --time COLUMN (ISO 8601 times)."
@@ -130,9 +136,14 @@ def _nights(frame: pd.DataFrame, night: str | None, moment: str | None) -> NDArr
         if numbers.isna().any() or (numbers % 1 != 0).any():
             raise DataError(f"{night} must hold whole numbers.")
         return numbers.to_numpy(dtype=np.int64)
-    times = pd.to_datetime(frame[str(moment)], utc=True, errors="coerce", format="ISO8601")
+    column = frame[str(moment)].reset_index(drop=True)
+    times = parsed_times(column)
     if times.isna().any():
-        raise DataError(f"{moment} holds {int(times.isna().sum())} values that are not times.")
+        first = int(np.flatnonzero(times.isna())[0])
+        raise DataError(
+            f"{moment} holds {int(times.isna().sum())} values that are not times.",
+            hint=f"The first: {column[first]!r} (row {first + 1}). {time_hint(column[first])}",
+        )
     return times.map(lambda value: value.toordinal()).to_numpy(dtype=np.int64)
 
 

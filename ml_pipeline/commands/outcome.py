@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Record outcomes and print the report; exit code 1 when one did not get where it belongs."""
     settings = load_settings(common.path_or_none(args.config))
-    outcomes = _read(args, settings, now)
+    outcomes, blank = _read(args, settings, now)
     logger = opening.open_logger(settings, chosen_store(args.local))
     try:
         store = None if logger.open_store is None else logger.open_store()
@@ -57,7 +57,9 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         waiting = logger.settle()
     finally:
         logger.close()
-    result = report.as_json() | {"csv": logger.csv.path, "waiting_bytes": waiting}
+    result = report.as_json() | {
+        "without_outcome": blank, "csv": logger.csv.path, "waiting_bytes": waiting
+    }  # fmt: skip
     if (waiting or report.away) and result["status"] == COMPLETED:
         result["status"] = WAITING
         sys.stderr.write(_waiting(logger, report.away) + "\n")
@@ -83,7 +85,9 @@ def _waiting(logger: opening.MLLogger, away: str) -> str:
     )
 
 
-def _read(args: argparse.Namespace, settings: Settings, now: datetime) -> list[ParsedOutcome]:
+def _read(
+    args: argparse.Namespace, settings: Settings, now: datetime
+) -> tuple[list[ParsedOutcome], int]:
     single = [(key, getattr(args, key)) for key in KEYS if getattr(args, key)]
     if args.csv:
         if single or args.actual:
@@ -93,7 +97,9 @@ def _read(args: argparse.Namespace, settings: Settings, now: datetime) -> list[P
         raise InputError("Give --event-id or --match-id with --actual, or --csv FILE.")
     key, value = single[0]
     tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
-    return [ParsedOutcome(key=key, value=value, actual=args.actual, known_at=now, span=tolerance)]
+    return [
+        ParsedOutcome(key=key, value=value, actual=args.actual, known_at=now, span=tolerance)
+    ], 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -17,8 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DataSettings
+from ml_pipeline.datasets.csv_file import CsvFile, named
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
+from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.labels import Labels
 
@@ -97,22 +96,9 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     A Parquet file does as well as a CSV.
     """
-    hint = "Give a CSV with a header line."
     if path.suffix in PARQUET and path.exists():
         return _read_parquet(path)
-    try:
-        frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.", hint=hint) from None
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty.", hint=hint) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{path} is a truncated or damaged gzip file.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {str(error).strip()}.") from None
-    if not isinstance(frame.index, pd.RangeIndex):
-        # pandas takes the surplus cells at the start of each row for row names.
-        raise DataError(f"{path} has rows with more cells than its header has names.")
+    frame = CsvFile.opened(path).frame()
     if frame.empty:
         raise DataError(f"{path} has a header and no rows.")
     return frame
@@ -141,6 +127,8 @@ def from_frame(
 
     A feature without any value is refused only in a `whole` file.
     """
+    wanted = (settings.target, settings.time_column, settings.group_column, *settings.inputs)
+    frame = named(frame, wanted, source)
     if settings.target not in frame.columns:
         raise DataError(
             f"{source} has no column {settings.target!r} (data.target).",
@@ -183,12 +171,7 @@ def read_labels(column: pd.Series, settings: DataSettings, source: str) -> NDArr
 def _times(frame: pd.DataFrame, column: str | None, source: str) -> pd.Series | None:
     if column is None:
         return None
-    times = pd.to_datetime(frame[column], utc=True, errors="coerce", format="ISO8601")
-    if times.isna().any():
-        rows = np.flatnonzero(times.isna().to_numpy())[:SHOWN]
-        shown = ", ".join(f"{frame[column].iloc[row]!r} (row {row + 1})" for row in rows)
-        raise DataError(f"{source}: {column} is not an ISO 8601 time: {shown}.")
-    return times.reset_index(drop=True)
+    return read_times(frame[column], source)
 
 
 def _named(frame: pd.DataFrame, setting: str, column: str | None, source: str) -> str | None:

@@ -25,3 +25,8 @@ def as_data_error(source: str) -> Iterator[None]:
     except (duckdb.OperationalError, duckdb.DataError, duckdb.InvalidInputException) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{source} cannot be read: {reason}.") from error
+
+
+def has_mixed_line_ends(error: Exception) -> bool:
+    """Whether DuckDB failed on them: it parses one kind of line end per file."""
+    return "state machine" in str(error)

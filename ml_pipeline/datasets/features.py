@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.datasets import texts
+from ml_pipeline.datasets.csv_file import number_hint
 from ml_pipeline.errors import DataError
 
 Inputs = NDArray[Any]
@@ -47,7 +48,8 @@ def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
             f"Feature {name} holds {', '.join(shown)} in row {', '.join(rows)} "
             f"({int(bad.sum())} such rows): not a finite number."
         )
-        raise DataError(message, hint="Remove or repair these rows; an empty cell is allowed.")
+        hint = "Remove or repair these rows; an empty cell is allowed."
+        raise DataError(message, hint=f"{hint} {number_hint(shown[0])}".rstrip())
     return numbers
 
 

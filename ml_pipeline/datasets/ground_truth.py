@@ -14,6 +14,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import dataset, texts
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.features import LARGEST
+from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth as GroundTruthStore
 from ml_pipeline.store.inputs.labels import Labels, is_blank
@@ -125,9 +126,7 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
         unusable = frame[data.text_column].fillna("").map(texts.fault)
         faults[unusable != ""] = f"{data.text_column} " + unusable[unusable != ""]
     if truth.time_column is not None:
-        times = pd.to_datetime(
-            frame[truth.time_column], utc=True, errors="coerce", format="ISO8601"
-        )
+        times = parsed_times(frame[truth.time_column])
         faults[times.isna()] = f"{truth.time_column} is not an ISO 8601 time"
     unusable = _label_faults(frame, settings)
     faults[unusable != ""] = unusable[unusable != ""]

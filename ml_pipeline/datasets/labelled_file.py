@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pandas as pd
 
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.csv_file import CsvFile, column_place, named
 from ml_pipeline.datasets.dataset import (
     BUILTIN,
     PARQUET,
@@ -29,6 +29,7 @@ from ml_pipeline.datasets.duckdb_session import (
     written_path,
 )
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.times import time_hint, time_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,7 +51,7 @@ def read_labelled(dataset: str, settings: Settings) -> Dataset:
     """Rows of a training CSV, or of the file of labelled rows that a run writes."""
     if dataset == BUILTIN:
         return read_dataset(dataset, settings.data)
-    frame = read_csv(Path(dataset))
+    frame = named(read_csv(Path(dataset)), (_ID, _TIME), dataset)
     data = settings.data
     if {_ID, _TIME} <= set(frame.columns):
         data = settings.changed({"data.time_column": _TIME, "data.group_column": "match_id"}).data
@@ -77,7 +78,8 @@ class LabelledFile:
         Also for a small CSV, which is read faster as a whole. Raises DataError for a file that
         cannot be read or a time that is none.
         """
-        is_small = path.suffix not in PARQUET and path.exists() and path.stat().st_size < BIG_BYTES
+        size = path.stat().st_size if path.is_file() else 0
+        is_small = path.suffix not in PARQUET and size < BIG_BYTES
         if is_small or not {_TIME, _ID} <= set(_header(path)):
             return None
         return cls.read(path, settings)
@@ -135,29 +137,40 @@ def _in_order(names: Sequence[str]) -> str:
 
 
 def _header(path: Path) -> list[str]:
-    """The names of the columns; none for what is no CSV, which `dataset.read_csv` refuses."""
+    """The names of the columns; `event_id` and `known_at` as we call them."""
     if path.suffix in PARQUET:
-        with _session(path) as database:
-            return parquet_names(database, path)
-    try:
-        return list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
-    except (OSError, ValueError, EOFError, zlib.error):
-        return []
+        with _session(path) as (database, _):
+            names = parquet_names(database, path)
+    else:
+        names = list(CsvFile.opened(path).names)
+    for name in (_ID, _TIME):
+        place = column_place(name, names, str(path))
+        if place is not None:
+            names[place] = name
+    return names
 
 
-def _source(path: Path, columns: Sequence[str]) -> str:
+def _source(path: Path, columns: Sequence[str], scratch: Path, *, as_copy: bool = False) -> str:
+    """SQL of the file's rows, with `columns` as names for its cells."""
     if path.suffix in PARQUET:
         return f"read_parquet({exact_file(path)}) AS file({', '.join(columns)})"
+    file = CsvFile.opened(path)
+    plain = file if file.is_plain and not as_copy else file.plain(scratch / "plain.csv")
     # No sniffing: where a line has a cell too many, it takes what stands before for no rows.
     kinds = ", ".join(f"{name}: 'VARCHAR'" for name in columns)
-    return (
-        f"read_csv({exact_file(path)}, columns = {{{kinds}}}, auto_detect = false, "
-        "header = true, delim = ',', quote = '\"', escape = '\"')"
+    read = (
+        f"read_csv({exact_file(plain.path)}, columns = {{{kinds}}}, auto_detect = false, "
+        f"header = true, {plain.dialect()})"
     )
+    points = plain.point_places(range(len(columns)))
+    if not points:
+        return read
+    changed = ", ".join(f"replace(c{place}, ',', '.') AS c{place}" for place in points)
+    return f"(SELECT * REPLACE ({changed}) FROM {read})"  # noqa: S608 - numbered columns
 
 
 @contextmanager
-def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _session(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     import duckdb
 
     with TemporaryDirectory() as scratch:
@@ -169,7 +182,7 @@ def _session(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 "SET TimeZone = 'UTC'; SET enable_progress_bar = false; "
                 "SET pandas_analyze_sample = 0"
             )
-            yield database
+            yield database, Path(scratch)
         except duckdb.Error as error:
             raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
         finally:
@@ -182,21 +195,44 @@ def _dated(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
 
     Beside these texts stand `event`, `known`, `place` (the row's number) and `day` (in UTC).
     """
+    import duckdb
+
+    from ml_pipeline.datasets.duckdb_errors import has_mixed_line_ends
+
     names = _header(path)
     if not {_TIME, _ID} <= set(names):
         raise DataError(f"{path} cannot be read: it has no columns {_ID} and {_TIME}.")
     columns = [f"c{place}" for place in range(len(names))]
     event, known = columns[names.index(_ID)], columns[names.index(_TIME)]
-    cells = ", ".join(f"{name}::VARCHAR AS {name}" for name in columns)
-    with _session(path) as database:
-        database.execute(
-            f"CREATE VIEW dated AS SELECT *, {event} AS event, {known} AS known, "  # noqa: S608
-            "row_number() OVER () AS place, "
-            f"epoch_us(TRY_CAST({known} AS TIMESTAMPTZ)) // 86400000000 AS day "
-            f"FROM (SELECT {cells} FROM {_source(path, columns)})"
-        )
-        query = "SELECT place, known FROM dated WHERE day IS NULL LIMIT 1"
-        bad = database.execute(query).fetchone()
+    with _session(path) as (database, scratch):
+        try:
+            bad = _view(database, _source(path, columns, scratch), columns, event, known)
+        except duckdb.InvalidInputException as error:
+            if not has_mixed_line_ends(error):
+                raise
+            source = _source(path, columns, scratch, as_copy=True)
+            bad = _view(database, source, columns, event, known)
         if bad is not None:
-            raise DataError(f"{path}: {_TIME} is not an ISO 8601 time: {bad[1]!r} (row {bad[0]}).")
+            message = f"{path}: {_TIME} is not an ISO 8601 time: {bad[1]!r} (row {bad[0]})."
+            raise DataError(message, hint=time_hint(str(bad[1])))
         yield database, names
+
+
+def _view(
+    database: duckdb.DuckDBPyConnection,
+    source: str,
+    columns: Sequence[str],
+    event: str,
+    known: str,
+) -> tuple[int, str] | None:
+    """Make `dated` of the rows; returns the first row whose time is none."""
+    cells = ", ".join(f"{name}::VARCHAR AS {name}" for name in columns)
+    database.execute(
+        f"CREATE OR REPLACE VIEW dated AS SELECT *, {event} AS event, {known} AS known, "  # noqa: S608
+        "row_number() OVER () AS place, "
+        f"epoch_us({time_sql(known)}) // 86400000000 AS day "
+        f"FROM (SELECT {cells} FROM {source})"
+    )
+    query = "SELECT place, known FROM dated WHERE day IS NULL LIMIT 1"
+    bad: tuple[int, str] | None = database.execute(query).fetchone()
+    return bad

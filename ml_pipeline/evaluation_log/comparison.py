@@ -17,13 +17,11 @@ from typing import Any, Final
 
 import duckdb
 
-from ml_pipeline.datasets.duckdb_errors import as_data_error
+from ml_pipeline.datasets.csv_file import listed
+from ml_pipeline.datasets.duckdb_errors import as_data_error, has_mixed_line_ends
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, files_of, written_path
-from ml_pipeline.evaluation_log.csv_source import (
-    CsvSource,
-    has_mixed_line_ends,
-    with_plain_line_ends,
-)
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
@@ -101,27 +99,46 @@ def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str, folder:
     copy where the file has line ends of several kinds. Raises DataError for a file that cannot be
     read.
     """
-    if path.exists() and path.stat().st_size:
-        db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
-        _view_csv(db, path, model_name)
+    if not path.exists() or not path.stat().st_size:
+        db.execute(_CSV_SIDE)
+        return
+    db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
+    source = CsvSource.opened(path, folder)
     with as_data_error(str(path)):
         try:
+            _view_csv(db, source, model_name)
             db.execute(_CSV_SIDE)
         except duckdb.InvalidInputException as error:
             if not has_mixed_line_ends(error):
                 raise
             for table in ("reject_errors", "reject_scans"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
-            source = CsvSource(path=path, names=EVENT_COLUMNS)
-            _view_csv(db, with_plain_line_ends(source, folder / "lines.csv").path, model_name)
+            _view_csv(db, source.with_plain_line_ends(folder / "lines.csv"), model_name)
             db.execute(_CSV_SIDE)
 
 
-def _view_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str) -> None:
-    dialect = "delim = ',', quote = '\"', escape = '\"', header = true"
-    lines = _lines(exact_file(path), f"{dialect}, ignore_errors = true, store_rejects = true")
-    db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS {lines}
-        WHERE event_id IS NOT NULL AND coalesce(model_name = {literal(model_name)}, true)""")
+def _view_csv(db: duckdb.DuckDBPyConnection, source: CsvSource, model_name: str) -> None:
+    """The lines by the names of their columns, in whatever order and dialect they stand there."""
+    file = source.file
+    places = {name: file.place(name) for name in EVENT_COLUMNS}
+    if places["event_id"] is None:
+        raise DataError(
+            f"{file.path} is no evaluation log: it has no column event_id.",
+            hint=f"It has: {listed(file.names)}. Name the log in log.csv_file.",
+        )
+    points = file.point_places([place] if (place := places["confidence"]) is not None else [])
+    cells = {name: "NULL::VARCHAR" if n is None else f"c{n}" for name, n in places.items()}
+    if points:
+        cells["confidence"] = f"replace({cells['confidence']}, ',', '.')"
+    lines = _lines(
+        exact_file(file.path),
+        [f"c{place}" for place in range(len(file.names))],
+        f"{file.dialect()}, header = true, ignore_errors = true, store_rejects = true",
+    )
+    named = ", ".join(f"{cell} AS {identifier(name)}" for name, cell in cells.items())
+    db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS SELECT {named} {lines}
+        WHERE {cells["event_id"]} IS NOT NULL
+        AND coalesce({cells["model_name"]} = {literal(model_name)}, true)""")
 
 
 def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -145,11 +162,11 @@ def _exported(files: str) -> str:
     dialect = (
         f"delim = {literal(EXPORT_DELIMITER)}, quote = {mark}, escape = {mark}, header = false"
     )
-    return _lines(files, dialect)
+    return _lines(files, EVENT_COLUMNS, dialect)
 
 
-def _lines(files: str, dialect: str) -> str:
-    columns = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in EVENT_COLUMNS)
+def _lines(files: str, names: Sequence[str], dialect: str) -> str:
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     return (
         f"FROM read_csv({files}, columns = {{{columns}}}, auto_detect = false, "
         f"buffer_size = {BUFFER_BYTES}, {dialect})"

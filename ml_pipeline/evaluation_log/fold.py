@@ -21,12 +21,12 @@ from ml_pipeline.evaluation_log.rules import (
     LABELLED_COLUMNS,
     LogRequest,
     RowRules,
-    careful_time,
     day_number,
     instant,
 )
 from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage, with_line_numbers
 from ml_pipeline.store.inputs.label_sql import NO_LABEL, OTHER_MODEL, listing
+from ml_pipeline.store.inputs.times import time_sql
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.store.sql_text import identifier, literal
 
@@ -80,7 +80,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
             prediction, outcome, features, {rules.fault(request.now)} AS fault
-        FROM (SELECT *, {careful_time("time_text")} AS known,
+        FROM (SELECT *, {time_sql("time_text")} AS known,
                 {rules.confidence("confidence_text")} AS confidence
             FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,

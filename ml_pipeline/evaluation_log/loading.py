@@ -7,7 +7,7 @@ The log is the store's table or a file (`log.source`); both pass the same valida
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
-from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.evaluation_log.rules import REASON_HINTS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
@@ -359,13 +359,17 @@ def _check_share(report: LoadReport, settings: Settings) -> None:
         f"{report.bad} of {report.rows} rows of {report.source} are bad "
         f"({report.bad / report.rows:.1%}, log.max_bad_rows allows "
         f"{settings.log.max_bad_rows:.1%}): {commonest}.",
-        hint=f"They are listed in {report.rejects_path}.{_label_hint(bad, settings)}",
+        hint=f"They are listed in {report.rejects_path}.{reasons_hint(bad, settings)}",
     )
 
 
-def _label_hint(bad: Mapping[str, int], settings: Settings) -> str:
-    is_label = any(reason.endswith(" label") for reason in bad)
-    return f" {Labels.of(settings.data).hint()}" if is_label else ""
+def reasons_hint(reasons: Collection[str], settings: Settings) -> str:
+    """What to do about bad rows, for the reasons of which the cause is known."""
+    hints = [text for start, text in REASON_HINTS.items()
+             if any(reason.startswith(start) for reason in reasons)]  # fmt: skip
+    if any(reason.endswith(" label") for reason in reasons):
+        hints.append(Labels.of(settings.data).hint())
+    return "".join(f" {hint}" for hint in hints)
 
 
 def _log_report(report: LoadReport) -> None:

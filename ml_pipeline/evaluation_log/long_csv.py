@@ -49,7 +49,7 @@ def scan_long_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned | 
     None where that is no gain (a short or packed file, many rows that matter) or would be wrong
     (rows of several lines): then the scan with text does the same.
     """
-    is_long = not file.is_gzip and file.path.stat().st_size >= LONG_BYTES
+    is_long = not file.file.is_gzip and file.path.stat().st_size >= LONG_BYTES
     if reading.before is None or not is_long:
         return None
     try:

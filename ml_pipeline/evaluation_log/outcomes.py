@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.csv_file import CsvFile, listed
 from ml_pipeline.errors import DataError, StoreUnavailable
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EVENT_COLUMNS, EventRow, utc_text, with_outcome
-from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.labels import Labels, is_blank
+from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
 from ml_pipeline.store.records import parse_utc
 
 KEYS = ("event_id", "match_id")
@@ -70,63 +71,69 @@ class OutcomeReport:
         }
 
 
-def read_outcomes(path: Path, settings: Settings, now: datetime) -> list[ParsedOutcome]:
+def read_outcomes(path: Path, settings: Settings, now: datetime) -> tuple[list[ParsedOutcome], int]:
     """Read a file of outcomes; the column `evaluated_at` may be missing or empty (now).
 
-    Raises DataError naming what is missing or wrong, and in which line.
+    Also returns how many rows have no outcome yet. Raises DataError naming what is missing or
+    wrong, and in which line.
     """
     tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = _columns(path, reader.fieldnames or (), settings)
-            return [
-                _line(f"{path}, line {number}", row, columns, now, tolerance)
-                for number, row in enumerate(reader, 2)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
-
-
-def _columns(path: Path, header: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Which column holds what."""
-    names = (*KEYS, "actual_result", "evaluated_at")
-    found = {
-        name: next((s for s in settings.log.spellings(name) if s in header), "") for name in names
-    }
-    if not found["actual_result"] or not any(found[key] for key in KEYS):
+    labels = Labels.of(settings.data)
+    file = CsvFile.opened(path)
+    places = _columns(file, settings)
+    outcomes, blank = list[ParsedOutcome](), list[int]()
+    for number, row in file.records():
+        cells = {name: row[place].strip() for name, place in places.items()}
+        if is_blank(cells["actual_result"]) and labels.find(cells["actual_result"]) is None:
+            blank.append(number)
+        else:
+            outcomes.append(_line(f"{path}, line {number}", cells, now, tolerance))
+    if blank and not outcomes:
         raise DataError(
-            f"{path} needs the columns event_id or match_id, and actual_result.",
-            hint=f"It has: {', '.join(header) or 'no header'}.",
+            f"{path}, line {blank[0]}: no id or no outcome, and so in all {len(blank)} rows.",
+            hint="Nothing was recorded. Rows without an outcome may stand beside others.",
+        )
+    return outcomes, len(blank)
+
+
+def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:
+    """Which column holds what."""
+    found = dict[str, int]()
+    for name in (*KEYS, "actual_result", "evaluated_at"):
+        spelt = map(file.place, settings.log.spellings(name))
+        place = next((place for place in spelt if place is not None), None)
+        if place is not None:
+            found[name] = place
+    if "actual_result" not in found or not any(key in found for key in KEYS):
+        raise DataError(
+            f"{file.path} needs the columns event_id or match_id, and actual_result.",
+            hint=f"It has: {listed(file.names)}.",
         )
     return found
 
 
 def _line(
-    where: str,
-    row: Mapping[str, str | None],
-    columns: Mapping[str, str],
-    now: datetime,
-    tolerance: timedelta,
+    where: str, cells: Mapping[str, str], now: datetime, tolerance: timedelta
 ) -> ParsedOutcome:
-    cells = {name: (row.get(column) or "").strip() for name, column in columns.items()}
-    key = next((key for key in KEYS if cells[key]), "")
-    if not key or not cells["actual_result"]:
+    key = next((key for key in KEYS if cells.get(key)), "")
+    if not key:
         raise DataError(f"{where}: no id or no outcome.")
     outcome = ParsedOutcome(
         key=key, value=cells[key], actual=cells["actual_result"], known_at=now, span=tolerance
     )
-    if not cells["evaluated_at"]:
+    if not cells.get("evaluated_at"):
         return outcome
     try:
-        known_at = parse_utc(cells["evaluated_at"])
+        known_at = read_time(cells["evaluated_at"])
     except ValueError as error:
-        raise DataError(f"{where}: {error}.") from error
+        raise DataError(
+            f"{where}: evaluated_at: {error}.", hint=time_hint(cells["evaluated_at"])
+        ) from error
     if known_at > now + tolerance:
         raise DataError(
             f"{where}: evaluated_at {cells['evaluated_at']} is in the future; "
             f"it is {utc_text(now)[:19]} UTC.",
-            hint="Nothing was recorded. Correct the line; a time without a zone is UTC.",
+            hint=f"Nothing was recorded. Correct the line; {NO_ZONE}.",
         )
     return replace(outcome, known_at=known_at, span=_span(cells["evaluated_at"], known_at))
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from ml_pipeline.config.data import DEFAULT_COLUMNS
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.csv_file import COMMA_HINT, column_place
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.label_sql import (
     NO_LABEL,
@@ -18,9 +19,9 @@ from ml_pipeline.store.inputs.label_sql import (
     UNKNOWN_LABEL,
     LabelCodes,
     is_blank,
-    listing,
 )
 from ml_pipeline.store.inputs.labels import BLANKS
+from ml_pipeline.store.inputs.times import NO_ZONE
 from ml_pipeline.store.records import EVENT_COLUMNS, LookbackWindow, require_utc
 from ml_pipeline.store.sql_text import literal
 
@@ -38,6 +39,14 @@ LABELLED_COLUMNS = (
 REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
 TIMES = ("timestamp", "evaluated_at")
 _NAMES_SHOWN = 30
+# What to do about rows that are bad for a reason that begins so.
+REASON_HINTS = {
+    "known_at is in the future": f"Of times: {NO_ZONE}.",
+    "time is not ISO 8601": "Write times as 2026-03-14T15:00:00Z: 03/04/2026 may be two days.",
+    "confidence is not a number": "Write confidences with a decimal point; " + COMMA_HINT,
+    "malformed: ": "Put a cell that holds a comma or a line break between double quotes, and "
+    "double the quotes inside.",
+}
 _UNREAD = ("event_type", "accuracy", "status")
 
 # What other programs write for a missing value; a label may be called "nat", a time may not.
@@ -47,7 +56,6 @@ _BLANK_TIMES = (*BLANKS, "nat")
 _EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
 _LATEST = "TIMESTAMPTZ '2149-01-01 00:00:00+00'"
 _DAY_US = 86_400_000_000
-_BASIC_TIMES = ("%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%d")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +115,7 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
     """
     found: dict[str, int] = {}
     for column in DEFAULT_COLUMNS:
-        spelt = (_place(s, names, source) for s in settings.log.spellings(column))
+        spelt = (column_place(s, names, source) for s in settings.log.spellings(column))
         place = next((place for place in spelt if place is not None), None)
         if place is not None:
             found[column] = place
@@ -116,7 +124,7 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
         missing.append(TIMES[0])
     if missing:
         raise _missing(missing, names, settings, source)
-    inputs = {name: _place(name, names, source) for name in settings.data.inputs}
+    inputs = {name: column_place(name, names, source) for name in settings.data.inputs}
     features = {name: place for name, place in inputs.items() if place is not None}
     return Columns(names=tuple(names), places=found, features=features)
 
@@ -125,23 +133,6 @@ def event_columns() -> Columns:
     """The columns of the store's own frames."""
     places = {name: place for place, name in enumerate(EVENT_COLUMNS)}
     return Columns(names=EVENT_COLUMNS, places=places, features={})
-
-
-def _place(name: str, names: Sequence[str], source: str) -> int | None:
-    """The number of the column of that name, which may be written in another case.
-
-    Raises DataError where several are meant; what nobody asks for may stand there twice.
-    """
-    wanted = name.strip()
-    same = [place for place, other in enumerate(names) if other.strip() == wanted]
-    alike = [place for place, other in enumerate(names) if other.strip().lower() == wanted.lower()]
-    found = same or alike
-    if len(found) > 1:
-        raise DataError(
-            f"{source} has two columns called {names[found[0]].strip()!r}.",
-            hint="Rename or drop one of them.",
-        )
-    return found[0] if found else None
 
 
 def _missing(
@@ -170,12 +161,6 @@ def _text(x: str, blanks: Sequence[str] = BLANKS) -> str:
         f"CASE WHEN strlen(trim({x})) > {longest} THEN trim({x}) "
         f"WHEN {is_blank(x, blanks)} THEN NULL ELSE trim({x}) END"
     )
-
-
-def careful_time(x: str) -> str:
-    """A time from text, extended or basic ISO 8601; without a zone it is UTC."""
-    basic = f"try_strptime({x}, {listing(_BASIC_TIMES)})::TIMESTAMPTZ"
-    return f"coalesce(TRY_CAST({x} AS TIMESTAMPTZ), {basic})"
 
 
 def day_number(moment: str) -> str:

@@ -13,15 +13,12 @@ import duckdb
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.duckdb_errors import as_data_error
+from ml_pipeline.datasets.duckdb_errors import as_data_error, has_mixed_line_ends
 from ml_pipeline.datasets.duckdb_session import exact_file, parquet_names
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.csv_source import (
     CsvSource,
-    has_mixed_line_ends,
     is_complete,
-    open_csv,
-    with_plain_line_ends,
 )
 from ml_pipeline.evaluation_log.long_csv import scan_long_csv
 from ml_pipeline.evaluation_log.rules import event_columns, find_columns
@@ -53,8 +50,11 @@ def scan_file(
     with as_data_error(str(path)):
         if path.name.lower().endswith(".parquet"):
             return _scan_parquet(stage, path, settings, before)
-        file = open_csv(path)
-        columns = find_columns(file.names, settings, str(path))
+        file = CsvSource.opened(path, stage.folder)
+        columns = find_columns(file.file.names, settings, str(path))
+        features = (columns.features.get(name) for name in settings.data.features)
+        numbers = {columns.places["confidence"], *(n for n in features if n is not None)}
+        file = file.with_points(numbers)
         if not with_metadata and "features" in columns.places:
             columns = columns.without_metadata()
         reading = Reading(columns=columns, settings=settings, before=before)
@@ -106,7 +106,7 @@ def _scan_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned:
     except duckdb.InvalidInputException as error:
         if not has_mixed_line_ends(error):
             raise
-        file = with_plain_line_ends(file, stage.folder / "lines.csv")
+        file = file.with_plain_line_ends(stage.folder / "lines.csv")
         scanned = _scan(stage, file.relation(), reading)
     if scanned.malformed and not is_complete(stage, file, scanned):
         # A stray quote where two threads meet may swallow rows; one thread loses none.

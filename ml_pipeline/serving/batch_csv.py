@@ -13,7 +13,7 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import IO, Self
 
 import duckdb
 
+from ml_pipeline.datasets.csv_file import CsvFile, listed, number_hint
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
-from ml_pipeline.errors import InputError
+from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
@@ -38,7 +39,6 @@ ADDED = (
 LEVELS = ("low", "medium", "high")
 # What a column of the file that is called like one of ours is called in the output.
 RENAMED = "input_"
-_NAMES_SHOWN = 20
 _CONTROL = r"[\x{00}-\x{1f}]"
 
 
@@ -68,24 +68,37 @@ class BatchCsv:
     """
 
     path: str
-    header: tuple[str, ...]
+    file: CsvFile
+    places: Mapping[str, int]
+    points: frozenset[int]
     scorer: BatchScorer
     imputes: bool
 
     @classmethod
     def opened(cls, path: str, scorer: BatchScorer, *, imputes: bool) -> Self:
         """Read the header. Raises InputError for one that cannot be used."""
-        header = batch_lines.read_header(path)
-        _check_header(path, header, scorer)
-        return cls(path=path, header=tuple(header), scorer=scorer, imputes=imputes)
+        with batch_lines.refusals():
+            file = CsvFile.opened(Path(path))
+            places = _places(file, scorer)
+            points = frozenset(file.point_places([places[name] for name in scorer.features]))
+        return cls(
+            path=path, file=file, places=places, points=points, scorer=scorer, imputes=imputes
+        )
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of its columns as they stand there."""
+        return self.file.header
 
     def cell(self, name: str) -> str:
         """SQL of a column's text; NULL for one that the file does not have."""
-        return f"c{self.header.index(name)}" if name in self.header else "NULL::VARCHAR"
+        return f"c{self.places[name]}" if name in self.places else "NULL::VARCHAR"
 
     def number(self, name: str) -> str:
         """SQL of a column's number; NULL where it holds none."""
-        return f"TRY_CAST(trim({self.cell(name)}) AS DOUBLE)"
+        cell = self.cell(name)
+        cell = f"replace({cell}, ',', '.')" if self.places[name] in self.points else cell
+        return f"TRY_CAST(trim({cell}) AS DOUBLE)"
 
     def load(self, db: duckdb.DuckDBPyConnection, folder: Path) -> tuple[int, int]:
         """Make the table `input_rows` of all lines, also of those that are no rows.
@@ -93,16 +106,18 @@ class BatchCsv:
         Returns how many there are, and how many are no rows. Raises InputError.
         """
         unreadable = 0
-        try:
-            db.execute(self._table(self.path, is_copy=False))
-            is_complete = self._is_complete(db)
-        except duckdb.Error:
-            is_complete = False
+        is_complete = self.file.is_plain
+        if is_complete:
+            try:
+                db.execute(self._table(self.path, is_copy=False))
+                is_complete = self._is_complete(db)
+            except duckdb.Error:
+                is_complete = False
         if not is_complete:
             # Read again line by line: what DuckDB leaves out has no number and no place.
             copy, width = folder / "rows.csv", len(self.header)
-            needed = {self.header.index(name) for name in self._inputs()}
-            unreadable = batch_lines.write_whole_rows(self.path, width, needed, copy)
+            needed = {self.places[name] for name in self._inputs()}
+            unreadable = batch_lines.write_whole_rows(self.file, width, needed, copy)
             try:
                 db.execute(self._table(str(copy), is_copy=True))
             except duckdb.Error as error:
@@ -116,7 +131,7 @@ class BatchCsv:
         Without a word DuckDB drops what follows a quote that is never closed.
         """
         header = 1 + "".join(self.header).count("\n")
-        left = batch_lines.count_lines(self.path) - header - _number(db, "count(*)")
+        left = batch_lines.count_lines(self.file) - header - _number(db, "count(*)")
         if left:
             cells = [f"c{place}" for place in range(len(self.header))]
             inside = (
@@ -134,11 +149,12 @@ class BatchCsv:
         read = [*names, *(["fault"] if is_copy else [])]
         columns = ", ".join(f"{name}: 'VARCHAR'" for name in read)
         fault = "fault" if is_copy else "NULL::VARCHAR"
+        dialect = batch_lines.COPY_DIALECT if is_copy else self.file.dialect()
         return (
             f"CREATE OR REPLACE TABLE input_rows AS SELECT {', '.join(names)}, "
             f"coalesce({fault}, {self._faults()}) AS error, {self._imputed()} AS imputed "
             f"FROM read_csv({exact_file(path)}, columns = {{{columns}}}, header = true, "
-            "auto_detect = false, delim = ',', quote = '\"', escape = '\"', parallel = false)"
+            f"auto_detect = false, {dialect}, parallel = false)"
         )
 
     def _faults(self) -> str:
@@ -165,7 +181,8 @@ class BatchCsv:
         refused = "NULL" if self.imputes else literal(f"{feature} is missing.")
         return (
             f"CASE WHEN {missing} THEN {refused} "
-            f"WHEN {value} IS NULL THEN {shown} || ' is not a number.' "
+            f"WHEN {value} IS NULL THEN {shown} || ' is not a number.' || "
+            f"CASE WHEN contains({cell}, ',') THEN {literal(' ' + number_hint(','))} ELSE '' END "
             f"WHEN NOT isfinite({value}) THEN {shown} || ' is not a finite number.' "
             f"WHEN abs({value}) > {LARGEST} THEN {shown} || ' is out of range.' END"
         )
@@ -262,17 +279,24 @@ def _written(path: Path, *, is_packed: bool) -> IO[str]:
     return path.open("w", encoding="utf-8", newline="")
 
 
-def _check_header(path: str, header: Sequence[str], scorer: BatchScorer) -> None:
+def _places(file: CsvFile, scorer: BatchScorer) -> dict[str, int]:
+    """Where the columns are that are read. Raises InputError for one that is missing."""
     needed = [*scorer.features, *([scorer.text_column] if scorer.text_column else [])]
-    missing = [name for name in needed if name not in header]
-    if missing:
-        raise InputError(
-            f"{path} lacks the columns {', '.join(missing)}.",
-            hint=f"It has: {', '.join(header[:_NAMES_SHOWN])}.",
-        )
-    twice = [name for name in dict.fromkeys([*needed, "match_id"]) if header.count(name) > 1]
+    found, twice = dict[str, int | None](), list[str]()
+    for name in dict.fromkeys((*needed, "match_id")):
+        try:
+            found[name] = file.place(name)
+        except DataError:
+            twice.append(name)
     if twice:
         raise InputError(
-            f"{path} has the columns {', '.join(twice)} twice.",
+            f"{file.path} has the columns {', '.join(twice)} twice.",
             hint="Rename or drop one of each: which one is meant cannot be told.",
         )
+    missing = [name for name in needed if found[name] is None]
+    if missing:
+        raise InputError(
+            f"{file.path} lacks the columns {', '.join(missing)}.",
+            hint=f"It has: {listed(file.names)}.",
+        )
+    return {name: place for name, place in found.items() if place is not None}

@@ -11,79 +11,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from ml_pipeline.errors import InputError
+from ml_pipeline.datasets.csv_file import CsvFile
+from ml_pipeline.errors import DataError, InputError
 
 # A field of that many characters is no longer a field, but what follows a stray quote.
 LONGEST_FIELD = 1_000_000
+# How `write_whole_rows` writes.
+COPY_DIALECT = "delim = ',', quote = '\"', escape = '\"'"
 _SHOWN = 200
 
 
 @contextmanager
-def opened(path: str) -> Iterator[TextIO]:
-    """A CSV, packed or not; bytes that are no UTF-8 become surrogates. Raises InputError."""
+def refusals() -> Iterator[None]:
+    """Raise InputError for a file that cannot be read."""
+    try:
+        yield
+    except DataError as error:
+        raise InputError(error.message, hint=error.hint) from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"The file is truncated or damaged: {error}.") from None
+    except OSError as error:
+        raise InputError(f"The file cannot be read: {error}.") from error
+
+
+@contextmanager
+def _opened(file: CsvFile) -> Iterator[TextIO]:
+    """A CSV behind its preface; bytes that are no UTF-8 become surrogates. Raises InputError."""
     limit = csv.field_size_limit(LONGEST_FIELD)
     try:
-        with _damage_named(path), _open(path) as file:
-            yield file
+        with refusals(), file.text("surrogateescape") as text:
+            yield text
     finally:
         csv.field_size_limit(limit)
 
 
-@contextmanager
-def _damage_named(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise InputError(f"{path} is a truncated or damaged gzip file.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-
-
-def _open(path: str) -> TextIO:
-    lenient = "surrogateescape"
-    if path.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors=lenient, newline="")
-    return Path(path).open(encoding="utf-8-sig", errors=lenient, newline="")
-
-
-def read_header(path: str) -> list[str]:
-    """The names of the columns. Raises InputError for a file without them."""
-    with opened(path) as file:
-        try:
-            header = next(csv.reader(file))
-        except StopIteration:
-            raise InputError(f"{path} is empty.", hint="Give a CSV with a header line.") from None
-        except csv.Error as error:
-            raise InputError(f"{path} has no readable header: {error}.") from error
-    if not header or not _is_text("".join(header)):
-        raise InputError(f"{path} has no header line in UTF-8.", hint="Save it as a CSV in UTF-8.")
-    return header
-
-
-def count_lines(path: str) -> int:
+def count_lines(file: CsvFile) -> int:
     """How many lines a file has until its last that is not empty, those inside of cells included.
 
     Raises InputError.
     """
     lines, last = 0, b"\n"
-    with _damage_named(path), _open(path) as file:
-        while chunk := file.buffer.read(1 << 20):
+    with refusals(), file.stream() as stream:
+        while chunk := stream.read(1 << 20):
             lines += chunk.count(b"\n")
             last = chunk
     end = last[len(last.rstrip(b"\r\n")) :].count(b"\n")
     return lines - end + 1
 
 
-def write_whole_rows(path: str, width: int, needed: Collection[int], target: Path) -> int:
+def write_whole_rows(file: CsvFile, width: int, needed: Collection[int], target: Path) -> int:
     """Copy a CSV so that each row has `width` cells and, behind them, its fault or nothing.
 
     A row that ends before one of the `needed` cells has a fault; others are filled up. Returns how
     many have one.
     """
     unreadable = 0
-    with opened(path) as file, target.open("w", encoding="utf-8", newline="") as copy:
+    with _opened(file) as text, target.open("w", encoding="utf-8", newline="") as copy:
         write = csv.writer(copy).writerow
-        records = _records(file)
+        records = _records(text, file)
         next(records)
         write([*map(str, range(width)), "fault"])
         for number, cells, fault in records:
@@ -95,14 +80,14 @@ def write_whole_rows(path: str, width: int, needed: Collection[int], target: Pat
     return unreadable
 
 
-def _records(file: TextIO) -> Iterator[tuple[int, list[str], str]]:
+def _records(text: TextIO, file: CsvFile) -> Iterator[tuple[int, list[str], str]]:
     """Of each record the number of its line, its cells, and why it has none.
 
     After a line that cannot be read it goes on with the next one: a stray quote would take all
     lines up to the next quote with it.
     """
-    lines = _Lines(file)
-    reader = csv.reader(lines, strict=True)
+    lines = _Lines(text, file.preface)
+    reader = csv.reader(lines, delimiter=file.delimiter, strict=True)
     while True:
         lines.begin()
         try:
@@ -119,11 +104,11 @@ def _records(file: TextIO) -> Iterator[tuple[int, list[str], str]]:
 class _Lines:
     """Lines of a file, of which those of the present record can be given back."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, before: int) -> None:
         self._file = file
         self._waiting = deque[str]()
         self._taken = list[str]()
-        self.number = 1
+        self.number = 1 + before
 
     def __iter__(self) -> _Lines:
         return self

@@ -57,7 +57,7 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
         errors = loaded.errors
     yield _rows(examined, loaded.report)
     yield _labels(examined, loaded.report)
-    yield _features(loaded.report)
+    yield _features(examined, loaded.report)
     yield _trigger(examined, errors)
 
 
@@ -96,7 +96,12 @@ def _rows(examined: Examined, report: LoadReport) -> Finding:
     rows, bad = report.rows, report.bad
     if rows == 0:
         return warning("log_rows", "The evaluation log is empty.", "Write predictions into it.")
-    allowed = examined.settings.log.max_bad_rows
+    from ml_pipeline.evaluation_log.loading import reasons_hint
+
+    allowed, hint = (
+        examined.settings.log.max_bad_rows,
+        reasons_hint(report.reasons, examined.settings),
+    )
     reasons = some(f"{reason} ({n})" for reason, n in report.reasons.items())
     if bad / rows > allowed:
         what = (
@@ -104,10 +109,10 @@ def _rows(examined: Examined, report: LoadReport) -> Finding:
             f"allows, so a run would refuse the log: {reasons}."
         )
         do = "Correct what writes them, or raise log.max_bad_rows: then the good rows are learned."
-        return fault("log_rows", what, do)
+        return fault("log_rows", what, do + hint)
     if bad:
         what = f"{bad} of {rows} rows are bad and left out: {reasons}."
-        return warning("log_rows", what, "Correct what writes them.")
+        return warning("log_rows", what, f"Correct what writes them.{hint}")
     return fine(
         "log_rows",
         f"{rows} rows checked: {report.labelled} have an outcome, {report.pending} are pending.",
@@ -126,7 +131,7 @@ def _labels(examined: Examined, report: LoadReport) -> Finding:
     return judge("log_labels", what, do)
 
 
-def _features(report: LoadReport) -> Finding:
+def _features(examined: Examined, report: LoadReport) -> Finding:
     labelled, unusable = report.labelled, report.unusable
     reasons = {k: n for k, n in report.reasons.items() if k.startswith(_NO_FEATURES)}
     counts = some(f"{name.removeprefix(_NO_FEATURES)} ({n})" for name, n in reasons.items())
@@ -136,6 +141,12 @@ def _features(report: LoadReport) -> Finding:
         return fault("log_features", what, do)
     if unusable:
         what = f"{unusable} of {labelled} labelled rows cannot be learned: {counts}."
+        try:
+            report.require_usable(examined.settings)
+        except PipelineError:
+            allowed = examined.settings.log.max_bad_rows
+            what = f"{what[:-1]}, more than the {allowed:.2%} that log.max_bad_rows allows a run."
+            return fault("log_features", what, do)
         return warning("log_features", what, do)
     return fine("log_features", "Every labelled row has its features.")
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.evaluation_log import long_csv
 from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.loading import LoadedLog
@@ -51,7 +52,7 @@ def test_lines_are_copied_by_their_numbers(
 ) -> None:
     folder = tmp_path_factory.mktemp("lines")
     texts[-1] += "z"
-    file = CsvSource(path=folder / "log.csv", names=("a",))
+    file = CsvSource(file=CsvFile(path=folder / "log.csv", header=("a",)))
     file.path.write_text("\n".join(texts) + "\n" * has_end)
     numbers = np.array(sorted(number for number in wanted | {0} if number < len(texts))[-3:])
     with pytest.MonkeyPatch.context() as patch:

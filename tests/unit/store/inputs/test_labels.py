@@ -184,7 +184,7 @@ def by_outcome_file(text: str, folder: Path) -> object:
         csv.writer(file).writerows([["match_id", "actual_result"], ["x", text]])
     with logger_of(folder) as logger:
         event_id = logger.log_prediction("m", "x", "H", 0.9, features=FEATURES, timestamp=AT)
-        report = record(logger, None, read_outcomes(path, DEFAULT, AT), DEFAULT)
+        report = record(logger, None, read_outcomes(path, DEFAULT, AT)[0], DEFAULT)
         if report.refused:
             raise DataError(str(report.refused[0]))
         return logger.csv.find([event_id])[event_id]["actual_result"]

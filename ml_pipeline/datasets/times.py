@@ -1,0 +1,44 @@
+"""Columns of times, read as `store.inputs.times` reads one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.times import read_time, time_hint
+
+_SHOWN = 5
+_SHORTEST = len("20260314")
+
+
+def parsed_times(column: pd.Series) -> pd.Series:
+    """The moments (n,) in UTC, NaT for what is none."""
+    texts = column.fillna("").astype(str).str.strip()
+    times = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
+    # To pandas a year is a time.
+    times = times.mask(texts.str.len() < _SHORTEST)
+    rest = times.isna() & (texts != "")
+    if rest.any():
+        known = {text: _moment(text) for text in texts[rest].unique()}
+        times = times.where(~rest, pd.to_datetime(texts.map(known), utc=True))
+    return times
+
+
+def _moment(text: str) -> pd.Timestamp | None:
+    try:
+        return pd.Timestamp(read_time(text))
+    except ValueError:
+        return None
+
+
+def read_times(column: pd.Series, source: str) -> pd.Series:
+    """The same. Raises DataError naming what is no time, and in which rows."""
+    times = parsed_times(column).reset_index(drop=True)
+    if times.isna().any():
+        texts = column.fillna("").astype(str).reset_index(drop=True)
+        rows = np.flatnonzero(times.isna().to_numpy())[:_SHOWN]
+        shown = ", ".join(f"{texts[row]!r} (row {row + 1})" for row in rows)
+        message = f"{source}: {column.name} is not an ISO 8601 time: {shown}."
+        raise DataError(message, hint=time_hint(texts[rows[0]]))
+    return times
