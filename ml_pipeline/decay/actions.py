@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -217,7 +218,9 @@ def run_command(command: Sequence[str], *, timeout_s: float) -> CommandResult:
         code = process.returncode
         sentence = f"`{name}` ended with exit code {code}."
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        # macOS refuses to signal a group of which nobody is alive.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         sentence = f"`{name}` was stopped after {timeout_s:g} s."
     text = output.decode("utf-8", "replace").replace("\0", "")[-KEPT_OUTPUT:]

@@ -191,9 +191,15 @@ def end_with_parent() -> None:
 
 
 def limit_memory(megabytes: int) -> None:
-    """Make allocations past the limit fail in this process instead of taking the machine."""
+    """Make allocations past the limit fail in this process instead of taking the machine.
+
+    Where the system sets no such limit, as macOS does not, a line on stderr says so.
+    """
     size = megabytes * 1024 * 1024
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
         size = min(size, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"training.memory_limit_mb has no effect on this system: {error}.\n")

@@ -120,7 +120,19 @@ def _boot_id() -> bytes:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read().strip()
     except OSError:
-        return b"process-%d" % os.getpid()
+        return _boot_session() or b"process-%d" % os.getpid()
+
+
+def _boot_session() -> bytes:
+    """The same on macOS, nothing elsewhere."""
+    import subprocess
+
+    try:
+        return subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return b""
 
 
 def warn(message: str, *values: object) -> None:
