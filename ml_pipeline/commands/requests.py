@@ -11,8 +11,8 @@ from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.runs.requests import submit_request
-from ml_pipeline.store.contract import RequestQueue
 from ml_pipeline.store.json_values import request_json
+from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import Priority, RequestStatus
 
 

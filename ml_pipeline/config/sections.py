@@ -134,6 +134,9 @@ class RunSettings(Section):
     request_max_attempts: Whole = 3
     open_requests_per_user: Count = 3
     open_requests_total: Count = 50
+    request_expires_days: Positive = 14.0
+    request_keep_days: Annotated[float, Field(ge=2)] = 90.0
+    user_request_interval_minutes: Annotated[float, Field(ge=0)] = 60.0
     when_busy: Literal["skip", "fail"] = "skip"
 
 

@@ -29,7 +29,8 @@ from ml_pipeline.store.alerts import (
     SystemEvent,
     WatchLedger,
 )
-from ml_pipeline.store.contract import RequestQueue, RunLedger
+from ml_pipeline.store.contract import RunLedger
+from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import Outcome, Priority, RequestStatus, RetrainingRequest, Source
 
 log = logging.getLogger("model_retrainer")

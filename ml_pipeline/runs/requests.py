@@ -16,7 +16,8 @@ from ml_pipeline.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from ml_pipeline.store.contract import RequestQueue, Store
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import (
     OpenLimits,
     Priority,
@@ -103,8 +104,17 @@ class ServedRequests:
         elif isinstance(error, PASSING) and _may_try_again(request, self.settings):
             self.store.release(request_id, run_id=self.run_id, now=now)
         else:
-            reason = run.error_message or str(error)
+            reason = why_it_failed(request, run.run_id, run.error_message or str(error))
             self.store.fail(request_id, run_id=self.run_id, now=now, reason=reason)
+
+
+def why_it_failed(request: RetrainingRequest, run_id: str, cause: str) -> str:
+    """What a request says of the run that failed.
+
+    A user reads their own request, and the cause may quote rows of the log: it stands in the run's
+    row, which they do not read.
+    """
+    return cause if request.requested_by is None else f"run {run_id} failed"
 
 
 def close_leftovers(store: Store, settings: Settings, *, now: datetime) -> None:
@@ -121,6 +131,13 @@ def close_leftovers(store: Store, settings: Settings, *, now: datetime) -> None:
         model_name=settings.model_name, now=now, max_attempts=settings.run.request_max_attempts
     ):
         log.warning("Request %s is %s again", request.request_id, request.status)
+    for request in store.prune_requests(
+        model_name=settings.model_name,
+        now=now,
+        pending_before=now - timedelta(days=settings.run.request_expires_days),
+        closed_before=now - timedelta(days=settings.run.request_keep_days),
+    ):
+        log.warning("Request %s has %s", request.request_id, request.error_message)
 
 
 def _follow_its_run(
@@ -135,7 +152,8 @@ def _follow_its_run(
         elif run.status is RunStatus.FAILED and _may_try_again(request, settings):
             store.release(request_id, run_id=run_id, now=now)
         elif run.status is RunStatus.FAILED:
-            reason = f"given up after {request.attempts} attempts: {run.error_message}"
+            cause = why_it_failed(request, run_id, str(run.error_message))
+            reason = f"given up after {request.attempts} attempts: {cause}"
             store.fail(request_id, run_id=run_id, now=now, reason=reason)
         else:
             return

@@ -201,7 +201,7 @@ class Worker:
         )
 
     def _why_now(self, store: Store, seen: _Seen, now: datetime) -> str | None:
-        if seen.pending:
+        if seen.pending and not self._is_too_soon(seen, now):
             return f"{counted(len(seen.pending), 'request')} waiting"
         if self._duties.schedule.is_due(seen.runs, now=now):
             return f"none since {self._duties.schedule.slot(now).isoformat()}"
@@ -210,6 +210,19 @@ class Worker:
         if any(_is_abandoned(store, request, now) for request in seen.held):
             return "nobody works on a request any more"
         return None
+
+    def _is_too_soon(self, seen: _Seen, now: datetime) -> bool:
+        """Whether only users ask, and the last run that one of them started is recent.
+
+        Otherwise whoever asks again and again would keep the worker busy for ever.
+        """
+        if any(request.requested_by is None for request in seen.pending):
+            return False
+        least = timedelta(minutes=self._settings.run.user_request_interval_minutes)
+        # A run that a wrong clock dated ahead shall not stand in the way until then.
+        return any(
+            run.triggered_by is not None and abs(now - run.started_at) < least for run in seen.runs
+        )
 
     def _make_run(self, store: Store) -> None:
         training = timedelta(seconds=self._settings.training.time_limit_s)

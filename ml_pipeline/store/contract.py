@@ -14,7 +14,7 @@ Promises, each a test in `tests/contract`:
 - A request has exactly one claimer at a time. It is claimable when it is pending, or when its
   lease has run out; `release_stale` fails the ones whose attempts are used up, so it is called
   first. `renew` moves the leases of a run that works on, never back. Releasing resets the lease
-  and leaves the attempts.
+  and leaves the attempts. `prune_requests` fails what has waited too long.
 - At most one model per model name is champion. Promotion is compare-and-swap on the champion
   the caller saw (`PromotionRefused` otherwise), and leaves an event row. A run that is closed
   promotes nothing any more (`AlreadyFinished`).
@@ -37,15 +37,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ml_pipeline.store.alerts import WatchLedger
+from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import (
     ArtifactRef,
     LookbackWindow,
     ModelState,
     ModelVersion,
-    OpenLimits,
     PromotionEvent,
-    RequestStatus,
-    RetrainingRequest,
     RetrainingRun,
 )
 
@@ -172,64 +170,6 @@ class RunLedger(Protocol):
 
         One that lies as far in the future was made by a wrong clock and is closed as well.
         """
-        ...
-
-
-class RequestQueue(Protocol):
-    """Rows of `model_retraining_requests`."""
-
-    def submit(
-        self, request: RetrainingRequest, *, limits: OpenLimits | None = None
-    ) -> RetrainingRequest:
-        """Add a pending request. Raises StoreRefused when the limits leave no room for it."""
-        ...
-
-    def claim(
-        self,
-        *,
-        model_name: str,
-        run_id: str,
-        now: datetime,
-        lease: timedelta,
-        request_id: str | None = None,
-    ) -> RetrainingRequest | None:
-        """Take the next claimable request (high, normal, low; then oldest), or that one."""
-        ...
-
-    def renew(self, *, run_id: str, now: datetime, lease: timedelta) -> int:
-        """Let the leases that the run holds last from now on; return how many it holds."""
-        ...
-
-    def complete(self, request_id: str, *, run_id: str, now: datetime) -> None:
-        """Close a request that the run holds. Raises AlreadyFinished, NotFound."""
-        ...
-
-    def fail(self, request_id: str, *, run_id: str, now: datetime, reason: str) -> None:
-        """Close a request that the run holds as failed, with the reason."""
-        ...
-
-    def release(self, request_id: str, *, run_id: str, now: datetime) -> None:
-        """Give a request that the run holds back to the queue."""
-        ...
-
-    def cancel(self, request_id: str, *, now: datetime) -> RetrainingRequest:
-        """Cancel a pending request. Raises AlreadyFinished when it is no longer pending."""
-        ...
-
-    def get_request(self, request_id: str) -> RetrainingRequest:
-        """Raise NotFound when there is none."""
-        ...
-
-    def list_requests(
-        self, *, model_name: str, status: RequestStatus | None = None
-    ) -> list[RetrainingRequest]:
-        """Requests in the order in which they are served."""
-        ...
-
-    def release_stale(
-        self, *, model_name: str, now: datetime, max_attempts: int
-    ) -> list[RetrainingRequest]:
-        """Return requests whose lease has run out to the queue, or fail the worn out ones."""
         ...
 
 

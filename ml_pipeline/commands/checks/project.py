@@ -19,7 +19,7 @@ _PUBLIC: Final = frozenset({"anon", "authenticated", "public"})
 _NEEDED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 # What our own policies narrow down; everything else that a signed-in user holds is too much.
 _FOR_USERS: Final[Mapping[str, frozenset[str]]] = {
-    "model_retraining_runs": frozenset({"SELECT"}),
+    "model_retraining_runs": frozenset({"SELECT some columns"}),
     "model_retraining_requests": frozenset(
         {"SELECT", "INSERT some columns", "UPDATE some columns"}
     ),

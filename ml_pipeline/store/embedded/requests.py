@@ -33,7 +33,12 @@ _CLAIMABLE = (
 
 _OPEN = (
     "SELECT count(*) FILTER (WHERE requested_by = :requested_by) AS theirs, count(*) AS everyone "
-    "FROM model_retraining_requests WHERE status IN ('pending', 'processing')"
+    "FROM model_retraining_requests "
+    "WHERE model_name = :model_name AND status IN ('pending', 'processing')"
+)
+_FORGET = (
+    "DELETE FROM model_retraining_requests WHERE model_name = :model_name "
+    "AND status IN ('completed', 'failed', 'cancelled') AND processed_at < :before"
 )
 _HOLDING = (
     "SELECT * FROM model_retraining_requests "
@@ -74,7 +79,8 @@ def _closed(
 
 def _check_room(db: Connection, request: RetrainingRequest, limits: OpenLimits) -> None:
     """Requests that name nobody count in the total only."""
-    open_now = db.execute(_OPEN, {"requested_by": request.requested_by}).fetchone()
+    asked = {"requested_by": request.requested_by, "model_name": request.model_name}
+    open_now = db.execute(_OPEN, asked).fetchone()
     hint = "Wait until some requests are served, or cancel some."
     if open_now["theirs"] >= limits.per_user:
         message = (
@@ -91,6 +97,11 @@ def _expired(request: RetrainingRequest, now: datetime, max_attempts: int) -> Re
     if request.attempts < max_attempts:
         return _unclaimed(request)
     reason = f"given up after {request.attempts} attempts: run {request.run_id} did not finish it"
+    return _closed(request, RequestStatus.FAILED, now=now, reason=reason)
+
+
+def _unserved(request: RetrainingRequest, now: datetime) -> RetrainingRequest:
+    reason = f"expired: no run served it since {request.created_at:%Y-%m-%d %H:%M} UTC"
     return _closed(request, RequestStatus.FAILED, now=now, reason=reason)
 
 
@@ -227,4 +238,22 @@ class LocalRequests:
                 update(db, _expired(request, now, max_attempts))
                 for request in requests
                 if request.lease_until is not None and request.lease_until <= now
+            ]
+
+    def prune_requests(
+        self, *, model_name: str, now: datetime, pending_before: datetime, closed_before: datetime
+    ) -> list[RetrainingRequest]:
+        """Fail requests that wait since before then and return them, in the order of service.
+
+        Requests that were closed before `closed_before` are deleted.
+        """
+        waiting = RequestStatus.PENDING.value
+        forgotten = {"model_name": model_name, "before": time_text(closed_before)}
+        with self._database.writing() as db:
+            db.execute(_FORGET, forgotten)
+            requests = select(db, RetrainingRequest, _SERVED, model_name=model_name, status=waiting)
+            return [
+                update(db, _unserved(request, now))
+                for request in requests
+                if request.created_at < pending_before
             ]

@@ -266,6 +266,22 @@ class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch
         )
         return from_array(RetrainingRequest, rows)
 
+    def prune_requests(
+        self, *, model_name: str, now: datetime, pending_before: datetime, closed_before: datetime
+    ) -> list[RetrainingRequest]:
+        """Fail requests that wait since before then and return them, in the order of service.
+
+        Requests that were closed before `closed_before` are deleted.
+        """
+        rows = self._project.call(
+            "prune_retraining_requests",
+            p_model_name=model_name,
+            p_now=time_text(now),
+            p_pending_before=time_text(pending_before),
+            p_closed_before=time_text(closed_before),
+        )
+        return from_array(RetrainingRequest, rows)
+
     # -- models
 
     def register(self, model: ModelVersion) -> None:

@@ -214,6 +214,22 @@ def test_a_request_is_given_up_after_its_attempts_with_the_last_reason(
         assert request.run_id is not None
 
 
+def test_s1_a_user_reads_in_their_request_that_a_run_failed_and_not_why(
+    place: Place, tmp_path: Path
+) -> None:
+    """The cause may quote rows of the log; it stands in the run's row."""
+    settings = league.settings_for(log__source=str(tmp_path / "marked.csv"))
+    (tmp_path / "marked.csv").write_text("confidential\n1\n")
+    with place.opened() as store:
+        store.submit(wish("users", requested_by=USER))
+        store.submit(wish("ours"))
+        failed = recording.run(store, crashing.order(tmp_path / "w", settings=settings)).run
+        assert "confidential" in str(failed.error_message)
+        users, ours = (store.get_request(league.event_id(name)) for name in ("users", "ours"))
+    assert users.error_message == f"run {failed.run_id} failed"
+    assert ours.error_message == failed.error_message
+
+
 def test_the_second_comer_is_told_who_holds_the_model_and_since_when(
     place: Place, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -10,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -24,11 +25,11 @@ from ml_pipeline.runs.schedule import Schedule
 from ml_pipeline.runs.worker import Duties, Worker
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.store.records import RequestStatus, RunStatus, Source
+from ml_pipeline.store.records import Outcome, RequestStatus, RunStatus, Source
 from tests.acceptance.faults.test_signals import TIMEOUT_S, WISH, prepare, until
 from tests.conftest import FirstModel
 from tests.support import league
-from tests.support.factories import make_request
+from tests.support.factories import make_id, make_request, make_run
 from tests.support.places import EMBEDDED, FAR_IS_LONG, Place
 from tests.support.shell import PYTHON, environment
 from tests.support.worked_day import EVERY, HOUR, POLL, Day
@@ -199,6 +200,53 @@ def test_a_request_that_a_dead_run_left_is_served_and_one_that_is_worked_on_is_l
     begun = [at for at, command in hours.jobs if command == "run"]
     assert begun[0] == MIDNIGHT + 2 * HOUR
     assert (hours.count("decay"), hours.count("models")) == (3, 0)
+
+
+def test_s4_users_who_ask_again_and_again_get_a_run_an_hour_and_the_operator_at_once(
+    tmp_path: Path,
+) -> None:
+    store = LocalStore.open(tmp_path)
+    user, hours = make_id(7), Hours(until=MIDNIGHT + 3.5 * HOUR)
+    numbers = itertools.count(1)
+
+    def ask(by: str | None = user) -> None:
+        store.submit(
+            make_request(next(numbers), model_name="default", created_at=hours.now, requested_by=by)
+        )
+
+    def perform(arguments: Sequence[str], **more: Any) -> Done:  # noqa: ANN401
+        """Serve what waits; whoever asked does so again, and once the operator does as well."""
+        done = hours.perform(arguments, **more)
+        if arguments[0] != "run":
+            return done
+        run_id, waiting = make_id(next(numbers) + 500), store.list_requests(model_name="default")
+        taken = [r for r in waiting if r.status is RequestStatus.PENDING]
+        by = taken[0].requested_by
+        run = make_run(started_at=hours.now, heartbeat_at=hours.now, model_name="default")
+        store.start_run(replace(run, run_id=run_id, triggered_by=by))
+        for _ in taken:
+            claimed = store.claim(model_name="default", run_id=run_id, now=hours.now, lease=HOUR)
+            assert claimed is not None
+            store.complete(claimed.request_id, run_id=run_id, now=hours.now)
+        ended: dict[str, Any] = {"status": RunStatus.COMPLETED, "completed_at": hours.now}
+        store.finish_run(
+            replace(run, run_id=run_id, triggered_by=by, outcome=Outcome.REJECTED, **ended)
+        )
+        ask()
+        if hours.count("run") == 2:
+            ask(None)
+        return done
+
+    ask()
+    never = Schedule(every=24 * HOUR, attempts=0)
+    hours.worker(
+        tmp_path,
+        duties=Duties(schedule=never, poll=timedelta(minutes=1), keep=None),
+        perform=perform,
+    ).work(hours)
+    begun = [(at - MIDNIGHT) / timedelta(minutes=1) for at, name in hours.jobs if name == "run"]
+    # The third is the operator's. It took the user's request along: the next waits an hour.
+    assert begun == [0, 60, 61, 121, 181]
 
 
 def test_a_fault_of_our_own_is_outlived_too(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.support.factories import (
     NOW,
     make_id,
     make_request,
+    make_run,
 )
 
 LEASE = timedelta(minutes=30)
@@ -362,6 +363,51 @@ class RequestQueueContract(StoreFixtures):
         store.cancel(make_id(1), now=NOW)
         store.submit(make_request(3, requested_by=make_id(7)), limits=limits)
         assert len(store.list_requests(model_name=MODEL_NAME, status=RequestStatus.PENDING)) == 3
+
+    def test_requests_for_one_model_leave_room_for_those_for_another(self, store: Store) -> None:
+        limits = OpenLimits(per_user=1, total=1)
+        asked = {"requested_by": make_id(7)}
+        store.submit(make_request(1, **asked), limits=limits)
+        store.submit(make_request(2, model_name="another", **asked), limits=limits)
+        with pytest.raises(StoreRefused):
+            store.submit(make_request(3, requested_by=make_id(8)), limits=limits)
+
+    def test_a_request_that_waits_too_long_has_failed_and_closed_ones_are_forgotten(
+        self, store: Store
+    ) -> None:
+        day = timedelta(days=1)
+        old, young = NOW - 15 * day, NOW - 13 * day
+        for number, at in ((1, old), (2, old), (3, young), (4, old), (5, young)):
+            store.submit(make_request(number, created_at=at))
+        store.submit(make_request(6, created_at=old, priority=Priority.HIGH))
+        store.start_run(make_run(9, model_name="another"))
+        elsewhere = store.submit(make_request(7, created_at=old, model_name="another"))
+        store.cancel(make_id(4), now=old)
+        store.cancel(make_id(5), now=young)
+        self.claim(store, 100, request_id=make_id(2))
+        ages = {"pending_before": NOW - 14 * day, "closed_before": NOW - 14 * day}
+
+        expired = store.prune_requests(model_name=MODEL_NAME, now=NOW, **ages)
+
+        assert [request.request_id for request in expired] == [make_id(6), make_id(1)]
+        for request in expired:
+            assert (request.status, request.processed_at) == (RequestStatus.FAILED, NOW)
+            since = f"{old:%Y-%m-%d %H:%M} UTC"
+            assert request.error_message == f"expired: no run served it since {since}"
+            assert store.get_request(request.request_id) == request
+        left = store.list_requests(model_name=MODEL_NAME)
+        states = {request.request_id: request.status for request in left}
+        assert states == {
+            make_id(1): RequestStatus.FAILED,
+            make_id(2): RequestStatus.PROCESSING,
+            make_id(3): RequestStatus.PENDING,
+            make_id(5): RequestStatus.CANCELLED,
+            make_id(6): RequestStatus.FAILED,
+        }
+        with pytest.raises(NotFound):
+            store.get_request(make_id(4))
+        assert store.prune_requests(model_name=MODEL_NAME, now=NOW, **ages) == []
+        assert store.get_request(elsewhere.request_id) == elsewhere
 
     def test_racing_submits_do_not_pass_the_limit_together(
         self, store: Store, open_store: OpenStore

@@ -113,6 +113,28 @@ def rows(project: SupabaseProject, table: str) -> list[Row]:
     return [found["row"] for found in project.sql(query.format(sql.Identifier(table)).as_string())]
 
 
+# What signed-in users read of a run; whoever asks for all columns is refused.
+_RUN_COLUMNS = """
+    id source dataset_size fine_tune_flag status metrics started_at completed_at log_url created_at
+    updated_at model_name heartbeat_at training_rows outcome champion_id challenger_id
+    training_digest holdout_digest config_digest git_sha
+"""
+RUN_COLUMNS = _RUN_COLUMNS.split()
+
+
+def seen_runs(caller: Caller, **query: str) -> httpx.Response:
+    """Ask for the runs as a page of an app does."""
+    return caller.table("GET", "model_retraining_runs", select=",".join(RUN_COLUMNS), **query)
+
+
+def let_be_known(project: SupabaseProject, model_name: str) -> None:
+    """Make a model name one that something serves."""
+    lease = {"name": f"worker:{model_name}", "holder": "a worker"}
+    insert(
+        project, "ml_pipeline_leases", {**lease, "taken_at": "2026-03-01", "until": "2026-03-02"}
+    )
+
+
 def everything(project: SupabaseProject) -> list[Row]:
     """Return every row of every table of ours, and of storage: equal when nothing was changed."""
     return project.sql("""

@@ -15,6 +15,7 @@ import pytest
 from ml_pipeline.store.supabase.tables import to_json
 from tests.contract.supabase.callers import (
     REQUESTS,
+    RUN_COLUMNS,
     USER,
     Caller,
     Callers,
@@ -25,6 +26,7 @@ from tests.contract.supabase.callers import (
     migrate,
     open_callers,
     rows,
+    seen_runs,
 )
 from tests.support.factories import DIGEST, MODEL_NAME, NOW, make_alert, make_id
 from tests.support.supabase.project import SupabaseProject
@@ -34,7 +36,6 @@ REFUSED = "42501"
 RUNS = "model_retraining_runs"
 
 NOBODY: frozenset[str] = frozenset()
-SELECT = frozenset({"select"})
 ASK = frozenset({"select", "insert", "update"})
 ALL = frozenset({"select", "insert", "update", "delete"})
 SERVICE_ONLY = {"anon": NOBODY, "user": NOBODY, "other": NOBODY, "service": ALL}
@@ -56,7 +57,8 @@ WHO_MAY = {
         "other": frozenset({"insert"}),
         "service": ALL,
     },
-    "model_retraining_runs": {"anon": NOBODY, "user": SELECT, "other": SELECT, "service": ALL},
+    # Users read some of the columns, and whoever asks for all is refused.
+    "model_retraining_runs": SERVICE_ONLY,
     "prediction_accuracy_daily": SERVICE_ONLY,
     "prediction_decay_events": SERVICE_ONLY,
     "system_events": SERVICE_ONLY,
@@ -96,9 +98,11 @@ WHO_CALLS = {
     "ml_pipeline_differences": SIGNED_IN,
     "ml_pipeline_doctor": SERVICE,
     "ml_pipeline_etag": SERVICE,
+    "ml_pipeline_expire_requests": SERVICE,
     "ml_pipeline_given_events": SERVICE,
     "ml_pipeline_given_run": SERVICE,
     "ml_pipeline_held_request": SERVICE,
+    "ml_pipeline_knows_model": SERVICE,
     "ml_pipeline_label": SERVICE,
     "ml_pipeline_lock": SERVICE,
     "ml_pipeline_relax": SERVICE,
@@ -118,6 +122,7 @@ WHO_CALLS = {
     "release_retraining_request": SERVICE,
     "release_stale_retraining_requests": SERVICE,
     "prune_model": SERVICE,
+    "prune_retraining_requests": SERVICE,
     "renew_retraining_leases": SERVICE,
     "sample_evaluation_events": SERVICE,
     "set_model_state": SERVICE,
@@ -137,16 +142,10 @@ TRIGGERS = {
     "ml_pipeline_touch",
 }
 
-# What signed-in users see of a run and of their request.
-RUN_COLUMNS = """
-    id source dataset_size fine_tune_flag status metrics started_at completed_at log_url
-    error_message triggered_by created_at updated_at model_name heartbeat_at training_rows outcome
-    outcome_reason details champion_id challenger_id training_digest holdout_digest config_digest
-    git_sha
-"""
+# What signed-in users see of their request.
 REQUEST_COLUMNS = """
     id requested_by reason priority status processed_at retraining_run_id created_at updated_at
-    model_name attempts claimed_at lease_until error_message priority_rank
+    model_name attempts claimed_at lease_until error_message priority_rank by_user
 """
 MAY_SAY = {"id", "model_name", "priority", "reason", "requested_by", "status"}
 
@@ -315,10 +314,11 @@ def test_the_rights_in_the_catalogue_are_exactly_these(supabase: SupabaseProject
         where grantee not in ('postgres'::regrole, 'service_role'::regrole)
     """)
     assert {tuple(row.values()) for row in found} == {
-        (RUNS, None, "authenticated", "SELECT"),
         (REQUESTS, None, "authenticated", "SELECT"),
         (REQUESTS, "status", "authenticated", "UPDATE"),
-    } | {(REQUESTS, column, "authenticated", "INSERT") for column in MAY_SAY}
+        *((REQUESTS, column, "authenticated", "INSERT") for column in MAY_SAY),
+        *((RUNS, column, "authenticated", "SELECT") for column in RUN_COLUMNS),
+    }
 
 
 def test_no_policy_is_for_anonymous_callers_or_for_everyone(supabase: SupabaseProject) -> None:
@@ -334,14 +334,28 @@ def test_no_policy_is_for_anonymous_callers_or_for_everyone(supabase: SupabasePr
     assert all(row["roles"] == ["authenticated"] for row in found)
 
 
-@pytest.mark.parametrize(("table", "columns"), [(RUNS, RUN_COLUMNS), (REQUESTS, REQUEST_COLUMNS)])
 def test_signed_in_users_see_these_columns_and_no_others(
-    project: SupabaseProject, callers: Callers, table: str, columns: str
+    project: SupabaseProject, callers: Callers
 ) -> None:
-    insert(project, table, SAMPLES[table].row)
-    (row,) = callers["user"].table("GET", table).json()
-    assert set(row) == set(columns.split())
+    insert(project, REQUESTS, SAMPLES[REQUESTS].row)
+    (row,) = callers["user"].table("GET", REQUESTS).json()
+    assert set(row) == set(REQUEST_COLUMNS.split())
     assert row["id"] == make_id(1)
+
+
+def test_signed_in_users_see_what_a_run_came_to_in_figures(
+    project: SupabaseProject, callers: Callers
+) -> None:
+    metrics = {"accuracy": 0.8, "precision": 0.7, "recall": 0.8, "f1_score": 0.75}
+    done = {"status": "completed", "outcome": "promoted", "dataset_size": 12, "metrics": metrics}
+    insert(project, RUNS, run_row(1, **done))
+    for who in ("user", "other"):
+        (row,) = seen_runs(callers[who], order="started_at.desc", limit="1").json()
+        assert {name: row[name] for name in done} == done
+        assert set(row) == set(RUN_COLUMNS)
+        for column in ("details", "error_message", "outcome_reason", "triggered_by", "*"):
+            assert code_of(callers[who].table("GET", RUNS, select=column)) == REFUSED
+    assert code_of(seen_runs(callers["anon"])) == REFUSED
 
 
 def test_the_description_of_the_api_names_to_each_only_what_is_theirs(callers: Callers) -> None:
@@ -480,6 +494,17 @@ WRITES: dict[str, Row] = {
     "take_lease": {"p_name": "mine", "p_holder": "me", "p_now": LATER, "p_until": LATER},
     "drop_lease": {"p_name": "sample", "p_holder": "a"},
     "prune_model": {"p_model_name": MODEL_NAME, "p_model_id": "m-2", "p_now": LATER},
+    "prune_retraining_requests": {
+        "p_model_name": MODEL_NAME,
+        "p_now": LATER,
+        "p_pending_before": "2100-01-01",
+        "p_closed_before": LATER,
+    },
+    "ml_pipeline_expire_requests": {
+        "p_model_name": MODEL_NAME,
+        "p_now": LATER,
+        "p_before": "2100-01-01",
+    },
     "renew_retraining_leases": {
         "p_run_id": make_id(1),
         "p_lease_until": (NOW + timedelta(hours=2)).isoformat(),

@@ -25,6 +25,7 @@ from tests.contract.supabase.callers import (
     code_of,
     everything,
     insert,
+    let_be_known,
     migrate,
     open_callers,
     rows,
@@ -223,6 +224,7 @@ def test_hostile_text_is_kept_as_text(
 ) -> None:
     user = callers["user"]
     name = text[:200]
+    let_be_known(project, name)
     assert ask(user, reason=text, model_name=name).is_success
     assert code_of(ask(user, priority=text)) == "23514"
     assert code_of(ask(user, id=text)) == "22P02"
@@ -488,13 +490,146 @@ def test_requests_in_work_count_and_finished_ones_do_not(
 def test_the_limit_over_all_users_holds(
     project: SupabaseProject, callers: Callers, ask: Ask
 ) -> None:
-    project.sql("update ml_pipeline_limits set value = 2 where name = 'open_requests_total'")
+    limit(project, open_requests_total=2)
+    for name in (MODEL_NAME, "another"):
+        let_be_known(project, name)
     put(project, 1, OTHER)
-    assert ask(callers["user"]).is_success
-    answers = at_once(*(partial(ask, callers[who]) for who in ("user", "other") * 3))
+    assert ask(callers["user"], model_name=MODEL_NAME).is_success
+    answers = at_once(
+        *(partial(ask, callers[who], model_name=MODEL_NAME) for who in ("user", "other") * 3)
+    )
     assert {code_of(answer) for answer in answers} == {TOO_MANY}
     assert len(rows(project, REQUESTS)) == 2
     assert ask(callers["service"], model_name=MODEL_NAME).is_success
+    # Requests for one model stand in nobody's way who asks for another.
+    assert ask(callers["user"], model_name="another").is_success
+
+
+def limit(project: SupabaseProject, **values: int) -> None:
+    for name, value in values.items():
+        project.sql("update ml_pipeline_limits set value = %s where name = %s", [value, name])
+
+
+def accounts(project: SupabaseProject, callers: Callers, count: int) -> list[Caller]:
+    """So many signed-in users."""
+    user = callers["user"]
+    tokens = (project.keys.user_token(make_id(1000 + number)) for number in range(count))
+    return [Caller(user.http, user.key, token) for token in tokens]
+
+
+def within(caller: Caller, **values: object) -> httpx.Response:
+    """What `requests submit`, the page and the watchdog ask with the service key."""
+    request = {"model_name": "default", "created_at": NOW.isoformat(), **values}
+    limits = {"p_per_user": 3, "p_total": 50}
+    return caller.call("submit_retraining_request_within", p_request=request, **limits)
+
+
+@both_ways_to_ask
+def test_s3_a_request_for_a_model_that_nobody_knows_is_refused(
+    project: SupabaseProject, callers: Callers, ask: Ask
+) -> None:
+    for known in ("default", "served", "ran"):
+        assert code_of(ask(callers["user"], model_name="nobody's")) == NOT_THEIRS_TO_SAY
+        if known == "served":
+            let_be_known(project, known)
+        elif known == "ran":
+            insert(project, "model_retraining_runs", {"model_name": known, "source": "manual"})
+        assert ask(callers["user"], model_name=known).is_success
+    # Once there is a run, the name that settings have by default is as any other.
+    assert code_of(ask(callers["other"])) == NOT_THEIRS_TO_SAY
+    assert {row["model_name"] for row in rows(project, REQUESTS)} == {"default", "served", "ran"}
+
+
+def test_s3_requests_of_many_accounts_block_neither_another_model_nor_the_service(
+    project: SupabaseProject, callers: Callers
+) -> None:
+    for name in ("flooded", "default"):
+        let_be_known(project, name)
+    for caller in accounts(project, callers, 17):
+        answers = [ask_directly(caller, model_name="flooded") for _ in range(3)]
+    assert [code_of(answer) for answer in answers] == [None, None, TOO_MANY]
+    assert code_of(ask_directly(callers["user"], model_name="flooded")) == TOO_MANY
+    assert ask_directly(callers["user"]).is_success
+    for values in ({}, {"requested_by": USER}):
+        answer = within(callers["service"], id=make_id(2), model_name="flooded", **values)
+        assert answer.is_success, answer.text
+        project.sql("delete from model_retraining_requests where id = %s", [make_id(2)])
+
+
+@both_ways_to_ask
+def test_s3_a_pending_request_expires_and_counts_no_more(
+    project: SupabaseProject, callers: Callers, ask: Ask
+) -> None:
+    ids = [put(project, number) for number in range(3)]
+    let_be_known(project, MODEL_NAME)
+    assert code_of(ask(callers["user"], model_name=MODEL_NAME)) == TOO_MANY
+    project.sql("update model_retraining_requests set created_at = now() - interval '15 days'")
+    assert ask(callers["user"], model_name=MODEL_NAME).is_success
+    found = {row["id"]: row for row in rows(project, REQUESTS)}
+    for request_id in ids:
+        assert found[request_id]["status"] == "failed"
+        assert found[request_id]["error_message"].startswith("expired: no run served it since 20")
+    assert len(found) == len(ids) + 1
+
+
+@both_ways_to_ask
+@both_ways_to_cancel
+def test_s4_what_was_cancelled_counts_in_the_quota_of_the_day(
+    project: SupabaseProject,
+    callers: Callers,
+    ask: Ask,
+    cancel: Callable[[Caller, str], httpx.Response],
+) -> None:
+    limit(project, requests_per_user_and_day=4)
+    codes = []
+    for number in range(6):
+        codes.append(code_of(ask(callers["user"], id=make_id(number))))
+        cancel(callers["user"], make_id(number))
+    assert codes == [None] * 4 + [TOO_MANY] * 2
+    assert len(rows(project, REQUESTS)) == 4
+    assert ask(callers["other"]).is_success
+    project.sql("update model_retraining_requests set created_at = now() - interval '25 hours'")
+    assert ask(callers["user"]).is_success
+
+
+def test_s4_all_users_together_have_a_quota_of_the_day_for_a_model(
+    project: SupabaseProject, callers: Callers
+) -> None:
+    limit(project, requests_per_day=5, open_requests_total=1000)
+    asked = [ask_directly(caller) for caller in accounts(project, callers, 7)]
+    assert [code_of(answer) for answer in asked] == [None] * 5 + [TOO_MANY] * 2
+    assert within(callers["service"], id=make_id(1)).is_success
+    let_be_known(project, "another")
+    assert ask_directly(callers["user"], model_name="another").is_success
+
+
+def test_s4_closed_requests_are_kept_for_a_while_and_unserved_names_are_tidied_along(
+    project: SupabaseProject, callers: Callers
+) -> None:
+    let_be_known(project, MODEL_NAME)
+    let_be_known(project, "served elsewhere")
+    ids = [put(project, number, USER, status) for number, status in enumerate(STATES)]
+    for number, name in ((11, "served elsewhere"), (12, "nobody's")):
+        insert(project, REQUESTS, {"id": make_id(number), "model_name": name})
+        closed = {"status": "cancelled", "processed_at": LATER}
+        insert(project, REQUESTS, {"id": make_id(number + 10), "model_name": name, **closed})
+    project.sql("update model_retraining_requests set created_at = '2026-01-01'")
+    answer = callers["service"].call(
+        "prune_retraining_requests",
+        p_model_name=MODEL_NAME,
+        p_now="2026-12-01",
+        p_pending_before="2026-11-01",
+        p_closed_before="2026-10-01",
+    )
+    assert [row["id"] for row in answer.json()] == [ids[0]]
+    found = {row["id"]: row["status"] for row in rows(project, REQUESTS)}
+    assert found == {
+        ids[0]: "failed",
+        ids[1]: "processing",
+        make_id(11): "pending",
+        make_id(21): "cancelled",
+        make_id(12): "failed",
+    }
 
 
 # ------------------------------------------------------------------------------------ defects

@@ -693,12 +693,14 @@ def test_the_limit_holds_against_inserts_past_the_function(store: Database) -> N
 
 def test_all_users_together_have_a_limit(store: Database) -> None:
     store.sql("update ml_pipeline_limits set value = 2 where name = 'open_requests_total'")
-    as_service(store, "submit_retraining_request", p_request=request_row(1))
+    # What the service asks for is none of theirs.
+    as_service(store, "submit_retraining_request", p_request=request_row(1, model_name="default"))
     ask(store)
+    ask(store, OTHER_USER)
     with pytest.raises(psycopg.Error) as caught:
-        ask(store, OTHER_USER)
+        ask(store, make_id(903))
     assert caught.value.sqlstate == "MLP06"
-    as_service(store, "submit_retraining_request", p_request=request_row(2))
+    as_service(store, "submit_retraining_request", p_request=request_row(2, model_name="default"))
 
 
 # ------------------------------------------------------------------------------------- access
@@ -759,9 +761,10 @@ def test_every_table_has_row_level_security(store: Database) -> None:
 
 def test_users_read_runs_and_their_own_requests(store: Database) -> None:
     as_service(store, "start_retraining_run", p_run=run_row(1))
-    mine, theirs = ask(store), ask(store, OTHER_USER)
+    mine, theirs = (ask(store, user, model_name=MODEL_NAME) for user in (USER, OTHER_USER))
     with connected(store, "authenticated", USER) as client:
-        assert len(run(client, "select * from model_retraining_runs")) == 1
+        seen = run(client, "select id, status, outcome, metrics from model_retraining_runs")
+        assert [row["status"] for row in seen] == ["running"]
         rows = run(client, "select id::text from model_retraining_requests")
     assert rows == [{"id": mine["id"]}]
     with connected(store, "authenticated") as nobody:
@@ -814,7 +817,9 @@ def test_users_change_nothing_but_pending_to_cancelled(store: Database, status: 
 
 
 def test_users_do_not_cancel_for_others_or_in_work(store: Database) -> None:
-    theirs, mine = ask(store, OTHER_USER), ask(store, model_name=MODEL_NAME)
+    theirs = ask(store, OTHER_USER)
+    as_service(store, "register_model", p_model=model_row("m-1"))
+    mine = ask(store, model_name=MODEL_NAME)
     as_service(
         store,
         "claim_retraining_request",

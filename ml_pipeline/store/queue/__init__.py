@@ -1,0 +1,1 @@
+"""The queue of requests for a run."""
