@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--output_dir", default="./models", help="(default: %(default)s)")
     export.add_argument("--with_artifacts", action="store_true", help="the models' bytes as well")
     prune = common.add_action(
-        actions, "prune", "remove the bytes of old models and the logs of old runs"
+        actions, "prune", "remove the bytes of old models, the logs of old runs, old requests"
     )
     prune.add_argument("--keep", type=_count, required=True, help="how many of the newest stay")
     prune.add_argument(
@@ -82,7 +82,7 @@ def _act(
         "promote": lambda: _promote(store, args, name, now=now, new_id=new_id),
         "rollback": lambda: _rollback(store, args, name, now=now, new_id=new_id),
         "export": lambda: _export(store, args, settings, now=now),
-        "prune": lambda: _prune(store, args, name, now=now),
+        "prune": lambda: _prune(store, args, settings, now=now),
         "import": lambda: _import(store, args, settings, now=now, new_id=new_id),
     }
     return actions[args.action]()
@@ -115,14 +115,15 @@ def _export(
 
 
 def _prune(
-    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime
 ) -> dict[str, Any]:
     from ml_pipeline.registry import retention
 
     rule = retention.Retention(models=args.keep, window=timedelta(days=args.older_than_days))
-    found = retention.plan(store, model_name, rule, now=now)
+    found = retention.plan(store, settings.model_name, rule, now=now)
     if args.apply:
         retention.carry_out(store, found, now=now)
+        retention.prune_requests(store, settings, now=now)
     return {"dry_run": not args.apply, **found.as_json()}
 
 

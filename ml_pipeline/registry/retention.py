@@ -6,15 +6,19 @@ the two leaves bytes that the next time finds, and never a champion without them
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.registry.models import MODEL_BUCKET
 from ml_pipeline.registry.serving_state import lineage_head
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import ModelState, ModelVersion, RetrainingRun, RunStatus
+
+log = logging.getLogger("model_registry")
 
 LOG_BUCKET: Final = "model-artifacts"
 RUN_FILES: Final = (("training-logs", ".txt"), ("reports", ".html"))
@@ -109,6 +113,17 @@ def _old_logs(
     old = [run.run_id for run in runs if is_old(run) and run.run_id not in needed]
     paths = (f"{folder}/{run_id}{end}" for run_id in old for folder, end in RUN_FILES)
     return tuple(path for path in paths if path in stored)
+
+
+def prune_requests(store: Store, settings: Settings, *, now: datetime) -> None:
+    """Close requests that nothing served as failed, and delete those closed long ago."""
+    for request in store.prune_requests(
+        model_name=settings.model_name,
+        now=now,
+        pending_before=now - timedelta(days=settings.run.request_expires_days),
+        closed_before=now - timedelta(days=settings.run.request_keep_days),
+    ):
+        log.warning("Request %s has %s", request.request_id, request.error_message)
 
 
 def carry_out(store: Store, found: Plan, *, now: datetime) -> None:

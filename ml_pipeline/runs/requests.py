@@ -131,13 +131,6 @@ def close_leftovers(store: Store, settings: Settings, *, now: datetime) -> None:
         model_name=settings.model_name, now=now, max_attempts=settings.run.request_max_attempts
     ):
         log.warning("Request %s is %s again", request.request_id, request.status)
-    for request in store.prune_requests(
-        model_name=settings.model_name,
-        now=now,
-        pending_before=now - timedelta(days=settings.run.request_expires_days),
-        closed_before=now - timedelta(days=settings.run.request_keep_days),
-    ):
-        log.warning("Request %s has %s", request.request_id, request.error_message)
 
 
 def _follow_its_run(

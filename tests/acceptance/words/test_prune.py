@@ -11,9 +11,16 @@ from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.registry import retention
 from ml_pipeline.registry.retention import Retention
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import ModelState, PromotionKind
+from ml_pipeline.store.records import ModelState, PromotionKind, RequestStatus
 from tests.support import warm
-from tests.support.factories import NOW, make_finished_run, make_id, make_model, make_promotion
+from tests.support.factories import (
+    NOW,
+    make_finished_run,
+    make_id,
+    make_model,
+    make_promotion,
+    make_request,
+)
 from tests.support.factories import make_run as make_started
 from tests.support.places import Place
 from tests.support.shell import Finished
@@ -134,9 +141,18 @@ def test_the_command_only_says_what_it_would_do_unless_it_is_told_to(
     assert shown.json["models"] == ["m-50", "m-80"]
     with filled.opened() as store:
         assert len(store.names("ml-models", NAME)) == 9
+        for number in (1, 2):
+            store.submit(make_request(number, model_name=NAME))
+        store.cancel(make_id(2), now=NOW)
+    prune("--keep", "2")
+    with filled.opened() as store:
+        assert len(store.list_requests(model_name=NAME)) == 2
     done = prune("--keep", "2", "--apply")
     assert (done.json["dry_run"], done.json["models"]) == (False, ["m-50", "m-80"])
     with filled.opened() as store:
         assert len(store.names("ml-models", NAME)) == 7
+        # One has waited for too long, the other was closed long ago.
+        assert store.get_request(make_id(1)).status is RequestStatus.FAILED
+        assert len(store.list_requests(model_name=NAME)) == 1
     assert prune("--keep", "0").code == 2
     assert prune().code == 2
