@@ -47,15 +47,19 @@ _DAY = "the UTC day of known_at"
 _VECTORS: Final = 5  # of 2,048 rows, fetched at once
 
 
-def read_labelled(dataset: str, settings: Settings) -> Dataset:
-    """Rows of a training CSV, or of the file of labelled rows that a run writes."""
+def read_labelled(dataset: str, settings: Settings, *, whole: bool = True) -> Dataset:
+    """Rows of a training CSV, or of the file of labelled rows that a run writes.
+
+    What a base is trained on is `whole`: there a feature without any value is refused. New rows
+    may all lack one, as on a day on which a sensor was off.
+    """
     if dataset == BUILTIN:
         return read_dataset(dataset, settings.data)
     frame = named(read_csv(Path(dataset)), (_ID, _TIME), dataset)
     data = settings.data
     if {_ID, _TIME} <= set(frame.columns):
         data = settings.changed({"data.time_column": _TIME, "data.group_column": "match_id"}).data
-    return from_frame(frame, data, source=dataset)
+    return from_frame(frame, data, source=dataset, whole=whole)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

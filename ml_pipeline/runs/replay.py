@@ -143,7 +143,7 @@ class Replay:
     def _probabilities(self, loaded: LoadedLog, answer: TrainerAnswer) -> dict[str, Any]:
         import numpy as np
 
-        data = read_labelled(str(loaded.labelled_path), self.settings)
+        data = read_labelled(str(loaded.labelled_path), self.settings, whole=False)
         features = data.features[-COMPARED_ROWS:]
         event_ids = data.frame["event_id"].to_list()[-COMPARED_ROWS:]
         version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))

@@ -129,7 +129,8 @@ def _read(request: TrainingRequest) -> _Rows:
         file = LabelledFile.opened(Path(request.dataset), request.settings.data)
         if file is not None:
             return _Rows(data=file.last, file=file)
-    return _Rows(data=read_labelled(request.dataset, request.settings))
+    trains_base = not request.fine_tune or request.new_base is not None
+    return _Rows(data=read_labelled(request.dataset, request.settings, whole=trains_base))
 
 
 def _model_to_tune(
@@ -225,8 +226,10 @@ def _refitted(request: TrainingRequest, data: Dataset, champion: Champion) -> Ch
         if settings.data.training_dataset != BUILTIN:
             raise
         log.info("The bundled sample is not learned: %s", error)
+    if request.known is not None:
+        data = read_labelled(str(request.known), settings, whole=past is None)
     return strategies.refit(
-        data if request.known is None else read_labelled(str(request.known), settings),
+        data,
         champion,
         settings,
         algorithm=settings.training.algorithm,
@@ -251,7 +254,7 @@ def _adapted(
     # Experts are fitted on rows at hand: a file that comes day by day brings none.
     known = rows.data if settings.training.experts and rows.file is None else None
     if request.known is not None:
-        known = read_labelled(str(request.known), settings)
+        known = read_labelled(str(request.known), settings, whole=False)
     return adapt(
         model,
         champion,

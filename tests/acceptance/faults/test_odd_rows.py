@@ -12,10 +12,12 @@ import pytest
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Failed, Trained
+from ml_pipeline.runs.replay import replay
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.conftest import FirstModel
 from tests.support import crashing, league
 from tests.support.crashing import NOW
+from tests.support.in_process import train_here
 from tests.support.places import Place
 
 NIGHTS = league.nights_before(NOW, 1)
@@ -74,6 +76,22 @@ def test_one_odd_row_is_set_aside_and_the_rest_is_learned(
     assert outcome.result["training_rows"] == 40
     reason = "unusable: feature home_advantage is beyond 1e+150"
     assert outcome.result["load_report"]["examples"] == {reason: ODD}
+
+
+@pytest.mark.parametrize("strategy", ["adaptive", "refit", "sgd"])
+def test_a_day_on_which_a_feature_has_no_value_is_learned(
+    first_model: FirstModel, tmp_path: Path, strategy: str
+) -> None:
+    """A sensor that was off: the model fills in what is missing, as when it answers."""
+    store = league.open_league(tmp_path / "s", first_model.path, first_model.model, [])
+    written = json.dumps(GOOD | {"home_advantage": None})
+    store.append_events(league.events_of(first_model.model, NIGHTS[0]).assign(features=written))
+    settings = league.settings_for(run__trigger="any", training__strategy=strategy)
+    order = crashing.order(tmp_path / "work", settings=settings, train=train_here)
+    outcome = recording.run(store, order)
+    assert isinstance(outcome, Trained), outcome.result
+    if strategy == "adaptive":
+        assert replay(store, outcome.run, tmp_path / "replay")["result"] == "identical"
 
 
 def test_a_new_label_is_set_aside_where_labels_are_open(

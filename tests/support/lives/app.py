@@ -1,0 +1,257 @@
+"""The app of a life: it predicts, learns what happened, and imports rows of other machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, cast
+
+import pandas as pd
+
+from ml_pipeline.evaluation_log.opening import MLLogger
+from ml_pipeline.evaluation_log.outcomes import OutcomeReport, ParsedOutcome, record
+from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.records import EVENT_COLUMNS
+from ml_pipeline.store.serving_view import ServingView
+from tests.support.factories import frame_of
+from tests.support.lives.door import Door, Fault, Killed, Trouble
+from tests.support.lives.ledger import Entry, Ledger
+from tests.support.lives.nature import Nature
+from tests.support.lives.place import Site
+
+NO_CLASS = "outcome is no class of the model"
+STRANGE = "perhaps"
+TROUBLES = (Fault.AWAY_FOR_GOOD, Fault.ANSWER_LOST, Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+
+
+@dataclass(kw_only=True, slots=True)
+class App:
+    """What writes the evaluation log, and enters into the ledger what the log took."""
+
+    site: Site
+    nature: Nature
+    ledger: Ledger
+    chance: Random
+    new_id: Callable[[], str]
+    history: list[str]
+    number: int = 0
+    unsure: list[Entry] = field(default_factory=list)
+    untold: list[tuple[Entry, str, datetime]] = field(default_factory=list)
+
+    # -- what is logged
+
+    def invented(self, now: datetime, champion: str) -> Entry:
+        """A new prediction, which may be of somebody who was predicted before."""
+        chance = self.chance
+        self.number += 1
+        matches = sorted({e.match_id for e in self.ledger.entries.values() if e.match_id})
+        repeated = matches and chance.random() < 0.2
+        features, fault = self.features()
+        return Entry(
+            event_id=self.new_id(),
+            match_id=chance.choice(matches) if repeated else f"thing-{self.number}",
+            model_id=chance.choice((champion, champion, champion, "stranger")),
+            prediction=chance.choice((*self.nature.classes, *self.nature.classes, "UNCERTAIN")),
+            confidence=round(chance.uniform(0.2, 1), 3),
+            features=features,
+            made=now,
+            fault=fault,
+        )
+
+    def features(self) -> tuple[str | None, str | None]:
+        """Features as JSON, and why they cannot be learned."""
+        chance, names = self.chance, self.nature.features
+        values: dict[str, object] = {name: round(chance.gauss(0, 1), 4) for name in names}
+        if chance.random() < 0.1:
+            values[chance.choice(names)] = None
+        if chance.random() > 0.15:
+            return json.dumps(values), None
+        name, first = chance.choice(names), names[0]
+        odd: list[tuple[object, str]] = [
+            (None, "no features"),
+            ({n: v for n, v in values.items() if n != name}, f"feature {name} is absent"),
+            (values | {name: 1e200}, f"feature {name} is beyond 1e+150"),
+            (values | {name: "tall"}, f"feature {name} is not a number"),
+            (dict.fromkeys(names), "all features are missing"),
+            ([first], "features are not a JSON object"),
+        ]
+        found, fault = chance.choice(odd)
+        return None if found is None else json.dumps(found), fault
+
+    def label(self) -> str:
+        """What happened; with open classes it may be something that no model knows."""
+        if self.nature.is_open and self.chance.random() < 0.1:
+            return STRANGE
+        return self.chance.choice(self.nature.classes)
+
+    def settle(self, entry: Entry, label: str, known: datetime) -> None:
+        """Enter an outcome into the ledger."""
+        entry.outcome, entry.known = label, known
+        if label not in self.nature.classes:
+            entry.fault = NO_CLASS
+
+    # -- other machines
+
+    def import_rows(self, now: datetime, champion: str) -> None:
+        """Rows of another machine with their outcomes, some of them late."""
+        entries = []
+        for _ in range(self.chance.randint(1, 5)):
+            ago = self.chance.choice((0.1, 0.2, 0.5, 0.5, 1, 2, 3, 4))
+            known = now - timedelta(days=ago, seconds=self.chance.randint(0, 3600))
+            entry = self.invented(known - timedelta(hours=1), champion)
+            entries.append(entry)
+            if self.chance.random() < 0.85:
+                self.settle(entry, self.label(), known)
+            if not self.nature.is_open and self.chance.random() < 0.05 and entry.outcome:
+                entry.outcome, entry.is_bad = STRANGE, True
+        self.append(entries)
+        if self.chance.random() < 0.2:
+            self.append(self.chance.sample(entries, 1))
+        self.history.append(f"{now:%d %H:%M} imported {len(entries)}")
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Append whole events to the table."""
+        frame = frame_of([self._row(entry) for entry in entries])
+        self.site.store.append_events(frame)
+        for entry in entries:
+            self.ledger.entries[entry.event_id] = entry
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        return dict.fromkeys(EVENT_COLUMNS) | {
+            "event_id": entry.event_id,
+            "timestamp": entry.made,
+            "event_type": "prediction",
+            "model_name": self.nature.settings.model_name,
+            "model_id": entry.model_id,
+            "match_id": entry.match_id,
+            "prediction": entry.prediction,
+            "confidence": entry.confidence,
+            "features": entry.features,
+            "actual_result": entry.outcome,
+            "evaluated_at": entry.known,
+        }
+
+    # -- its own logger
+
+    def session(self, now: datetime, champion: str, *, calm: bool = False) -> None:
+        """One process of the app: predictions and outcomes, until it ends or is killed."""
+        trouble = None
+        if not calm and self.chance.random() < 0.2:
+            trouble = Trouble(fault=self.chance.choice(TROUBLES), at=self.chance.randint(1, 5))
+        door = Door(self.site.open_view(), trouble)
+        logger = self._logger(door, lambda: now)
+        try:
+            self._repeat(logger, now)
+            for _ in range(self.chance.randint(0, 0 if calm else 4)):
+                self._log(logger, self.invented(now, champion))
+            if calm or self.chance.random() < 0.8:
+                self._tell(logger, now)
+            if logger.settle() == 0 and not logger.away:
+                self._delivered()
+        except Killed:
+            self.history.append(f"{now:%d %H:%M} the app was killed at {door.met}")
+        finally:
+            logger.close()
+        self.history.append(f"{now:%d %H:%M} session, {trouble}")
+
+    def _logger(self, door: Door, clock: Callable[[], datetime]) -> MLLogger:
+        settings = self.nature.settings
+        logger = MLLogger(
+            str(self.site.folder / f"{settings.model_name}.csv"),
+            model_name=settings.model_name,
+            open_table=lambda: cast("ServingView", door),
+            labels=lambda: Labels.of(settings.data),
+            clock=clock,
+        )
+        logger.open_store = lambda: self.site.store
+        return logger
+
+    def _log(self, logger: MLLogger, entry: Entry) -> None:
+        """Log a prediction; one whose call did not return is logged again by the next session."""
+        values = json.loads(entry.features) if entry.features else None
+        if isinstance(values, list):
+            values, entry.features, entry.fault = None, None, "no features"
+        self.unsure.append(entry)
+        entry.is_delivered = False
+        logger.log_prediction(
+            entry.model_id or "",
+            entry.match_id,
+            entry.prediction,
+            entry.confidence,
+            features=values,
+            event_id=entry.event_id,
+            timestamp=entry.made,
+        )
+        self.unsure.remove(entry)
+        self.ledger.entries[entry.event_id] = entry
+
+    def _repeat(self, logger: MLLogger, now: datetime) -> None:
+        for entry in list(self.unsure):
+            self.unsure.remove(entry)
+            self._log(logger, entry)
+        for entry, label, known in list(self.untold):
+            self.untold.remove((entry, label, known))
+            self._record(logger, entry, label, now, first=known)
+
+    def _tell(self, logger: MLLogger, now: datetime) -> None:
+        """Tell some outcomes, a few of them twice or by what was predicted."""
+        entries = [e for e in self.ledger.entries.values() if e.made <= now]
+        open_ones = [e for e in entries if e.outcome is None]
+        for entry in open_ones:
+            if self.chance.random() < 0.6:
+                self._record(logger, entry, self.label(), now)
+        told = [e for e in entries if e.outcome is not None and not e.is_bad]
+        if told and self.chance.random() < 0.3:
+            self._repeat_one(logger, self.chance.choice(told), now)
+
+    def _repeat_one(self, logger: MLLogger, entry: Entry, now: datetime) -> None:
+        """Tell an outcome that is known: the same is fine, another one is refused."""
+        assert entry.outcome is not None
+        label = self.label()
+        report = self._told(logger, entry, label, now)
+        assert report.recorded == 0, "an outcome was recorded twice"
+        assert report.already_known == (label == entry.outcome)
+        assert len(report.refused) == (label != entry.outcome), report
+
+    def _record(
+        self,
+        logger: MLLogger,
+        entry: Entry,
+        label: str,
+        now: datetime,
+        *,
+        first: datetime | None = None,
+    ) -> None:
+        """Record an outcome; one whose call did not return is told again by the next session."""
+        known = now
+        if self.chance.random() < 0.2:
+            known = max(entry.made, now - timedelta(days=self.chance.choice((0.3, 1, 2))))
+        now_known = known
+        self.untold.append((entry, label, first or known))
+        was_delivered, entry.is_delivered = entry.is_delivered, False
+        report = self._told(logger, entry, label, known)
+        self.untold.pop()
+        entry.is_delivered = was_delivered and not logger.away
+        assert not report.refused, report
+        assert not report.unknown, report
+        assert report.recorded + report.already_known == 1, report
+        assert report.recorded or first is not None, "an outcome was known before it was told"
+        if first is not None:
+            # The store may have taken it before the call was broken off.
+            name, ids = self.nature.settings.model_name, {entry.event_id}
+            found = self.site.store.find_events(model_name=name, event_ids=ids, match_ids=())
+            stored = found["evaluated_at"].iloc[0]
+            known = known if pd.isna(stored) else stored.to_pydatetime()
+            assert known in {first, now_known}, "an outcome has a time that nobody told"
+        self.settle(entry, label, known)
+
+    def _told(self, logger: MLLogger, entry: Entry, label: str, known: datetime) -> OutcomeReport:
+        outcome = ParsedOutcome(key="event_id", value=entry.event_id, actual=label, known_at=known)
+        return record(logger, self.site.store, [outcome], self.nature.settings)
+
+    def _delivered(self) -> None:
+        for entry in self.ledger.entries.values():
+            entry.is_delivered = True

@@ -1,0 +1,270 @@
+"""What has to hold after every run of a life, and at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ml_pipeline.datasets.dataset import from_frame
+from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation_log.fold import UNUSABLE
+from ml_pipeline.registry import models
+from ml_pipeline.registry.serving_state import serving_state_of
+from ml_pipeline.registry.trained import EVIDENCE_FILE
+from ml_pipeline.runs.recording import Failed, RunOutcome, Skipped, Trained
+from ml_pipeline.store.records import EVER, Outcome, RunStatus
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.online_training import adapt
+from tests.support.league import FIRST_MODEL
+from tests.support.lives.ledger import Entry, Expected, Head
+
+if TYPE_CHECKING:
+    from tests.support.lives.life import Life
+
+# What a run can do without: its log, its report and the look at the run before it.
+SPARED = {"put", "list_runs", "url"}
+AGAIN = 0.3  # of the lives end with one more run, which has nothing to do
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Before:
+    """What stood in store and ledger when a run began."""
+
+    at: datetime
+    champion_id: str
+    model_ids: frozenset[str]
+    promotions: tuple[str, ...]
+    is_running: bool
+    is_certain: bool
+    head_id: str
+    head: Head
+    learnable: frozenset[str]
+    expected: Expected
+
+    @classmethod
+    def of(cls, life: Life) -> Before:
+        """Now; the run starts a second later."""
+        store, settings, ledger = life.site.store, life.nature.settings, life.ledger
+        name, start = settings.model_name, life.clock.now
+        state = serving_state_of(store, name)
+        assert state.champion is not None
+        assert state.head is not None
+        latest = store.latest_run(model_name=name)
+        ids = frozenset(model.model_id for model in store.list_models(model_name=name))
+        return cls(
+            at=start,
+            champion_id=state.champion.model_id,
+            model_ids=ids,
+            promotions=_promotions(life),
+            is_running=latest is not None and latest.status is RunStatus.RUNNING,
+            is_certain=ledger.is_certain,
+            head_id=state.head.model_id,
+            head=ledger.head,
+            learnable=frozenset(e.event_id for e in ledger.to_learn(start) if e.is_delivered),
+            expected=ledger.expected(
+                start,
+                mine=ids,
+                days=settings.run.lookback_days,
+                sure=settings.run.confidence_threshold,
+            ),
+        )
+
+
+def _promotions(life: Life) -> tuple[str, ...]:
+    events = life.site.store.promotion_events(model_name=life.nature.settings.model_name)
+    return tuple(event.event_id for event in events)
+
+
+# ------------------------------------------------------------------------- after every run
+
+
+def somebody_serves(life: Life) -> None:
+    """One champion, whose bytes are the registered ones and load."""
+    store, name = life.site.store, life.nature.settings.model_name
+    version = store.champion(model_name=name)
+    assert version is not None, "nobody serves"
+    models.verify(store, version, None)
+
+
+def nothing_changed(before: Before, life: Life) -> None:
+    """Neither who serves nor what is registered."""
+    assert life.champion == before.champion_id
+    assert _model_ids(life) == before.model_ids
+    assert _promotions(life) == before.promotions
+
+
+def _model_ids(life: Life) -> frozenset[str]:
+    name = life.nature.settings.model_name
+    return frozenset(model.model_id for model in life.site.store.list_models(model_name=name))
+
+
+def note_what_was_learned(before: Before, life: Life) -> None:
+    """Every model registered since has learned what was there when the run began."""
+    for model_id in _model_ids(life) - before.model_ids:
+        life.ledger.learned[model_id] = before.learnable
+
+
+def after_run(before: Before, life: Life, outcome: RunOutcome, met: str | None) -> None:
+    """Check what a run says of itself; `met` is the call at which the store failed it."""
+    note_what_was_learned(before, life)
+    run = outcome.run
+    assert life.site.store.get_run(run.run_id) == run, "the row says something else"
+    if met is not None and met not in SPARED:
+        assert isinstance(outcome, Failed), f"{run.outcome} though the store failed at {met}"
+    assert (run.outcome is Outcome.FAILED) == isinstance(outcome, Failed)
+    champion_id = life.champion
+    if isinstance(outcome, Failed):
+        if "The serving model was not changed" in str(run.outcome_reason):
+            assert champion_id == before.champion_id
+            assert _promotions(life) == before.promotions
+    elif isinstance(outcome, Skipped):
+        nothing_changed(before, life)
+    else:
+        _check_trained(before, life, outcome)
+    if met is not None:
+        somebody_serves(life)
+
+
+def _check_trained(before: Before, life: Life, outcome: Trained) -> None:
+    run, champion_id = outcome.run, life.champion
+    assert run.challenger_id is not None
+    if run.outcome is Outcome.PROMOTED:
+        assert champion_id == run.challenger_id
+    elif run.outcome is Outcome.AWAITING_APPROVAL:
+        assert champion_id == before.champion_id
+    else:
+        assert champion_id in {before.champion_id, FIRST_MODEL}
+    folder = life.site.folder / "work" / run.run_id / "trained" / run.challenger_id
+    evidence = Evidence.load(folder / EVIDENCE_FILE)
+    judged = set(evidence.event_ids)
+    assert len(judged) == len(evidence.event_ids), "a row was judged twice"
+    unsure = {entry.event_id for entry, _, _ in life.app.untold}
+    assert judged <= unsure | {e.event_id for e in life.ledger.to_learn(run.started_at)}
+    if evidence.champion is not None:
+        again = judged & life.ledger.learned[before.champion_id]
+        assert not again, f"{before.champion_id} was judged on rows that it had learned: {again}"
+
+
+def as_expected(before: Before, life: Life, outcome: RunOutcome) -> None:
+    """Compare the counts of an undisturbed run with the ledger's."""
+    run, expected = outcome.run, before.expected
+    report: Mapping[str, Any] = run.details["load_report"]
+    unusable = {
+        reason.removeprefix(UNUSABLE): count
+        for reason, count in report["reasons"].items()
+        if reason.startswith(UNUSABLE)
+    }
+    assert report["labelled"] == expected.labelled, (report, expected, before.head)
+    assert unusable == dict(expected.unusable)
+    assert report["unusable"] == sum(expected.unusable.values())
+    assert report["errors"] == run.dataset_size == expected.errors
+    assert run.details.get("rebuilt", False) == expected.is_rebuilt
+    if expected.fresh == 0:
+        assert run.outcome is Outcome.SKIPPED_NO_NEW_DATA
+        return
+    assert isinstance(outcome, Trained), run.outcome_reason
+    assert run.training_rows == len(expected.rows)
+    life.ledger.head = life.ledger.head_after(run.started_at)
+    assert head_in_registry(life) == life.ledger.head
+
+
+def head_in_registry(life: Life) -> Head:
+    """How far the lineage has come by its own account."""
+    head = serving_state_of(life.site.store, life.nature.settings.model_name).head
+    assert head is not None
+    lineage = head.lineage
+    return Head(
+        settled=lineage.settled_night if lineage.first_night is not None else None,
+        open=frozenset(lineage.open_event_ids or ()),
+        counted=lineage.log_rows or 0,
+    )
+
+
+# ------------------------------------------------------------------------------ at the end
+
+
+def at_the_end(life: Life) -> None:
+    """Check the log, the model beside one that was built anew, and a run with nothing to do."""
+    store, name = life.site.store, life.nature.settings.model_name
+    _check_table(life)
+    runs = store.list_runs(model_name=name, limit=1000)
+    assert all(run.status in {RunStatus.COMPLETED, RunStatus.FAILED} for run in runs)
+    somebody_serves(life)
+    _check_model(life)
+    if life.chance.random() < AGAIN:
+        outcome = life.run(None)
+        assert isinstance(outcome, Skipped), "a run without anything new did something"
+
+
+def _check_table(life: Life) -> None:
+    """Every accepted event is there as it was accepted, and nothing else."""
+    name = life.nature.settings.model_name
+    frames = list(life.site.store.read_events(EVER, model_name=name, labelled_only=False))
+    table = pd.concat(frames).set_index("event_id")
+    entries = life.ledger.entries
+    assert set(table.index) == set(entries)
+    for entry in entries.values():
+        row = table.loc[entry.event_id]
+        assert row["prediction"] == entry.prediction
+        assert row["match_id"] == entry.match_id
+        assert (row["actual_result"] or None) == entry.outcome
+        assert (None if pd.isna(row["evaluated_at"]) else row["evaluated_at"]) == entry.known
+
+
+def _check_model(life: Life) -> None:
+    """The lineage's head has learned every usable result once: as if it had done so at once."""
+    store, name = life.site.store, life.nature.settings.model_name
+    version = serving_state_of(store, name).head
+    assert version is not None
+    head: AdaptiveClassifier = models.load_model_version(store, version)
+    rows = life.ledger.to_learn(life.clock.now)
+    if not rows:
+        assert version.model_id == FIRST_MODEL
+        return
+    anew = rebuilt(life, rows, version.created_at)
+    mine, theirs = head.line_ or {}, anew.line_ or {}
+    for part in ("night", "first_night", "rows_seen", "rows_digest", "last_event_id"):
+        assert mine[part] == theirs[part], part
+    for part in ("waiting_event_ids", "open_event_ids"):
+        assert list(mine[part]) == list(theirs[part]), part
+    for part in ("memory_heads", "memory_precisions", "memory_vote"):
+        assert (mine[part] is None) == (theirs[part] is None), part
+        if mine[part] is not None:
+            np.testing.assert_allclose(mine[part], theirs[part], atol=1e-9)
+    sample = np.random.default_rng(life.seed).normal(size=(20, len(life.nature.features)))
+    np.testing.assert_allclose(head.predict_proba(sample), anew.predict_proba(sample), atol=1e-9)
+
+
+def rebuilt(life: Life, rows: list[Entry], until: datetime) -> AdaptiveClassifier:
+    """The model that learns those rows at once, on top of the first one."""
+    first, settings = life.nature.first_model.model, life.nature.settings
+    frame = pd.DataFrame([_cells(entry, life) for entry in rows])
+    data = settings.changed({"data.time_column": "known_at", "data.group_column": "match_id"}).data
+    challenger = adapt(
+        first,
+        Champion(model_id=FIRST_MODEL, model=first),
+        [from_frame(frame, data, source="the ledger", whole=False)],
+        until.date(),
+        settings,
+    )
+    return challenger.model
+
+
+def _cells(entry: Entry, life: Life) -> dict[str, str]:
+    values = json.loads(entry.features or "{}")
+    numbers = {n: "" if values[n] is None else repr(values[n]) for n in life.nature.features}
+    assert entry.known is not None
+    return numbers | {
+        "event_id": entry.event_id,
+        "match_id": entry.match_id or "",
+        "known_at": entry.known.isoformat(),
+        "prediction": entry.prediction,
+        life.nature.settings.data.target: entry.outcome or "",
+    }

@@ -1,0 +1,171 @@
+"""One life: days of an app, and of runs that meet trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from ml_pipeline.errors import RunInProgress, StoreUnavailable, TrainingError
+from ml_pipeline.registry.trained import TrainerAnswer
+from ml_pipeline.runs import recording
+from ml_pipeline.runs.recording import Order, RunOutcome
+from ml_pipeline.training.trainer import Trainer, TrainingJob
+from tests.support.in_process import train_here
+from tests.support.league import FIRST_MODEL, event_id
+from tests.support.lives import checks
+from tests.support.lives.app import App
+from tests.support.lives.door import Door, Fault, Killed, Trouble, behind
+from tests.support.lives.ledger import Ledger
+from tests.support.lives.nature import Nature, invent
+from tests.support.lives.place import Site, enthrone
+
+BIRTH = datetime(2026, 3, 1, tzinfo=UTC)
+CALLS = 60  # of the store, in a run that trains
+
+
+@dataclass(kw_only=True, slots=True)
+class Clock:
+    """A clock that goes on by a second whenever somebody looks at it."""
+
+    now: datetime
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@dataclass(kw_only=True, slots=True)
+class Life:
+    """What lives: build it with `born`, then let it `live`."""
+
+    seed: int
+    site: Site
+    nature: Nature
+    ledger: Ledger
+    chance: Random
+    app: App
+    clock: Clock
+    new_id: Callable[[], str]
+    history: list[str] = field(default_factory=list)
+
+    @classmethod
+    def born(cls, seed: int, site: Site) -> Life:
+        """A life that its seed decides on."""
+        chance, name = Random(seed), f"life-{seed}"
+        nature = invent(chance, name)
+        count = iter(range(1_000_000))
+        ledger = Ledger(enough=nature.settings.training.adaptive.min_night_rows)
+        ledger.learned[FIRST_MODEL] = frozenset()
+
+        def new_id() -> str:
+            return event_id(f"{seed}/{next(count)}")
+
+        history = [f"{nature.settings.training.adaptive.min_night_rows} rows make a night"]
+        app = App(
+            site=site, nature=nature, ledger=ledger, chance=chance, new_id=new_id, history=history
+        )
+        enthrone(site.store, nature, now=BIRTH - timedelta(days=1), event_id=new_id())
+        return cls(
+            seed=seed, site=site, nature=nature, ledger=ledger, chance=chance, app=app,
+            clock=Clock(now=BIRTH), new_id=new_id, history=history,
+        )  # fmt: skip
+
+    @property
+    def champion(self) -> str:
+        """The id of the model that serves."""
+        version = self.site.store.champion(model_name=self.nature.settings.model_name)
+        assert version is not None, "nobody serves"
+        return version.model_id
+
+    def live(self) -> None:
+        """Live for some days, then check what is left."""
+        days = self.chance.randint(3, 10)
+        nights = set(self.chance.sample(range(1, days), min(days - 1, self.chance.randint(1, 2))))
+        for day in range(days):
+            hours = sorted(self.chance.uniform(3, 23.9) for _ in range(self.chance.randint(0, 2)))
+            for hour in hours:
+                self._at(day, hour)
+                if self.chance.random() < 0.6:
+                    self.app.session(self.clock.now, self.champion)
+                else:
+                    self.app.import_rows(self.clock.now, self.champion)
+            if day in nights:
+                self._at(day, self.chance.choice((23.95, 24.5, 26)))
+                self.run(self._trouble())
+        self._at(days + 2, 2)
+        self.app.session(self.clock.now, self.champion, calm=True)
+        self._at(days + 4, 2)
+        self.run(None)
+        checks.at_the_end(self)
+
+    def _at(self, day: float, hour: float) -> None:
+        self.clock.now = max(self.clock.now, BIRTH + timedelta(days=day, hours=hour))
+
+    def _trouble(self) -> Trouble | None:
+        if self.chance.random() < 0.6:
+            return None
+        return Trouble(fault=self.chance.choice(list(Fault)), at=self.chance.randint(1, CALLS))
+
+    # -- a run
+
+    def run(self, trouble: Trouble | None) -> RunOutcome | None:
+        """Run the loop once; what it came to, or None when it was killed or not even begun."""
+        before = checks.Before.of(self)
+        door = Door(self.site.store, trouble, self._meanwhile)
+        order = self._order(trouble)
+        self.history.append(f"{self.clock.now:%d %H:%M} run, {trouble}")
+        try:
+            outcome = recording.run(behind(door), order)
+        except Killed:
+            self._after_trouble(before, "killed")
+            return None
+        except StoreUnavailable:
+            assert door.met, "a run was not recorded though the store answered"
+            self._after_trouble(before, "not recorded")
+            return None
+        except RunInProgress:
+            assert before.is_running, "a run was refused though none is running"
+            checks.nothing_changed(before, self)
+            return None
+        self.history.append(f"  {door.met}: {outcome.run.outcome} {outcome.run.outcome_reason}")
+        is_certain = door.met is None and (trouble is None or trouble.fault is not
+                                            Fault.TRAINER_KILLED) and before.is_certain  # fmt: skip
+        checks.after_run(before, self, outcome, door.failed)
+        if is_certain:
+            checks.as_expected(before, self, outcome)
+        else:
+            self.ledger.head = checks.head_in_registry(self)
+        return outcome
+
+    def _after_trouble(self, before: checks.Before, what: str) -> None:
+        self.history.append(f"  {what}")
+        checks.somebody_serves(self)
+        checks.note_what_was_learned(before, self)
+        self.ledger.head = checks.head_in_registry(self)
+
+    def _order(self, trouble: Trouble | None) -> Order:
+        return Order(
+            settings=self.nature.settings,
+            work_dir=self.site.folder / "work",
+            place="a machine",
+            clock=self.clock,
+            new_id=self.new_id,
+            train=_trainer(trouble),
+        )
+
+    def _meanwhile(self) -> None:
+        self.app.import_rows(self.clock.now, FIRST_MODEL)
+
+
+def _trainer(trouble: Trouble | None) -> Trainer:
+    if trouble is None or trouble.fault is not Fault.TRAINER_KILLED:
+        return train_here
+
+    def killed(job: TrainingJob, *, heartbeat: Callable[[], None]) -> TrainerAnswer:
+        heartbeat()
+        del job
+        raise TrainingError("The trainer was killed by signal 9 (out of memory?).")
+
+    return killed
