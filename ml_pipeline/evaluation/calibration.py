@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,30 +13,56 @@ from ml_pipeline.errors import DataError
 BINS: Final = 10
 # A share of fewer answers than these says nothing about the next ones.
 MIN_ANSWERS: Final = 30
+# A threshold is chosen on the last answers, and on fewer than the least number not at all.
+WINDOW_ANSWERS: Final = 1000
+MIN_WINDOW_ANSWERS: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What turned out right: `correct` and `confidences` (n,) of the most probable labels.
+
+    In the order in which their outcomes became known.
+    """
+
+    correct: NDArray[np.bool_]
+    confidences: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if len(self.correct) != len(self.confidences):
+            raise DataError(
+                f"{len(self.confidences)} confidences do not go with {len(self.correct)} outcomes."
+            )
+
+    def __len__(self) -> int:
+        return len(self.correct)
+
+    def last(self, count: int) -> Answers:
+        """The last ones."""
+        return Answers(correct=self.correct[-count:], confidences=self.confidences[-count:])
 
 
 def calibrate(
-    correct: NDArray[np.bool_],
-    confidences: NDArray[np.float64],
-    *,
-    threshold: float,
-    target_accuracy: float | None,
+    answers: Answers, *, threshold: float, target_accuracy: float | None
 ) -> dict[str, Any]:
     """Reliability and abstention on rows that the model has not learned, as plain JSON values.
 
-    `correct` and `confidences` are (n,) for the most probable labels. With a target the threshold
-    is the lowest one over which the answers were right that often; when none is, it is 1.0 and
-    the model abstains. `coverage` is the share of rows that get an answer, `accuracy` the share
-    of right ones among those (None without answers).
+    With a target the threshold is the lowest one over which the last WINDOW_ANSWERS answers were
+    right that often. When none is, or when there are fewer than MIN_WINDOW_ANSWERS, `threshold`
+    stays, and `target_reached` is false. `coverage` is the share of rows that get an answer,
+    `accuracy` the share of right ones among those (None without answers).
     """
-    if len(correct) != len(confidences):
-        raise DataError(f"{len(confidences)} confidences do not go with {len(correct)} outcomes.")
+    chosen = None
     if target_accuracy is not None:
-        threshold = _lowest_threshold(correct, confidences, target_accuracy)
+        answers = answers.last(WINDOW_ANSWERS)
+        chosen = _lowest_threshold(answers, target_accuracy)
+    threshold = threshold if chosen is None else chosen
+    correct, confidences = answers.correct, answers.confidences
     answered = confidences >= threshold
     return {
         "threshold": float(threshold),
         "target_accuracy": target_accuracy,
+        "target_reached": None if target_accuracy is None else chosen is not None,
         "rows": len(correct),
         "coverage": float(answered.mean()) if len(correct) else None,
         "abstention_rate": float(1 - answered.mean()) if len(correct) else None,
@@ -44,10 +71,11 @@ def calibrate(
     }
 
 
-def _lowest_threshold(
-    correct: NDArray[np.bool_], confidences: NDArray[np.float64], target: float
-) -> float:
-    """The lowest confidence over which answers reach the target."""
+def _lowest_threshold(answers: Answers, target: float) -> float | None:
+    """The lowest confidence over which answers reach the target; None without one under 1."""
+    correct, confidences = answers.correct, answers.confidences
+    if len(answers) < MIN_WINDOW_ANSWERS:
+        return None
     order = np.argsort(-confidences, kind="stable")
     sorted_confidences = confidences[order]
     right = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
@@ -55,7 +83,8 @@ def _lowest_threshold(
     last = np.append(sorted_confidences[1:] != sorted_confidences[:-1], values=True)[: len(order)]
     enough = np.arange(1, len(order) + 1) >= MIN_ANSWERS
     reached = np.flatnonzero(last & enough & (right >= target))
-    return float(sorted_confidences[reached[-1]]) if len(reached) else 1.0
+    lowest = float(sorted_confidences[reached[-1]]) if len(reached) else 1.0
+    return lowest if lowest < 1 else None
 
 
 def reliability(

@@ -18,6 +18,7 @@ import numpy as np
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation_log.feature_rules import NO_FEATURES, feature_fault, feature_lists
 from ml_pipeline.evaluation_log.rules import (
+    GUESS,
     LABELLED_COLUMNS,
     LogRequest,
     RowRules,
@@ -79,7 +80,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
     labels = rules.labels
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
-            prediction, outcome, features, {rules.fault(request.now)} AS fault
+            prediction, guess, outcome, features, {rules.fault(request.now)} AS fault
         FROM (SELECT *, {time_sql("time_text")} AS known,
                 {rules.confidence("confidence_text")} AS confidence
             FROM (SELECT row_no, h, p, a, state,
@@ -87,6 +88,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
                 {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
                 {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
+                {rules.best_guess()} AS guess,
                 {labels.name("a", rules.raw("actual_result"))} AS outcome
                 FROM whole))"""
 
@@ -178,8 +180,10 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
             CASE WHEN wanted THEN {input_text} END AS input_text
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
-            outcome, confidence, features, {start} AND known <= {instant(request.now)} AS to_learn,
-            prediction <> outcome AND prediction <> {literal(UNCERTAIN)}
+            guess, outcome, confidence, features,
+            {start} AND known <= {instant(request.now)} AS to_learn,
+            CASE WHEN prediction = {literal(UNCERTAIN)} THEN coalesce(guess <> outcome, false)
+                ELSE prediction <> outcome END
                 AND confidence > {threshold!r}::DOUBLE AND known >= {instant(window.start)}
                 AND known < {instant(window.end)} AND {mine} AS is_error
         FROM ({_whole_events()}) WHERE outcome IS NOT NULL))))"""
@@ -194,9 +198,10 @@ def _class_fault(request: LogRequest) -> str:
 def _whole_events() -> str:
     taken = ", ".join(f"coalesce({name}.{name}, k.{name}) AS {name}" for name in _FOLDED)
     joins = " ".join(f"LEFT JOIN first_{name} {name} ON {name}.base = g.base" for name in _FOLDED)
-    return f"""SELECT event_id, known, prediction, confidence, {", ".join(_FOLDED)} FROM sound
+    return f"""SELECT event_id, known, prediction, guess, confidence, {", ".join(_FOLDED)}
+        FROM sound
         UNION ALL
-        SELECT k.event_id, g.known, k.prediction, g.confidence, {taken}
+        SELECT k.event_id, g.known, k.prediction, k.guess, g.confidence, {taken}
         FROM folded g JOIN kept k ON k.row_no = g.base {joins}
         WHERE g.fault IS NULL AND NOT g.settled"""
 
@@ -239,9 +244,12 @@ def _reasons(stage: Stage) -> list[tuple[str, int, str | None]]:
         GROUP BY reason ORDER BY count(*) DESC, reason""")
 
 
-def lacks_features(stage: Stage) -> bool:
-    """Whether an event is wanted whose features may stand in metadata."""
-    return stage.number(f"SELECT count(*) FROM events WHERE fault = {literal(NO_FEATURES)}") > 0
+def needs_metadata(stage: Stage, settings: Settings) -> bool:
+    """Whether an event is wanted whose features or best guess may stand in metadata."""
+    threshold = float(settings.run.confidence_threshold)
+    condition = f"""fault = {literal(NO_FEATURES)} OR (prediction = {literal(UNCERTAIN)}
+        AND guess IS NULL AND confidence > {threshold!r}::DOUBLE)"""
+    return stage.number(f"SELECT count(*) FROM events WHERE {condition}") > 0
 
 
 def labelled_by_day(stage: Stage) -> dict[date, int]:
@@ -281,7 +289,7 @@ def table_names(settings: Settings) -> list[str]:
     return [*LABELLED_COLUMNS, *settings.data.inputs, settings.data.target]
 
 
-def table_query(settings: Settings, condition: str) -> str:
+def table_query(settings: Settings, condition: str, *, with_guesses: bool = False) -> str:
     """Events as rows of the finished CSVs, in the order in which they are learned."""
     cells = {
         "event_id": "event_id",
@@ -301,6 +309,8 @@ def table_query(settings: Settings, condition: str) -> str:
         name = identifier(settings.data.text_column)
         columns.append(f"CASE WHEN fault IS NULL THEN input_text END AS {name}")
     columns.append(f"outcome AS {identifier(settings.data.target)}")
+    if with_guesses:
+        columns.append(f"guess AS {identifier(GUESS)}")
     # Named in full, for a feature may be called `day`.
     order = "events.day, events.event_id"
     return f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY {order}"

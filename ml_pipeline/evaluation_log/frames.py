@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation.calibration import WINDOW_ANSWERS, Answers
 from ml_pipeline.evaluation_log.loading import TABLE, load_log
-from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.evaluation_log.rules import GUESS, LogRequest
 from ml_pipeline.store.alerts import SAMPLE_COLUMNS, DailyAccuracy
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
@@ -25,6 +27,9 @@ from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 SAMPLED_ROWS: Final = 1_000
 SAMPLED_ANSWERS: Final = 4_000
 ORDERED_ROWS: Final = 20_000
+# Days in which the last answers are looked for, first in a few.
+_ANSWER_DAYS = (7, 30, 90, 365)
+
 COLUMNS = (
     "event_id",
     "timestamp",
@@ -38,26 +43,32 @@ COLUMNS = (
 )
 
 
-def labelled_events(
+def labelled_events(  # noqa: PLR0913 - a log, some of its rows, and where to work
     store: Store,
     settings: Settings,
     window: LookbackWindow,
     *,
     model_ids: Sequence[str] | None,
     work_dir: Path | None = None,
+    with_guesses: bool = False,
 ) -> pd.DataFrame:
     """Labelled events that became known in the window, ordered by that time, as `COLUMNS`.
 
     `model_ids` keeps those models' predictions, None everybody's. From a file come the rows that
-    have features, in columns of their own; their `timestamp` is `known_at`.
+    have features, in columns of their own; their `timestamp` is `known_at`. `with_guesses` adds
+    the column GUESS, what an UNCERTAIN answer would have been.
     Raises DataError when the log cannot be read.
     """
     if settings.log.source == TABLE:
         frames = list(store.read_events(window, model_name=settings.model_name))
         events = _read(pd.concat(frames, ignore_index=True), settings)
         events["known_at"] = events["evaluated_at"].fillna(events["timestamp"])
+        if with_guesses:
+            find = Labels.of(settings.data).find
+            guesses = events["metadata"].where(events["prediction"] == UNCERTAIN).map(_guess)
+            events[GUESS] = guesses.map(lambda text: find(text) if text else None)
     else:
-        events = _from_file(store, settings, window, work_dir)
+        events = _from_file(store, settings, window, work_dir, with_guesses=with_guesses)
     if model_ids is not None:
         events = events[events["model_id"].isin(list(model_ids))]
     return events.reset_index(drop=True)
@@ -77,11 +88,22 @@ def _read(events: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def _from_file(
-    store: Store, settings: Settings, window: LookbackWindow, work_dir: Path | None
+    store: Store,
+    settings: Settings,
+    window: LookbackWindow,
+    work_dir: Path | None,
+    *,
+    with_guesses: bool,
 ) -> pd.DataFrame:
     if work_dir is not None:
         work_dir.mkdir(parents=True, exist_ok=True)
-    request = LogRequest(now=window.end, window=window, learn_from=window.start, model_ids=None)
+    request = LogRequest(
+        now=window.end,
+        window=window,
+        learn_from=window.start,
+        model_ids=None,
+        with_guesses=with_guesses,
+    )
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         loaded = load_log(store, settings, request, Path(folder))
         events = pd.read_csv(loaded.labelled_path, dtype=str, keep_default_na=False)
@@ -92,6 +114,39 @@ def _from_file(
     events["metadata"] = None
     events = events[events["known_at"] < window.end]
     return events.rename(columns={settings.data.target: "actual_result"})
+
+
+def served_answers(
+    store: Store, settings: Settings, *, model_ids: Sequence[str], now: datetime
+) -> Answers:
+    """The last answers of those models whose outcomes are known, of UNCERTAIN ones the best guess.
+
+    Raises DataError when the log cannot be read.
+    """
+    for days in _ANSWER_DAYS:
+        found = labelled_events(
+            store, settings, since(now, days), model_ids=model_ids, with_guesses=True
+        )
+        if len(found) >= WINDOW_ANSWERS:
+            break
+    guesses = found[GUESS].where(found["prediction"] == UNCERTAIN, found["prediction"])
+    usable = guesses.notna() & (guesses != "") & found["confidence"].notna()
+    found = found.assign(**{GUESS: guesses})[usable].sort_values(["known_at", "event_id"])
+    found = found.tail(WINDOW_ANSWERS)
+    return Answers(
+        correct=(found[GUESS] == found["actual_result"]).to_numpy(dtype=bool),
+        confidences=found["confidence"].to_numpy(dtype=float),
+    )
+
+
+def _guess(metadata: object) -> str | None:
+    """What an UNCERTAIN answer would have been, by its metadata."""
+    try:
+        known = json.loads(metadata) if isinstance(metadata, str) else None
+    except ValueError:
+        return None
+    guess = known.get("best_guess") if isinstance(known, dict) else None
+    return guess if isinstance(guess, str) else None
 
 
 def sum_file(

@@ -21,7 +21,7 @@ from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
-from ml_pipeline.evaluation_log.rules import REASON_HINTS, LogRequest
+from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
@@ -171,7 +171,7 @@ def _load(
     with open_stage(files.errors.parent, memory) as stage:
         counts = _read(stage, store, settings, request)
         with as_data_error(_source(settings)):
-            return _write(stage, settings, counts, files)
+            return _write(stage, settings, counts, files, with_guesses=request.with_guesses)
 
 
 def read_labelled(store: Store, settings: Settings, folder: Path, *, now: datetime) -> pd.DataFrame:
@@ -240,12 +240,12 @@ def _check_names(settings: Settings) -> None:
 
 def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
     """Scan and fold; once more with metadata when features may be there."""
-    scanned = _scan(stage, store, settings, request, with_metadata=False)
+    scanned = _scan(stage, store, settings, request, with_metadata=request.with_guesses)
     with as_data_error(_source(settings)):
         counts = fold.fold(stage, scanned, settings, request)
-        if not scanned.columns.leave_out_metadata or not fold.lacks_features(stage):
+        if not scanned.columns.leave_out_metadata or not fold.needs_metadata(stage, settings):
             return counts
-        log.info("Some events have no features of their own: reading their metadata")
+        log.info("What some events lack may stand in their metadata: reading it")
         scanned = _scan(stage, store, settings, request, with_metadata=True)
         return fold.fold(stage, scanned, settings, request)
 
@@ -314,7 +314,9 @@ class _Written:
     days: dict[date, int]
 
 
-def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _Written:
+def _write(
+    stage: Stage, settings: Settings, counts: Counts, files: _Files, *, with_guesses: bool
+) -> _Written:
     files.rejected.unlink(missing_ok=True)
     if counts.bad:
         stage.write(fold.rejected_query(), files.rejected)
@@ -331,7 +333,8 @@ def _write(stage: Stage, settings: Settings, counts: Counts, files: _Files) -> _
     names = fold.table_names(settings)
     stage.write(fold.table_query(settings, "is_error"), files.errors, names)
     learned = "to_learn AND fault IS NULL"
-    stage.write(fold.table_query(settings, learned), files.labelled, names)
+    query = fold.table_query(settings, learned, with_guesses=with_guesses)
+    stage.write(query, files.labelled, [*names, *([GUESS] if with_guesses else [])])
     return _Written(
         labelled_rows=counts.labelled - counts.unusable,
         report=report,

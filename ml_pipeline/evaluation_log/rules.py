@@ -22,7 +22,7 @@ from ml_pipeline.store.inputs.label_sql import (
 )
 from ml_pipeline.store.inputs.labels import BLANKS
 from ml_pipeline.store.inputs.times import NO_ZONE
-from ml_pipeline.store.records import EVENT_COLUMNS, LookbackWindow, require_utc
+from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
 from ml_pipeline.store.sql_text import literal
 
 # What the trainer reads: one labelled row each, then the configured features, then the target.
@@ -35,6 +35,9 @@ LABELLED_COLUMNS = (
     "confidence",
     "is_error",
 )
+
+# By a name that hardly a feature has.
+GUESS = "best guess"
 
 REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
 TIMES = ("timestamp", "evaluated_at")
@@ -65,7 +68,8 @@ class LogRequest:
     Errors count inside `window` when one of `model_ids` made them (None: anybody's). Rows are
     learned from `learn_from` until `now` (None: from the first). `count_from` asks the table for
     labelled rows per day since then. `classes` are those of the model that is to learn, where any
-    label may stand in the log: rows of another one are set aside.
+    label may stand in the log: rows of another one are set aside. `with_guesses` asks for the
+    column GUESS beside the labelled rows: what an UNCERTAIN answer would have been.
     """
 
     now: datetime
@@ -74,6 +78,7 @@ class LogRequest:
     model_ids: tuple[str, ...] | None
     count_from: datetime | None = None
     classes: tuple[str, ...] | None = None
+    with_guesses: bool = False
 
     def __post_init__(self) -> None:
         for name in ("now", "learn_from", "count_from"):
@@ -238,6 +243,13 @@ class RowRules:
         )
 
     # The rules for a row that is examined.
+
+    def best_guess(self) -> str:
+        """What an answer that was not given would have been, if the row says so."""
+        meta = self.text("metadata")
+        guess = f"CASE WHEN json_valid({meta}) THEN json_extract_string({meta}, '$.best_guess') END"
+        label = self.labels.name(self.labels.code(guess, is_prediction=False), guess)
+        return f"CASE WHEN trim({self.raw('prediction')}) = {literal(UNCERTAIN)} THEN {label} END"
 
     def time_text(self) -> str:
         """The text of the time the row became known."""

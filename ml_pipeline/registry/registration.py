@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
+
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound
-from ml_pipeline.evaluation.calibration import calibrate
+from ml_pipeline.evaluation.calibration import Answers, calibrate
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import rules_of
 from ml_pipeline.evaluation.judging import Verdict
@@ -42,7 +44,8 @@ class Registration:
     """A trained model on its way into the registry.
 
     `parent` is the model that it was trained on top of. `labelled_by_day` says how many labelled
-    rows the log holds of the days from `counted_from` on, where a run has counted them.
+    rows the log holds of the days from `counted_from` on, where a run has counted them. `answers`
+    are the last ones that the lineage has given, for the threshold of a model that goes on from it.
     """
 
     store: Store
@@ -53,6 +56,7 @@ class Registration:
     run_id: str | None = None
     labelled_by_day: Mapping[date, int] = field(default_factory=dict)
     counted_from: date | None = None
+    answers: Answers | None = None
 
     @property
     def continued(self) -> ModelVersion | None:
@@ -84,14 +88,22 @@ class Registration:
 
     def _calibration(self) -> dict[str, Any]:
         """The model's own threshold, and what it comes to on the evidence."""
+        wanted, continued = self.settings.prediction, self.continued
+        threshold, target = wanted.min_confidence_threshold, wanted.target_accuracy
+        if target is None or continued is None:
+            return calibrate(self._held_out(), threshold=threshold, target_accuracy=target)
+        # Versions before this one set it to 1 when a night was too small to choose on.
+        if continued.confidence_threshold < 1:
+            threshold = continued.confidence_threshold
+        answers = self.answers or self._held_out().last(0)
+        return calibrate(answers, threshold=threshold, target_accuracy=target)
+
+    def _held_out(self) -> Answers:
+        """What the model answers for the rows of its evidence."""
         evidence = Evidence.load(self.answer.evidence_path)
-        wanted = self.settings.prediction
-        answers = evidence.challenger
-        return calibrate(
-            answers.argmax(axis=1) == evidence.actual if len(evidence) else evidence.actual == -1,
-            answers.max(axis=1) if len(evidence) else answers.ravel(),
-            threshold=wanted.min_confidence_threshold,
-            target_accuracy=wanted.target_accuracy if len(evidence) else None,
+        shares = evidence.challenger if len(evidence) else np.zeros((0, len(evidence.labels)))
+        return Answers(
+            correct=shares.argmax(axis=1) == evidence.actual, confidences=shares.max(axis=1)
         )
 
     def _lineage(self) -> Lineage:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.evaluation import judging
+from ml_pipeline.evaluation.calibration import Answers
 from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation_log.frames import served_answers
 from ml_pipeline.evaluation_log.loading import known_rows
 from ml_pipeline.registry import models
 from ml_pipeline.registry.registration import (
@@ -214,8 +216,17 @@ def _register(context: RunContext, challenger: JudgedChallenger) -> str | None:
         run_id=context.run.run_id,
         labelled_by_day=challenger.prepared.loaded.labelled_by_day,
         counted_from=challenger.prepared.counted_from,
+        answers=_served_answers(context, challenger.prepared),
     )
     return register_judged(registration, verdict, serving, new_id=context.new_id)
+
+
+def _served_answers(context: RunContext, prepared: Prepared) -> Answers | None:
+    """What the lineage has answered of late, where the threshold is chosen on it."""
+    if context.settings.prediction.target_accuracy is None or prepared.counted_ids is None:
+        return None
+    now = context.run.started_at
+    return served_answers(context.store, context.settings, model_ids=prepared.counted_ids, now=now)
 
 
 def _take_on_shadows(

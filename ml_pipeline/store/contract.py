@@ -116,7 +116,8 @@ class EvaluationLog(Protocol):
     ) -> pd.DataFrame:
         """Labelled events that are wrong with confidence strictly over the threshold.
 
-        `model_ids` keeps the predictions of those models; None keeps every model's.
+        Of an UNCERTAIN answer the `best_guess` of its metadata counts. `model_ids` keeps the
+        predictions of those models; None keeps every model's.
         """
         ...
 

@@ -38,12 +38,15 @@ _FOUND = (
     "AND (event_id IN (SELECT value FROM json_each(:event_ids)) "
     "OR match_id IN (SELECT value FROM json_each(:match_ids))) ORDER BY event_id"
 )
+_WRONG = (
+    f"SELECT {_EVENTS}, known_at FROM evaluation_log "  # noqa: S608 - constants
+    f"WHERE accuracy = 0.0 AND {_IN_WINDOW} AND confidence > :threshold "
+    "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models)))"
+)
+# Of an answer that was not given its best guess counts.
 ERROR_SAMPLES = (
-    f"SELECT {_EVENTS} FROM evaluation_log "  # noqa: S608 - constants
-    f"WHERE accuracy = 0.0 AND prediction <> '{UNCERTAIN}' AND {_IN_WINDOW} "
-    "AND confidence > :threshold "
-    "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models))) "
-    f"{_IN_ORDER}"
+    f"{_WRONG} AND prediction <> '{UNCERTAIN}' UNION ALL {_WRONG} AND prediction = '{UNCERTAIN}' "
+    f"AND json_extract(metadata, '$.best_guess') <> actual_result {_IN_ORDER}"
 )
 EXPORTED_AT_ONCE: Final = 2000
 EXPORTED_TO_A_FILE: Final = 100 * EXPORTED_AT_ONCE

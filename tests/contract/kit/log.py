@@ -435,7 +435,27 @@ class EvaluationLogContract(StoreFixtures):
         assert errors_of(store, threshold=0.0) == []
         assert read_all(store).empty
 
-    def test_an_uncertain_prediction_is_labelled_but_never_an_error(self, store: Store) -> None:
+    def test_an_uncertain_answer_is_an_error_by_its_best_guess_alone(self, store: Store) -> None:
+        guesses: list[tuple[str, float, str | None]] = [
+            ("A", 0.9, '{"best_guess": "H"}'),
+            ("A", 0.9, '{"best_guess": "A"}'),
+            ("A", 0.4, '{"best_guess": "H"}'),
+            ("A", 0.9, '{"probabilities": {}}'),
+            ("A", 0.9, None),
+        ]
+        events = [
+            make_event(
+                n, prediction=UNCERTAIN, actual_result=actual, confidence=sure, metadata=about
+            )
+            for n, (actual, sure, about) in enumerate(guesses, 1)
+        ]
+        wrong = make_event(9, prediction="H", actual_result="A", confidence=0.9)
+        store.append_events(frame_of([wrong, *events]))
+        assert errors_of(store, threshold=0.7) == [make_id(1), make_id(9)]
+
+    def test_an_uncertain_prediction_without_a_guess_is_labelled_but_no_error(
+        self, store: Store
+    ) -> None:
         store.append_events(make_events(1, prediction=UNCERTAIN))
         assert errors_of(store, threshold=0.0) == []
         assert read_all(store)["event_id"].tolist() == [make_id(1)]

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.calibration import MIN_ANSWERS, calibrate
+from ml_pipeline.evaluation.calibration import MIN_ANSWERS, WINDOW_ANSWERS, Answers, calibrate
+
+
+def calibrated(
+    correct: NDArray[np.bool_], confidences: NDArray[np.float64], **how: float | None
+) -> dict[str, Any]:
+    answers = Answers(correct=correct, confidences=confidences)
+    return calibrate(answers, threshold=0.6, target_accuracy=how["target_accuracy"])
+
 
 RANDOM = np.random.default_rng(7)
-CONFIDENCES = RANDOM.uniform(0.34, 1.0, 4000)
-CORRECT = RANDOM.random(4000) < CONFIDENCES
+CONFIDENCES = RANDOM.uniform(0.34, 1.0, WINDOW_ANSWERS)
+CORRECT = RANDOM.random(WINDOW_ANSWERS) < CONFIDENCES
 
 
 @pytest.mark.parametrize("target", [0.7, 0.8, 0.9])
 def test_over_the_chosen_threshold_the_answers_are_right_as_often_as_wanted(target: float) -> None:
-    found = calibrate(CORRECT, CONFIDENCES, threshold=0.6, target_accuracy=target)
+    found = calibrated(CORRECT, CONFIDENCES, target_accuracy=target)
     answered = found["threshold"] <= CONFIDENCES
     assert CORRECT[answered].mean() == pytest.approx(found["accuracy"])
     assert found["accuracy"] >= target
@@ -25,36 +36,60 @@ def test_over_the_chosen_threshold_the_answers_are_right_as_often_as_wanted(targ
         assert CORRECT[lower <= CONFIDENCES].mean() < target
 
 
-def test_a_target_that_nothing_reaches_leaves_no_answers() -> None:
-    found = calibrate(np.zeros(100, bool), np.full(100, 0.9), threshold=0.6, target_accuracy=0.9)
-    assert (found["threshold"], found["coverage"], found["accuracy"]) == (1.0, 0.0, None)
+def test_a_target_that_nothing_reaches_leaves_the_threshold_as_it_was() -> None:
+    found = calibrated(np.zeros(100, bool), np.full(100, 0.9), target_accuracy=0.9)
+    assert (found["threshold"], found["target_reached"]) == (0.6, False)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_no_threshold_is_ever_1(sure: bool) -> None:  # noqa: FBT001 - a column
+    correct = np.r_[np.ones(150, bool), np.zeros(150, bool)]
+    confidences = np.r_[np.ones(150), np.full(150, 1.0 if sure else 0.9)]
+    found = calibrated(correct, confidences, target_accuracy=0.95)
+    assert (found["threshold"], found["target_reached"]) == (0.6, False)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 29, 40, 99])
+def test_with_few_answers_the_threshold_stays(rows: int) -> None:
+    found = calibrated(np.ones(rows, bool), np.full(rows, 0.9), target_accuracy=0.9)
+    assert (found["threshold"], found["target_reached"]) == (0.6, False)
+
+
+def test_the_last_answers_count() -> None:
+    old = Answers(correct=np.zeros(5000, bool), confidences=np.full(5000, 0.9))
+    both = [np.concatenate([getattr(old, name), now]) for name, now in (
+        ("correct", CORRECT), ("confidences", CONFIDENCES),
+    )]  # fmt: skip
+    assert calibrated(*both, target_accuracy=0.8) == calibrated(
+        CORRECT, CONFIDENCES, target_accuracy=0.8
+    )
 
 
 def test_a_few_lucky_answers_are_not_enough() -> None:
     confidences = np.linspace(0.99, 0.5, 200)
     correct = np.arange(200) < MIN_ANSWERS - 1
-    found = calibrate(correct, confidences, threshold=0.6, target_accuracy=0.99)
-    assert found["threshold"] == 1.0
+    found = calibrated(correct, confidences, target_accuracy=0.99)
+    assert (found["threshold"], found["target_reached"]) == (0.6, False)
 
 
 def test_rows_of_one_confidence_are_answered_together() -> None:
     confidences = np.repeat([0.9, 0.7], 50)
     correct = np.r_[np.ones(50, bool), np.ones(25, bool), np.zeros(25, bool)]
-    found = calibrate(correct, confidences, threshold=0.6, target_accuracy=0.8)
+    found = calibrated(correct, confidences, target_accuracy=0.8)
     assert (found["threshold"], found["accuracy"]) == (0.9, 1.0)
 
 
 def test_without_a_target_the_configured_threshold_stays_and_is_reported() -> None:
-    found = calibrate(CORRECT, CONFIDENCES, threshold=0.6, target_accuracy=None)
+    found = calibrated(CORRECT, CONFIDENCES, target_accuracy=None)
     assert found["threshold"] == 0.6
     assert found["coverage"] == pytest.approx((CONFIDENCES >= 0.6).mean())
-    assert sum(bin_["rows"] for bin_ in found["reliability"]) == 4000
+    assert sum(bin_["rows"] for bin_ in found["reliability"]) == WINDOW_ANSWERS
     for bin_ in found["reliability"]:
-        assert bin_["accuracy"] == pytest.approx(bin_["confidence"], abs=0.08)
+        assert bin_["accuracy"] == pytest.approx(bin_["confidence"], abs=0.12)
 
 
 def test_nothing_to_judge_is_said_as_nothing() -> None:
-    found = calibrate(np.zeros(0, bool), np.zeros(0), threshold=0.6, target_accuracy=None)
+    found = calibrated(np.zeros(0, bool), np.zeros(0), target_accuracy=None)
     assert (found["coverage"], found["accuracy"], found["reliability"]) == (None, None, [])
     with pytest.raises(DataError, match="do not go with"):
-        calibrate(np.zeros(2, bool), np.zeros(3), threshold=0.6, target_accuracy=None)
+        calibrated(np.zeros(2, bool), np.zeros(3), target_accuracy=None)
