@@ -1,7 +1,8 @@
 """Record what really happened: `ml-pipeline outcome`.
 
 Outcomes come by event id or by match id, one or thousands. The accuracy follows from them. An
-outcome that contradicts one that stands is refused and listed, the others are recorded.
+outcome that contradicts one that stands is refused and listed, the others are recorded. With
+--correct it replaces the one that stands, and the next run learns that day again.
 """
 
 from __future__ import annotations
@@ -16,13 +17,10 @@ from ml_pipeline.config.environment import chosen_store
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import InputError
 from ml_pipeline.evaluation_log import opening
-from ml_pipeline.evaluation_log.outcomes import (
-    COMPLETED,
-    KEYS,
-    ParsedOutcome,
-    read_outcomes,
-    record,
-)
+from ml_pipeline.evaluation_log.outcomes import read_outcomes, record
+from ml_pipeline.evaluation_log.recording.parsed import COMPLETED, KEYS, ParsedOutcome
+from ml_pipeline.evaluation_log.recording.settling import Correction
+from ml_pipeline.store.inputs.corrections import caller
 
 WAITING = "waiting"
 
@@ -36,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--actual", help="what really happened, a label")
     add("--csv", help="file with event_id or match_id, actual_result, and evaluated_at if known")
     add(
+        "--correct",
+        action="store_true",
+        help="replace a recorded outcome; the former one is kept in the event's metadata",
+    )
+    add(
         "--allow_outbox",
         action="store_true",
         help="exit code 0 also when the store is away and the outcomes wait in the CSV log",
@@ -46,11 +49,14 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Record outcomes and print the report; exit code 1 when one did not get where it belongs."""
     settings = load_settings(common.path_or_none(args.config))
     outcomes, blank = _read(args, settings, now)
+    correction = None
+    if args.correct:
+        correction = Correction(now=now, by=f"outcome --correct, {caller()}")
     logger = opening.open_logger(settings, chosen_store(args.local))
     try:
         store = None if logger.open_store is None else logger.open_store()
         try:
-            report = record(logger, store, outcomes, settings)
+            report = record(logger, store, outcomes, settings, correction=correction)
         finally:
             if store is not None:
                 store.close()

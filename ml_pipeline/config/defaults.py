@@ -12,6 +12,8 @@ MODEL_NAME = "default"
 
 # Labels, and the answer that is none.
 UNCERTAIN = "UNCERTAIN"
+# The key of an event's metadata under which former outcomes stand.
+CORRECTIONS = "outcome_corrections"
 DEFAULT_CLASSES = ("H", "D", "A")
 DEFAULT_LABELS = {
     "H": "H",

@@ -107,7 +107,7 @@ class LoadReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedLog:
-    """The two CSVs of a load and what is known about them."""
+    """The two CSVs of a load and what is known about them; the days as the store counts them."""
 
     errors_path: Path
     labelled_path: Path
@@ -115,6 +115,7 @@ class LoadedLog:
     report: LoadReport
     labelled_by_day: dict[date, int]
     features: tuple[str, ...]
+    changes_by_day: dict[date, int] = field(default_factory=dict)
 
     @property
     def errors(self) -> pd.DataFrame:
@@ -143,6 +144,8 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     # Counted before it is read: a row that arrives in between is missed by the count alone, and
     # the next run finds one row more than was counted. The other way round it would be lost.
     counted = _count_table(store, settings, request) if settings.log.source == TABLE else None
+    name = settings.model_name
+    changes = {} if request.count_from is None else store.count_changes(model_name=name)
     for memory in MEMORY_STEPS:
         try:
             loaded = _load(store, settings, request, files, memory)
@@ -161,6 +164,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         labelled_rows=loaded.labelled_rows,
         report=loaded.report,
         labelled_by_day=loaded.days if counted is None else counted,
+        changes_by_day=changes,
         features=tuple(settings.data.features),
     )
 

@@ -100,13 +100,19 @@ class EvaluationLogger:
         return [str(row["event_id"]) for row in rows]
 
     def log_evaluation(
-        self, event_id: str, actual_result: object, accuracy: float | None = None
+        self,
+        event_id: str,
+        actual_result: object,
+        accuracy: float | None = None,
+        *,
+        correct: bool = False,
     ) -> float:
         """Log what really happened, in any spelling, and return the accuracy, 1.0 or 0.0.
 
         It is computed; a passed `accuracy` that differs from it is refused (InputError), as is
         what is no label. Raises NotFound for an unknown event and StoreRefused when it has another
-        outcome.
+        outcome, unless this one is to `correct` it: the former one is kept in the event's metadata,
+        and the next run learns its day again.
         """
         from ml_pipeline.store.inputs.predictions import settled_row
 
@@ -118,10 +124,14 @@ class EvaluationLogger:
                     hint="`ml-pipeline outcome` searches the store's table as well.",
                 )
             settled = settled_row(
-                row, actual_result, accuracy, labels=self.labels, now=self._clock()
-            )
-            if row["actual_result"] is None and self.write_outcomes([settled]):
-                raise StoreRefused(f"The store has another outcome for event {event_id}.")
+                row, actual_result, accuracy, labels=self.labels, now=self._clock(),
+                correct=correct,
+            )  # fmt: skip
+            if settled["actual_result"] != row["actual_result"] and self.write_outcomes([settled]):
+                raise StoreRefused(
+                    f"The store has another outcome for event {event_id}.",
+                    hint="`ml-pipeline outcome --correct` reads the store's as well.",
+                )
             return float(str(settled["accuracy"]))
 
     def log_training_event(

@@ -67,9 +67,10 @@ class LogRequest:
 
     Errors count inside `window` when one of `model_ids` made them (None: anybody's). Rows are
     learned from `learn_from` until `now` (None: from the first). `count_from` asks the table for
-    labelled rows per day since then. `classes` are those of the model that is to learn, where any
-    label may stand in the log: rows of another one are set aside. `with_guesses` asks for the
-    column GUESS beside the labelled rows: what an UNCERTAIN answer would have been.
+    labelled rows per day since then, and how often rows changed. `classes` are those of the model
+    that is to learn, where any label may stand in the log: rows of another one are set aside.
+    `with_guesses` asks for the column GUESS beside the labelled rows: what an UNCERTAIN answer
+    would have been.
     """
 
     now: datetime

@@ -44,8 +44,9 @@ class Registration:
     """A trained model on its way into the registry.
 
     `parent` is the model that it was trained on top of. `labelled_by_day` says how many labelled
-    rows the log holds of the days from `counted_from` on, where a run has counted them. `answers`
-    are the last ones that the lineage has given, for the threshold of a model that goes on from it.
+    rows the log holds of the days from `counted_from` on, where a run has counted them, and
+    `changes_by_day` how many rows of the log were changed after they were labelled. `answers` are
+    the last ones that the lineage has given, for the threshold of a model that goes on from it.
     """
 
     store: Store
@@ -55,6 +56,7 @@ class Registration:
     clock: Callable[[], datetime]
     run_id: str | None = None
     labelled_by_day: Mapping[date, int] = field(default_factory=dict)
+    changes_by_day: Mapping[date, int] | None = None
     counted_from: date | None = None
     answers: Answers | None = None
 
@@ -126,14 +128,26 @@ class Registration:
         """How many rows the log holds of the settled days: more of them later are late ones."""
         first, settled = lineage.first_night, lineage.settled_night
         if first is None or settled is None or self.counted_from is None:
-            return lineage
+            return self._with_changes(lineage, 0, settled or 0)
         days = {day.toordinal(): count for day, count in self.labelled_by_day.items()}
         start = min(self.counted_from.toordinal(), first)
-        return replace(
+        counted = replace(
             lineage,
             log_rows=sum(count for day, count in days.items() if start <= day <= settled),
             first_night_rows=days.get(first, 0),
             counted_from=start,
+        )
+        return self._with_changes(counted, start, settled)
+
+    def _with_changes(self, lineage: Lineage, start: int, settled: int) -> Lineage:
+        """How often rows had changed by then: more later are corrections, or erased ones."""
+        if self.changes_by_day is None:
+            return lineage
+        days = {day.toordinal(): count for day, count in self.changes_by_day.items()}
+        return replace(
+            lineage,
+            log_changes=sum(count for day, count in days.items() if start <= day <= settled),
+            open_changes=sum(count for day, count in days.items() if day > settled),
         )
 
 

@@ -215,6 +215,7 @@ def _register(context: RunContext, challenger: JudgedChallenger) -> str | None:
         clock=context.clock,
         run_id=context.run.run_id,
         labelled_by_day=challenger.prepared.loaded.labelled_by_day,
+        changes_by_day=challenger.prepared.loaded.changes_by_day,
         counted_from=challenger.prepared.counted_from,
         answers=_served_answers(context, challenger.prepared),
     )

@@ -28,7 +28,8 @@ class Prepared:
 
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
     says that the lineage is learned again from its approved base on: rows of settled days turned
-    up, or the settings `changed` by which heads learn.
+    up or changed, or the settings `changed` by which heads learn. `is_corrected` says that rows
+    which it had learned changed, of whatever day.
     """
 
     serving: ServingState
@@ -37,11 +38,12 @@ class Prepared:
     counted_from: date | None = None
     is_rebuilt: bool = False
     changed: tuple[str, ...] = ()
+    is_corrected: bool = False
 
     def fresh_rows(self) -> int:
-        """Labelled rows that have not been learned yet."""
+        """Labelled rows that have not been learned yet, or not as they are now."""
         head = self.serving.head
-        open_ids = None if head is None else head.lineage.open_event_ids
+        open_ids = None if head is None or self.is_corrected else head.lineage.open_event_ids
         return self.loaded.fresh_rows(frozenset(open_ids or ()))
 
     def details(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def prepare(
         counted_from=rows.counted_from,
         is_rebuilt=rows.is_rebuilt,
         changed=rows.changed,
+        is_corrected=rows.is_corrected,
     )
 
 
@@ -85,6 +88,7 @@ class UnlearnedRows:
     counted_from: date
     is_rebuilt: bool
     changed: tuple[str, ...] = ()
+    is_corrected: bool = False
 
 
 def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
@@ -113,14 +117,17 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
     loaded = load_log(store, settings, request, folder)
     counted_from = count_from.date()
     changed: tuple[str, ...] = ()
-    is_late = False
+    is_late = is_corrected = False
     if head is not None:
-        is_late = has_late_rows(head.lineage, loaded.labelled_by_day, counted_from)
+        changes = loaded.changes_by_day
+        is_late = has_late_rows(head.lineage, loaded.labelled_by_day, counted_from, changes)
+        is_corrected = any(new_changes(head.lineage, changes, counted_from))
         changed = changed_settings(store, head, settings)
-        if changed and not is_whole(head.lineage, loaded.labelled_by_day):
+        if changed and not is_whole(head.lineage, loaded.labelled_by_day, changes):
             raise _cannot_learn_again(changed, head)
     if head is not None and (is_late or changed):
-        why = f"{', '.join(changed)} changed" if changed else "Rows of learned days have arrived"
+        why = "Results of learned days have arrived or were changed"
+        why = f"{', '.join(changed)} changed" if changed else why
         log.warning("%s: learning again from the base %s", why, head.anchor_id)
         head = store.get_model(settings.model_name, head.anchor_id)
         again = replace(request, learn_from=_learn_from(head))
@@ -131,6 +138,7 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         counted_from=counted_from,
         is_rebuilt=is_late or bool(changed),
         changed=changed,
+        is_corrected=is_corrected,
     )
 
 
@@ -173,31 +181,68 @@ def _count_from(store: Store, head: ModelVersion | None) -> datetime:
 
 
 def has_late_rows(
-    lineage: Lineage, labelled_by_day: Mapping[date, int], counted_from: date | None = None
+    lineage: Lineage,
+    labelled_by_day: Mapping[date, int],
+    counted_from: date | None = None,
+    changes_by_day: Mapping[date, int] | None = None,
 ) -> bool:
-    """Whether the log holds more rows of settled days than it did when they were learned.
+    """Whether the log holds other rows of settled days than it did when they were learned.
 
-    `counted_from` is the first day that was counted now, else that of the first rows learned.
+    More of them, or changed ones. `counted_from` is the first day that was counted now, else that
+    of the first rows learned.
     """
     first, settled, learned = lineage.first_night, lineage.settled_night, lineage.log_rows
     if first is None or settled is None or learned is None:
         return False
     days = {day.toordinal(): count for day, count in labelled_by_day.items()}
+    changes = changes_by_day or {}
     # Where nobody counted before the first night, nothing was there: it would have been the first.
     start = first if counted_from is None else counted_from.toordinal()
     found = sum(count for day, count in days.items() if start <= day <= settled)
-    return found > learned and is_whole(lineage, labelled_by_day)
+    is_changed = new_changes(lineage, changes, date.fromordinal(start))[0] > 0
+    if found <= learned and not is_changed:
+        return False
+    whole = is_whole(lineage, labelled_by_day, changes)
+    if is_changed and not whole:
+        log.warning(
+            "Results that were learned have changed since, and the log no longer goes back to the "
+            "first one: `ml-pipeline train --from_table --register` trains a new base",
+        )
+    return whole
 
 
-def is_whole(lineage: Lineage, labelled_by_day: Mapping[date, int]) -> bool:
+def is_whole(
+    lineage: Lineage,
+    labelled_by_day: Mapping[date, int],
+    changes_by_day: Mapping[date, int] | None = None,
+) -> bool:
     """Whether the log goes back to the first day that the lineage has learned.
 
-    A log that forgets its oldest rows cannot be learned again.
+    A log that forgets its oldest rows cannot be learned again. Rows that were erased, or corrected
+    to another day, are no such loss.
     """
     if lineage.first_night is None:
         return True
-    found = labelled_by_day.get(date.fromordinal(lineage.first_night), 0)
+    first = date.fromordinal(lineage.first_night)
+    found = labelled_by_day.get(first, 0) + (changes_by_day or {}).get(first, 0)
     return found >= (lineage.first_night_rows or 0)
+
+
+def new_changes(
+    lineage: Lineage, changes_by_day: Mapping[date, int], counted_from: date
+) -> tuple[int, int]:
+    """How many changes of settled days, and of later ones, were made since they were learned."""
+    if lineage.first_night is None and lineage.log_changes is None:
+        return 0, 0  # nothing of the log was learned, or nobody counted
+    settled = lineage.settled_night or 0
+    start = counted_from.toordinal() if lineage.first_night is not None else 0
+    days = {day.toordinal(): count for day, count in changes_by_day.items()}
+    before = sum(count for day, count in days.items() if start <= day <= settled)
+    after = sum(count for day, count in days.items() if day > settled)
+    return (
+        max(0, before - (lineage.log_changes or 0)),
+        max(0, after - (lineage.open_changes or 0)),
+    )
 
 
 def day_after(night: int | None) -> datetime | None:

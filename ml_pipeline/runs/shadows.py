@@ -242,6 +242,7 @@ def _register(  # noqa: PLR0913 - a row has that many parts
         clock=context.clock,
         run_id=context.run.run_id,
         labelled_by_day={} if rows is None else rows.loaded.labelled_by_day,
+        changes_by_day=None if rows is None else rows.loaded.changes_by_day,
         counted_from=None if rows is None else rows.counted_from,
     )
     state = _STATES[None if decision is None else decision.outcome]

@@ -85,12 +85,14 @@ def known_rows_of(result: Mapping[str, Any]) -> dict[str, int]:
 def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Outcome, str] | None:
     run, errors = settings.run, _errors_found(prepared, settings)
     rows, least = prepared.loaded.labelled_rows, settings.training.min_training_samples
-    if run.trigger == "errors" and prepared.loaded.report.errors < run.min_error_samples:
+    # What was learned wrong is learned again, however little else there is.
+    trigger = "any" if prepared.is_corrected else run.trigger
+    if trigger == "errors" and prepared.loaded.report.errors < run.min_error_samples:
         return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
             f"{errors}, {run.min_error_samples} are needed to train. {_waiting(fresh)}"
         )
     prepared.loaded.report.require_usable(settings)
-    if run.trigger == "labels" and fresh < MIN_LABELLED_ROWS:
+    if trigger == "labels" and fresh < MIN_LABELLED_ROWS:
         return Outcome.SKIPPED_NO_NEW_DATA, (
             f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. They "
             f"wait for the next run, with {errors}."

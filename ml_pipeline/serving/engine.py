@@ -259,14 +259,16 @@ class PredictionEngine:
         """The engine's time."""
         return self._clock()
 
-    def evaluate_prediction(self, event_id: str, actual_result: object) -> float:
+    def evaluate_prediction(
+        self, event_id: str, actual_result: object, *, correct: bool = False
+    ) -> float:
         """Record what really happened; returns the accuracy, 1.0 or 0.0, which is computed.
 
-        The label may be spelt as `data.labels` allows; InputError names the known ones.
-
-        Raises NotFound for an unknown event and StoreRefused when another outcome stands.
+        The label may be spelt as `data.labels` allows; InputError names the known ones. Raises
+        NotFound for an unknown event and StoreRefused when another outcome stands, unless this one
+        is to `correct` it.
         """
-        return self.logger.log_evaluation(event_id, actual_result)
+        return self.logger.log_evaluation(event_id, actual_result, correct=correct)
 
     @property
     def logger(self) -> EvaluationLogger:

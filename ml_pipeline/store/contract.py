@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ml_pipeline.store.alerts import WatchLedger
+from ml_pipeline.store.inputs.changes import LogChanges
 from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import (
     ArtifactRef,
@@ -54,7 +55,7 @@ EXPORT_DELIMITER: Final = "\x1f"
 EXPORT_QUOTE: Final = "\x1e"
 
 
-class EvaluationLog(Protocol):
+class EvaluationLog(LogChanges, Protocol):
     """Evaluation events, keyed by `event_id`. Frames have the columns `EVENT_COLUMNS`.
 
     In frames `timestamp` and `evaluated_at` are UTC-aware, `features` and `metadata` JSON text,
@@ -62,7 +63,7 @@ class EvaluationLog(Protocol):
     """
 
     def append_events(self, events: pd.DataFrame) -> int:
-        """Add events; return how many were new.
+        """Add events; return how many were new. `inputs.outcome_history` says what corrects one.
 
         Raises StoreRefused when a known id comes with a different prediction, and writes none.
         """

@@ -19,6 +19,7 @@ from ml_pipeline.config import defaults
 from ml_pipeline.errors import InputError, StoreRefused
 
 UNCERTAIN = defaults.UNCERTAIN
+CORRECTIONS = defaults.CORRECTIONS
 
 SEED_LOG_COLUMNS = (
     "timestamp",
@@ -199,15 +200,48 @@ def with_outcome(
 
 
 def merge_rows(rows: Iterable[EventRow]) -> dict[str, EventRow]:
-    """One row an event, by its id; a later row fills what an earlier one left empty."""
+    """One row an event, by its id; a later row fills what an earlier one left empty.
+
+    Where an outcome was corrected, the row with the last correction has it.
+    """
     events: dict[str, EventRow] = {}
     for row in rows:
         known = events.setdefault(str(row["event_id"]), row)
         if known is not row:
-            filled = {name: value for name, value in known.items() if value is not None}
-            settled = known["actual_result"] is not None
-            events[str(row["event_id"])] = {**row, **filled, **({} if settled else _outcome(row))}
+            events[str(row["event_id"])] = _merged(known, row)
     return events
+
+
+def _merged(known: EventRow, row: EventRow) -> EventRow:
+    if was_corrected(row) or was_corrected(known):
+        from ml_pipeline.store.inputs.outcome_history import history
+
+        if len(history(row)) != len(history(known)):
+            older, newer = sorted((known, row), key=lambda one: len(history(one)))
+            filled = {name: value for name, value in newer.items() if value is not None}
+            return {**older, **filled, **_outcome(newer)}
+    filled = {name: value for name, value in known.items() if value is not None}
+    settled = known["actual_result"] is not None
+    return {**row, **filled, **({} if settled else _outcome(row))}
+
+
+def was_corrected(row: Mapping[str, object]) -> bool:
+    """Whether the event may list former outcomes: most do not, which a look at the text tells."""
+    metadata = row["metadata"]
+    return metadata is not None and CORRECTIONS in str(metadata)
+
+
+def brings_outcome(row: Mapping[str, object], stored: Mapping[str, object]) -> bool:
+    """Whether the row has an outcome that the stored event lacks, or that corrects its outcome."""
+    if row["actual_result"] is None:
+        return False
+    if not (was_corrected(row) or was_corrected(stored)):
+        return stored["actual_result"] is None
+    from ml_pipeline.store.inputs.outcome_history import is_newer, is_older
+
+    if stored["actual_result"] is None:
+        return not is_older(row, stored)
+    return is_newer(row, stored)
 
 
 def _outcome(row: EventRow) -> EventRow:
@@ -251,7 +285,12 @@ def contradicts(row: Mapping[str, object], stored: Mapping[str, object]) -> bool
     if stored["actual_result"] is not None and _differs(
         row["actual_result"], stored["actual_result"]
     ):
-        return True
+        if not (was_corrected(row) or was_corrected(stored)):
+            return True
+        from ml_pipeline.store.inputs.outcome_history import is_newer, is_older
+
+        if not (is_newer(row, stored) or is_older(row, stored)):
+            return True
     features, known = row["features"], stored["features"]
     return _differs(features, known) and (
         known is None or json.loads(str(features)) != json.loads(str(known))

@@ -181,7 +181,8 @@ class Lineage:
     day from `first_night` to `settled_night`, and of the days after it the events
     `open_event_ids`. The log then held `log_rows` labelled rows of the days from `counted_from`
     (older records: from `first_night`) to `settled_night`, `first_night_rows` of them on the
-    first. `experts` are the nights on which experts were fitted, by their names.
+    first, and had noted `log_changes` changes of rows known until then, `open_changes` of later
+    ones. `experts` are the nights on which experts were fitted, by their names.
 
     A base has learned rows of up to `learned_until`, and its online models keep that time. A
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
@@ -197,6 +198,8 @@ class Lineage:
     log_rows: int | None = None
     first_night_rows: int | None = None
     counted_from: int | None = None
+    log_changes: int | None = None
+    open_changes: int | None = None
     open_event_ids: tuple[str, ...] | None = None
     experts: Mapping[str, int] | None = None
     learned_until: datetime | None = None
@@ -209,8 +212,7 @@ class Lineage:
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        numbers = ("settled_night", "first_night", "log_rows", "first_night_rows", "counted_from")
-        for name in numbers:
+        for name in (item.name for item in fields(self) if item.type == "int | None"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 0):
                 message = f"{name} of a lineage is {value!r}, no whole number"

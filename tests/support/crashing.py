@@ -24,6 +24,7 @@ UNCOUNTED = {
     "renew",
     "read_events",
     "read_error_samples",
+    "count_changes",
     "count_labelled",
     "get_run",
     "latest_run",

@@ -13,7 +13,12 @@ from operator import itemgetter
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
 from ml_pipeline.store.embedded.database import Connection, HeldConnection
-from ml_pipeline.store.event_row import WRITTEN_EVENT_COLUMNS, contradicts
+from ml_pipeline.store.event_row import (
+    WRITTEN_EVENT_COLUMNS,
+    brings_outcome,
+    contradicts,
+    was_corrected,
+)
 from ml_pipeline.store.serving_view import ServedModel, ServingView
 
 _MODEL = (
@@ -92,6 +97,12 @@ SET_OUTCOME = (
     "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at "
     "WHERE event_id = :event_id"
 )
+_CORRECT = (
+    "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at, "
+    "metadata = :metadata WHERE event_id = :event_id"
+)
+_SETTLED = ("actual_result", "evaluated_at", "event_id")
+_CORRECTED = (*_SETTLED, "metadata")
 _INSERT_EVENT = (
     f"INSERT INTO evaluation_log ({', '.join(WRITTEN_EVENT_COLUMNS)}) "  # noqa: S608 - constants
     f"VALUES ({', '.join('?' * len(WRITTEN_EVENT_COLUMNS))}) ON CONFLICT (event_id) DO NOTHING"
@@ -112,17 +123,17 @@ def insert_rows(db: Connection, rows: Sequence[Mapping[str, object]]) -> tuple[i
 def _settle_known(db: Connection, rows: Sequence[Mapping[str, object]]) -> list[str]:
     ids = json.dumps([row["event_id"] for row in rows])
     stored = {row["event_id"]: dict(row) for row in db.execute(KNOWN_EVENTS, {"ids": ids})}
-    refused, outcomes = list[str](), list[Mapping[str, object]]()
+    refused = list[str]()
+    outcomes, corrections = list[Mapping[str, object]](), list[Mapping[str, object]]()
     for row in rows:
         known = stored[row["event_id"]]
         if contradicts(row, known):
             refused.append(str(row["event_id"]))
-        elif known["actual_result"] is None and row["actual_result"] is not None:
-            known["actual_result"] = row["actual_result"]
-            outcomes.append(row)
-    db.executemany(
-        SET_OUTCOME,
-        [{name: row[name] for name in ("actual_result", "evaluated_at", "event_id")}
-         for row in outcomes],
-    )  # fmt: skip
+        elif brings_outcome(row, known):
+            taken, names = (corrections, _CORRECTED) if was_corrected(row) else (outcomes, _SETTLED)
+            values = {name: row[name] for name in names}
+            known |= values
+            taken.append(values)
+    db.executemany(SET_OUTCOME, outcomes)
+    db.executemany(_CORRECT, corrections)
     return refused

@@ -14,6 +14,7 @@ from ml_pipeline.store.event_row import (
     prediction_row,
     with_outcome,
 )
+from ml_pipeline.store.inputs.corrections import caller, corrected, kept_time
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, moment
 
@@ -54,18 +55,27 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
     )
 
 
-def settled_row(
-    row: EventRow, actual_result: object, accuracy: float | None, *, labels: Labels, now: datetime
+def settled_row(  # noqa: PLR0913 - an event, what happened, and how it is read
+    row: EventRow,
+    actual_result: object,
+    accuracy: float | None,
+    *,
+    labels: Labels,
+    now: datetime,
+    correct: bool = False,
 ) -> EventRow:
     """The row with what really happened and the accuracy that follows.
 
     Raises InputError for what is no label and for an `accuracy` that differs, StoreRefused when
-    another outcome stands.
+    another outcome stands, unless this one is to `correct` it.
     """
     actual, known = labels.outcome(actual_result), row["actual_result"]
-    if known is not None and labels.find(known) != actual:
+    is_other = known is not None and labels.find(known) != actual
+    if is_other and not correct:
         raise StoreRefused(
-            f"Event {row['event_id']} has the outcome {known} already, not {actual}."
+            f"Event {row['event_id']} has the outcome {known} already, not {actual}.",
+            hint="If the recorded one is wrong, say so: log_evaluation(..., correct=True), or "
+            "`ml-pipeline outcome --correct`.",
         )
     is_right = labels.agree(row["prediction"], actual)
     if accuracy is not None and float(accuracy) != float(is_right):
@@ -74,6 +84,11 @@ def settled_row(
             f"its accuracy is {float(is_right)}, not {accuracy}.",
             hint="Leave accuracy out: it follows from the outcome.",
         )
+    if is_other:
+        return corrected(
+            row, actual, kept_time(row, now), is_right=is_right, now=now,
+            by=f"log_evaluation, {caller()}",
+        )  # fmt: skip
     if known is not None:
         return {**row, "accuracy": float(is_right)}
     return with_outcome(row, actual, known_after(row, now), is_right=is_right)

@@ -18,7 +18,7 @@ import pandas as pd
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_frames import EVENT_TIMES, event_frame, event_rows
-from ml_pipeline.store.event_row import contradicts, some
+from ml_pipeline.store.event_row import brings_outcome, contradicts, some
 from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow
 from ml_pipeline.store.rows import Row, time_text
 from ml_pipeline.store.supabase.transport import Project
@@ -171,14 +171,21 @@ class SupabaseLog:
 
     def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
         """Labelled events per UTC day of the time they became known."""
-        days = self._project.call("count_labelled_by_day", **_within(window, model_name))
+        return self._days("count_labelled_by_day", "labelled", _within(window, model_name))
+
+    def count_changes(self, *, model_name: str) -> dict[date, int]:
+        """How often labelled events were changed, per first UTC day that it touched."""
+        return self._days("count_evaluation_changes", "changes", {"p_model_name": model_name})
+
+    def _days(self, function: str, name: str, parameters: Mapping[str, Any]) -> dict[date, int]:
+        days = self._project.call(function, **parameters)
         if not isinstance(days, list):
-            message = f"count_labelled_by_day answered {type(days).__name__}, not days."
+            message = f"{function} answered {type(days).__name__}, not days."
             raise StoreCorrupt(message)
         try:
-            return {date.fromisoformat(row["day"]): int(row["labelled"]) for row in days}
+            return {date.fromisoformat(row["day"]): int(row[name]) for row in days}
         except (KeyError, TypeError, ValueError) as error:
-            message = f"count_labelled_by_day answered something else than days: {error}."
+            message = f"{function} answered something else than days: {error}."
             raise StoreCorrupt(message) from error
 
 
@@ -251,8 +258,8 @@ def _check_repeated(chunks: Sequence[Sequence[Row]]) -> None:
         first = known.setdefault(row["event_id"], dict(row))
         if _other_content(row, first):
             refused.add(str(row["event_id"]))
-        elif first["actual_result"] is None:
-            first["actual_result"] = row["actual_result"]
+        elif brings_outcome(row, first):
+            first |= {name: row[name] for name in ("actual_result", "metadata")}
     if refused:
         message = f"Events came twice with other content: {some(list(refused))}."
         raise StoreRefused(message, hint="Nothing was written.")

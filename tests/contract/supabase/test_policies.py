@@ -43,6 +43,7 @@ SERVICE_ONLY = {"anon": NOBODY, "user": NOBODY, "other": NOBODY, "service": ALL}
 # What comes of it when each tries everything with the table's sample; the request is `user`'s.
 WHO_MAY = {
     "evaluation_log": SERVICE_ONLY,
+    "evaluation_log_changes": SERVICE_ONLY,
     "learning_events": SERVICE_ONLY,
     "learning_stats": SERVICE_ONLY,
     "ml_data": SERVICE_ONLY,
@@ -74,6 +75,7 @@ WHO_CALLS = {
     "change_decay_alert": SERVICE,
     "claim_retraining_request": SERVICE,
     "complete_retraining_request": SERVICE,
+    "count_evaluation_changes": SERVICE,
     "count_labelled_by_day": SERVICE,
     "drop_lease": SERVICE,
     "evaluations_in_order": SERVICE,
@@ -102,6 +104,7 @@ WHO_CALLS = {
     "ml_pipeline_given_events": SERVICE,
     "ml_pipeline_given_run": SERVICE,
     "ml_pipeline_held_request": SERVICE,
+    "ml_pipeline_history": SERVICE,
     "ml_pipeline_knows_model": SERVICE,
     "ml_pipeline_label": SERVICE,
     "ml_pipeline_lock": SERVICE,
@@ -137,6 +140,7 @@ TRIGGERS = {
     "ml_pipeline_admit_request",
     "ml_pipeline_check_champion",
     "ml_pipeline_judge_event",
+    "ml_pipeline_note_change",
     "ml_pipeline_tidy_model",
     "ml_pipeline_tidy_request",
     "ml_pipeline_touch",
@@ -194,6 +198,11 @@ SAMPLES = {
         {"event_id": make_id(1), "prediction": "H", "confidence": 0.9},
         {"event_id": make_id(2), "prediction": "A"},
         {"actual_result": "A"},
+    ),
+    "evaluation_log_changes": Sample(
+        {"change_id": 901, "model_name": "sample", "day": "2026-03-01", "kind": "corrected"},
+        {"change_id": 902, "model_name": "mine", "day": "2026-03-01", "kind": "corrected"},
+        {"kind": "erased"},
     ),
     "learning_events": plain("message", "theirs", "mine"),
     "learning_stats": plain("accept_rate", 0.5, 0.0),
@@ -387,7 +396,8 @@ def test_every_function_has_a_decision(supabase: SupabaseProject) -> None:
     """)
     assert sorted(row["proname"] for row in found) == sorted({*WHO_CALLS, *TRIGGERS})
     assert {row["proname"] for row in found if row["trigger"]} == TRIGGERS
-    assert [row["proname"] for row in found if row["prosecdef"]] == ["ml_pipeline_admit_request"]
+    definers = {row["proname"] for row in found if row["prosecdef"]}
+    assert definers == {"ml_pipeline_admit_request", "ml_pipeline_note_change"}
 
 
 def test_execute_is_granted_exactly_as_decided(supabase: SupabaseProject) -> None:

@@ -30,6 +30,7 @@ Connection = psycopg.Connection[Row]
 
 TABLES = {
     "evaluation_log",
+    "evaluation_log_changes",
     "learning_events",
     "learning_stats",
     "ml_data",

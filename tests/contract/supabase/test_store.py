@@ -29,7 +29,8 @@ from ml_pipeline.errors import (
     StoreUnavailable,
 )
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
-from ml_pipeline.evaluation_log.outcomes import ParsedOutcome, record
+from ml_pipeline.evaluation_log.outcomes import record
+from ml_pipeline.evaluation_log.recording.parsed import ParsedOutcome
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store as open_configured
 from ml_pipeline.store.records import ArtifactRef, ModelState, RequestStatus, RunStatus

@@ -12,7 +12,8 @@ from typing import Any, cast
 import pandas as pd
 
 from ml_pipeline.evaluation_log.opening import MLLogger
-from ml_pipeline.evaluation_log.outcomes import OutcomeReport, ParsedOutcome, record
+from ml_pipeline.evaluation_log.outcomes import record
+from ml_pipeline.evaluation_log.recording.parsed import OutcomeReport, ParsedOutcome
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import EVENT_COLUMNS
 from ml_pipeline.store.serving_view import ServingView

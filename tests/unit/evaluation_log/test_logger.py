@@ -19,7 +19,8 @@ from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
 from ml_pipeline.evaluation_log.outbox.delivered import Delivered
-from ml_pipeline.evaluation_log.outcomes import ParsedOutcome, record
+from ml_pipeline.evaluation_log.outcomes import record
+from ml_pipeline.evaluation_log.recording.parsed import ParsedOutcome
 from ml_pipeline.store.embedded.serving_view import LocalServingView
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import SEED_LOG_COLUMNS

@@ -24,7 +24,8 @@ from ml_pipeline.errors import ConfigError, DataError, InputError, PipelineError
 from ml_pipeline.evaluation_log.frames import labelled_events, since
 from ml_pipeline.evaluation_log.loading import read_labelled
 from ml_pipeline.evaluation_log.opening import MLLogger, open_logger
-from ml_pipeline.evaluation_log.outcomes import ParsedOutcome, read_outcomes, record
+from ml_pipeline.evaluation_log.outcomes import read_outcomes, record
+from ml_pipeline.evaluation_log.recording.parsed import ParsedOutcome
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import UNCERTAIN
 from ml_pipeline.store.inputs.label_sql import NO_LABEL, UNKNOWN_LABEL, LabelCodes

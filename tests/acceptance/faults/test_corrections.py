@@ -1,0 +1,195 @@
+"""An outcome that was corrected is learned as if it had been right from the start."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.evaluation_log.opening import open_logger
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs import recording
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import RunStatus, parse_utc
+from tests.conftest import FirstModel
+from tests.support import league
+from tests.support.crashing import NOW, order
+from tests.support.places import Place
+from tests.support.warm import ml_pipeline
+
+NIGHTS = league.nights_before(NOW, 3, matches=30)
+WRONG = league.event_id(f"{NIGHTS[1].day}/7")
+LATER = NOW + timedelta(hours=12)
+Row = dict[str, Any]
+
+
+def pass_at(store: Store, work: Path, now: datetime = NOW) -> None:
+    recording.run(store, order(work, now, name=f"{now}"))
+
+
+def event(store: Store, event_id: str = WRONG) -> Row:
+    frame = store.find_events(model_name="default", event_ids=[event_id], match_ids=[])
+    return {str(name): value for name, value in frame.iloc[0].items()}
+
+
+def state(store: Store) -> Mapping[str, Any]:
+    """What the model that serves has learned."""
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    model: Any = load_model_version(store, champion)
+    memory = model.memory()
+    return {
+        "heads": memory.heads, "precisions": memory.precisions, "vote": memory.vote,
+        "digest": model.line_["rows_digest"], "seen": model.line_["rows_seen"],
+    }  # fmt: skip
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def as_it_should_be(
+    first_model: FirstModel, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Mapping[str, Any], str]:
+    """The state after a run that saw the right outcome from the start, and that outcome."""
+    folder = tmp_path_factory.mktemp("right")
+    store = league.open_league(folder / "store", first_model.path, first_model.model, NIGHTS)
+    pass_at(store, folder / "work", LATER)
+    found = state(store), str(event(store)["actual_result"])
+    store.close()
+    return found
+
+
+def fill_with_a_wrong_one(place: Place, first_model: FirstModel, right: str) -> str:
+    """The nights with one wrong outcome, which is returned."""
+    wrong = next(label for label in league.CLASSES if label != right)
+    with place.opened() as store:
+        league.enthrone(
+            store, first_model.path, league.settings_for(), now=league.before_first(NIGHTS)
+        )
+        for night in NIGHTS:
+            events = league.events_of(first_model.model, night)
+            events.loc[events["event_id"] == WRONG, "actual_result"] = wrong
+            store.append_events(events)
+    return wrong
+
+
+def by_flag(place: Place, right: str, tmp_path: Path) -> None:
+    done = ml_pipeline(
+        "outcome", "--correct", "--event-id", WRONG, "--actual", right, cwd=tmp_path,
+        **place.variables,
+    )  # fmt: skip
+    assert (done.code, done.json["corrected"], done.json["recorded"]) == (0, 1, 0), done.stdout
+
+
+def by_file(place: Place, right: str, tmp_path: Path) -> None:
+    (tmp_path / "right.csv").write_text(f"event_id,actual_result\n{WRONG},{right}\n")
+    done = ml_pipeline(
+        "outcome", "--correct", "--csv", "right.csv", cwd=tmp_path, **place.variables
+    )
+    assert (done.code, done.json["corrected"]) == (0, 1), done.stdout
+
+
+def by_match(place: Place, right: str, tmp_path: Path) -> None:
+    match_id = f"match-{NIGHTS[1].day}-7"
+    done = ml_pipeline(
+        "outcome", "--correct", "--match-id", match_id, "--actual", right, cwd=tmp_path,
+        **place.variables,
+    )  # fmt: skip
+    assert (done.code, done.json["corrected"]) == (0, 1), done.stdout
+
+
+def by_python(place: Place, right: str, tmp_path: Path) -> None:
+    settings = league.settings_for(log__csv_file=str(tmp_path / "log.csv"))
+    with open_logger(settings, load_store_settings(environment=place.variables)) as logger:
+        logger.reconcile_logs(repair=True)
+        logger.log_evaluation(WRONG, right, correct=True)
+
+
+def by_sql(place: Place, right: str, tmp_path: Path) -> None:  # noqa: ARG001
+    query = "UPDATE evaluation_log SET actual_result = {0} WHERE event_id = {0}"
+    if place.project is not None:
+        place.project.sql(query.format("%s"), [right, WRONG])
+        return
+    path = Path(place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(query.format("?"), [right, WRONG])
+
+
+DOORS = [by_flag, by_file, by_match, by_python, by_sql]
+RIGHT = "D"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_l5_a_correction_keeps_the_old_outcome_and_marks_its_day(
+    place: Place,
+    first_model: FirstModel,
+    tmp_path: Path,
+    door: Callable[[Place, str, Path], None],
+) -> None:
+    wrong = fill_with_a_wrong_one(place, first_model, RIGHT)
+    with place.opened() as store:
+        before = event(store)
+    door(place, RIGHT, tmp_path)
+    with place.opened() as store:
+        after = event(store)
+        assert store.count_changes(model_name="default") == {NIGHTS[1].day: 1}
+    assert (after["actual_result"], after["evaluated_at"]) == (RIGHT, before["evaluated_at"])
+    assert after["accuracy"] == float(after["prediction"] == RIGHT)
+    (former,) = json.loads(after["metadata"])["outcome_corrections"]
+    assert former["actual_result"] == wrong
+    assert parse_utc(former["evaluated_at"]) == before["evaluated_at"]
+    assert all(former[name] for name in ("replaced_at", "replaced_by"))
+    # The same again is known already, whatever the door.
+    for again in (by_flag, by_sql):
+        if again is by_sql:
+            again(place, RIGHT, tmp_path)
+        else:
+            done = ml_pipeline(
+                "outcome", "--correct", "--event-id", WRONG, "--actual", RIGHT, cwd=tmp_path,
+                **place.variables,
+            )  # fmt: skip
+            assert (done.code, done.json["corrected"], done.json["already_known"]) == (0, 0, 1)
+    with place.opened() as store:
+        assert store.count_changes(model_name="default") == {NIGHTS[1].day: 1}
+        assert event(store)["metadata"] == after["metadata"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("door", DOORS)
+def test_l5_a_corrected_outcome_is_learned_as_if_it_had_been_there_from_the_start(
+    place: Place,
+    first_model: FirstModel,
+    tmp_path: Path,
+    as_it_should_be: tuple[Mapping[str, Any], str],
+    door: Callable[[Place, str, Path], None],
+) -> None:
+    should_be, right = as_it_should_be
+    fill_with_a_wrong_one(place, first_model, right)
+    with place.opened() as store:
+        pass_at(store, tmp_path / "first")
+        assert not same(state(store), should_be)
+
+    door(place, right, tmp_path)
+
+    with place.opened() as store:
+        pass_at(store, tmp_path / "second", LATER)
+        run = store.latest_run(model_name="default")
+        assert run is not None
+        assert (run.status, run.outcome) == (RunStatus.COMPLETED, "promoted"), run.outcome_reason
+        assert run.details["rebuilt"] is True
+        assert same(state(store), should_be)
+
+        pass_at(store, tmp_path / "third", LATER + timedelta(hours=1))
+        run = store.latest_run(model_name="default")
+        assert run is not None
+        assert str(run.outcome).startswith("skipped")
