@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.dataset import Dataset, read_dataset
-from ml_pipeline.datasets.features import parted
+from ml_pipeline.datasets.reference import ColumnSummary, input_columns
 from ml_pipeline.decay.advisories import Finding, update_advisory
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
-from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import checked_rows, since
 from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import Cause
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
+from ml_pipeline.store.records import UNCERTAIN, LookbackWindow, ModelVersion
 
 log = logging.getLogger("model_retrainer")
 
@@ -35,7 +31,8 @@ PREDICTIONS = "prediction"
 def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
     """Check rows instead of sums; returns JSON. Raises StoreError, DataError.
 
-    The longest recent window is compared: features against the training data, predictions and
+    The longest recent window is compared: features against what the champion's base was
+    trained on, predictions and
     the calibration against the baseline's days. Of a large log a sample is read.
     """
     settings, now = context.settings, context.now
@@ -48,7 +45,12 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
         store, settings, before=LookbackWindow(start=first, end=recent.start), after=recent,
         model_ids=None if lineage is None else sorted(lineage), work_dir=context.work_dir,
     )  # fmt: skip
-    moved = _drift(settings, rows.before, _together(rows.after, rows.waiting))
+    reference = _reference(store, champion)
+    compared = _together(rows.after, rows.waiting)
+    moved: list[Drift] = []
+    if len(compared) >= MIN_DRIFT_ROWS:
+        moved += [] if reference is None else _input_drift(reference, compared)
+        moved += _mix_drift(rows.before, compared)
     in_order = runs_test(rows.in_order)
     anchor = None if champion is None else champion.anchor_id
     for finding in (_drift_finding(settings, moved), _cluster_finding(settings, in_order)):
@@ -59,6 +61,7 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
         "realised_accuracy": float(np.mean(rows.in_order)) if rows.in_order else None,
         "errors_in_order": in_order.as_json(),
         "drift": [drift.as_json() for drift in moved],
+        "drift_reason": None if reference is not None else _no_reference(champion),
     }
 
 
@@ -87,30 +90,45 @@ def _estimate(known: pd.DataFrame, waiting: pd.DataFrame) -> dict[str, Any] | No
 # ------------------------------------------------------------------------------------- drift
 
 
-def _drift(settings: Settings, before: pd.DataFrame, recent: pd.DataFrame) -> list[Drift]:
-    training = _training(settings)
-    if training is None or len(recent) < MIN_DRIFT_ROWS:
-        return []
-    numbers, values = parted(training.features)
-    names, column = list(settings.data.features), settings.data.text_column
+def _reference(store: Store, champion: ModelVersion | None) -> Mapping[str, Any] | None:
+    """The summary of what the champion's base was trained on; None when it holds none."""
+    if champion is None:
+        return None
+    base = champion
+    if champion.anchor_id != champion.model_id:
+        base = store.get_model(champion.model_name, champion.anchor_id)
+    return base.lineage.reference
+
+
+def _no_reference(champion: ModelVersion | None) -> str:
+    if champion is None:
+        return "No model serves yet, so there are no training inputs to compare new ones with."
+    return (
+        f"The base {champion.anchor_id} holds no summary of what it was trained on (an earlier "
+        "version made it, or another program): inputs are not compared. A base trained now, by "
+        "`ml-pipeline train --register`, holds one."
+    )
+
+
+def _input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Drift]:
+    """How far each input has moved from what the base was trained on."""
+    names, column = list(reference["features"]), reference["text_column"]
     logged = _columns(recent, [*names, *([column] if column else [])])
-    columns = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    moved = [numeric_drift(*pair) for pair in zip(names, numbers.T, columns.T, strict=True)]
-    if values is not None and column is not None:
-        names = [f"{column} {name}" for name in texts.STATISTICS]
-        pairs = zip(names, _counted(values).T, _counted(logged[column].tolist()).T, strict=True)
-        moved += [numeric_drift(*pair) for pair in pairs]
+    numbers = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    written = logged[column].tolist() if column else None
+    moved = [
+        numeric_drift(name, ColumnSummary.from_json(reference["columns"][name]), values)
+        for name, values in input_columns(numbers, names, written, column).items()
+        if name in reference["columns"]
+    ]
+    return [drift for drift in moved if drift is not None]
+
+
+def _mix_drift(before: pd.DataFrame, recent: pd.DataFrame) -> list[Drift]:
+    """How far the mix of predictions has moved."""
     usual = before["prediction"].tolist() if len(before) >= MIN_DRIFT_ROWS else []
     mix = label_drift(PREDICTIONS, usual, recent["prediction"].tolist())
-    return [drift for drift in (*moved, mix) if drift is not None]
-
-
-def _training(settings: Settings) -> Dataset | None:
-    try:
-        return read_dataset(settings.data.training_dataset, settings.data)
-    except DataError as error:
-        log.warning("Inputs cannot be compared with the training data: %s", error)
-        return None
+    return [] if mix is None else [mix]
 
 
 def _columns(events: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -119,12 +137,6 @@ def _columns(events: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         return events[list(names)]
     rows = [json.loads(text) if isinstance(text, str) else {} for text in events["features"]]
     return pd.DataFrame(rows, index=events.index).reindex(columns=list(names))
-
-
-def _counted(values: Sequence[Any]) -> Floats:
-    """The statistics (n, 7) of the texts among these values."""
-    rows = [texts.statistics(text) for text in values if isinstance(text, str) and text]
-    return np.asarray(rows, dtype=float).reshape(-1, len(texts.STATISTICS))
 
 
 def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None:

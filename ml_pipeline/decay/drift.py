@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.reference import ColumnSummary, shares_between
 from ml_pipeline.evaluation.metrics import Floats
 
 MIN_LABELLED = 100
-BINS = 10
 _FLOOR = 1e-4
 
 
@@ -82,27 +82,30 @@ class Drift:
         return asdict(self)
 
 
-def numeric_drift(column: str, reference: Floats, recent: Floats) -> Drift | None:
-    """Compare two samples of a feature, missing values left out; None when one is empty."""
+def numeric_drift(column: str, reference: ColumnSummary, recent: Floats) -> Drift | None:
+    """Compare recent values with a summary, missing ones left out; None when there are none.
+
+    The Kolmogorov-Smirnov distance is the largest one at the summary's points, at most the whole
+    one; its chance is the asymptotic one.
+    """
     from scipy import stats
 
-    reference, recent = reference[np.isfinite(reference)], recent[np.isfinite(recent)]
-    if len(reference) == 0 or len(recent) == 0:
+    recent = np.sort(recent[np.isfinite(recent)])
+    if not len(recent):
         return None
-    inner = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
-    shares = [
-        np.bincount(np.searchsorted(inner, values, side="left"), minlength=len(inner) + 1)
-        / len(values)
-        for values in (reference, recent)
-    ]
-    test = stats.ks_2samp(reference, recent, method="asymp")
+    shares = shares_between(np.asarray(reference.edges), recent)
+    points, below = np.asarray(reference.points), np.asarray(reference.below)
+    found = np.searchsorted(recent, points, side="right") / len(recent)
+    apart = [abs(below - found).max(), (np.searchsorted(recent, points[:1]) / len(recent))[0]]
+    distance = float(max(apart))
+    rows = reference.rows * len(recent) / (reference.rows + len(recent))
     return Drift(
         column=column,
-        psi=_psi(shares[0], shares[1]),
-        ks=float(test.statistic),
-        p_value=float(test.pvalue),
+        psi=_psi(np.asarray(reference.shares), shares),
+        ks=distance,
+        p_value=float(stats.kstwo.sf(distance, max(1, round(rows)))),
         rows=len(recent),
-        reference_rows=len(reference),
+        reference_rows=reference.rows,
     )
 
 

@@ -114,6 +114,7 @@ class Registration:
         marks = (
             "settled_night", "first_night", "open_event_ids", "experts", "learned_until", "classes",
             "rates",
+            "reference",
         )  # fmt: skip
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
         if self.continued is not None:

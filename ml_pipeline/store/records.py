@@ -187,7 +187,7 @@ class Lineage:
     A base has learned rows of up to `learned_until`, and its online models keep that time. A
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
     `calibration` is what `evaluation.evidence.calibrate` found, `classes` are the model's.
-    `rates` are the settings by which its heads start, learn and vote.
+    `rates` are the settings of its heads, a base's `reference` is the summary of its inputs.
 
     In the database it is a JSON object with a key for each field. `rest` is what else stood in the
     object that was read, keys that only a newer version knows and empty ones: it is written again.
@@ -209,6 +209,7 @@ class Lineage:
     calibration: Mapping[str, Any] | None = None
     classes: tuple[str, ...] | None = None
     rates: Mapping[str, Any] | None = None
+    reference: Mapping[str, Any] | None = None
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -261,6 +262,7 @@ _LINEAGE_WRITERS: Mapping[str, Callable[[Any], object]] = {
     "learned_until": datetime.isoformat,
     "open_event_ids": list,
     "rates": dict,
+    "reference": dict,
     "scoring": asdict,
     "shadow_since": date.isoformat,
 }

@@ -157,6 +157,8 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # Models that were saved before there were texts have none.
     reads_text_ = False
     text_column_: str | None = None
+    # The summary of the base's inputs, see `datasets.reference`; earlier models hold none.
+    reference_: Mapping[str, Any] | None = None
     # And those that were saved before there were experts none of these.
     experts_: Sequence[Mapping[str, Any]] = ()
 

@@ -331,6 +331,8 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
         "settled_night": settled.get("night"),
         "first_night": settled.get("first_night"),
         "rates": model.rates_().as_dict(),
+        # An online model's inputs are compared with those of its base, which holds them.
+        "reference": model.reference_ if settled.get("first_night") is None else None,
         "open_event_ids": list(settled.get(OPEN_EVENTS, ())),
         "experts": {expert.name: expert.night for expert in model.memory().experts},
     }

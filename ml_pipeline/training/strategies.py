@@ -20,6 +20,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.features import Inputs
 from ml_pipeline.datasets.fitted_rows import FittedRows
+from ml_pipeline.datasets.reference import reference_of
 from ml_pipeline.datasets.splits import (
     Split,
     TakenIn,
@@ -77,6 +78,7 @@ def new_model(  # noqa: PLR0913 - what a model is made of
     model = AdaptiveClassifier(base, rates_of(settings.training)).adopt(base, features, classes)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
+    model.reference_ = reference_of(features, model.feature_names_, model.text_column_)
     taken = taken or TakenIn()
     state = OnlineState.fresh(model).as_dict() | {"night": taken.night}
     open_events = dict(taken.open_events)

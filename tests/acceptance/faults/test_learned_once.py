@@ -111,6 +111,9 @@ def test_rows_of_the_table_are_not_replayed_as_unseen_after_the_base_that_learne
         assert base["outcome"] == "promoted"
         learned = base["training_rows"]
         assert learned == 4 * PER_NIGHT
+        reference = champion(store).lineage.reference
+        assert reference is not None
+        assert reference["columns"][DEFAULT_FEATURES[0]]["rows"] == learned
 
         outcome = bench.run(store)
 

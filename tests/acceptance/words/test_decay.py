@@ -18,6 +18,7 @@ import pytest
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import read_dataset
+from ml_pipeline.datasets.reference import reference_of
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.lifecycle import decide
@@ -27,7 +28,7 @@ from ml_pipeline.runs.recording import Order
 from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, DecayAlert
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.store.records import Outcome, RequestStatus, Source
+from ml_pipeline.store.records import Lineage, ModelState, Outcome, RequestStatus, Source
 from tests.support.factories import (
     MODEL_NAME,
     frame_of,
@@ -71,8 +72,9 @@ def decayed(now: datetime = NOW) -> list[dict[str, Any]]:
     return [*before, *outcomes(now, 7, 0.5)]
 
 
-def with_champion(store: Store) -> None:
-    store.register(make_model("m-1", created_at=NOW - timedelta(days=90)))
+def with_champion(store: Store, reference: dict[str, Any] | None = None) -> None:
+    lineage = Lineage(reference=reference)
+    store.register(make_model("m-1", created_at=NOW - timedelta(days=90), lineage=lineage))
     store.promote(make_promotion("m-1", None, created_at=NOW - timedelta(days=90)))
 
 
@@ -336,7 +338,10 @@ def test_a_file_is_watched_as_a_table_is(tmp_path: Path) -> None:
     )
     assert done.code == 0, done.stderr
     severities = {alert["cause"]: alert["severity"] for alert in done.json["alerts"]}
-    assert severities == {"performance": "critical", "input_drift": "warning"}
+    # No model was trained here: nobody knows from what the inputs could have moved.
+    assert severities == {"performance": "critical"}
+    assert {drift["column"] for drift in done.json["drift"]} <= {"prediction"}
+    assert "No model serves yet" in done.json["drift_reason"]
 
 
 def test_watch_goes_on_until_it_is_told_to_stop_and_gives_its_lease_back(tmp_path: Path) -> None:
@@ -359,9 +364,12 @@ def test_watch_goes_on_until_it_is_told_to_stop_and_gives_its_lease_back(tmp_pat
     assert len(store.list_requests(model_name="default")) == 1
 
 
-def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalStore) -> None:
+def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(tmp_path: Path) -> None:
     settings = Settings().changed({"model_name": MODEL_NAME})
     training, names = read_dataset("builtin", settings.data), settings.data.features
+    store = LocalStore.open(tmp_path / "store")
+    with_champion(store, reference_of(training.features, names, None))
+    store.append_events(frame_of(decayed()))
 
     def check_on(days: int, shift: float, first: int) -> dict[str, Any]:
         now = NOW + timedelta(days=days)
@@ -391,6 +399,44 @@ def test_inputs_that_move_are_alerted_of_once_and_retrain_nothing(store: LocalSt
     check_on(days + 40, 0.0, 3000)
     assert alert_of(store).status is AlertStatus.RESOLVED
     assert store.list_requests(model_name=MODEL_NAME) == []
+
+
+def test_inputs_are_compared_with_what_the_champion_was_trained_on_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """Not with the bundled sample, whose features bear the same names."""
+    settings = Settings().changed({"model_name": MODEL_NAME})
+    names = settings.data.features
+    trained = np.random.default_rng(3).normal(50.0, 5.0, (400, len(names)))
+    logged = frame_of(
+        [
+            make_event(
+                300_000 + place, timestamp=NOW - timedelta(hours=2), actual_result=None,
+                confidence=0.75, features=json.dumps(dict(zip(names, row, strict=True))),
+            )
+            for place, row in enumerate(trained[:300].tolist())
+        ]
+    )  # fmt: skip
+
+    def checked(name: str, reference: dict[str, Any] | None) -> dict[str, Any]:
+        store = LocalStore.open(tmp_path / name)
+        with_champion(store, reference)
+        base = store.get_model(MODEL_NAME, "m-1")
+        # An online model on that base serves; it keeps no summary of its own.
+        store.register(replace(base, model_id="m-2", state=ModelState.CANDIDATE, lineage=Lineage()))
+        store.promote(make_promotion("m-2", "m-1", 2, created_at=NOW - timedelta(days=60)))
+        store.append_events(logged)
+        context = CheckContext(settings=settings, now=NOW, new_id=lambda: make_id(6_000_000))
+        return daily_checks(store, context)
+
+    known = checked("known", reference_of(trained, names, None))
+    assert known["drift_reason"] is None
+    assert [drift["column"] for drift in known["drift"]] == names
+    assert max(drift["psi"] for drift in known["drift"]) < 0.1
+    assert {drift["reference_rows"] for drift in known["drift"]} == {400}
+    unknown = checked("unknown", None)
+    assert unknown["drift"] == []
+    assert "The base m-1 holds no summary" in unknown["drift_reason"]
 
 
 def test_a_handful_of_earlier_predictions_is_no_mix_to_compare_with(tmp_path: Path) -> None:

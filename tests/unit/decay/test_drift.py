@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from ml_pipeline.decay.drift import expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.datasets.reference import ColumnSummary
+from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
+
+
+def drift_of(column: str, reference: np.ndarray, recent: np.ndarray) -> Drift | None:
+    """The drift of recent values from what is kept of others."""
+    summary = ColumnSummary.of(reference)
+    assert summary is not None
+    kept = ColumnSummary.from_json(json.loads(json.dumps(asdict(summary))))
+    return numeric_drift(column, kept, recent)
 
 
 def answers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,8 +52,8 @@ def test_without_labels_enough_or_answers_there_is_no_estimate() -> None:
 def test_inputs_that_stand_still_have_no_drift_and_moved_ones_have() -> None:
     draw = np.random.default_rng(1)
     reference = draw.normal(0, 1, 5000)
-    still = numeric_drift("form", reference, draw.normal(0, 1, 500))
-    moved = numeric_drift("form", reference, draw.normal(0.8, 1, 500))
+    still = drift_of("form", reference, draw.normal(0, 1, 500))
+    moved = drift_of("form", reference, draw.normal(0.8, 1, 500))
     assert still is not None
     assert moved is not None
     assert still.psi < 0.1
@@ -49,17 +62,20 @@ def test_inputs_that_stand_still_have_no_drift_and_moved_ones_have() -> None:
     assert still.p_value > 0.01
     assert moved.p_value is not None
     assert moved.p_value < 1e-9
+    whole = stats.ks_2samp(reference, draw.normal(0.8, 1, 500), method="asymp")
+    assert moved.ks == pytest.approx(whole.statistic, abs=0.06)
 
 
 def test_constant_and_missing_features_are_compared_as_well() -> None:
-    same = numeric_drift("home", np.ones(100), np.array([1.0, np.nan, 1.0]))
+    same = drift_of("home", np.ones(100), np.array([1.0, np.nan, 1.0]))
     assert same is not None
     assert same.psi == pytest.approx(0)
     assert same.rows == 2
-    other = numeric_drift("home", np.ones(100), np.full(50, 2.0))
+    other = drift_of("home", np.ones(100), np.full(50, 2.0))
     assert other is not None
     assert other.psi > 1
-    assert numeric_drift("home", np.ones(9), np.array([np.nan])) is None
+    assert drift_of("home", np.ones(9), np.array([np.nan])) is None
+    assert ColumnSummary.of(np.array([np.nan])) is None
 
 
 def test_a_mix_of_predictions_moves_when_a_label_vanishes() -> None:

@@ -1,0 +1,98 @@
+"""A summary of the inputs that a base was trained on, kept with the model to tell drift by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.datasets import texts
+from ml_pipeline.datasets.features import Inputs, parted
+
+Floats = NDArray[np.float64]
+
+BINS: Final = 10
+POINTS: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnSummary:
+    """The distribution of `rows` finite values of a column.
+
+    `edges` are their inner deciles, each once, and `shares` of the values lie in the bins that
+    they part; `below` are the shares of the values up to each of the `points`.
+    """
+
+    rows: int
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+    points: tuple[float, ...]
+    below: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Floats) -> Self | None:
+        """The summary of a column, missing values left out; None when nothing is left."""
+        known = np.sort(values[np.isfinite(values)])
+        if not len(known):
+            return None
+        edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
+        points = np.unique(np.quantile(known, np.linspace(0, 1, POINTS + 1)))
+        return cls(
+            rows=len(known),
+            edges=tuple(edges.tolist()),
+            shares=tuple(shares_between(edges, known).tolist()),
+            points=tuple(points.tolist()),
+            below=tuple((np.searchsorted(known, points, side="right") / len(known)).tolist()),
+        )
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read what `asdict` made of one, after a way through JSON."""
+        lists = {name: tuple(map(float, stored[name])) for name in _LISTS}
+        return cls(rows=int(stored["rows"]), **lists)
+
+
+_LISTS = ("edges", "shares", "points", "below")
+
+
+def shares_between(edges: Floats, values: Floats) -> Floats:
+    """The share of the values in each of the len(edges) + 1 bins."""
+    places = np.searchsorted(edges, values, side="left")
+    return np.bincount(places, minlength=len(edges) + 1) / len(values)
+
+
+def input_columns(
+    numbers: Floats, features: Sequence[str], written: Sequence[Any] | None, column: str | None
+) -> dict[str, Floats]:
+    """The columns to compare by name: each feature, and the statistics of a text.
+
+    `numbers` are (n, d), `written` the texts; what is no text, or empty, is left out.
+    """
+    columns = dict(zip(features, numbers.T, strict=True))
+    if written is None or column is None:
+        return columns
+    counted = [texts.statistics(text) for text in written if isinstance(text, str) and text]
+    of_texts = np.asarray(counted, dtype=float).reshape(-1, len(texts.STATISTICS))
+    names = [f"{column} {name}" for name in texts.STATISTICS]
+    return columns | dict(zip(names, of_texts.T, strict=True))
+
+
+def reference_of(rows: Inputs, features: Sequence[str], column: str | None) -> dict[str, Any]:
+    """The summary of a base's training rows, as plain JSON values."""
+    numbers, written = parted(rows)
+    found = {
+        name: ColumnSummary.of(values)
+        for name, values in input_columns(numbers, features, written, column).items()
+    }
+    columns = {name: asdict(summary) for name, summary in found.items() if summary is not None}
+    return {
+        "features": list(features),
+        "text_column": column,
+        "columns": {
+            name: {key: list(v) if key in _LISTS else v for key, v in summary.items()}
+            for name, summary in columns.items()
+        },
+    }
