@@ -15,6 +15,7 @@ from ml_pipeline.datasets.reference import ColumnSummary, input_columns
 from ml_pipeline.decay.advisories import Finding, update_advisory
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.errors import NotFound
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import checked_rows, since
 from ml_pipeline.registry.serving_state import lineage_ids
@@ -94,10 +95,12 @@ def _reference(store: Store, champion: ModelVersion | None) -> Mapping[str, Any]
     """The summary of what the champion's base was trained on; None when it holds none."""
     if champion is None:
         return None
-    base = champion
-    if champion.anchor_id != champion.model_id:
-        base = store.get_model(champion.model_name, champion.anchor_id)
-    return base.lineage.reference
+    if champion.anchor_id == champion.model_id:
+        return champion.lineage.reference
+    try:
+        return store.get_model(champion.model_name, champion.anchor_id).lineage.reference
+    except NotFound:  # the model was brought without its base
+        return None
 
 
 def _no_reference(champion: ModelVersion | None) -> str:
