@@ -62,9 +62,13 @@ def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
 
 def _this_machine(settings: Settings | None, chosen: StoreSettings | None) -> Iterator[Finding]:
     from ml_pipeline.commands.checks import machine
+    from ml_pipeline.commands.checks.repository import repository
 
     libraries = machine.libraries()
     yield libraries
+    seen_by = repository()
+    if seen_by is not None:
+        yield seen_by
     if settings is not None and libraries.ok:
         from ml_pipeline.config.settings import work_dir
 

@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ml_pipeline.reports.pages import plain
 
@@ -68,12 +68,40 @@ def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
     return table
 
 
+def figures_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says without quoting a row: codes, ids of models and runs, numbers.
+
+    The sentence of a run that failed, or that met results it could not use, names values and
+    events; it is left out.
+    """
+    unusable = (result.get("load_report") or {}).get("unusable", 0)
+    quotes = result.get("status") != "completed" or bool(unusable)
+    sentence = {} if quotes else {"outcome_reason": result.get("outcome_reason")}
+    checks = (result.get("decision") or {}).get("checks", [])
+    found: dict[str, Any] = {
+        **{name: result.get(name) for name in _CODES},
+        **sentence,
+        **{name: _numbers(result.get(name)) for name in _METRICS_OF},
+        "checks": [{name: check.get(name) for name in ("name", "passed")} for check in checks],
+    }
+    return {name: value for name, value in found.items() if value not in (None, {}, [])}
+
+
+def _numbers(values: object) -> dict[str, float]:
+    found = values if isinstance(values, Mapping) else {}
+    return {
+        str(name): value
+        for name, value in found.items()
+        if isinstance(value, int | float) and name in METRICS
+    }
+
+
 def as_markdown(result: Mapping[str, Any]) -> str:
-    """A result as Markdown. Whatever stands in it is shown as text, never as markup."""
+    """Figures as Markdown. Whatever stands in them is shown as text, never as markup."""
     outcome = result.get("outcome") or result.get("status") or "unknown"
     lines = [f"## Outcome: {plain(str(outcome).replace('_', ' '))}", ""]
-    reason = result.get("outcome_reason") or result.get("error")
-    lines += [plain(reason), ""] if reason else []
+    reason = result.get("outcome_reason") or _WHERE
+    lines += [plain(reason), ""]
     challenger = result.get("challenger_metrics") or result.get("metrics") or {}
     champion = result.get("champion_metrics") or {}
     if challenger:
@@ -83,16 +111,23 @@ def as_markdown(result: Mapping[str, Any]) -> str:
             cells = ["" if value is None else f"{value:.4f}" for value in values]
             lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
         lines.append("")
+    for check in result.get("checks", ()):
+        lines.append(f"- {'Passed' if check['passed'] else 'Not passed'}: {plain(check['name'])}")
     for title, name in _FACTS.items():
         if result.get(name) is not None:
             lines.append(f"- {title}: {plain(result[name])}")
     return "\n".join(lines) + "\n"
 
 
+_WHERE: Final = "The log of this job says why."
+_CODES: Final = (
+    "status", "outcome", "source", "run_id", "model_id", "algorithm", "fine_tune", "champion",
+    "challenger", "dataset_size", "training_rows", "holdout_rows", "duration_s", "timestamp",
+)  # fmt: skip
+_METRICS_OF: Final = ("metrics", "champion_metrics", "challenger_metrics")
 _FACTS: Mapping[str, str] = {
     "Champion now": "champion",
     "Confident errors": "dataset_size",
     "Training rows": "training_rows",
     "Run": "run_id",
-    "Error": "error",
 }

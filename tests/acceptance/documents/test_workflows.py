@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -23,11 +23,11 @@ from ml_pipeline.commands import init_repository
 from ml_pipeline.commands.init_repository import PLACES
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.errors import ConfigError
-from ml_pipeline.reports.summary import as_markdown
+from ml_pipeline.reports.summary import METRICS, as_markdown, figures_of
 from ml_pipeline.store.records import RequestStatus
 from ml_pipeline.store.supabase.store import SupabaseStore
 from tests.conftest import FirstModel
-from tests.support import league, warm
+from tests.support import league, shell, warm
 from tests.support.shell import ROOT, Finished, environment
 from tests.support.supabase.project import SupabaseProject
 
@@ -163,7 +163,12 @@ def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
     runner = Runner(
         checkout=checkout, values=values_of(project, reason="it $(touch x) `looked` odd")
     )
-    reported = runner.run(workflow("retrain")["jobs"]["retrain"], event="workflow_dispatch")
+    jobs = workflow("retrain")["jobs"]
+    reported = [
+        step
+        for job in ("request", "retrain")
+        for step in runner.run(jobs[job], event="workflow_dispatch")
+    ]
 
     assert [code for _, code, _ in reported] == [0] * 4, reported
     result = json.loads((checkout / "ml_pipeline_work" / "result.json").read_text())
@@ -175,8 +180,133 @@ def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
     summary = (checkout / "summary.md").read_text()
     assert summary.startswith("## Outcome: promoted")
     assert "| log_loss |" in summary
-    assert project.service_key not in summary + "".join(answered for _, _, answered in reported)
+    printed = summary + "".join(answered for _, _, answered in reported)
+    assert project.service_key not in printed
     store.close()
+    # What anybody may see of the repository quotes no row: of none of its ids, and no features.
+    files = dict(kept(checkout, jobs["retrain"]))
+    assert sorted(Path(name).name for name in files) == ["figures.json", "run.log"]
+    figures = json.loads(files["ml_pipeline_work/figures.json"])
+    assert figures["metrics"] == {name: result["metrics"][name] for name in METRICS}
+    assert figures["outcome_reason"] == result["outcome_reason"]
+    shown = printed + "".join(files.values())
+    for event in league.events_of(first_model.model, league.nights_before(now, 1)[0]).itertuples():
+        assert str(event.event_id) not in shown
+        assert str(event.match_id) not in shown
+    everything = dict(kept(checkout, jobs["retrain"], keep_rows=True))
+    assert {Path(name).name for name in everything} >= {"result.json", "report.md"}
+
+
+def kept(
+    checkout: Path, job: Mapping[str, Any], *, keep_rows: bool = False
+) -> Iterator[tuple[str, str]]:
+    """The files that a job uploads, with their texts."""
+    for step in job["steps"]:
+        if "upload-artifact" in str(step.get("uses")):
+            condition = str(step["if"])
+            assert condition in {"always()", "always() && inputs.keep_rows"}
+            if keep_rows or "keep_rows" not in condition:
+                for pattern in step["with"]["path"].split():
+                    for found in checkout.glob(pattern):
+                        inside = found.rglob("*") if found.is_dir() else [found]
+                        for path in inside:
+                            if path.is_file():
+                                text = path.read_text(encoding="utf-8", errors="replace")
+                                yield str(path.relative_to(checkout)), text
+
+
+@pytest.mark.parametrize("name", ["retrain", "train"])
+def test_s2_rows_are_kept_by_an_explicit_input_alone(name: str) -> None:
+    given = workflow(name)["on"]["workflow_dispatch"]["inputs"]["keep_rows"]
+    assert (given["type"], given["default"]) == ("boolean", False)
+    assert "everyone reads them" in given["description"]
+    steps = workflow(name)["jobs"][name]["steps"]
+    uploads = {
+        step["with"]["path"].strip(): step["if"]
+        for step in steps
+        if "upload-artifact" in str(step.get("uses"))
+    }
+    assert {path: "keep_rows" in condition for path, condition in uploads.items()} == {
+        "ml_pipeline_work": True,
+        next(path for path in uploads if path.startswith("ml_pipeline_work/figures")): False,
+    }
+    # A result has rows: it goes into a file, not into the log of the job.
+    commands = " ".join(step.get("run", "") for step in steps)
+    assert "tee" not in commands
+    assert commands.count("> ml_pipeline_work/result.json") == 1
+
+
+def test_s2_figures_quote_no_row(tmp_path: Path) -> None:
+    row = "a text of a row"
+    result = {
+        "status": "completed", "outcome": "rejected", "outcome_reason": "Not better on 90 results.",
+        "metrics": {"accuracy": 0.5, "labels": [row], row: 1.0}, "champion": "m-1",
+        "decision": {"sentence": row, "checks": [
+            {"name": "evidence", "passed": False, "sentence": row, "numbers": {row: 1}}]},
+        "load_report": {"unusable": 0, "reasons": {row: 1}, "examples": {row: row}},
+        "error": row, "dataset_path": row, "report_markdown": row, "review": {"errors": [row]},
+    }  # fmt: skip
+    for changes, told in (
+        ({}, "Not better on 90 results."),
+        ({"status": "failed", "outcome": "failed", "outcome_reason": row}, "The log of this job"),
+        ({"outcome_reason": row, "load_report": {"unusable": 1}}, "The log of this job"),
+    ):
+        (tmp_path / "result.json").write_text(json.dumps({**result, **changes}))
+        done = shell.python(
+            "-m", "ml_pipeline.summary", "result.json", "figures.json", cwd=tmp_path
+        )
+        assert done.code == 0, done.stderr
+        assert row not in done.stdout + (tmp_path / "figures.json").read_text()
+        assert told in done.stdout
+        assert "- Not passed: evidence" in done.stdout
+
+
+def runs_when(condition: str, **given: str) -> bool:
+    """What a condition of a job comes to; the words are GitHub's, their meaning Python's."""
+    text = re.sub(
+        r"needs\.(\w+)\.([\w.]+)", lambda m: repr(given.get(f"{m[1]}.{m[2]}", "")), condition
+    )
+    text = text.replace("always()", "True").replace("!cancelled()", "True")
+    text = text.replace("&&", " and ").replace("||", " or ")
+    return bool(eval(f"({text})", {"__builtins__": {}}))  # noqa: S307 - our own file
+
+
+@pytest.mark.parametrize(
+    ("request_", "retrain", "begun", "opens"),
+    [
+        ("success", "success", "success", False),
+        ("skipped", "success", "success", False),
+        ("skipped", "failure", "success", True),
+        ("failure", "skipped", "", True),
+        ("success", "cancelled", "success", True),
+        ("skipped", "cancelled", "cancelled", False),
+        ("success", "cancelled", "", False),
+    ],
+)
+def test_o9_a_run_that_was_cancelled_opens_the_issue_and_one_that_never_began_does_not(
+    request_: str, retrain: str, begun: str, *, opens: bool
+) -> None:
+    jobs = workflow("retrain")["jobs"]
+    given = {
+        "request.result": request_, "retrain.result": retrain, "retrain.outputs.begun": begun,
+    }  # fmt: skip
+    assert runs_when(jobs["report"]["if"], **given) is opens
+    assert sorted(jobs["report"]["needs"]) == ["request", "retrain"]
+    (checkout_id,) = (step["id"] for step in jobs["retrain"]["steps"] if "id" in step)
+    assert jobs["retrain"]["outputs"]["begun"] == f"${{{{ steps.{checkout_id}.outcome }}}}"
+
+
+def test_o9_a_request_is_submitted_also_when_a_later_dispatch_takes_the_place_of_its_run() -> None:
+    loaded = workflow("retrain")
+    # What waits in a group is replaced: no dispatch shares one with another.
+    assert "github.run_id" in loaded["concurrency"]["group"]
+    asking, running = loaded["jobs"]["request"], loaded["jobs"]["retrain"]
+    assert "concurrency" not in asking
+    assert running["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
+    for result, runs in (("success", True), ("skipped", True), ("failure", False)):
+        assert runs_when(running["if"], **{"request.result": result}) is runs
+    submits = [name for name, job in loaded["jobs"].items() if "requests submit" in str(job)]
+    assert submits == ["request"]
 
 
 def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
@@ -213,7 +343,8 @@ def test_the_files_for_a_persons_own_repository_are_written_once_and_never_over_
     assert linted.returncode == 0, linted.stdout
     for name in ("retrain", "train"):
         text = (own / ".github" / "workflows" / f"{name}.yml").read_text()
-        assert text.count("ml_requirements.txt") == text.count("requirements.txt") == 2
+        installs = {"retrain": 2, "train": 1}[name]
+        assert text.count("ml_requirements.txt") == text.count("requirements.txt") == 2 * installs
 
     (own / "model_config.yaml").write_text("model_name: ours\n")
     again = in_own_repository(own, "--package", package)
@@ -301,7 +432,9 @@ def test_in_a_repository_without_our_code_a_base_is_trained_when_it_is_due_and_n
 
 def test_what_stands_in_a_result_is_text_in_the_summary_and_not_markup() -> None:
     hostile = "<img src=x onerror=alert(1)> | [a](javascript:b) `c` **d**\n# e"
-    text = as_markdown({"outcome": "failed", "outcome_reason": hostile, "champion": hostile})
+    told = {"status": "completed", "outcome": "rejected", "outcome_reason": hostile}
+    text = as_markdown(figures_of({**told, "champion": hostile}))
+    assert "onerror" in text
     assert "<img" not in text
     assert not re.search(r"(?<!\\)\]\(", text)
     assert not re.search(r"(?<!\\)[|`*]", text)

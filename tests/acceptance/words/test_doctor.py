@@ -88,6 +88,10 @@ SCHEMAS = {
     "anon may read a table": ("table_access", "grant select on model_metadata to anon"),
     "anon may write a column": ("table_access", "grant insert (label) on ml_data to anon"),
     "users may write models": ("table_access", "grant update on model_metadata to authenticated"),
+    "users may read whole runs": (
+        "table_access",
+        "grant select on model_retraining_runs to authenticated",
+    ),
     "a policy is open": (
         "table_access",
         'create policy "Anyone writes" on evaluation_log for all using (true)',
