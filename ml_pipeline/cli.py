@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a base model, or fine-tune one",
     "predict": "predict one row or a file of rows",
     "outcome": "record what really happened",
+    "labels": "add labels that people gave, for training",
     "reconcile": "compare the CSV log with the store's table",
     "report": "one run as an HTML page and as Markdown",
     "models": "list, show, compare, promote, roll back, prune",

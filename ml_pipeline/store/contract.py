@@ -264,10 +264,15 @@ class GroundTruth(Protocol):
     """Labels that people gave, in a table of their own. Never the model's own predictions."""
 
     def add_labels(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Add labels (`TRUTH_COLUMNS`) to `ml_data`; return how many were new.
+        """Add labels (`LABEL_COLUMNS`) to `ml_data`; return how many were new.
 
-        Raises StoreRefused when a known id comes with another label, and writes none.
+        A row that waits for its label gets it, and counts as new. Raises StoreRefused when a known
+        id comes with another label, and writes none.
         """
+        ...
+
+    def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
+        """The label of each id that is in `ml_data`, None for one that waits."""
         ...
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:

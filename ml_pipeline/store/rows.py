@@ -268,8 +268,11 @@ def label_row(row: Row) -> dict[str, Any]:
 
 
 def refuse_other_labels(rows: Sequence[Row], known: Mapping[str, Any]) -> None:
-    """Raise StoreRefused when a known id comes with another label; `known` is label by id."""
-    labels = dict(known)
+    """Raise StoreRefused when a known id comes with another label; `known` is label by id.
+
+    One that waits for its label may have any.
+    """
+    labels = {key: label for key, label in known.items() if label is not None}
     other = [
         row["id"] for row in rows if labels.setdefault(row["id"], row["label"]) != row["label"]
     ]

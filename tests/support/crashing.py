@@ -26,6 +26,7 @@ UNCOUNTED = {
     "read_error_samples",
     "count_changes",
     "count_labelled",
+    "known_labels",
     "get_run",
     "latest_run",
     "list_runs",

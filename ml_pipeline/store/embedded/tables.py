@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import NotFound
@@ -66,7 +66,8 @@ def get(db: Connection, kind: type[Record], *key: str) -> Record:
 TRUTH_CHUNK: Final = 10_000
 _INSERT = (
     f"INSERT INTO ml_data ({', '.join(LABEL_COLUMNS)}) VALUES (:{', :'.join(LABEL_COLUMNS)}) "  # noqa: S608
-    "ON CONFLICT (id) DO NOTHING"
+    "ON CONFLICT (id) DO UPDATE SET label = excluded.label "
+    "WHERE ml_data.label IS NULL AND excluded.label IS NOT NULL"
 )
 
 
@@ -84,6 +85,11 @@ class LocalTruth:
             before = db.total_changes
             db.executemany(_INSERT, written)
             return db.total_changes - before
+
+    def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
+        """The label of each id that is in `ml_data`, None for one that waits."""
+        with self._database.reading() as db:
+            return _known_labels(db, list(ids))
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
         """Every row of a table in frames, ordered by its key."""

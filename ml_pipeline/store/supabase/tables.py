@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Final
 
 import pandas as pd
@@ -65,6 +67,7 @@ def from_array(kind: type[Record], rows: object) -> list[Record]:
 
 # Few enough that the ids of one call fit into an address.
 ADDED_AT_ONCE: Final = 100
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class SupabaseTruth:
@@ -78,18 +81,37 @@ class SupabaseTruth:
         All of them are checked first, then written `ADDED_AT_ONCE` at a time.
         """
         written = [label_row(row) for row in rows]
-        parts = [written[n : n + ADDED_AT_ONCE] for n in range(0, len(written), ADDED_AT_ONCE)]
-        known: dict[str, Any] = {}
-        for part in parts:
-            known |= self._known({row["id"] for row in part})
+        known = self.known_labels({row["id"] for row in written})
         refuse_other_labels(written, known)
-        for part in parts:
+        for at in range(0, len(written), ADDED_AT_ONCE):
+            part = written[at : at + ADDED_AT_ONCE]
             self._project.upsert("ml_data", [_as_json(row) for row in part], key="id")
-        return len({row["id"] for row in written} - set(known))
+        waiting = {key for key, label in known.items() if label is None}
+        filled = self._fill({r["id"]: r["label"] for r in written if r["id"] in waiting})
+        return len({row["id"] for row in written} - set(known)) + filled
 
-    def _known(self, ids: set[str]) -> dict[str, Any]:
-        rows = self._project.select("ml_data", lambda table: table.in_("id", sorted(ids)))
-        return {str(row["id"]): row["label"] for row in rows}
+    def _fill(self, labels: Mapping[str, str | None]) -> int:
+        """Give their label to rows that wait for one. Raises StoreRefused for another's."""
+        labelled = {key: label for key, label in labels.items() if label is not None}
+        for label in dict.fromkeys(labelled.values()):
+            ids = [key for key, text in labelled.items() if text == label]
+            for at in range(0, len(ids), ADDED_AT_ONCE):
+                part = ids[at : at + ADDED_AT_ONCE]
+                self._project.update("ml_data", {"label": label}, partial(_waiting, ids=part))
+        # Somebody else may have been faster.
+        rows = [{"id": key, "label": label} for key, label in labelled.items()]
+        refuse_other_labels(rows, self.known_labels(labelled))
+        return len(labelled)
+
+    def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
+        """The label of each id that is in `ml_data`, None for one that waits."""
+        valid = sorted({text.lower() for text in ids if _UUID.fullmatch(text)})
+        found: dict[str, str | None] = {}
+        for at in range(0, len(valid), ADDED_AT_ONCE):
+            part = valid[at : at + ADDED_AT_ONCE]
+            rows = self._project.select("ml_data", partial(_with_ids, ids=part))
+            found |= {str(row["id"]): row["label"] for row in rows}
+        return found
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
         """Every row of a table in frames, ordered by its key; the count of rows is checked.
@@ -125,6 +147,14 @@ class SupabaseTruth:
             lambda rows: (rows if after is None else rows.gt(key, after)).order(key),
             named=True,
         )
+
+
+def _waiting(table: Any, *, ids: Sequence[str]) -> Any:  # noqa: ANN401 - the library's own
+    return _with_ids(table, ids=ids).is_("label", "null")
+
+
+def _with_ids(table: Any, *, ids: Sequence[str]) -> Any:  # noqa: ANN401 - the library's own
+    return table.in_("id", ids)
 
 
 def _as_json(row: Row) -> dict[str, Any]:

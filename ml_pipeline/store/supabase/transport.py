@@ -167,6 +167,20 @@ class Project:
 
         self.retry(f"a write to {table}", attempt)
 
+    def update(
+        self,
+        table: str,
+        values: dict[str, Any],
+        narrow: Callable[[Any], Any],
+    ) -> None:
+        """Change the rows that `narrow` leaves; the same again changes nothing."""
+        _check_sendable(values)
+
+        def attempt() -> object:
+            return _data_of(narrow(self._client.table(table).update(values)))
+
+        self.retry(f"a write to {table}", attempt)
+
     def bucket(self, name: str) -> Any:  # noqa: ANN401 - the library's own
         """The library's handle on a bucket."""
         return self._client.storage.from_(name)

@@ -69,6 +69,17 @@ class GroundTruthContract(StoreFixtures):
             store.add_labels([make_label(3), make_label(3, label="HARD")])
         assert len(read_labels(store)) == 1
 
+    def test_a_row_that_waits_gets_its_label_once(self, store: Store) -> None:
+        store.add_labels([make_label(1, label=None), make_label(2, label=None), make_label(3)])
+        assert store.known_labels([make_id(1), make_id(3), make_id(4), "none"]) == {
+            make_id(1): None, make_id(3): "EASY",
+        }  # fmt: skip
+        assert store.add_labels([make_label(1, label="HARD"), make_label(3)]) == 1
+        assert store.add_labels([make_label(1, label="HARD")]) == 0
+        with pytest.raises(StoreRefused, match=make_id(1)):
+            store.add_labels([make_label(1), make_label(2)])
+        assert read_labels(store)["label"].tolist() == ["HARD", None, "EASY"]
+
     def test_a_label_without_id_or_with_unknown_columns_is_refused(self, store: Store) -> None:
         for label in (make_label(id=""), make_label(created_at=None), make_label(colour="red")):
             with pytest.raises(StoreRefused, match="needs an id and a time"):

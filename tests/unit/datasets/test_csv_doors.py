@@ -17,6 +17,7 @@ from ml_pipeline.config.environment import StoreSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.dataset import Dataset, read_dataset
+from ml_pipeline.datasets.label_file import checked_inputs, read_label_file
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation_log.event_csv import EventCsv
@@ -132,6 +133,15 @@ def by_backtest(path: Path, _folder: Path) -> object:
     )  # fmt: skip
     history = backtest.read_history(args, SETTINGS)
     return history.features.tolist(), history.nights.tolist(), history.labels.tolist()
+
+
+def by_labels(path: Path, _folder: Path) -> object:
+    entries, blank = read_label_file(path, SETTINGS, now=NOW, source="test")
+    read = [checked_inputs(entry.inputs, SETTINGS) for entry in entries]
+    if any(reason for _, reason, _ in read):
+        raise PipelineError(str(read))
+    found = [(entry.id, entry.label.strip().upper()) for entry in entries]
+    return found, [inputs for inputs, _, _ in read], blank
 
 
 def by_reconcile(path: Path, folder: Path) -> object:
@@ -295,13 +305,14 @@ DOUBTS: dict[str, tuple[bytes, Sequence[str], str]] = {
     # content, doors that look at it, words of the refusal
     "a decimal comma between commas": (
         written(commas(plain_table())).encode(),
-        ("training", "labelled_rows", "labelled_file", "batch", "log", "analyse", "backtest"),
+        ("training", "labelled_rows", "labelled_file", "batch", "log", "analyse", "backtest",
+         "labels"),
         "comma in a number is read as the decimal mark only where",
     ),
     "thousands or decimals": (
         written(plain_table(), delimiter=";").replace("1234.5", "1,234").replace(";2.0;", ";2,500;")
         .replace(";-1.5;", ";1,000;").replace(";0.001;", ";9,100;").encode(),
-        ("training", "labelled_rows", "labelled_file", "batch", "backtest"),
+        ("training", "labelled_rows", "labelled_file", "batch", "backtest", "labels"),
         "comma in a number is read as the decimal mark only where",
     ),
     "day or month": (
@@ -316,7 +327,7 @@ DOUBTS: dict[str, tuple[bytes, Sequence[str], str]] = {
     ),
     "an old code page": (
         written(plain_table()).encode("cp1252"),
-        ("training", "labelled_rows", "outcomes", "batch", "backtest"),
+        ("training", "labelled_rows", "outcomes", "batch", "backtest", "labels"),
         "valid UTF-8",
     ),
     "a workbook": (b"PK\x03\x04" + bytes(200), tuple(DOORS), "workbook"),
