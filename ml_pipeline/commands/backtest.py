@@ -23,9 +23,12 @@ from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets.csv_file import named
-from ml_pipeline.datasets.dataset import class_order, read_csv, read_labels
+from ml_pipeline.datasets.dataset import Dataset, class_order, groups_of, read_csv, read_labels
+from ml_pipeline.datasets.entities import entities_of
 from ml_pipeline.datasets.features import read_rows
+from ml_pipeline.datasets.labelled_file import timed
 from ml_pipeline.datasets.times import parsed_times
+from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.reports import backtest_page
 from ml_pipeline.reports.backtest_page import Course
@@ -57,7 +60,9 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     _require(frame, [target, args.night or args.time, *_listed(args.drop)], args.csv)
     nights = _nights(frame, args.night, args.time)
     order = np.argsort(nights, kind="stable")
-    dropped = {target, settings.data.text_column, args.night, args.time, *_listed(args.drop)}
+    group = timed(settings.data, frame.columns).group_column
+    dropped = {target, settings.data.text_column, group, args.night, args.time}
+    dropped.update(_listed(args.drop))
     names = _listed(args.features) or [
         name for name in frame.columns if name not in dropped and not _NO_NAME.fullmatch(name)
     ]
@@ -80,13 +85,23 @@ def _history(
     count = round(len(frame) * INITIAL_SHARE) if args.init is None else args.init
     if not 0 < count < len(frame):
         raise DataError(f"--init {count} leaves nothing to replay of {len(frame)} rows.")
-    return History(
+    rows = Dataset(
         features=read_rows(frame, names, settings.data.text_column),
+        labels=labels,
+        times=None,
+        groups=groups_of(frame, timed(settings.data, frame.columns).group_column),
+        frame=frame,
+        source=args.csv or "The store's log",
+    )
+    return History(
+        features=rows.features,
         labels=labels,
         nights=nights,
         classes=class_order(labels.tolist(), data),
         names=names,
         initial=count,
+        entities=entities_of(rows),
+        weights=label_weights(rows, settings.training.adaptive) if args.csv is None else None,
     )
 
 

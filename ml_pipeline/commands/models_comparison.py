@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +11,11 @@ import numpy as np
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import dataset
+from ml_pipeline.datasets.entities import entities_of
+from ml_pipeline.datasets.labelled_file import timed
+from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.ledger import PairedGain
+from ml_pipeline.evaluation.ledger import PairedGain, cluster_codes
 from ml_pipeline.evaluation.metrics import encode, evaluate, row_losses
 from ml_pipeline.evaluation_log import loading
 from ml_pipeline.registry import models
@@ -32,11 +34,10 @@ def compare(
     pair = [_load(store, settings, model_id) for model_id in (first_id, second_id)]
     with TemporaryDirectory() as folder:
         frame = loading.read_labelled(store, settings, Path(folder), now=now)
-    changes = {"data.time_column": "known_at", "data.group_column": "match_id"}
     source = "the labelled log"
     if frame.empty:
         raise DataError("The labelled log has no rows to compare on.")
-    data = dataset.from_frame(frame, settings.changed(changes).data, source=source)
+    data = dataset.from_frame(frame, timed(settings.data, frame.columns), source=source)
     unseen = np.logical_and(*(unseen_rows(data, model) for model in pair))
     rows = data.take(np.flatnonzero(unseen))
     if not len(rows):
@@ -46,17 +47,29 @@ def compare(
         )
     result: dict[str, Any] = {"rows": len(rows), "rows_left_out": len(data) - len(rows)}
     losses = []
+    weights = label_weights(rows, settings.training.adaptive)
     for model in pair:
         probabilities = model.model.predict_proba(rows.features)
         labels = [str(label) for label in model.model.classes_]
-        report = evaluate(rows.labels, probabilities, labels, ordered=settings.data.ordered)
+        report = evaluate(
+            rows.labels,
+            probabilities,
+            labels,
+            ordered=settings.data.ordered,
+            weights=weights,
+        )
         result[model.model_id] = report.summary()
         losses.append(row_losses(encode(rows.labels, model.model.classes_), probabilities))
     nights = rows.times.dt.date.nunique() if rows.times is not None else 1
-    gain = PairedGain.of_rows(losses[0] - losses[1], int(nights))
+    gain = PairedGain.of_rows(
+        losses[0] - losses[1],
+        int(nights),
+        weights=weights,
+        clusters=cluster_codes(entities_of(rows)),
+    )
+    sums = {name: getattr(gain, name) for name in ("nights", "rows", "total", "squares", "right")}
     return result | {
-        "gain": asdict(gain)
-        | {"mean": gain.mean, "standard_error": gain.standard_error, "of": second_id}
+        "gain": sums | {"mean": gain.mean, "standard_error": gain.standard_error, "of": second_id}
     }
 
 

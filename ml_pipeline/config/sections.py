@@ -43,6 +43,11 @@ class AdaptiveSettings(Section):
     label_probability_wrong: Annotated[float, Field(gt=0, le=1)] = 1.0
     label_probability_right: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    @property
+    def full_weight(self) -> float:
+        """For how many answers a labelled one stands at most."""
+        return 1 / min(self.label_probability_wrong, self.label_probability_right)
+
     @model_validator(mode="after")
     def _half_lives_positive(self) -> AdaptiveSettings:
         if min(self.half_lives) <= 0:
@@ -150,6 +155,7 @@ class PromotionSettings(Section):
     evaluation_window_days: Positive = 30.0
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     horizon_rows: Whole = 1000
+    least_regression: Annotated[float, Field(ge=0)] = 0.002
     max_shadow_nights: Whole = 60
     vetoes: list[Literal["accuracy", "recall"]] = Field(default_factory=list)
     min_accuracy: Fraction = 0.0

@@ -23,6 +23,9 @@ from ml_pipeline.store.inputs.labels import Labels
 
 BUILTIN = "builtin"
 PARQUET = (".parquet", ".pq")
+EVENT_ID = "event_id"
+# A row without a group is a group of its own, by a name that no group has.
+ALONE = "\0row "
 # The router's example of 0.1.0 names a time that its prompts do not have; settings that are in use
 # go on working.
 _OF_AN_EXAMPLE = ("time_column", "created_at")
@@ -34,7 +37,8 @@ log = logging.getLogger("dataset")
 class Dataset:
     """Inputs to train on: `features` as `features.read_rows` has them, `labels` n texts.
 
-    `times` (n,) UTC or None, `groups` (n,) texts or None (rows of one group stay together).
+    `times` (n,) UTC or None, `groups` (n,) texts or None (rows of one group stay together; a name
+    that starts with ALONE is that of a row without a group).
     """
 
     features: Inputs
@@ -143,7 +147,7 @@ def from_frame(
         features=features,
         labels=read_labels(frame[settings.target], settings, source),
         times=_times(frame, time_column, source),
-        groups=_groups(frame, group_column),
+        groups=groups_of(frame, group_column),
         frame=frame,
         source=source,
     )
@@ -177,12 +181,14 @@ def _times(frame: pd.DataFrame, column: str | None, source: str) -> pd.Series | 
 def _named(frame: pd.DataFrame, setting: str, column: str | None, source: str) -> str | None:
     """The column that a setting names, None for one that is there by default and not in the data.
 
+    Nor has a training file the log's event_id, which says that each row is a group of its own.
+
     Raises DataError for one that somebody has named and the data lacks: rows would be held out by
     chance in place of by time, or a group would be both learned and judged on.
     """
     if column is None or column in frame.columns:
         return column
-    if column == DataSettings.model_fields[setting].default:
+    if column == DataSettings.model_fields[setting].default or column == EVENT_ID:
         return None
     if (setting, column) == _OF_AN_EXAMPLE:
         log.warning(
@@ -196,12 +202,12 @@ def _named(frame: pd.DataFrame, setting: str, column: str | None, source: str) -
     )
 
 
-def _groups(frame: pd.DataFrame, column: str | None) -> NDArray[np.str_] | None:
-    if column is None:
+def groups_of(frame: pd.DataFrame, column: str | None) -> NDArray[np.str_] | None:
+    """The group of each row, (n,), or None where the frame has no such column."""
+    if column is None or column not in frame.columns:
         return None
     texts = frame[column].fillna("").astype(str)
-    # A row without a group is a group of its own.
-    alone = pd.Series([f"row {number}" for number in range(len(texts))], index=texts.index)
+    alone = pd.Series([f"{ALONE}{number}" for number in range(len(texts))], index=texts.index)
     return np.asarray(texts.where(texts != "", alone).to_numpy(dtype=str))
 
 

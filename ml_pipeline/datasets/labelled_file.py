@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +58,19 @@ def read_labelled(dataset: str, settings: Settings, *, whole: bool = True) -> Da
     frame = named(read_csv(Path(dataset)), (_ID, _TIME), dataset)
     data = settings.data
     if {_ID, _TIME} <= set(frame.columns):
-        data = settings.changed({"data.time_column": _TIME, "data.group_column": "match_id"}).data
+        data = timed(data, frame.columns)
     return from_frame(frame, data, source=dataset, whole=whole)
+
+
+def timed(data: DataSettings, columns: Iterable[str]) -> DataSettings:
+    """How a file of logged rows is read: by when each was known, and in groups.
+
+    The rows of an entity are those of one `data.group_column`, if the file has it, else of one
+    match_id.
+    """
+    wanted = data.group_column
+    group = wanted if wanted is not None and wanted in set(columns) else "match_id"
+    return data.model_copy(update={"time_column": _TIME, "group_column": group})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +102,6 @@ class LabelledFile:
     @classmethod
     def read(cls, path: Path, settings: DataSettings) -> Self:
         """The file, whatever its size."""
-        timed = settings.model_copy(update={"time_column": _TIME, "group_column": "match_id"})
         with _dated(path) as (database, names):
             counted = database.execute("SELECT count(DISTINCT event) FROM dated").fetchone()
             query = f"{_in_order(names)} DESC, event DESC LIMIT {LAST_ROWS}"
@@ -99,8 +109,9 @@ class LabelledFile:
             frame.columns = [*names, _DAY]
         if frame.empty:
             raise DataError(f"{path} has a header and no rows.")
-        last = from_frame(frame.drop(columns=_DAY), timed, source=str(path), whole=False)
-        return cls(path=path, settings=timed, rows=counted[0] if counted else 0, last=last)
+        data = timed(settings, names)
+        last = from_frame(frame.drop(columns=_DAY), data, source=str(path), whole=False)
+        return cls(path=path, settings=data, rows=counted[0] if counted else 0, last=last)
 
     def parts(self, least: int = PART_ROWS) -> Iterator[Dataset]:
         """The rows in the order of learning: whole UTC days, `least` rows or more at a time."""

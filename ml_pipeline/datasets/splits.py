@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.dataset import ALONE, Dataset
+from ml_pipeline.datasets.entities import Entities, are_known, entities_of
 from ml_pipeline.datasets.features import SHOWN
 from ml_pipeline.errors import DataError
 
@@ -115,6 +116,12 @@ def unlearned(data: Dataset, parts: Split, until: datetime | None) -> Split:
     return Split(train=parts.train, holdout=parts.holdout[later])
 
 
+def without_entities(data: Dataset, parts: Split, known: Entities) -> Split:
+    """Without held-out rows of entities of which the champion has learned others."""
+    strange = ~are_known(entities_of(data)[parts.holdout], known)
+    return Split(train=parts.train, holdout=parts.holdout[strange])
+
+
 def learned_until(data: Dataset, rows: Any) -> datetime | None:  # noqa: ANN401 - row numbers
     """The time of the last of those rows, for the model's lineage."""
     if data.times is None or not len(rows):
@@ -127,11 +134,13 @@ def learned_until(data: Dataset, rows: Any) -> datetime | None:  # noqa: ANN401 
 class TakenIn:
     """What a base has learned of the log: every row up to day `night`, and rows of later days.
 
-    `open_events` are those rows with their days, ordinals both.
+    `open_events` are those rows with their days, ordinals both; `entities` are those of everything
+    that it has learned.
     """
 
     night: int | None = None
     open_events: Mapping[str, int] = field(default_factory=dict)
+    entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
 
 
 def taken_in(data: Dataset, learned: NDArray[np.int64], today: date | None) -> TakenIn:
@@ -139,8 +148,9 @@ def taken_in(data: Dataset, learned: NDArray[np.int64], today: date | None) -> T
 
     Rows of `today` may still come, so it is not over.
     """
+    entities = entities_of(data)[learned]
     if data.times is None or "event_id" not in data.frame.columns or not len(learned):
-        return TakenIn()
+        return TakenIn(entities=entities)
     nights = data.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)
     missed = np.delete(nights, learned)
     # The next run takes up every day after the last one, also the rest of a day that was cut.
@@ -148,7 +158,8 @@ def taken_in(data: Dataset, learned: NDArray[np.int64], today: date | None) -> T
     last = min(ends if today is None else [*ends, today.toordinal() - 1])
     event_ids = data.frame["event_id"].astype(str).to_numpy()
     later = [row for row in learned if nights[row] > last]
-    return TakenIn(night=last, open_events={str(event_ids[r]): int(nights[r]) for r in later})
+    open_events = {str(event_ids[r]): int(nights[r]) for r in later}
+    return TakenIn(night=last, open_events=open_events, entities=entities)
 
 
 def without_shared_groups(
@@ -157,7 +168,10 @@ def without_shared_groups(
     """Take rows of a group that is learned out of the holdout; `others` are learned beside."""
     if groups is None:
         return parts
-    learned = groups[parts.train] if others is None else [*groups[parts.train], *others]
+    learned = groups[parts.train]
+    if others is not None:
+        # Rows without a group are numbered in each file.
+        learned = np.asarray([*learned, *(n for n in others if not n.startswith(ALONE))], dtype=str)
     kept = parts.holdout[~np.isin(groups[parts.holdout], learned)]
     cleaned = Split(train=parts.train, holdout=kept)
     assert_disjoint(groups, cleaned)

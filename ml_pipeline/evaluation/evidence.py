@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Codes, Floats
 
 
@@ -17,7 +18,9 @@ class Evidence:
     """Rows that neither model has learned, and each one's probabilities (n, K) for them.
 
     `nights` (n,) are ordinals of UTC days, 0 for rows without a time. Without a `champion` there
-    is nothing to compare the challenger with.
+    is nothing to compare the challenger with. `weights` (n,) say for how many rows each stands
+    where only some get a label (by default 1), `entities` (n,) which belong to one match, customer
+    or whatever has an id: rows of equal numbers do, those of 0 stand alone (by default all).
     """
 
     labels: tuple[str, ...]
@@ -26,6 +29,18 @@ class Evidence:
     actual: Codes
     challenger: Floats
     champion: Floats | None
+    weights: Floats = field(default_factory=lambda: np.empty(0))
+    entities: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+
+    def __post_init__(self) -> None:
+        for name, filling in (("weights", np.ones), ("entities", np.zeros)):
+            values = getattr(self, name)
+            if not len(values):
+                values = filling(len(self.actual), dtype=values.dtype)
+                object.__setattr__(self, name, values)
+            if len(values) != len(self.actual):
+                message = f"{len(values)} {name} do not go with {len(self.actual)} rows of evidence"
+                raise DataError(message)
 
     def __len__(self) -> int:
         return len(self.actual)
@@ -38,6 +53,8 @@ class Evidence:
             "nights": self.nights,
             "actual": self.actual,
             "challenger": self.challenger,
+            "weights": self.weights,
+            "entities": self.entities,
         }
         if self.champion is not None:
             arrays["champion"] = self.champion
@@ -54,6 +71,8 @@ class Evidence:
                 actual=arrays["actual"],
                 challenger=arrays["challenger"],
                 champion=arrays.get("champion"),
+                weights=arrays["weights"],
+                entities=arrays["entities"],
             )
 
     def actual_labels(self) -> NDArray[np.str_]:

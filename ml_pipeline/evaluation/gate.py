@@ -144,7 +144,8 @@ def _promoted(record: OnlineRecord, settings: PromotionSettings) -> str:
 def _summary(gain: PairedGain, settings: PromotionSettings) -> str:
     """How an update did beside the approved base, or that nobody can tell yet."""
     if not is_thin(gain, settings):
-        return compared(gain, normal_bounds(gain, settings), UPDATE)
+        least = settings.least_regression
+        return compared(gain, normal_bounds(gain, settings), UPDATE, least=least)
     return f"{too_few(gain, UPDATE)}; {_missing(gain, settings)}"
 
 

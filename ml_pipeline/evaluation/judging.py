@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
@@ -20,18 +21,36 @@ from ml_pipeline.evaluation.gate import (
     judge_new_base,
     judge_online,
 )
-from ml_pipeline.evaluation.ledger import ChampionRecord, PairedGain, online_record
+from ml_pipeline.evaluation.ledger import (
+    LEDGER_COLUMNS,
+    ChampionRecord,
+    PairedGain,
+    cluster_codes,
+    online_record,
+)
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, evaluate, row_losses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The decision and the reports it rests on."""
+    """The decision and the reports it rests on.
+
+    There is no report on the challenger when every new row is of an entity that was learned before.
+    """
 
     decision: PromotionDecision
-    challenger: EvaluationReport
+    challenger: EvaluationReport | None
     champion: EvaluationReport | None
     holdout_digest: str
+
+    def figures(self) -> dict[str, Any]:
+        """What a run notes of both reports."""
+        challenger, champion = self.challenger, self.champion
+        return {
+            "challenger_metrics": {} if challenger is None else challenger.summary(),
+            "champion_metrics": {} if champion is None else champion.summary(),
+            "holdout_rows": 0 if challenger is None else challenger.rows,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,32 +72,23 @@ def judge_evidence(
 ) -> Verdict:
     """Judge a challenger against the champion, or a first model against the floors.
 
-    Raises DataError when there is no row that neither model has learned.
+    Raises DataError when there is no row that neither model has learned, but for an online model,
+    which is judged on its record.
     """
-    if not len(evidence):
+    is_online = context.champion_id is not None and "line" in result
+    if not len(evidence) and not is_online:
         raise DataError("There is no row that neither model has learned: nothing to judge on.")
-    ordered = settings.data.ordered
-    actual = evidence.actual_labels()
-    challenger = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)
-    champion = None
-    if evidence.champion is not None:
-        champion = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
+    challenger = _report(evidence, evidence.challenger, settings)
+    champion = _report(evidence, evidence.champion, settings)
     comparison = None
-    if champion is not None:
+    if champion is not None and challenger is not None:
         comparison = PairedComparison(champion=champion, challenger=challenger)
-    if context.champion_id is None:
+    if is_online:
+        decision = _judge_online(result["line"], comparison, settings, context)
+    elif context.champion_id is None and challenger is not None:
         prior = np.repeat([result["prior"]], len(evidence), axis=0)
-        floor = evaluate(actual, prior, evidence.labels, ordered=ordered).log_loss
-        decision = judge_first(challenger, floor, settings.promotion)
-    elif "line" in result:
-        record = online_record(
-            np.asarray(result["line"]["ledger"], dtype=np.float64),
-            result["line"]["champions"],
-            champion_id=context.champion_id,
-            today=context.today.toordinal(),
-            window_days=settings.promotion.evaluation_window_days,
-        )
-        decision = judge_online(record, comparison, settings.promotion, held=context.held)
+        floor = _report(evidence, prior, settings)
+        decision = judge_first(challenger, floor.log_loss if floor else 0.0, settings.promotion)
     else:
         gains = _gains_of(evidence, comparison, settings, context)
         decision = judge_new_base(gains, comparison, settings.promotion, held=context.held)
@@ -88,6 +98,36 @@ def judge_evidence(
         champion=champion,
         holdout_digest=digest_of(evidence),
     )
+
+
+def _report(
+    evidence: Evidence, probabilities: Floats | None, settings: Settings
+) -> EvaluationReport | None:
+    if probabilities is None or not len(evidence):
+        return None
+    return evaluate(
+        evidence.actual_labels(),
+        probabilities,
+        evidence.labels,
+        ordered=settings.data.ordered,
+        weights=evidence.weights,
+    )
+
+
+def _judge_online(
+    line: Mapping[str, Any],
+    comparison: PairedComparison | None,
+    settings: Settings,
+    context: JudgingContext,
+) -> PromotionDecision:
+    record = online_record(
+        np.asarray(line["ledger"], dtype=np.float64).reshape(-1, len(LEDGER_COLUMNS)),
+        line["champions"],
+        champion_id=context.champion_id or "",
+        today=context.today.toordinal(),
+        window_days=settings.promotion.evaluation_window_days,
+    )
+    return judge_online(record, comparison, settings.promotion, held=context.held)
 
 
 def _gains_of(
@@ -100,19 +140,32 @@ def _gains_of(
     if evidence.champion is None or comparison is None:
         raise DataError("A new base can only be judged beside the champion.")
     losses = row_losses(evidence.actual, evidence.challenger)
-    gains = row_losses(evidence.actual, evidence.champion) - losses
-    nights = len(np.unique(evidence.nights))
-    earlier = {
-        model_id: PairedGain.of_rows(row_losses(evidence.actual, predicted) - losses, nights)
-        for model_id, predicted in context.earlier.items()
-    }
+    clusters = cluster_codes(evidence.entities)
+    full_weight = settings.training.adaptive.full_weight
+
+    def gain_over(
+        other: Floats, rows: NDArray[np.bool_], right: tuple[float, float] | None = None
+    ) -> PairedGain:
+        return PairedGain.of_rows(
+            (row_losses(evidence.actual, other) - losses)[rows],
+            len(np.unique(evidence.nights[rows])),
+            right,
+            weights=evidence.weights[rows],
+            clusters=clusters[rows],
+            full_weight=full_weight,
+        )
+
+    everything = np.ones(len(evidence), dtype=bool)
     window = settings.promotion.evaluation_window_days
     recent = evidence.nights > context.today.toordinal() - window
     right = (comparison.champion.accuracy, comparison.challenger.accuracy)
     return ChampionRecord(
-        everything=PairedGain.of_rows(gains, nights, right),
-        recent=PairedGain.of_rows(gains[recent], len(np.unique(evidence.nights[recent]))),
-        earlier=earlier,
+        everything=gain_over(evidence.champion, everything, right),
+        recent=gain_over(evidence.champion, recent),
+        earlier={
+            model_id: gain_over(predicted, everything)
+            for model_id, predicted in context.earlier.items()
+        },
     )
 
 

@@ -66,11 +66,15 @@ def evaluate(
     labels: Sequence[str],
     *,
     ordered: bool,
+    weights: NDArray[Any] | None = None,
 ) -> EvaluationReport:
     """Score `probabilities` (rows x labels) against the `actual` labels.
 
-    A row's prediction is its most probable label, the first one of equals. Precision, recall and
-    F1 are weighted by support, and 0 where nothing was predicted or nothing happened. `ordered`
+    `weights` (rows,) say for how many rows each stands where only some get a label, as 1 over the
+    probability of that: every figure is weighted, counts are of the rows at hand.
+
+    A row's prediction is its most probable label, the first one of equals. Precision, recall and F1
+    are weighted by support, and 0 where nothing was predicted or nothing happened. `ordered`
     says that the order of `labels` means something, and adds the ranked probability score.
 
     Raises DataError when there are no rows, when shapes disagree, for a label outside `labels`
@@ -79,24 +83,26 @@ def evaluate(
     names = _checked_labels(labels)
     codes = _label_codes(actual, names)
     chances = _checked_probabilities(probabilities, rows=len(codes), columns=len(names))
+    row_weights = _checked_weights(weights, rows=len(codes))
     predicted = chances.argmax(axis=1)
     confusion = _confusion(codes, predicted, len(names))
-    per_class = _per_class(confusion)
-    support = confusion.sum(axis=1)
-    weighted = {name: float(values @ support / len(codes)) for name, values in per_class.items()}
+    stood_for = _confusion(codes, predicted, len(names), row_weights)
+    per_class = _per_class(stood_for)
+    support = stood_for.sum(axis=1)
+    weighted = {name: _mean(values, support) for name, values in per_class.items()}
     hits = predicted == codes
     return EvaluationReport(
         rows=len(codes),
         labels=names,
-        accuracy=float(hits.mean()),
+        accuracy=_mean(hits, row_weights),
         precision=weighted["precision"],
         recall=weighted["recall"],
         f1_score=weighted["f1_score"],
-        log_loss=float(_losses(codes, chances).mean()),
-        brier=_brier(codes, chances),
-        ece=expected_calibration_error(chances.max(axis=1), hits),
-        rps=_ranked_probability_score(codes, chances) if ordered else None,
-        per_class=_class_table(names, per_class, support),
+        log_loss=_mean(_losses(codes, chances), row_weights),
+        brier=_mean(_brier(codes, chances), row_weights),
+        ece=expected_calibration_error(chances.max(axis=1), hits, weights=row_weights),
+        rps=_mean(_ranked_probability_score(codes, chances), row_weights) if ordered else None,
+        per_class=_class_table(names, per_class, confusion.sum(axis=1)),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
 
@@ -137,13 +143,18 @@ def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
 
 
 def expected_calibration_error(
-    confidences: NDArray[Any], correct: NDArray[Any], *, bins: int = CALIBRATION_BINS
+    confidences: NDArray[Any],
+    correct: NDArray[Any],
+    *,
+    bins: int = CALIBRATION_BINS,
+    weights: NDArray[Any] | None = None,
 ) -> float:
     """Mean distance between confidence and accuracy over equal-width bins `(low, high]`.
 
     `confidences` are the probabilities of the predicted labels, `correct` whether those were
-    right. Sources: Naeini et al., AAAI 2015; Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017, equation 3. Raises DataError without rows or when lengths disagree.
+    right, `weights` for how many rows each stands. Sources: Naeini et al., AAAI 2015; Guo et al.,
+    "On Calibration of Modern Neural Networks", ICML 2017, equation 3. Raises DataError without rows
+    or when lengths disagree.
     """
     trust = np.asarray(confidences, dtype=np.float64)
     hits = np.asarray(correct, dtype=np.float64)
@@ -153,8 +164,10 @@ def expected_calibration_error(
     if not trust.size:
         raise _no_rows()
     place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1), trust, side="left") - 1
-    gaps = np.bincount(np.clip(place, 0, bins - 1), weights=hits - trust, minlength=bins)
-    return float(np.abs(gaps).sum() / trust.size)
+    row_weights = _checked_weights(weights, rows=len(trust))
+    misses = (hits - trust) * row_weights
+    gaps = np.bincount(np.clip(place, 0, bins - 1), weights=misses, minlength=bins)
+    return float(np.abs(gaps).sum() / row_weights.sum())
 
 
 def _no_rows() -> DataError:
@@ -209,6 +222,22 @@ def _checked_probabilities(probabilities: NDArray[Any], *, rows: int, columns: i
     return chances
 
 
+def _checked_weights(weights: NDArray[Any] | None, *, rows: int) -> Floats:
+    if weights is None:
+        return np.ones(rows)
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (rows,) or not np.isfinite(values).all() or not (values > 0).all():
+        message = f"{rows} rows need as many weights, each over 0; these have {values.shape}."
+        raise DataError(message)
+    return values
+
+
+def _mean(values: NDArray[Any], weights: Floats) -> float:
+    # Rounding must not make a share of more than the whole.
+    mean = float(values @ weights / weights.sum())
+    return max(float(values.min()), min(float(values.max()), mean))
+
+
 def _refuse(faulty: NDArray[np.bool_], chances: Floats, fault: str) -> None:
     found = np.flatnonzero(faulty.any(axis=1))
     if found.size:
@@ -229,31 +258,33 @@ def _one_hot(codes: Codes, columns: int) -> Floats:
     return np.eye(columns)[codes]
 
 
-def _brier(codes: Codes, chances: Floats) -> float:
-    """Mean squared distance over all labels, 0..2 (Brier, Monthly Weather Review 78, 1950)."""
+def _brier(codes: Codes, chances: Floats) -> Floats:
+    """Each row's squared distance over all labels, 0..2 (Brier, Monthly Weather Review, 1950)."""
     distance = chances - _one_hot(codes, chances.shape[1])
-    return float(np.square(distance).sum(axis=1).mean())
+    return np.asarray(np.square(distance).sum(axis=1))
 
 
-def _ranked_probability_score(codes: Codes, chances: Floats) -> float:
-    """Squared distance of cumulated chances over K-1, 0..1.
+def _ranked_probability_score(codes: Codes, chances: Floats) -> Floats:
+    """Each row's squared distance of cumulated chances over K-1, 0..1.
 
     Sources: Epstein, Journal of Applied Meteorology 8 (1969); Constantinou & Fenton, Journal of
     Quantitative Analysis in Sports 8 (2012).
     """
     steps = chances.shape[1] - 1
     if steps == 0:
-        return 0.0
+        return np.zeros(len(codes))
     distance = np.cumsum(chances - _one_hot(codes, steps + 1), axis=1)[:, :-1]
-    return float(np.square(distance).sum(axis=1).mean() / steps)
+    return np.asarray(np.square(distance).sum(axis=1) / steps)
 
 
-def _confusion(codes: Codes, predicted: Codes, columns: int) -> NDArray[np.intp]:
-    cells = np.bincount(codes * columns + predicted, minlength=columns * columns)
+def _confusion(
+    codes: Codes, predicted: Codes, columns: int, weights: Floats | None = None
+) -> NDArray[Any]:
+    cells = np.bincount(codes * columns + predicted, weights, minlength=columns * columns)
     return cells.reshape(columns, columns)
 
 
-def _per_class(confusion: NDArray[np.intp]) -> dict[str, Floats]:
+def _per_class(confusion: Floats) -> dict[str, Floats]:
     """Precision, recall and F1 per label (van Rijsbergen, Information Retrieval, 1979, ch. 7)."""
     hits = np.diag(confusion)
     happened, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
@@ -264,9 +295,9 @@ def _per_class(confusion: NDArray[np.intp]) -> dict[str, Floats]:
     }
 
 
-def _share(part: NDArray[np.intp], whole: NDArray[np.intp]) -> Floats:
+def _share(part: Floats, whole: Floats) -> Floats:
     # The numerator is 0 wherever the denominator is, so 0/1 is the zero of zero_division.
-    return part / np.maximum(whole, 1)
+    return np.asarray(part / np.where(whole > 0, whole, 1.0))
 
 
 def _class_table(

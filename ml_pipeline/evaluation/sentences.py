@@ -42,13 +42,18 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def compared(gain: PairedGain, bounds: Bounds, sides: Sides) -> str:
-    """How the new model did beside the old one, and whether that may be chance."""
+def compared(gain: PairedGain, bounds: Bounds, sides: Sides, *, least: float = 0.0) -> str:
+    """How the new model did beside the old one, and whether that may be chance.
+
+    A loss of `least` nats or less does not count.
+    """
     verb, sure = "did as well as", "the difference is within noise"
     if bounds.lower > 0:
         verb, sure = "did better than", "more than noise explains"
-    elif bounds.upper < 0:
+    elif bounds.upper < -least:
         verb, sure = "did worse than", "more than noise explains"
+    elif bounds.upper < 0:
+        sure = "the difference is too small to count"
     return f"{_place(gain, sides)} {sides.new} {verb} {sides.old} ({_shares(gain, bounds)}{sure})"
 
 
@@ -63,7 +68,18 @@ def not_better(gain: PairedGain, bounds: Bounds, sides: Sides) -> str:
 
 
 def _place(gain: PairedGain, sides: Sides) -> str:
-    return f"on {counted(gain.rows, sides.result)}"
+    return f"on {_results(gain, sides)}"
+
+
+def _results(gain: PairedGain, sides: Sides) -> str:
+    """The results, and how many entities they belong to where one has several."""
+    of = "" if gain.units == gain.rows else f" of {counted_entities(gain.units)}"
+    return counted(gain.rows, sides.result) + of
+
+
+def counted_entities(count: int) -> str:
+    """`1 entity`, `30 entities`: a match, a customer, whatever has one id and several rows."""
+    return "1 entity" if count == 1 else f"{count:,} entities"
 
 
 def _shares(gain: PairedGain, bounds: Bounds) -> str:
@@ -86,17 +102,17 @@ def _shares(gain: PairedGain, bounds: Bounds) -> str:
 def too_few(gain: PairedGain, sides: Sides) -> str:
     """That the results do not carry a comparison."""
     return (
-        f"{counted(gain.rows, sides.result)} on {counted(gain.nights, 'day')} "
+        f"{_results(gain, sides)} on {counted(gain.nights, 'day')} "
         f"{'is' if gain.rows == 1 else 'are'} too few to compare {sides.new} with {sides.old}"
     )
 
 
 def missing(gain: PairedGain, *, rows: int, days: int) -> str:
-    """How much more is needed to judge."""
+    """How much more is needed to judge; results of one entity count once."""
     lacking = [
         counted(count, thing)
         for count, thing in (
-            (rows - gain.rows, "more result"),
+            (rows - gain.units, "more result"),
             (days - gain.nights, "more day"),
         )
         if count > 0

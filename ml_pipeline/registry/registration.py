@@ -166,7 +166,7 @@ def register_judged(
     """
     store, decision = registration.store, verdict.decision
     version = registration.stored(
-        state=_state_after(verdict, registration), metrics=verdict.challenger.summary()
+        state=_state_after(verdict, registration), metrics=verdict.figures()["challenger_metrics"]
     )
 
     def change(target: ModelVersion, kind: PromotionKind, sample: Sample | None) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -19,8 +20,9 @@ import pandas as pd
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.calibration import reliability
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.intervals import mean_bounds, wilson_interval
+from ml_pipeline.evaluation.intervals import wilson_interval
 from ml_pipeline.evaluation.judging import Verdict
+from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, PairedGain, cluster_codes
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
@@ -80,6 +82,8 @@ def review(run: RetrainingRun, material: Material) -> dict[str, Any]:
 
 def _compared(judged: Judged) -> dict[str, Any]:
     evidence, verdict = judged.evidence, judged.verdict
+    if verdict.challenger is None:
+        return {}
     found: dict[str, Any] = {
         "labels": list(evidence.labels),
         "challenger": _model(evidence, evidence.challenger, verdict.challenger),
@@ -93,18 +97,37 @@ def _compared(judged: Judged) -> dict[str, Any]:
 def _model(evidence: Evidence, probabilities: Floats, report: EvaluationReport) -> dict[str, Any]:
     losses = row_losses(evidence.actual, probabilities)
     hits = probabilities.argmax(axis=1) == evidence.actual
-    accuracy = wilson_interval(int(hits.sum()), len(hits), LEVEL)
+    intervals = {"log_loss": _mean(losses, evidence)["interval"]}
+    if _stand_alone(evidence):
+        accuracy = wilson_interval(int(hits.sum()), len(hits), LEVEL)
+        intervals |= _resampled(report) | {"accuracy": [accuracy.low, accuracy.high]}
+    else:
+        intervals["accuracy"] = _mean(hits.astype(np.float64), evidence)["interval"]
     return {
         "rows": report.rows,
         "metrics": report.summary(),
-        "intervals": _resampled(report)
-        | {"accuracy": [accuracy.low, accuracy.high], "log_loss": list(mean_bounds(losses, LEVEL))},
+        "intervals": intervals,
         "confusion": [list(row) for row in report.confusion]
         if len(report.labels) <= SHOWN_CELLS
         else None,
         "per_class": {label: dict(scores) for label, scores in report.per_class.items()},
         "reliability": reliability(hits, probabilities.max(axis=1)),
     }
+
+
+def _stand_alone(evidence: Evidence) -> bool:
+    """Whether each row stands for itself: all weigh alike and none shares its entity."""
+    named = evidence.entities[evidence.entities != 0]
+    return len(np.unique(evidence.weights)) == 1 and len(np.unique(named)) == len(named)
+
+
+def _mean(values: Floats, evidence: Evidence) -> dict[str, Any]:
+    """The mean over all answers for which the rows stand, and its interval."""
+    found = PairedGain.of_rows(
+        values, 1, weights=evidence.weights, clusters=cluster_codes(evidence.entities)
+    )
+    half = NormalDist().inv_cdf(0.5 + LEVEL / 2) * found.standard_error
+    return {"mean": found.mean, "interval": [found.mean - half, found.mean + half]}
 
 
 def _resampled(report: EvaluationReport) -> dict[str, list[float]]:
@@ -148,8 +171,8 @@ def _gain(evidence: Evidence) -> dict[str, Any]:
     ]
     hits = right[1] - right[0]
     return {
-        "log_loss": {"mean": float(losses.mean()), "interval": list(mean_bounds(losses, LEVEL))},
-        "accuracy": {"mean": float(hits.mean()), "interval": list(mean_bounds(hits, LEVEL))},
+        "log_loss": _mean(losses, evidence),
+        "accuracy": _mean(hits, evidence),
     }
 
 
@@ -260,8 +283,6 @@ def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
     """Accuracy of the online model and its anchor by day, before learning it; the vote after it."""
     if online_state is None:
         return {}
-    from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
-
     column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
     votes = online_state.get("votes") or [None] * len(online_state["ledger"])
     kept = list(zip(online_state["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
@@ -273,8 +294,8 @@ def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
             {
                 "night": int(night[column["night"]]),
                 "rows": int(night[column["rows"]]),
-                "line": night[column["live_correct"]] / night[column["rows"]],
-                "anchor": night[column["anchor_correct"]] / night[column["rows"]],
+                "line": night[column["live_correct"]] / night[column["weight"]],
+                "anchor": night[column["anchor_correct"]] / night[column["weight"]],
                 "vote": None if vote is None else [round(weight, 5) for weight in vote],
             }
             for night, vote in kept

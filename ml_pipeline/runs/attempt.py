@@ -161,7 +161,7 @@ def register(
     """
     prepared, verdict = challenger.prepared, challenger.verdict
     result, decision = challenger.answer.result, challenger.verdict.decision
-    made_of = _manifest(context, challenger)
+    made_of, figures = _manifest(context, challenger), verdict.figures()
     champion_id = _register(context, challenger)
     champion_id, shadows = _take_on_shadows(context, progress, prepared, champion_id)
     return AttemptResult(
@@ -171,7 +171,7 @@ def register(
         challenger_id=result["model_id"],
         dataset_size=prepared.loaded.report.errors,
         training_rows=result["training_rows"],
-        metrics=verdict.challenger.summary(),
+        metrics=figures["challenger_metrics"],
         training_digest=result["training_digest"],
         holdout_digest=verdict.holdout_digest,
         details={
@@ -179,9 +179,7 @@ def register(
             **({"shadows": shadows} if shadows else {}),
             RUN_MANIFEST: made_of,
             "decision": decision.as_json(),
-            "challenger_metrics": verdict.challenger.summary(),
-            "champion_metrics": {} if verdict.champion is None else verdict.champion.summary(),
-            "holdout_rows": verdict.challenger.rows,
+            **figures,
             "ignored": result["ignored"],
             **known_rows_of(result),
         },

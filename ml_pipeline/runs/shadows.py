@@ -18,6 +18,7 @@ import numpy as np
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
+from ml_pipeline.evaluation.betting import Wealth
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow, undecided_shadow
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, champion_record
@@ -135,6 +136,7 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         np.asarray(answer.result["line"]["ledger"], dtype=np.float64).reshape(
             -1, len(LEDGER_COLUMNS)
         ),
+        Wealth.from_list(answer.result["line"]["wealth"]),
         today=context.today.toordinal(),
         window_days=settings.promotion.evaluation_window_days,
     )
@@ -277,4 +279,7 @@ def _metrics(answer: TrainerAnswer, settings: Settings) -> dict[str, float]:
     if not len(evidence):
         return {}
     actual, ordered = evidence.actual_labels(), settings.data.ordered
-    return evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered).summary()
+    report = evaluate(
+        actual, evidence.challenger, evidence.labels, ordered=ordered, weights=evidence.weights
+    )
+    return report.summary()

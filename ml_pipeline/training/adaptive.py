@@ -126,8 +126,10 @@ class Memory:
         )
 
     def _next_vote(self, lesson: Lesson, rates: Rates) -> Floats:
+        if not lesson.fresh.any():
+            return self.vote
         chosen = lesson.opinions[:, np.arange(len(lesson.actual)), lesson.actual]
-        losses = -np.log(np.maximum(chosen, 1e-15)) @ lesson.weights
+        losses = -np.log(np.maximum(chosen, 1e-15)) @ (lesson.weights * lesson.fresh)
         scores = np.log(self.vote) - rates.vote_rate * losses
         vote = np.exp(scores - scores.max())
         vote /= vote.sum()

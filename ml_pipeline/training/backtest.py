@@ -29,6 +29,7 @@ class Replay:
     """What a policy served: per scored row its loss (nats) and whether it was right.
 
     `confident_errors` counts, by night, the errors with more confidence than the threshold.
+    `weights` say for how many answers each row stands, by default for one.
     """
 
     losses: Floats
@@ -37,15 +38,20 @@ class Replay:
     promotions: int
     per_night: list[tuple[int, int, float, float]]
     confident_errors: list[int] = field(default_factory=list)
+    weights: Floats | None = None
 
     def figures(self, frozen: Replay) -> dict[str, float | int]:
         """What `backtest` prints of a policy: accuracy in 0..1, losses in nats."""
         blocks = [b for b in np.array_split(np.arange(len(self.hits)), BLOCKS) if len(b)]
-        points = [100 * (frozen.hits[b].mean() - self.hits[b].mean()) for b in blocks]
-        nats = [self.losses[b].mean() - frozen.losses[b].mean() for b in blocks]
+        weights = np.ones(len(self.hits)) if self.weights is None else self.weights
+        points = [
+            100 * np.average(frozen.hits[b].astype(float) - self.hits[b], weights=weights[b])
+            for b in blocks
+        ]
+        nats = [np.average(self.losses[b] - frozen.losses[b], weights=weights[b]) for b in blocks]
         return {
-            "accuracy": float(self.hits.mean()),
-            "log_loss": float(self.losses.mean()),
+            "accuracy": float(np.average(self.hits, weights=weights)),
+            "log_loss": float(np.average(self.losses, weights=weights)),
             "worst_block_points": float(max(points)),
             "worst_block_nats": float(max(nats)),
             "train_cpu_s": round(self.train_cpu_s, 3),
@@ -70,13 +76,15 @@ def replay_policy(task: Task) -> Replay:
     """Predict each night from earlier nights only, then let the policy learn it."""
     policy = build_policy(task.name, task.model, task.history, task.settings)
     threshold = task.settings.run.confidence_threshold
-    losses, hits, per_night, errors = [], [], [], []
+    losses, hits, weights, per_night, errors = [], [], [], [], []
     spent = 0.0
     for night, rows in task.nights:
         probabilities = policy.predict(rows)
         losses.append(row_losses(rows.actual, probabilities))
+        weights.append(rows.weights)
         hits.append(probabilities.argmax(axis=1) == rows.actual)
-        per_night.append((night, len(rows), float(losses[-1].mean()), float(hits[-1].mean())))
+        means = [float(np.average(found[-1], weights=rows.weights)) for found in (losses, hits)]
+        per_night.append((night, len(rows), means[0], means[1]))
         is_confident = probabilities.max(axis=1) > threshold
         errors.append(int((~hits[-1] & is_confident).sum()))
         started = time.thread_time()
@@ -85,6 +93,7 @@ def replay_policy(task: Task) -> Replay:
     return Replay(
         losses=np.concatenate(losses),
         hits=np.concatenate(hits),
+        weights=np.concatenate(weights),
         train_cpu_s=spent,
         promotions=policy.promotions,
         per_night=per_night,

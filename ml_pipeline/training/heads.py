@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.evaluation.metrics import Codes, Floats
@@ -82,13 +83,20 @@ class Lesson:
     """One night to learn: n rows that were scored first.
 
     `inputs` (n, p) are what the heads see, `actual` (n,) codes, `weights` (n,), `opinions`
-    (V, n, K) the probabilities of everything that votes, before learning.
+    (V, n, K) the probabilities of everything that votes, before learning. `fresh` (n,) marks the
+    rows on which the vote may be judged: those of entities that were not learned before, by
+    default all.
     """
 
     inputs: Floats
     actual: Codes
     weights: Floats
     opinions: Floats
+    fresh: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.fresh):
+            object.__setattr__(self, "fresh", np.ones(len(self.actual), dtype=bool))
 
 
 def softmax(scores: Floats) -> Floats:

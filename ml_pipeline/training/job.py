@@ -301,10 +301,15 @@ def _write(folder: Path, challenger: Challenger, settings: Settings) -> dict[str
 
 def _metrics(evidence: Evidence, *, ordered: bool) -> dict[str, Any]:
     actual = evidence.actual_labels()
-    report = evaluate(actual, evidence.challenger, evidence.labels, ordered=ordered)
+    weights = evidence.weights
+    report = evaluate(
+        actual, evidence.challenger, evidence.labels, ordered=ordered, weights=weights
+    )
     result: dict[str, Any] = {"metrics": report.summary(), "holdout_rows": report.rows}
     if evidence.champion is not None:
-        incumbent = evaluate(actual, evidence.champion, evidence.labels, ordered=ordered)
+        incumbent = evaluate(
+            actual, evidence.champion, evidence.labels, ordered=ordered, weights=weights
+        )
         result["champion_metrics"] = incumbent.summary()
     return result
 
@@ -317,6 +322,7 @@ def _online_record(challenger: Challenger) -> dict[str, Any]:
     record = {
         "ledger": state.ledger.tolist(),
         "champions": list(state.champions),
+        "wealth": state.wealth.as_list(),
         "vote": state.memory.vote.tolist(),
         "votes": [None if any(map(math.isnan, vote)) else vote for vote in state.votes.tolist()],
         "half_lives": list(challenger.model.rates_().half_lives),

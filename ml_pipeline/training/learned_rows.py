@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.entities import Entities, are_known, entities_of
 from ml_pipeline.datasets.fitted_rows import FittedRows, fitted_among
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online_model import Incumbent
@@ -17,6 +18,8 @@ from ml_pipeline.training.online_model import Incumbent
 OPEN_EVENTS = "open_event_ids"
 # Those of them that stand in the base already, with their days: no head may learn them again.
 BASE_EVENTS = "base_event_ids"
+# The entities of the open rows.
+OPEN_ENTITIES = "open_entities"
 
 
 def learned_by_base(model: AdaptiveClassifier) -> frozenset[str]:
@@ -43,6 +46,11 @@ class Champion:
         """Rows of its base that none of its settled days has brought."""
         return FittedRows.from_dict(self.model.line_ or {})
 
+    def entities(self) -> Entities:
+        """The entities of the rows that it has learned, as far as they are remembered."""
+        line, none = self.model.line_ or {}, np.empty(0, dtype=np.uint32)
+        return np.concatenate([line.get("entities", none), line.get(OPEN_ENTITIES, none)])
+
     def as_incumbent(self, *, other_base: bool) -> Incumbent:
         """What an online model on the same base, or on another one, is held against."""
         return Incumbent(
@@ -51,15 +59,18 @@ class Champion:
             model=self.model if other_base else None,
             learned=self.learned_event_ids(),
             settled_night=self.settled_night(),
+            entities=self.entities(),
         )
 
 
 def unseen_rows(data: Dataset, champion: Champion) -> NDArray[np.bool_]:
-    """Rows that the champion has not learned."""
+    """Rows that the champion has not learned, nor others of their entity."""
+    strangers = ~are_known(entities_of(data), champion.entities())
     if data.times is None or "event_id" not in data.frame.columns:
-        return np.ones(len(data), dtype=bool)
+        return strangers
     night = champion.settled_night()
     learned = data.frame["event_id"].astype(str).isin(champion.learned_event_ids())
     if night is not None:
         learned |= data.times < pd.Timestamp(date.fromordinal(night + 1), tz="UTC")
-    return np.asarray(~learned.to_numpy()) & ~fitted_among(champion.fitted_rows(), data)
+    is_new = ~learned.to_numpy() & ~fitted_among(champion.fitted_rows(), data)
+    return np.asarray(is_new & strangers)

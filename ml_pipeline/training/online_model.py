@@ -3,23 +3,34 @@
 The state is a pure function of the base and the labelled rows ordered by UTC day and event id.
 Seven runs, one run after a week's outage and a rebuild from the log end in the same state.
 Scores taken before a row is learned are out-of-sample by construction; their sums per night are
-the ledger on which the gate decides.
+the ledger on which the gate decides. A row of an entity that was learned before is learned as well,
+but counts neither there nor in the vote: it says how well the entity is known, not what a stranger
+would be told.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import AdaptiveSettings
+from ml_pipeline.datasets.entities import Entities, are_known, remembered
 from ml_pipeline.datasets.features import Inputs, content, joined, parted
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.ledger import COLUMN, LEDGER_COLUMNS
+from ml_pipeline.evaluation.betting import Wealth
+from ml_pipeline.evaluation.ledger import (
+    COLUMN,
+    LEDGER_COLUMNS,
+    ScoredRows,
+    entry_of,
+    former_wealth,
+    with_all_columns,
+)
 from ml_pipeline.evaluation.metrics import Codes, Floats, row_losses
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
 from ml_pipeline.training.heads import Lesson
@@ -34,7 +45,8 @@ class Rows:
     """Labelled rows of one day or a batch of days, in the order in which they are learned.
 
     `features` as `features.read_rows` has them, `base` (n, K) the base's probabilities,
-    `actual` codes (n,), `weights` (n,), `event_ids` n texts.
+    `actual` codes (n,), `weights` (n,), `event_ids` n texts, `entities` (n,) as `entities_of` has
+    them (by default none belongs to any).
     """
 
     features: Inputs
@@ -42,6 +54,11 @@ class Rows:
     actual: Codes
     weights: Floats
     event_ids: tuple[str, ...]
+    entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+
+    def __post_init__(self) -> None:
+        if not len(self.entities):
+            object.__setattr__(self, "entities", np.zeros(len(self.actual), dtype=np.uint32))
 
     def __len__(self) -> int:
         return len(self.actual)
@@ -71,6 +88,7 @@ class Rows:
             actual=np.concatenate([self.actual, other.actual]),
             weights=np.concatenate([self.weights, other.weights]),
             event_ids=self.event_ids + other.event_ids,
+            entities=np.concatenate([self.entities, other.entities]),
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
@@ -81,6 +99,7 @@ class Rows:
             actual=self.actual[positions],
             weights=self.weights[positions],
             event_ids=tuple(self.event_ids[position] for position in positions),
+            entities=self.entities[positions],
         )
 
     def digest(self, previous: str, night: int) -> str:
@@ -100,6 +119,8 @@ class OnlineState:
     of days too small to learn alone, `held` a quarantined night; `ledger` (nights, columns) has
     LEDGER_COLUMNS, `champions` names who served on each of its nights, and `votes` (nights, V)
     is the vote after it, NaN for nights of which it was not kept, 0 for who did not vote yet.
+    `wealth` is what the whole ledger proves against the champions; `entities` are those learned,
+    as `entities.remembered` keeps them.
     """
 
     memory: Memory
@@ -113,6 +134,8 @@ class OnlineState:
     last_event_id: str | None = None
     rows_seen: int = 0
     rows_digest: str = ""
+    wealth: Wealth = field(default_factory=Wealth)
+    entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
 
     @classmethod
     def fresh(cls, model: AdaptiveClassifier) -> OnlineState:
@@ -158,12 +181,14 @@ class OnlineState:
                 "last_event_id",
                 "rows_seen",
                 "rows_digest",
+                "entities",
             )
         }
+        plain["wealth"] = self.wealth.as_list()
         plain["champions"] = list(self.champions)
         for name in ("waiting", "held"):
             rows = getattr(self, name)
-            plain |= {f"{name}_{part}": getattr(rows, part) for part in _ROW_PARTS}
+            plain |= {f"{name}_{part}": getattr(rows, part) for part in (*_ROW_PARTS, "entities")}
             # An archive keeps no shape of an empty array of objects.
             numbers, texts = parted(rows.features)
             plain |= {f"{name}_features": numbers, f"{name}_texts": texts}
@@ -172,26 +197,30 @@ class OnlineState:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> OnlineState:
-        """The inverse of `as_dict`."""
+        """The inverse of `as_dict`, also of what earlier versions wrote."""
+        ledger, kept = plain["ledger"], plain.get("wealth")
         rows = {
             name: Rows(
                 **{part: plain[f"{name}_{part}"] for part in _ROW_PARTS},
                 features=joined(plain[f"{name}_features"], plain.get(f"{name}_texts")),
                 event_ids=tuple(plain[f"{name}_event_ids"]),
+                entities=plain.get(f"{name}_entities", np.empty(0, dtype=np.uint32)),
             )
             for name in ("waiting", "held")
         }
         memory = Memory(**{part: plain[f"memory_{part}"] for part in _MEMORY_PARTS})
         return cls(
             memory=memory,
-            ledger=plain["ledger"],
-            votes=plain.get("votes", np.full((len(plain["ledger"]), len(memory.vote)), np.nan)),
+            ledger=with_all_columns(ledger),
+            votes=plain.get("votes", np.full((len(ledger), len(memory.vote)), np.nan)),
             champions=tuple(plain["champions"]),
             night=plain["night"],
             first_night=plain["first_night"],
             last_event_id=plain["last_event_id"],
             rows_seen=plain["rows_seen"],
             rows_digest=plain["rows_digest"],
+            wealth=former_wealth(ledger) if kept is None else Wealth.from_list(kept),
+            entities=plain.get("entities", np.empty(0, dtype=np.uint32)),
             **rows,
         )
 
@@ -204,8 +233,8 @@ _MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 class Incumbent:
     """The serving champion: its heads, and the rows that it has learned already.
 
-    It has learned every day up to `settled_night`, and the events `learned` of later days.
-    `model` is the champion itself where it stands on another base.
+    It has learned every day up to `settled_night`, the events `learned` of later days, and rows of
+    the `entities`. `model` is the champion itself where it stands on another base.
     """
 
     model_id: str
@@ -213,6 +242,7 @@ class Incumbent:
     model: AdaptiveClassifier | None = None
     learned: frozenset[str] = frozenset()
     settled_night: int | None = None
+    entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
 
     def having_learned(self, event_ids: Iterable[str]) -> Incumbent:
         """The same champion, with further rows that it has learned."""
@@ -225,26 +255,18 @@ class Incumbent:
         return self.memory.vote_on(self.memory.opinions(rows.features, rows.base, inputs))
 
     def unseen(self, night: int, rows: Rows) -> NDArray[np.bool_]:
-        """Which of a night's rows the champion has not learned."""
+        """Which of a night's rows the champion has not learned, nor others of their entity."""
         if self.settled_night is not None and night <= self.settled_night:
             return np.zeros(len(rows), dtype=bool)
-        return np.asarray([event_id not in self.learned for event_id in rows.event_ids])
+        is_new = [event_id not in self.learned for event_id in rows.event_ids]
+        return np.asarray(is_new, dtype=bool) & ~are_known(rows.entities, self.entities)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NightScores:
-    """One night scored before it was learned. Probabilities are (n, K).
+class NightScores(ScoredRows):
+    """One night scored before it was learned."""
 
-    `unseen` marks the rows that the champion has not learned either; only those are compared.
-    """
-
-    night: int
     rows: Rows
-    live: Floats
-    anchor: Floats
-    champion: Floats
-    unseen: NDArray[np.bool_]
-    quarantined: bool
 
 
 def take_in(  # noqa: PLR0913, PLR0917 - a model, its state, a day's rows and rules
@@ -263,7 +285,7 @@ def take_in(  # noqa: PLR0913, PLR0917 - a model, its state, a day's rows and ru
     state = take_day(state, night, rows)
     if len(state.waiting) < adaptive.min_night_rows:
         return state, None
-    return take_night(model, state, night, incumbent, quarantine=adaptive.quarantine)
+    return take_night(model, state, night, incumbent, adaptive)
 
 
 def take_day(state: OnlineState, night: int, rows: Rows) -> OnlineState:
@@ -282,38 +304,52 @@ def take_day(state: OnlineState, night: int, rows: Rows) -> OnlineState:
     )
 
 
-def take_night(
+def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     model: AdaptiveClassifier,
     state: OnlineState,
     night: int,
     incumbent: Incumbent,
+    adaptive: AdaptiveSettings,
     *,
-    quarantine: bool,
+    quarantine: bool = True,
 ) -> tuple[OnlineState, NightScores]:
-    """Score the waiting rows, enter them into the ledger, then learn them."""
+    """Score the waiting rows, enter them into the ledger, then learn them.
+
+    Without `quarantine` a strange night is learned whatever the settings say.
+    """
     rows = state.waiting
+    quarantine = quarantine and adaptive.quarantine
     anchor = rows.base
     inputs = model.head_inputs(rows.features, anchor)
     opinions = state.memory.opinions(rows.features, anchor, inputs)
     live = state.memory.vote_on(opinions)
-    strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live)
+    fresh = ~are_known(rows.entities, state.entities)
+    strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live, fresh)
     scores = NightScores(
         night=night,
         rows=rows,
+        actual=rows.actual,
+        weights=rows.weights,
+        entities=rows.entities,
         live=live,
         anchor=anchor,
         champion=incumbent.predict(rows, inputs),
-        unseen=incumbent.unseen(night, rows),
+        fresh=fresh,
+        unseen=fresh & incumbent.unseen(night, rows),
         quarantined=strange,
     )
     nothing = Rows.none(model)
     memory = state.memory if strange else _learned(model, state, night, inputs, opinions)
+    learned = nothing if strange else state.held.followed_by(rows)
+    entry, proof = entry_of(scores, adaptive.full_weight)
     after = replace(
         state,
         memory=memory,
         waiting=nothing,
         held=rows if strange else nothing,
-        ledger=np.vstack([state.ledger, _ledger_entry(scores)]),
+        ledger=np.vstack([state.ledger, entry]),
+        wealth=state.wealth.plus(proof),
+        entities=remembered(state.entities, learned.entities),
         votes=np.vstack([state.votes, memory.vote]),
         champions=(*state.champions, incumbent.model_id),
     )
@@ -328,41 +364,25 @@ def _learned(
         rows = state.held.followed_by(rows)
         inputs = model.head_inputs(rows.features, rows.base)
         opinions = state.memory.opinions(rows.features, rows.base, inputs)
-    lesson = Lesson(inputs=inputs, actual=rows.actual, weights=rows.weights, opinions=opinions)
+    lesson = Lesson(
+        inputs=inputs,
+        actual=rows.actual,
+        weights=rows.weights,
+        opinions=opinions,
+        fresh=~are_known(rows.entities, state.entities),
+    )
     return state.memory.learn(lesson, night, model.rates_())
 
 
-def _is_strange(ledger: Floats, rows: Rows, live: Floats) -> bool:
+def _is_strange(ledger: Floats, rows: Rows, live: Floats, fresh: NDArray[np.bool_]) -> bool:
     """Whether the night's mean loss is over its recent mean by four standard deviations."""
-    recent = ledger[-QUARANTINE_NIGHTS:]
-    if len(recent) < QUARANTINE_MIN_NIGHTS:
+    recent = ledger[ledger[:, COLUMN["rows"]] > 0][-QUARANTINE_NIGHTS:]
+    if len(recent) < QUARANTINE_MIN_NIGHTS or not fresh.any():
         return False
-    means = recent[:, COLUMN["live_loss"]] / recent[:, COLUMN["rows"]]
-    mean_loss = float(row_losses(rows.actual, live).mean())
+    means = recent[:, COLUMN["live_loss"]] / recent[:, COLUMN["weight"]]
+    losses, weights = row_losses(rows.actual, live)[fresh], rows.weights[fresh]
+    mean_loss = float(losses @ weights / weights.sum())
     return mean_loss > float(means.mean() + QUARANTINE_DEVIATIONS * means.std(ddof=1))
-
-
-def _ledger_entry(scores: NightScores) -> Floats:
-    actual = scores.rows.actual
-    live = row_losses(actual, scores.live)
-    anchor = row_losses(actual, scores.anchor)
-    gains = anchor - live
-    over_champion = (row_losses(actual, scores.champion) - live)[scores.unseen]
-    entry = {
-        "night": scores.night,
-        "rows": len(actual),
-        "live_loss": live.sum(),
-        "live_correct": (scores.live.argmax(axis=1) == actual).sum(),
-        "anchor_loss": anchor.sum(),
-        "anchor_correct": (scores.anchor.argmax(axis=1) == actual).sum(),
-        "gain_sum": gains.sum(),
-        "gain_squares": (gains**2).sum(),
-        "champion_rows": len(over_champion),
-        "champion_gain_sum": over_champion.sum(),
-        "champion_gain_squares": (over_champion**2).sum(),
-        "quarantined": scores.quarantined,
-    }
-    return np.asarray([entry[name] for name in LEDGER_COLUMNS], dtype=np.float64)
 
 
 def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:

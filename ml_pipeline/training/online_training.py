@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import compress
 from typing import Any
@@ -20,16 +20,23 @@ from numpy.typing import NDArray
 from ml_pipeline.config.sections import AdaptiveSettings, ExpertSettings, TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.entities import Entities, entities_of, remembered
 from ml_pipeline.datasets.features import Inputs
 from ml_pipeline.datasets.fitted_rows import FittedRows
+from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
-from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
 from ml_pipeline.training.heads import changed_rates, rates_of
-from ml_pipeline.training.learned_rows import BASE_EVENTS, OPEN_EVENTS, Champion, learned_by_base
+from ml_pipeline.training.learned_rows import (
+    BASE_EVENTS,
+    OPEN_ENTITIES,
+    OPEN_EVENTS,
+    Champion,
+    learned_by_base,
+)
 from ml_pipeline.training.online_model import (
     Incumbent,
     NightScores,
@@ -85,19 +92,13 @@ def nightly_rows(
     order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
     # A row is learned once, also when a file holds it twice.
     order = order[~event_ids.iloc[order].duplicated().to_numpy()]
-    wrong = np.zeros(len(data), dtype=bool)
-    if "prediction" in data.frame.columns:
-        predicted = data.frame["prediction"].to_numpy(dtype=str)
-        wrong = (predicted != data.labels) & (predicted != UNCERTAIN)
-    weights = np.where(
-        wrong, 1 / adaptive.label_probability_wrong, 1 / adaptive.label_probability_right
-    )
     rows = Rows(
         features=data.features[order],
         base=model.base_proba(data.features[order]),
         actual=encode(data.labels[order], model.classes_),
-        weights=weights[order],
+        weights=label_weights(data, adaptive)[order],
         event_ids=tuple(event_ids.iloc[order].tolist()),
+        entities=entities_of(data)[order],
     )
     return nights.to_numpy(dtype=np.int64)[order], rows
 
@@ -193,8 +194,11 @@ class _Scored:
     night: int
     event_ids: tuple[str, ...]
     actual: Codes
+    weights: Floats
+    entities: Entities
     live: Floats
     champion: Floats
+    fresh: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
 
     @classmethod
@@ -202,9 +206,12 @@ class _Scored:
         return cls(
             night=scores.night,
             event_ids=scores.rows.event_ids,
-            actual=scores.rows.actual,
+            actual=scores.actual,
+            weights=scores.weights,
+            entities=scores.entities,
             live=scores.live,
             champion=scores.champion,
+            fresh=scores.fresh,
             unseen=scores.unseen,
         )
 
@@ -214,7 +221,8 @@ class Progress:
     """How far a model has been taken on, up to and with `today` (an ordinal).
 
     `state` has taken in every day so far, `settled` every one before today. `todays` are the ids
-    of today's rows, `scored` what each night was predicted before it was learned. `known` rows
+    of today's rows and `todays_entities` their entities, `scored` what each night was predicted
+    before it was learned. `known` rows
     were left out because the base was fitted on them; `fitted` are those that it may still bring,
     `settled_fitted` the same when today is not counted.
     """
@@ -226,6 +234,7 @@ class Progress:
     settled_fitted: FittedRows
     known: int = 0
     todays: tuple[str, ...] = ()
+    todays_entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
     scored: tuple[_Scored, ...] = ()
 
     def without_fitted(self, night: int, rows: Rows, labels: NDArray[Any]) -> tuple[Rows, Progress]:
@@ -246,15 +255,18 @@ class Progress:
             state=state,
             settled=self.settled if is_today else state,
             todays=rows.event_ids if is_today else self.todays,
+            todays_entities=rows.entities if is_today else self.todays_entities,
             scored=self.scored if scores is None else (*self.scored, _Scored.of(scores)),
         )
 
-    def with_everything_learned(self, model: AdaptiveClassifier, incumbent: Incumbent) -> Progress:
+    def with_everything_learned(
+        self, model: AdaptiveClassifier, incumbent: Incumbent, adaptive: AdaptiveSettings
+    ) -> Progress:
         """Learn for serving what still waits; the settled state does not know of it."""
         if not len(self.state.waiting):
             return self
         night = self.state.night or self.today
-        state, scores = take_night(model, self.state, night, incumbent, quarantine=False)
+        state, scores = take_night(model, self.state, night, incumbent, adaptive, quarantine=False)
         return replace(self, state=state, scored=(*self.scored, _Scored.of(scores)))
 
 
@@ -299,7 +311,7 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
         if night < last:
             state = refreshed(state, for_experts, training)
         progress = progress.after(night, rows, state, scores)
-    progress = progress.with_everything_learned(model, incumbent)
+    progress = progress.with_everything_learned(model, incumbent, training.adaptive)
     return Challenger(
         model=_model_to_serve(model, progress),
         evidence=_evidence(model, progress.scored),
@@ -333,29 +345,40 @@ def _model_to_serve(model: AdaptiveClassifier, progress: Progress) -> AdaptiveCl
         if settled.night is None or night > settled.night
     }
     unsettled = [*settled.waiting.event_ids, *progress.todays, *in_base]
+    entities = remembered(settled.waiting.entities, progress.todays_entities)
     served = copy(model).set_memory(progress.state.memory)
     served.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled, BASE_EVENTS: in_base}
+    served.line_[OPEN_ENTITIES] = entities
     served.line_ |= progress.settled_fitted.as_dict()
     return served
 
 
 def _evidence(model: AdaptiveClassifier, scored: tuple[_Scored, ...]) -> Evidence:
-    """The rows that the champion has not learned, or all of them without it if there are none."""
+    """The rows that the champion has not learned, or all of them without it if there are none.
+
+    Rows of entities that were learned before are no evidence.
+    """
     parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
     is_paired = any(len(rows) for _, rows in parts)
     if not is_paired:
-        parts = [(s, np.arange(len(s.actual))) for s in scored]
+        parts = [(s, np.flatnonzero(s.fresh)) for s in scored]
 
     def stacked(name: str) -> Floats:
         arrays = [getattr(s, name)[rows] for s, rows in parts]
         return np.vstack(arrays) if arrays else np.empty((0, len(model.classes_)))
 
-    none = [np.empty(0, dtype=np.int64)]
+    def joined(name: str, kind: Any) -> NDArray[Any]:  # noqa: ANN401 - a type of numpy's
+        none = [np.empty(0, dtype=kind)]
+        return np.concatenate(none + [getattr(s, name)[rows] for s, rows in parts])
+
+    nights = [np.full(len(rows), s.night) for s, rows in parts]
     return Evidence(
         labels=tuple(str(label) for label in model.classes_),
         event_ids=tuple(s.event_ids[row] for s, rows in parts for row in rows),
-        nights=np.concatenate(none + [np.full(len(rows), s.night) for s, rows in parts]),
-        actual=np.concatenate(none + [s.actual[rows] for s, rows in parts]),
+        nights=np.concatenate([np.empty(0, dtype=np.int64), *nights]),
+        actual=joined("actual", np.int64),
         challenger=stacked("live"),
         champion=stacked("champion") if is_paired else None,
+        weights=joined("weights", np.float64),
+        entities=joined("entities", np.uint32),
     )

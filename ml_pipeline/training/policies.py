@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import ExpertSettings
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.entities import Entities, remembered
 from ml_pipeline.datasets.features import Inputs
 from ml_pipeline.evaluation.gate import judge_online, judge_shadow, rules_of
 from ml_pipeline.evaluation.ledger import champion_record, online_record
@@ -35,7 +36,11 @@ USUAL_EXPERTS = (ExpertSettings(), ExpertSettings(half_life_days=60))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """Labelled rows in the order of their nights; the first `initial` train the base."""
+    """Labelled rows in the order of their nights; the first `initial` train the base.
+
+    `entities` (n,) say which rows belong together, as `entities.entities_of` does, `weights` (n,)
+    for how many answers each stands; by default each for itself.
+    """
 
     features: Inputs
     labels: NDArray[np.str_]
@@ -43,6 +48,8 @@ class History:
     classes: list[str]
     names: list[str]
     initial: int
+    entities: Entities | None = None
+    weights: Floats | None = None
 
     def rows(self, model: AdaptiveClassifier) -> Rows:
         """The rows after the initial ones."""
@@ -51,9 +58,22 @@ class History:
             features=self.features[self.initial :],
             base=model.base_proba(self.features[self.initial :]),
             actual=encode(self.labels[self.initial :], model.classes_),
-            weights=np.ones(count),
+            weights=self._weighed()[self.initial :],
             event_ids=tuple(f"{number:09d}" for number in range(count)),
+            entities=self._numbered()[self.initial :],
         )
+
+    def start(self, model: AdaptiveClassifier) -> OnlineState:
+        """The state of a model whose base has learned the initial rows."""
+        fresh = OnlineState.fresh(model)
+        return replace(fresh, entities=remembered(fresh.entities, self._numbered()[: self.initial]))
+
+    def _numbered(self) -> Entities:
+        none = np.zeros(len(self.labels), dtype=np.uint32)
+        return none if self.entities is None else self.entities
+
+    def _weighed(self) -> Floats:
+        return np.ones(len(self.labels)) if self.weights is None else self.weights
 
     def known(self, model: AdaptiveClassifier) -> KnownRows:
         """Every row, the initial ones included."""
@@ -61,7 +81,7 @@ class History:
             nights=self.nights,
             features=self.features,
             actual=encode(self.labels, model.classes_),
-            weights=np.ones(len(self.labels)),
+            weights=self._weighed(),
             classes=model.classes_,
         )
 
@@ -119,7 +139,7 @@ class Adaptive:
             take_day(self.state, night, rows),
             night,
             incumbent,
-            quarantine=self.settings.training.adaptive.quarantine,
+            self.settings.training.adaptive,
         )
         self.state = refreshed(self.state, self.known, self.settings.training)
         record = online_record(
@@ -177,10 +197,12 @@ class Challengers(Adaptive):
             take_day(shadow.state, night, rows.on_base(shadow.model)),
             night,
             incumbent,
+            self.settings.training.adaptive,
             quarantine=False,
         )
         record = champion_record(
             shadow.state.ledger,
+            shadow.state.wealth,
             today=night,
             window_days=self.settings.promotion.evaluation_window_days,
         )
@@ -288,14 +310,13 @@ def build_policy(
             features=[history.features[: history.initial]],
             labels=[history.labels[: history.initial]],
         )
-    fresh = OnlineState.fresh(model)
     if name == "challengers":
         start = (history.features[: history.initial], history.labels[: history.initial])
         return Challengers(
             model=model,
             settings=settings.changed({"training.experts": []}),
-            state=fresh,
-            served=fresh.memory,
+            state=history.start(model),
+            served=OnlineState.fresh(model).memory,
             known=history.known(model),
             history=[start],
         )
@@ -306,7 +327,7 @@ def build_policy(
 def _adaptive(model: AdaptiveClassifier, history: History, settings: Settings) -> Adaptive:
     """The loop from its first night on, with the experts that the settings name."""
     known, last = history.known(model), int(history.nights[history.initial - 1])
-    state = OnlineState.fresh(model)
+    state = history.start(model)
     if settings.training.experts:
         experts = fit_experts(known.first(history.initial), last, settings.training)
         weight = settings.training.adaptive.initial_head_weight

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset, class_order
+from ml_pipeline.datasets.entities import entities_of, learned_entities, remembered
 from ml_pipeline.datasets.features import Inputs
 from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.datasets.reference import reference_of
@@ -28,6 +29,7 @@ from ml_pipeline.datasets.splits import (
     taken_in,
     without_shared_groups,
 )
+from ml_pipeline.datasets.weights import fitting_weights, label_weights
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
@@ -82,6 +84,7 @@ def new_model(  # noqa: PLR0913 - what a model is made of
     taken = taken or TakenIn()
     state = OnlineState.fresh(model).as_dict() | {"night": taken.night}
     open_events = dict(taken.open_events)
+    state["entities"] = remembered(state["entities"], taken.entities)
     model.line_ = state | {OPEN_EVENTS: list(open_events), BASE_EVENTS: open_events}
     model.line_ |= (fitted or FittedRows.none()).as_dict()
     return model
@@ -99,13 +102,18 @@ def fine_tune_rows(
     champion = Champion(model_id="", model=model)
     tuned = copy(model).partial_fit(learned.features, learned.labels)
     fitted = champion.fitted_rows().and_those_of(_fitted(learned, settings, today))
-    state = replace(OnlineState.fresh(tuned), memory=tuned.memory(), night=champion.settled_night())
+    state = replace(
+        OnlineState.fresh(tuned),
+        memory=tuned.memory(),
+        night=champion.settled_night(),
+        entities=remembered(champion.entities(), entities_of(learned)),
+    )
     still_open = dict.fromkeys(champion.learned_event_ids(), today.toordinal())
     tuned.line_ = state.as_dict() | {OPEN_EVENTS: [*still_open], BASE_EVENTS: still_open}
     tuned.line_ |= fitted.as_dict()
     return Challenger(
         model=tuned,
-        evidence=_evidence(tuned, held, champion),
+        evidence=_evidence(tuned, held, champion, settings),
         rows_learned=len(learned),
         training_digest=learned.digest(),
     )
@@ -191,14 +199,17 @@ def base_in_shadow(
     if len(learned) < least:
         raise DataError(f"{len(learned)} settled rows are too few for a new base ({least}).")
     training = settings.training
-    base = algorithms.fit(training.algorithm, learned.features, learned.labels, training)
+    weights = fitting_weights(learned, training.adaptive)
+    base = algorithms.fit(
+        training.algorithm, learned.features, learned.labels, training, weights=weights
+    )
     classes = [str(label) for label in champion.classes_]
     taken = taken_in(data, rows, today)
     model = new_model(base, learned.features, classes, settings, taken=taken)
     _carry(champion, model, heads=carry_heads)
     return Challenger(
         model=model,
-        evidence=_evidence(model, data.take(np.empty(0, dtype=np.int64)), None),
+        evidence=_evidence(model, data.take(np.empty(0, dtype=np.int64)), None, settings),
         rows_learned=len(learned),
         training_digest=learned.digest(),
     )
@@ -299,7 +310,8 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     learned = data.take(parts.train).preceded_by(past)
     if len(learned) < 2:  # noqa: PLR2004 - two classes need two rows
         raise DataError(f"{data.source}: {len(learned)} rows to train on are too few.")
-    base = algorithms.fit(algorithm, learned.features, learned.labels, training)
+    weights = fitting_weights(data.take(parts.train), training.adaptive, past)
+    base = algorithms.fit(algorithm, learned.features, learned.labels, training, weights=weights)
     validation = algorithms.cross_validate(algorithm, learned.features, learned.labels, training)
     return _finished(
         base,
@@ -344,6 +356,7 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
         )
     rows = parts.train if taken is None else taken
     counted = taken_in(data, rows if is_log else np.empty(0, dtype=np.int64), today)
+    counted = replace(counted, entities=learned_entities(data.take(rows), past))
     fitted = _fitted(past if is_log else data.take(rows), settings, today)
     if before is not None:
         fitted = before.and_those_of(fitted)
@@ -351,7 +364,7 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
     return Challenger(
         model=model,
-        evidence=_evidence(model, held, champion),
+        evidence=_evidence(model, held, champion, settings),
         rows_learned=len(learned),
         training_digest=learned.digest(),
         prior=(counts + 1) / (counts + 1).sum(),
@@ -367,7 +380,9 @@ def _fitted(data: Dataset | None, settings: Settings, today: date | None) -> Fit
     return FittedRows.of(data, until=today.toordinal(), id_column=id_column)
 
 
-def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Champion | None) -> Evidence:
+def _evidence(
+    model: AdaptiveClassifier, held: Dataset, champion: Champion | None, settings: Settings
+) -> Evidence:
     nights = np.zeros(len(held), dtype=np.int64)
     if held.times is not None:
         nights = held.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)
@@ -379,4 +394,6 @@ def _evidence(model: AdaptiveClassifier, held: Dataset, champion: Champion | Non
         actual=encode(held.labels, model.classes_),
         challenger=model.predict_proba(held.features),
         champion=None if champion is None else champion.model.predict_proba(held.features),
+        weights=label_weights(held, settings.training.adaptive),
+        entities=entities_of(held),
     )

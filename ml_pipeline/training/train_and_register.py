@@ -19,6 +19,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import ground_truth, splits
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.entities import are_known, entities_of
 from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ArtifactError, DataError
 from ml_pipeline.evaluation import judging
@@ -103,6 +104,7 @@ def _prepared(
         check_fits(model, settings)
         champion = Champion(model_id=state.champion.model_id, model=model)
         parts = splits.unlearned(data, parts, state.champion.lineage.learned_until)
+        parts = splits.without_entities(data, parts, champion.entities())
         if not len(parts.holdout):
             raise DataError(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",
@@ -167,7 +169,9 @@ def _earlier(
         except (ArtifactError, DataError) as error:
             log.warning("The former champion %s is not compared: %s", version.model_id, error)
             continue
-        if until is not None and held.times is not None and (held.times <= until).any():
+        learned = Champion(model_id=version.model_id, model=model).entities()
+        is_old = until is not None and held.times is not None and (held.times <= until).any()
+        if is_old or are_known(entities_of(held), learned).any():
             log.warning(
                 "The former champion %s is not compared: it has learned some of the rows",
                 version.model_id,
@@ -202,6 +206,12 @@ def _recent(evidence: Evidence, settings: Settings, now: datetime) -> dict[str, 
         probabilities = getattr(evidence, name)
         if probabilities is not None:
             ordered = settings.data.ordered
-            report = evaluate(actual, probabilities[rows], evidence.labels, ordered=ordered)
+            report = evaluate(
+                actual,
+                probabilities[rows],
+                evidence.labels,
+                ordered=ordered,
+                weights=evidence.weights[rows],
+            )
             recent[name] = report.summary()
     return recent

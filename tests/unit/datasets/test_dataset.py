@@ -160,7 +160,7 @@ def test_a_file_without_times_and_matches_has_none(tmp_path: Path) -> None:
 def test_rows_without_a_match_are_matches_of_their_own(tmp_path: Path) -> None:
     data = read_dataset(_file(tmp_path, "match_id,a,b,result\n,1,2,H\n,3,4,D\nm,5,6,A\n"), SETTINGS)
     assert data.groups is not None
-    assert data.groups.tolist() == ["row 0", "row 1", "m"]
+    assert data.groups.tolist() == ["\0row 0", "\0row 1", "m"]
 
 
 def test_the_digest_depends_on_features_labels_and_their_order() -> None:

@@ -14,7 +14,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.judging import JudgingContext, digest_of, judge_evidence
-from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
+from ml_pipeline.evaluation.ledger import FORMER_COLUMNS, with_all_columns
 from ml_pipeline.store.records import Outcome
 
 TODAY = date(2025, 6, 1)
@@ -44,11 +44,11 @@ def _evidence(challenger: float, champion: float | None, *, rows: int = 300) -> 
 
 
 def _online(gain_per_row: float) -> dict[str, Any]:
-    entry = dict.fromkeys(LEDGER_COLUMNS, 0.0)
+    entry = dict.fromkeys(FORMER_COLUMNS, 0.0)
     entry |= {"rows": 50, "gain_sum": 50 * gain_per_row, "gain_squares": 50 * 0.01}
     entry |= {"anchor_correct": 25, "live_correct": 26}
     nights = [entry | {"night": TODAY.toordinal() - ago} for ago in (3, 2, 1, 0)]
-    ledger = [list(night.values()) for night in nights]
+    ledger = with_all_columns(np.array([list(night.values()) for night in nights])).tolist()
     return {"line": {"ledger": ledger, "champions": ["champion"] * 4}}
 
 
@@ -68,6 +68,7 @@ def test_a_first_model_is_judged_against_the_frequencies_of_its_training_rows() 
     skill = verdict.decision.checks[0]
     assert f"against {floor:.4f} for the class frequencies" in skill.sentence
     assert verdict.champion is None
+    assert verdict.challenger is not None
     assert verdict.challenger.rows == 300
     worse = judge_evidence(_evidence(0.25, None), {"prior": prior}, Settings(), context)
     assert worse.decision.outcome is Outcome.REJECTED
@@ -109,6 +110,7 @@ def test_a_new_base_is_judged_beside_the_champion(
     verdict = judge_evidence(evidence, {"prior": [0.4, 0.3, 0.3]}, Settings(), CONTEXT)
     assert verdict.decision.outcome is outcome
     assert verdict.champion is not None
+    assert verdict.challenger is not None
     assert verdict.champion.log_loss == pytest.approx(-math.log(champion), abs=0.03)
     assert verdict.challenger.log_loss == pytest.approx(-math.log(challenger), abs=0.03)
     gained = verdict.champion.log_loss - verdict.challenger.log_loss

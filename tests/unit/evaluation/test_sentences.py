@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -41,9 +42,7 @@ HELD = "Since the rollback to m-1 on 2026-05-25 (odd) a person decides what serv
 def shared(mean: float, old: float, new: float, *, rows: int = 900, nights: int = 30) -> PairedGain:
     """A gain with both shares of right predictions."""
     known = gain(mean, rows=rows, nights=nights)
-    return PairedGain(
-        nights=nights, rows=rows, total=known.total, squares=known.squares, right=(old, new)
-    )
+    return replace(known, right=(old, new))
 
 
 def settings(**changes: Any) -> PromotionSettings:  # noqa: ANN401 - the section's own types

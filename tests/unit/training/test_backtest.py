@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ml_pipeline.commands.backtest import main
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS
+from ml_pipeline.evaluation.ledger import FORMER_COLUMNS, with_all_columns
 from ml_pipeline.training import backtest
 from ml_pipeline.training.backtest import Replay, grouped
 from ml_pipeline.training.online_model import OnlineState, Rows
@@ -179,10 +179,11 @@ def test_a_new_base_takes_over_where_the_old_one_cannot_follow() -> None:
 def _after_one_night(gain_per_row: float) -> Adaptive:
     """The policy after a night, when the three nights before it gained that much on the anchor."""
     anchor = streams.model()
-    rows, entry = 60, dict.fromkeys(LEDGER_COLUMNS, 0.0)
+    rows, entry = 60, dict.fromkeys(FORMER_COLUMNS, 0.0)
     entry |= {"rows": rows, "gain_sum": rows * gain_per_row}
     entry["gain_squares"] = rows * (gain_per_row**2 + 0.01)
-    ledger = np.array([list((entry | {"night": night}).values()) for night in (1, 2, 3)])
+    nights = [list((entry | {"night": night}).values()) for night in (1, 2, 3)]
+    ledger = with_all_columns(np.array(nights))
     fresh = OnlineState.fresh(anchor)
     policy = Adaptive(
         model=anchor,

@@ -18,7 +18,12 @@ from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, online_record
+from ml_pipeline.evaluation.ledger import (
+    FORMER_COLUMNS,
+    LEDGER_COLUMNS,
+    online_record,
+    with_all_columns,
+)
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads import Lesson, changed_rates
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
@@ -84,6 +89,7 @@ def _assert_same(one: Challenger, other: Challenger) -> None:
         assert left.last_event_id == right.last_event_id
         assert left.waiting.event_ids == right.waiting.event_ids
         assert left.memory.vote == pytest.approx(right.memory.vote, abs=1e-12)
+        assert left.entities.tolist() == right.entities.tolist()
         ledgers = [state.ledger[:, OF_THE_LINE] for state in (left, right)]
         assert ledgers[0] == pytest.approx(ledgers[1], abs=1e-9)
 
@@ -318,6 +324,14 @@ def test_the_sums_of_the_ledger_are_those_of_the_rows() -> None:
                 "champion_gain_sum": (champion - live)[unseen].sum(),
                 "champion_gain_squares": ((champion - live)[unseen] ** 2).sum(),
                 "quarantined": 0,
+                "units": len(actual),
+                "weight": len(actual),
+                "weight_squares": len(actual),
+                "gain_weight": (anchor - live).sum(),
+                "champion_units": unseen.sum(),
+                "champion_weight": unseen.sum(),
+                "champion_weight_squares": unseen.sum(),
+                "champion_gain_weight": (champion - live)[unseen].sum(),
             },
             abs=1e-9,
         )
@@ -432,10 +446,10 @@ def test_the_night_after_a_flip_is_served_better_with_quarantine() -> None:
 def test_no_night_is_quarantined_before_there_is_a_record() -> None:
     data = _with_a_flipped_night([60] * 7, 6)
     state, _ = _replayed(data, AdaptiveSettings(quarantine=True))
-    assert np.flatnonzero(state.ledger[:, -1]).tolist() == []
+    assert np.flatnonzero(state.ledger[:, LEDGER_COLUMNS.index("quarantined")]).tolist() == []
     data = _with_a_flipped_night([60] * 8, 7)
     state, _ = _replayed(data, AdaptiveSettings(quarantine=True))
-    assert np.flatnonzero(state.ledger[:, -1]).tolist() == [7]
+    assert np.flatnonzero(state.ledger[:, LEDGER_COLUMNS.index("quarantined")]).tolist() == [7]
 
 
 def test_two_strange_nights_in_a_row_are_believed() -> None:
@@ -471,21 +485,20 @@ def test_a_state_that_has_learned_nothing_survives_as_well() -> None:
 
 
 def _entry(night: int, rows: int, gain: float, champion_rows: int = 0) -> list[float]:
-    values = dict.fromkeys(LEDGER_COLUMNS, 0.0)
+    values = dict.fromkeys(FORMER_COLUMNS, 0.0)
     values |= {"night": night, "rows": rows, "gain_sum": gain, "gain_squares": gain**2}
     values |= {"champion_rows": champion_rows, "champion_gain_sum": -gain}
     return list(values.values())
 
 
 def test_the_record_counts_from_approval_over_the_window_and_under_the_champion() -> None:
-    ledger = np.array(
-        [
-            _entry(70, 10, 1.0, 10),
-            _entry(71, 20, 2.0, 20),
-            _entry(100, 30, 4.0),
-            _entry(101, 5, 8.0, 3),
-        ]
-    )
+    nights = [
+        _entry(70, 10, 1.0, 10),
+        _entry(71, 20, 2.0, 20),
+        _entry(100, 30, 4.0),
+        _entry(101, 5, 8.0, 3),
+    ]
+    ledger = with_all_columns(np.array(nights))
     record = online_record(ledger, ["a", "b", "b", "b"], champion_id="b", today=101, window_days=30)
     everything, recent, over = record.since_approval, record.recent, record.over_champion
     assert (everything.nights, everything.rows, everything.total) == (4, 65, 15.0)
@@ -496,7 +509,7 @@ def test_the_record_counts_from_approval_over_the_window_and_under_the_champion(
 
 
 def test_a_champion_that_never_served_a_night_has_no_record() -> None:
-    ledger = np.array([_entry(1, 10, 1.0, 10), _entry(2, 10, 1.0, 10)])
+    ledger = with_all_columns(np.array([_entry(1, 10, 1.0, 10), _entry(2, 10, 1.0, 10)]))
     record = online_record(ledger, ["a", "a"], champion_id="b", today=2, window_days=30)
     assert (record.over_champion.nights, record.over_champion.rows) == (0, 0)
     assert record.over_champion.mean == record.over_champion.standard_error == 0
