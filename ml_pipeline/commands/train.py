@@ -91,6 +91,11 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="the serving model stands on another base than the model to fine-tune",
     )
     run.add_argument("--known", help="every labelled row, when experts are due")
+    run.add_argument(
+        "--restart_night",
+        type=int,
+        help="learn again what the model learned after that day (counted from the year 1)",
+    )
     run.add_argument("--new_base", choices=["fresh", "carried"], help="a base for the shadow")
     run.add_argument("--today", help="UTC day up to which rows are learned (default: today)")
 
@@ -130,6 +135,7 @@ def request_from(
         other_base=tunes and args.other_base,
         new_base=args.new_base if tunes else None,
         known=Path(args.known) if tunes and args.known else None,
+        restart_night=args.restart_night if tunes else None,
         local=args.local,
         chosen=frozenset(name for name in CHOICES if getattr(args, name) is not None),
     )

@@ -25,6 +25,7 @@ from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.lineage.open_rows import OpenRows
 from ml_pipeline.store.records import LookbackWindow, ModelVersion
 
 log = logging.getLogger("data_loader")
@@ -122,14 +123,14 @@ class LoadedLog:
         """The error samples, read from their CSV."""
         return _read_csv(self.errors_path, self.features)
 
-    def fresh_rows(self, learned_ids: frozenset[str]) -> int:
-        """Rows to learn whose event id is not among those."""
-        if not learned_ids:
+    def fresh_rows(self, learned: OpenRows) -> int:
+        """Rows to learn that are not among those."""
+        if not learned.rows:
             return self.labelled_rows
         chunks = pd.read_csv(
             self.labelled_path, usecols=["event_id"], dtype=str, chunksize=_CHUNK, na_filter=False
         )
-        return sum(int((~chunk["event_id"].isin(learned_ids)).sum()) for chunk in chunks)
+        return learned.unlearned(event_id for chunk in chunks for event_id in chunk["event_id"])
 
 
 def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path) -> LoadedLog:

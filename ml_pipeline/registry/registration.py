@@ -27,6 +27,7 @@ from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, scoring_pat
 from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SCORING_FILE, Sample, TrainerAnswer
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.lineage.open_rows import OpenRows
 from ml_pipeline.store.records import (
     Lineage,
     ModelState,
@@ -112,11 +113,11 @@ class Registration:
         """What the trainer says of itself, the log's rows of settled days, the scoring file."""
         result = self.answer.result
         marks = (
-            "settled_night", "first_night", "open_event_ids", "experts", "learned_until", "classes",
-            "rates",
+            "settled_night", "first_night", "experts", "learned_until", "classes", "rates",
             "reference",
         )  # fmt: skip
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
+        lineage = replace(lineage, open_rows=OpenRows.of(result.get("open_event_ids", ())))
         if self.continued is not None:
             lineage = replace(lineage, learned_until=self.continued.lineage.learned_until)
         scoring = self.answer.model_path.with_name(SCORING_FILE)
@@ -132,9 +133,14 @@ class Registration:
             return self._with_changes(lineage, 0, settled or 0)
         days = {day.toordinal(): count for day, count in self.labelled_by_day.items()}
         start = min(self.counted_from.toordinal(), first)
+
+        def until(night: int) -> int:
+            return sum(count for day, count in days.items() if start <= day <= night)
+
         counted = replace(
             lineage,
-            log_rows=sum(count for day, count in days.items() if start <= day <= settled),
+            log_rows=until(settled),
+            snapshots={str(n): until(n) for n in self.answer.result.get("snapshots", ())},
             first_night_rows=days.get(first, 0),
             counted_from=start,
         )

@@ -28,7 +28,7 @@ from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.reports.review import Judged
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.context import Progress, RunContext
-from ml_pipeline.runs.preparing import Prepared, day_after, prepare
+from ml_pipeline.runs.preparing import Prepared, prepare
 from ml_pipeline.runs.shadows import ShadowRun, take_on_shadows
 from ml_pipeline.runs.trigger import Skip, known_rows_of, nothing_learned, reason_to_skip
 from ml_pipeline.store.records import RUN_MANIFEST, ModelVersion, Outcome
@@ -130,6 +130,7 @@ def _train(context: RunContext, prepared: Prepared, known: Path | None) -> Train
         parent=_fetched(context, prepared.serving.head),
         champion=_fetched(context, prepared.serving.champion),
         known=known,
+        restart_night=prepared.restart_night,
     )
     return context.train(job, heartbeat=context.beat)
 
@@ -193,7 +194,8 @@ def _manifest(context: RunContext, challenger: JudgedChallenger) -> dict[str, An
     return manifest.environment(settings) | manifest.ingredients(
         head=serving.head,
         champion=serving.champion,
-        learn_from=day_after(serving.settled_night),
+        learn_from=challenger.prepared.learn_from,
+        restart_night=challenger.prepared.restart_night,
         days=manifest.days_of(challenger.prepared.loaded.labelled_path, settings),
         known=None if known is None else manifest.days_of(known, settings),
     )

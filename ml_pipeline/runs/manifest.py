@@ -51,11 +51,12 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 
-def ingredients(
+def ingredients(  # noqa: PLR0913 - a manifest has that many parts
     *,
     head: ModelVersion | None,
     champion: ModelVersion | None,
     learn_from: datetime | None,
+    restart_night: int | None,
     days: dict[str, list[Any]],
     known: dict[str, list[Any]] | None,
 ) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def ingredients(
         "head": _named(head),
         "champion": _named(champion),
         "learn_from": None if learn_from is None else learn_from.isoformat(),
+        "restart_night": restart_night,
         "days": days,
         "known": known,
     }

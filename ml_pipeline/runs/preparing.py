@@ -16,6 +16,7 @@ from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.serving_state import ServingState, serving_models
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.lineage.open_rows import OpenRows
 from ml_pipeline.store.records import Lineage, LookbackWindow, ModelVersion, day_start
 from ml_pipeline.training.heads import changed_rates
 
@@ -29,7 +30,8 @@ class Prepared:
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
     says that the lineage is learned again from its approved base on: rows of settled days turned
     up or changed, or the settings `changed` by which heads learn. `is_corrected` says that rows
-    which it had learned changed, of whatever day.
+    which it had learned changed, of whatever day. After `restart_night`
+    alone it is when that is before the late rows.
     """
 
     serving: ServingState
@@ -39,16 +41,26 @@ class Prepared:
     is_rebuilt: bool = False
     changed: tuple[str, ...] = ()
     is_corrected: bool = False
+    restart_night: int | None = None
 
     def fresh_rows(self) -> int:
         """Labelled rows that have not been learned yet, or not as they are now."""
         head = self.serving.head
-        open_ids = None if head is None or self.is_corrected else head.lineage.open_event_ids
-        return self.loaded.fresh_rows(frozenset(open_ids or ()))
+        learned = OpenRows.of(())
+        if head is not None and not self.is_corrected:
+            learned = head.lineage.learned_open_rows
+        return self.loaded.fresh_rows(learned)
+
+    @property
+    def learn_from(self) -> datetime | None:
+        """The first moment of the days to learn."""
+        return day_after(self.restart_night or self.serving.settled_night)
 
     def details(self) -> dict[str, Any]:
         """What the run's row says of the rows."""
         rebuilt: dict[str, Any] = {"rebuilt": True} if self.is_rebuilt else {}
+        if self.restart_night is not None:
+            rebuilt["learned_again_since"] = str(date.fromordinal(self.restart_night + 1))
         if self.changed:
             rebuilt["rebuilt_for"] = list(self.changed)
         return {
@@ -73,6 +85,7 @@ def prepare(
         is_rebuilt=rows.is_rebuilt,
         changed=rows.changed,
         is_corrected=rows.is_corrected,
+        restart_night=rows.restart_night,
     )
 
 
@@ -81,6 +94,7 @@ class UnlearnedRows:
     """The rows that a lineage has to learn, and the `head` from which it goes on with them.
 
     The head is the lineage's base when it `is_rebuilt`, for late rows or for settings `changed`.
+    When the late rows are of days after `restart_night`, it goes on from its state of that night.
     """
 
     head: ModelVersion | None
@@ -89,6 +103,7 @@ class UnlearnedRows:
     is_rebuilt: bool
     changed: tuple[str, ...] = ()
     is_corrected: bool = False
+    restart_night: int | None = None
 
 
 def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
@@ -125,7 +140,15 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         changed = changed_settings(store, head, settings)
         if changed and not is_whole(head.lineage, loaded.labelled_by_day, changes):
             raise _cannot_learn_again(changed, head)
-    if head is not None and (is_late or changed):
+    restart = None
+    if head is not None and is_late and not changed and not is_corrected:
+        restart = restart_night(head.lineage, loaded.labelled_by_day, counted_from)
+    if restart is not None:
+        since = date.fromordinal(restart + 1)
+        log.warning("Rows of learned days have arrived: learning again since %s", since)
+        again = replace(request, learn_from=day_after(restart))
+        loaded = load_log(store, settings, again, folder)
+    elif head is not None and (is_late or changed):
         why = "Results of learned days have arrived or were changed"
         why = f"{', '.join(changed)} changed" if changed else why
         log.warning("%s: learning again from the base %s", why, head.anchor_id)
@@ -136,9 +159,10 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         head=head,
         loaded=loaded,
         counted_from=counted_from,
-        is_rebuilt=is_late or bool(changed),
+        is_rebuilt=restart is None and (is_late or bool(changed)),
         changed=changed,
         is_corrected=is_corrected,
+        restart_night=restart,
     )
 
 
@@ -209,6 +233,21 @@ def has_late_rows(
             "first one: `ml-pipeline train --from_table --register` trains a new base",
         )
     return whole
+
+
+def restart_night(
+    lineage: Lineage, labelled_by_day: Mapping[date, int], counted_from: date
+) -> int | None:
+    """The newest night of which the model keeps its state and since which all late rows are."""
+    start = counted_from.toordinal()
+    days = {day.toordinal(): count for day, count in labelled_by_day.items()}
+    kept = {int(night): rows for night, rows in (lineage.snapshots or {}).items()}
+    for night in sorted(kept, reverse=True):
+        if lineage.counted_from == start and kept[night] == sum(
+            count for day, count in days.items() if start <= day <= night
+        ):
+            return night
+    return None
 
 
 def is_whole(

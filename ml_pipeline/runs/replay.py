@@ -137,6 +137,7 @@ class Replay:
             parent=head,
             champion=champion,
             known=known,
+            restart_night=self.manifest.get("restart_night"),
         )
         return run_trainer(job, heartbeat=lambda: None)
 

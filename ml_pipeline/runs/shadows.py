@@ -131,6 +131,7 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         {"other_base": "true"},
         head=head,
         known=loading.known_rows(context.store, settings, head, folder, now=now),
+        restart_night=rows.restart_night,
     )
     record = champion_record(
         np.asarray(answer.result["line"]["ledger"], dtype=np.float64).reshape(
@@ -203,6 +204,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
     *,
     head: ModelVersion,
     known: Path | None = None,
+    restart_night: int | None = None,
 ) -> TrainerAnswer:
     context, folder = turn.context, dataset.parent
     strategy = "refit" if "new_base" in extra else "adaptive"
@@ -215,6 +217,7 @@ def _train(  # noqa: PLR0913 - a job has that many parts
         parent=_fetched(context, head, folder),
         champion=_fetched(context, turn.champion, folder),
         known=known,
+        restart_night=restart_night,
         extra=extra,
     )
     return context.train(job, heartbeat=context.beat)

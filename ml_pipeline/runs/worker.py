@@ -180,12 +180,21 @@ class Worker:
             return
         seen = self._seen = self._read(store, now)
         stale_after = timedelta(minutes=self._settings.run.stale_after_minutes)
-        if holder_of(seen.runs, now=now, stale_after=stale_after) is not None:
+        holder = holder_of(seen.runs, now=now, stale_after=stale_after)
+        if holder is not None and not self._closed(store, holder, now, stale_after):
             return
         why = self._why_now(store, seen, now)
         if why is not None:
             log.info("A run is due: %s", why)
             self._make_run(store)
+
+    def _closed(
+        self, store: Store, holder: RetrainingRun, now: datetime, stale_after: timedelta
+    ) -> bool:
+        """Whether a run with a fresh heartbeat is dead all the same; its row is closed then."""
+        name = self._settings.model_name
+        dead = store.fail_stale_runs(model_name=name, now=now, older_than=stale_after)
+        return any(run.run_id == holder.run_id for run in dead)
 
     def _read(self, store: Store, now: datetime) -> _Seen:
         """Runs and open requests; what was read before, as long as nothing has changed."""

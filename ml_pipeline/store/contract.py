@@ -170,7 +170,8 @@ class RunLedger(Protocol):
     ) -> list[RetrainingRun]:
         """Close running rows whose last heartbeat is older than that as failed; return them.
 
-        One that lies as far in the future was made by a wrong clock and is closed as well.
+        One that lies as far in the future was made by a wrong clock and is closed as well, and so
+        is one of which the store knows that its process has ended.
         """
         ...
 

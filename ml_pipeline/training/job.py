@@ -34,6 +34,7 @@ from ml_pipeline.store.opening import open_store
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
+from ml_pipeline.training.online.snapshots import SNAPSHOTS
 from ml_pipeline.training.online_training import adapt, by_settings
 from ml_pipeline.training.request import NamedModel, TrainingRequest
 from ml_pipeline.training.strategies import Challenger
@@ -263,6 +264,7 @@ def _adapted(
         settings,
         other_base=request.other_base,
         known=known,
+        restart_night=request.restart_night,
     )
 
 
@@ -339,9 +341,16 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
         "rates": model.rates_().as_dict(),
         # An online model's inputs are compared with those of its base, which holds them.
         "reference": model.reference_ if settled.get("first_night") is None else None,
-        "open_event_ids": list(settled.get(OPEN_EVENTS, ())),
+        "open_event_ids": _open_event_ids(settled),
+        "snapshots": [snapshot["night"] for snapshot in settled.get(SNAPSHOTS, ())],
         "experts": {expert.name: expert.night for expert in model.memory().experts},
     }
+
+
+def _open_event_ids(settled: Mapping[str, Any]) -> list[str]:
+    """Rows of days that are not settled; those that wait to be learned are of settled ones."""
+    waiting = set(settled.get("waiting_event_ids", ()))
+    return [event_id for event_id in settled.get(OPEN_EVENTS, ()) if event_id not in waiting]
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -25,7 +25,6 @@ from ml_pipeline.datasets.features import Inputs
 from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
@@ -36,6 +35,15 @@ from ml_pipeline.training.learned_rows import (
     OPEN_EVENTS,
     Champion,
     learned_by_base,
+)
+from ml_pipeline.training.online.scored import ScoredNight, evidence_of
+from ml_pipeline.training.online.snapshots import (
+    SNAPSHOTS,
+    Snapshot,
+    as_dicts,
+    snapshot_after,
+    snapshots_of,
+    with_newest,
 )
 from ml_pipeline.training.online_model import (
     Incumbent,
@@ -188,43 +196,14 @@ def fit_experts(rows: KnownRows, night: int, training: TrainingSettings) -> tupl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Scored:
-    """What of a night's scores the evidence needs; the rows themselves may be many."""
-
-    night: int
-    event_ids: tuple[str, ...]
-    actual: Codes
-    weights: Floats
-    entities: Entities
-    live: Floats
-    champion: Floats
-    fresh: NDArray[np.bool_]
-    unseen: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, scores: NightScores) -> _Scored:
-        return cls(
-            night=scores.night,
-            event_ids=scores.rows.event_ids,
-            actual=scores.actual,
-            weights=scores.weights,
-            entities=scores.entities,
-            live=scores.live,
-            champion=scores.champion,
-            fresh=scores.fresh,
-            unseen=scores.unseen,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """How far a model has been taken on, up to and with `today` (an ordinal).
 
     `state` has taken in every day so far, `settled` every one before today. `todays` are the ids
     of today's rows and `todays_entities` their entities, `scored` what each night was predicted
-    before it was learned. `known` rows
-    were left out because the base was fitted on them; `fitted` are those that it may still bring,
-    `settled_fitted` the same when today is not counted.
+    before it was learned. `known` rows were left out because the base was fitted on them; `fitted`
+    are those that it may still bring, `settled_fitted` the same when today is not counted.
+    `snapshots` are earlier settled states.
     """
 
     today: int
@@ -232,10 +211,11 @@ class Progress:
     settled: OnlineState
     fitted: FittedRows
     settled_fitted: FittedRows
+    snapshots: tuple[Snapshot, ...] = ()
     known: int = 0
     todays: tuple[str, ...] = ()
     todays_entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
-    scored: tuple[_Scored, ...] = ()
+    scored: tuple[ScoredNight, ...] = ()
 
     def without_fitted(self, night: int, rows: Rows, labels: NDArray[Any]) -> tuple[Rows, Progress]:
         """A day's rows but for those that stand in the base already."""
@@ -246,17 +226,26 @@ class Progress:
         return (rows.take(np.flatnonzero(~found)) if found.any() else rows), progress
 
     def after(
-        self, night: int, rows: Rows, state: OnlineState, scores: NightScores | None
+        self,
+        night: int,
+        rows: Rows,
+        before: FittedRows,
+        state: OnlineState,
+        scores: NightScores | None,
     ) -> Progress:
-        """The progress after one more day."""
+        """The progress after one more day with those rows; `before` is what was fitted then."""
         is_today = night == self.today
+        snapshots = self.snapshots
+        if not is_today:
+            snapshots = with_newest(snapshots, Snapshot(state=self.settled, fitted=before))
         return replace(
             self,
             state=state,
             settled=self.settled if is_today else state,
+            snapshots=snapshots,
             todays=rows.event_ids if is_today else self.todays,
             todays_entities=rows.entities if is_today else self.todays_entities,
-            scored=self.scored if scores is None else (*self.scored, _Scored.of(scores)),
+            scored=self.scored if scores is None else (*self.scored, ScoredNight.of(scores)),
         )
 
     def with_everything_learned(
@@ -267,7 +256,7 @@ class Progress:
             return self
         night = self.state.night or self.today
         state, scores = take_night(model, self.state, night, incumbent, adaptive, quarantine=False)
-        return replace(self, state=state, scored=(*self.scored, _Scored.of(scores)))
+        return replace(self, state=state, scored=(*self.scored, ScoredNight.of(scores)))
 
 
 def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
@@ -279,30 +268,29 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
     *,
     other_base: bool = False,
     known: Dataset | None = None,
+    restart_night: int | None = None,
 ) -> Challenger:
     """Take the model on over every day it has not seen, up to and with `today`.
 
     `parts` are whole days in their order; one at a time is held in memory. `other_base`: the
     champion stands on another base than the model. `known` is every labelled row, for the
-    experts; without it there are no new ones.
+    experts; without it there are no new ones. After `restart_night` it has seen nothing: what it
+    learned of later days is learned again, from the state that it carries of that night.
 
     Days before today are settled. Today's rows, and those of days too small to learn alone, are
     learned for serving only: the next run takes them up again from the settled state, so the
     state never depends on when the runs were.
     """
     training, last = settings.training, today.toordinal()
-    start = OnlineState.of(model)
+    progress = _started(model, last, restart_night)
+    start = progress.state
     incumbent = champion.as_incumbent(other_base=other_base)
     for_experts = KnownRows.of(known, model, training.adaptive)
-    fitted = FittedRows.from_dict(model.line_ or {})
-    progress = Progress(
-        today=last, state=start, settled=start, fitted=fitted, settled_fitted=fitted
-    )
     champions = champion.fitted_rows() if other_base else FittedRows.none()
     for night, all_rows in _days(parts, model, training.adaptive):
         if night > last or (start.night is not None and night <= start.night):
             continue
-        labels = model.classes_[all_rows.actual]
+        labels, before = model.classes_[all_rows.actual], progress.settled_fitted
         rows, progress = progress.without_fitted(night, all_rows, labels)
         found, champions = champions.find(night, all_rows.event_ids, all_rows.features, labels)
         if found.any():
@@ -310,15 +298,33 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
         state, scores = take_in(model, progress.state, night, rows, incumbent, training.adaptive)
         if night < last:
             state = refreshed(state, for_experts, training)
-        progress = progress.after(night, rows, state, scores)
+        progress = progress.after(night, all_rows, before, state, scores)
     progress = progress.with_everything_learned(model, incumbent, training.adaptive)
     return Challenger(
         model=_model_to_serve(model, progress),
-        evidence=_evidence(model, progress.scored),
+        evidence=evidence_of(model, progress.scored),
         rows_learned=progress.state.rows_seen - start.rows_seen,
         rows_known=progress.known,
         training_digest="sha256:" + (progress.state.rows_digest or "0" * 64),
         online=progress.state,
+    )
+
+
+def _started(model: AdaptiveClassifier, today: int, restart_night: int | None) -> Progress:
+    """The progress before the first new day, or before the first one that is learned again."""
+    start, fitted = OnlineState.of(model), FittedRows.from_dict(model.line_ or {})
+    snapshots = snapshots_of(model)
+    if restart_night is not None:
+        restart = snapshot_after(model, restart_night)
+        start, fitted = restart.state, restart.fitted
+        snapshots = tuple(one for one in snapshots if one.night < restart_night)
+    return Progress(
+        today=today,
+        state=start,
+        settled=start,
+        fitted=fitted,
+        settled_fitted=fitted,
+        snapshots=snapshots,
     )
 
 
@@ -338,47 +344,19 @@ def _days(
 
 def _model_to_serve(model: AdaptiveClassifier, progress: Progress) -> AdaptiveClassifier:
     """It predicts with everything learned, and carries the settled state to go on from."""
-    settled = progress.settled
+    settled, snapshots = progress.settled, progress.snapshots
+    oldest = snapshots[0].night if snapshots else settled.night
     in_base = {
         event_id: night
         for event_id, night in (model.line_ or {}).get(BASE_EVENTS, {}).items()
-        if settled.night is None or night > settled.night
+        if oldest is None or night > oldest
     }
-    unsettled = [*settled.waiting.event_ids, *progress.todays, *in_base]
+    is_open = [event_id for event_id, night in in_base.items() if night > (settled.night or 0)]
+    unsettled = [*settled.waiting.event_ids, *progress.todays, *is_open]
     entities = remembered(settled.waiting.entities, progress.todays_entities)
     served = copy(model).set_memory(progress.state.memory)
     served.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled, BASE_EVENTS: in_base}
+    served.line_[SNAPSHOTS] = as_dicts(snapshots)
     served.line_[OPEN_ENTITIES] = entities
     served.line_ |= progress.settled_fitted.as_dict()
     return served
-
-
-def _evidence(model: AdaptiveClassifier, scored: tuple[_Scored, ...]) -> Evidence:
-    """The rows that the champion has not learned, or all of them without it if there are none.
-
-    Rows of entities that were learned before are no evidence.
-    """
-    parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
-    is_paired = any(len(rows) for _, rows in parts)
-    if not is_paired:
-        parts = [(s, np.flatnonzero(s.fresh)) for s in scored]
-
-    def stacked(name: str) -> Floats:
-        arrays = [getattr(s, name)[rows] for s, rows in parts]
-        return np.vstack(arrays) if arrays else np.empty((0, len(model.classes_)))
-
-    def joined(name: str, kind: Any) -> NDArray[Any]:  # noqa: ANN401 - a type of numpy's
-        none = [np.empty(0, dtype=kind)]
-        return np.concatenate(none + [getattr(s, name)[rows] for s, rows in parts])
-
-    nights = [np.full(len(rows), s.night) for s, rows in parts]
-    return Evidence(
-        labels=tuple(str(label) for label in model.classes_),
-        event_ids=tuple(s.event_ids[row] for s, rows in parts for row in rows),
-        nights=np.concatenate([np.empty(0, dtype=np.int64), *nights]),
-        actual=joined("actual", np.int64),
-        challenger=stacked("live"),
-        champion=stacked("champion") if is_paired else None,
-        weights=joined("weights", np.float64),
-        entities=joined("entities", np.uint32),
-    )

@@ -28,7 +28,8 @@ class TrainingRequest:
     the champion of the store (in folder `local`, or the environment's); `champion` is the serving
     model where it is not the parent, and `other_base` says that it stands on another base;
     `new_base` makes a base for the shadow, with fresh heads or those that serve; `known` holds
-    every labelled row, for experts that are due. Rows up to and with the UTC day `today` are
+    every labelled row, for experts that are due; what was learned after `restart_night` is learned
+    again. Rows up to and with the UTC day `today` are
     learned. `chosen` names the settings that the caller chose himself: those that the strategy
     has no use for are reported.
     """
@@ -45,6 +46,7 @@ class TrainingRequest:
     other_base: bool = False
     new_base: Literal["fresh", "carried"] | None = None
     known: Path | None = None
+    restart_night: int | None = None
     local: str | None = None
     chosen: frozenset[str] = frozenset()
 
@@ -54,7 +56,7 @@ class TrainingRequest:
             raise ValueError("a training needs rows: dataset is empty")
         if self.now.tzinfo is None:
             raise ValueError(f"{self.now} has no time zone")
-        for name in ("champion", "other_base", "new_base", "known"):
+        for name in ("champion", "other_base", "new_base", "known", "restart_night"):
             if getattr(self, name) and not self.fine_tune:
                 raise ValueError(f"{name} goes with fine_tune alone")
 

@@ -45,7 +45,8 @@ class TrainingJob:
     """What the trainer is asked: rows to learn, and the models they are learned on top of.
 
     Without a `parent` a base is trained from scratch. `known` are all labelled rows when experts
-    are due. `extra` are flags beside the usual ones.
+    are due; what the parent learned after `restart_night` is learned again. `extra` are flags
+    beside the usual ones.
     """
 
     dataset: Path
@@ -56,6 +57,7 @@ class TrainingJob:
     parent: ModelFile | None = None
     champion: ModelFile | None = None
     known: Path | None = None
+    restart_night: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -130,6 +132,8 @@ def flags_of(job: TrainingJob, config_path: Path) -> list[str]:
         }
     if job.known is not None:
         arguments["known"] = job.known.resolve()
+    if job.restart_night is not None:
+        arguments["restart_night"] = job.restart_night
     arguments |= job.extra
     return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
 

@@ -37,6 +37,7 @@ UNCOUNTED = {
     "url",
     "get_model",
     "list_models",
+    "list_model_ids",
     "champion",
     "promotion_events",
     "describe",

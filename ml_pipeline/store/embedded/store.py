@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
+from ml_pipeline.store.embedded import run_lock
 from ml_pipeline.store.embedded.artifacts import LocalArtifacts
 from ml_pipeline.store.embedded.database import LOCK_TIMEOUT, SQLITE_VERSION, Connection, Database
 from ml_pipeline.store.embedded.log import LocalLog
@@ -30,11 +31,14 @@ _WAIT_HINT: Final = "Wait until it ends; a run that died is closed by the next `
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}
 
 
-def _dead(run: RetrainingRun, now: datetime) -> RetrainingRun:
+def _silence(run: RetrainingRun, now: datetime) -> str:
     heard, closed = run.heartbeat_at.isoformat(), f"closed at {now.isoformat()}"
-    reason = f"no heartbeat since {heard}; {closed}"
     if run.heartbeat_at > now:
-        reason = f"its last heartbeat {heard} lies ahead of the clock; {closed}"
+        return f"its last heartbeat {heard} lies ahead of the clock; {closed}"
+    return f"no heartbeat since {heard}; {closed}"
+
+
+def _dead(run: RetrainingRun, now: datetime, reason: str) -> RetrainingRun:
     return replace(
         run,
         status=RunStatus.FAILED,
@@ -117,6 +121,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
             if known is None:
                 self._check_none_running(db, run.model_name)
                 insert(db, run)
+                run_lock.hold(self._folder.parent, run)
             elif known.status in _ENDED:
                 message = f"Run {run.run_id} is {known.status} already."
                 raise AlreadyFinished(message)
@@ -163,6 +168,7 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
                 ),
             )
             update(db, run)
+        run_lock.release(self._folder.parent, run)
 
     def get_run(self, run_id: str) -> RetrainingRun:
         """Raise NotFound when there is none."""
@@ -194,16 +200,19 @@ class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch
     ) -> list[RetrainingRun]:
         """Close running rows whose last heartbeat is older than that as failed; return them.
 
-        One that lies as far in the future was made by a wrong clock and is closed as well.
+        One that lies as far in the future was made by a wrong clock and is closed as well, and so
+        is one whose process on this machine has ended, at once.
         """
-        running = RunStatus.RUNNING.value
+        folder, running = self._folder.parent, RunStatus.RUNNING.value
+        closed: list[RetrainingRun] = []
         with self._database.writing() as db:
-            runs = select(db, RetrainingRun, "", model_name=model_name, status=running)
-            return [
-                update(db, _dead(run, now))
-                for run in runs
-                if abs(now - run.heartbeat_at) > older_than
-            ]
+            for run in select(db, RetrainingRun, "", model_name=model_name, status=running):
+                if run_lock.has_died(folder, run):
+                    reason = f"its process ended before it was closed; closed at {now.isoformat()}"
+                    closed.append(update(db, _dead(run, now, reason)))
+                elif abs(now - run.heartbeat_at) > older_than:
+                    closed.append(update(db, _dead(run, now, _silence(run, now))))
+        return closed
 
     # -- models
 

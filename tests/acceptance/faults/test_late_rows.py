@@ -13,13 +13,17 @@ import pytest
 
 from ml_pipeline.evaluation_log.loading import load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.runs import recording
 from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
+from ml_pipeline.runs.recording import Order
+from ml_pipeline.runs.replay import replay
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Lineage, LookbackWindow, ModelState, ModelVersion, day_start
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.crashing import NOW
-from tests.support.places import Place
+from tests.support.places import Place, long_but
 
 NIGHTS = league.nights_before(NOW, 2)
 FIRST = NIGHTS[0].day.toordinal()
@@ -113,3 +117,39 @@ def test_late_rows_of_a_day_before_the_first_are_learned(
     assert rows.head.model_id == league.FIRST_MODEL
     assert rows.loaded.labelled_rows == 85
     assert sum(rows.loaded.labelled_by_day.values()) == 85
+
+
+@pytest.mark.parametrize("place", long_but(["embedded"], ["embedded", "supabase"]), indirect=True)
+def test_rows_of_yesterday_that_were_imported_today_rebuild_nothing(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    nights = [*league.nights_before(NOW, 3), league.Night(day=NOW.date())]
+    late = league.events_of(first_model.model, replace(nights[2], matches=12), tag="late ")
+    settings = league.settings_for(run__trigger="any")
+
+    def run(store: Store, days_later: int) -> dict[str, Any]:
+        now = NOW + timedelta(days=days_later)
+        order = Order(settings=settings, work_dir=tmp_path / "work", clock=lambda: now)
+        return dict(recording.run(store, order).result)
+
+    def served(store: Store) -> Any:  # noqa: ANN401 - an array
+        champion = store.champion(model_name="default")
+        assert champion is not None
+        return load_model_version(store, champion).predict_proba(league.play(99, 50).features)
+
+    at_once = league.open_league(tmp_path / "s", first_model.path, first_model.model, nights)
+    at_once.append_events(late)
+    run(at_once, 1)
+    place.fill(first_model, nights)
+    with place.opened() as store:
+        assert run(store, 0)["outcome"] == "promoted"
+        store.append_events(late)
+        again = run(store, 1)
+        assert again["learned_again_since"] == str(nights[2].day)
+        assert "rebuilt" not in again
+        assert served(store) == pytest.approx(served(at_once), abs=1e-9)
+        replayed = replay(store, store.get_run(again["run_id"]), tmp_path / "replay")
+        assert replayed["result"] == "identical", replayed
+        (head,) = (m for m in store.list_models(model_name="default") if m.state == "champion")
+        assert head.lineage.open_event_ids is None
+        assert run(store, 1)["outcome"] == "skipped_no_new_data"

@@ -27,6 +27,7 @@ from ml_pipeline.evaluation_log.loading import LoadedLog, load_log, read_labelle
 from ml_pipeline.evaluation_log.rules import LABELLED_COLUMNS
 from ml_pipeline.registry.serving_state import serving_models
 from ml_pipeline.runs.manifest import days_of
+from ml_pipeline.store.lineage.open_rows import OpenRows
 from ml_pipeline.store.records import LookbackWindow
 from tests.support.factories import (
     MODEL_NAME,
@@ -166,8 +167,8 @@ def test_a_row_known_right_now_is_learned_and_a_later_one_is_not_yet(desk: Desk)
 
 def test_fresh_rows_are_those_not_learned_already(desk: Desk) -> None:
     loaded = desk.load([make_row(n) for n in (1, 2, 3)])
-    assert loaded.fresh_rows(frozenset()) == 3
-    assert loaded.fresh_rows(frozenset({make_id(1), make_id(3), "elsewhere"})) == 1
+    assert loaded.fresh_rows(OpenRows.of(())) == 3
+    assert loaded.fresh_rows(OpenRows.of([make_id(1), make_id(3), "elsewhere"])) == 1
 
 
 def test_a_file_counts_labelled_events_of_all_its_days(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from ml_pipeline.runs.preparing import has_late_rows
+from ml_pipeline.runs.preparing import has_late_rows, restart_night
 from ml_pipeline.store.records import Lineage
 
 FIRST = date(2026, 3, 1)
@@ -47,3 +47,32 @@ def test_rows_of_days_before_the_first_one_are_late_where_nobody_counted_them() 
     assert has_late_rows(LINEAGE, counted | {early: 1}, early)
     known = replace(LINEAGE, log_rows=31)
     assert not has_late_rows(known, counted | {early: 1}, early)
+
+
+@pytest.mark.parametrize(
+    ("counts", "days_after_the_first"),
+    [
+        ([10, 10, 10, 11], 2),
+        ([10, 10, 11, 10], 1),
+        ([10, 11, 10, 11], 0),
+        ([11, 10, 10, 10], None),
+        # Rows are gone as well: no state is what the log makes of the base.
+        ([9, 10, 10, 12], None),
+    ],
+)
+def test_it_is_learned_again_from_the_newest_state_before_the_late_rows(
+    counts: list[int], days_after_the_first: int | None
+) -> None:
+    first = FIRST.toordinal()
+    lineage = Lineage(
+        first_night=first,
+        settled_night=first + 3,
+        log_rows=40,
+        counted_from=first,
+        snapshots={str(first + number): 10 * (number + 1) for number in range(3)},
+    )
+    days = {FIRST + timedelta(days=number): count for number, count in enumerate(counts)}
+    night = restart_night(lineage, days, FIRST)
+    assert (None if night is None else night - first) == days_after_the_first
+    assert restart_night(lineage, days, FIRST - timedelta(days=1)) is None
+    assert restart_night(replace(lineage, snapshots=None), days, FIRST) is None

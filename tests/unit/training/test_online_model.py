@@ -27,6 +27,7 @@ from ml_pipeline.evaluation.ledger import (
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads import Lesson, changed_rates
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
+from ml_pipeline.training.online.snapshots import SNAPSHOTS
 from ml_pipeline.training.online_model import (
     Incumbent,
     NightScores,
@@ -56,13 +57,21 @@ class Loop:
     served: AdaptiveClassifier = field(default_factory=streams.model)
     runs: int = 0
 
-    def run(self, data: Dataset, day: int, hour: float = 24.0) -> Challenger:
-        """One run on the `day`th day that sees what was known by `hour`."""
+    def run(
+        self, data: Dataset, day: int, hour: float = 24.0, restart: int | None = None
+    ) -> Challenger:
+        """One run on the `day`th day that sees what was known by `hour`.
+
+        It learns again what came after the day `restart`.
+        """
         assert data.times is not None
         known = data.times < streams.moment_of(day, 60 * hour)
         today = DAY_ONE + timedelta(days=day)
         champion = Champion(model_id=f"model {self.runs}", model=self.served)
-        result = adapt(self.served, champion, [data.take(np.flatnonzero(known))], today, SETTINGS)
+        result = adapt(
+            self.served, champion, [data.take(np.flatnonzero(known))], today, SETTINGS,
+            restart_night=None if restart is None else DAY_ONE.toordinal() + restart,
+        )  # fmt: skip
         self.served, self.runs = result.model, self.runs + 1
         return result
 
@@ -124,6 +133,30 @@ def test_it_does_not_matter_when_the_runs_were(
     for day, hour in sorted((day, hour) for day, hour in cuts if day <= last):
         often.run(data, day, hour)
     _assert_same(often.run(data, last), Loop().run(data, last))
+
+
+@pytest.mark.parametrize("days_late", [1, 2, 3])
+def test_late_rows_learned_from_a_snapshot_end_in_the_state_of_all_rows(days_late: int) -> None:
+    sizes = [40, 35, 12, 31, 9, 45, 33, 50]
+    data, loop = streams.stream(sizes, turn_per_day=0.1), Loop()
+    assert data.times is not None
+    is_late = np.arange(len(data)) % 3 == 0
+    for day in range(first := days_late + 2, len(sizes)):
+        # Of every third row the outcome is imported so many days after that which it is dated.
+        imported = (data.times < streams.moment_of(day - days_late)).to_numpy()
+        known = data.take(np.flatnonzero(imported | ~is_late))
+        restart = day - days_late - 2 if day > first else None
+        again = loop.run(known, day, hour=0.1, restart=restart)
+        _assert_same(again, Loop().run(known, day, hour=0.1))
+    assert again.model.line_ is not None
+    assert len(again.model.line_[SNAPSHOTS]) == 3
+
+
+def test_a_night_of_which_no_state_was_kept_is_no_place_to_start_from() -> None:
+    data, loop = streams.stream([40] * 6), Loop()
+    loop.run(data, 5)
+    with pytest.raises(DataError, match="no state as it was after day"):
+        loop.run(data, 5, restart=0)
 
 
 def test_a_week_without_runs_is_caught_up_with_day_by_day() -> None:

@@ -1,0 +1,1 @@
+"""What the next run needs to know of a model without opening its artifact."""

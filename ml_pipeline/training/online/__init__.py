@@ -1,0 +1,1 @@
+"""What an online model keeps of its past."""

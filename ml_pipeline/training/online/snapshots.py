@@ -1,0 +1,86 @@
+"""States of an online model after its last few nights, from which it can learn on again.
+
+A row that comes late changes every state since its day. Most late rows are of yesterday or the
+day before: the states before those stand in the model beside the last one, so that not everything
+since the base is learned again. Which one is gone on from changes nothing: each state is what the
+rows until then make of the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ml_pipeline.datasets.fitted_rows import FittedRows
+from ml_pipeline.errors import DataError
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.online_model import OnlineState
+
+SNAPSHOTS: Final = "snapshots"
+# Rows that come later than that are few; each state of a model with many features is a megabyte.
+KEPT_NIGHTS: Final = 3
+_RECORD: Final = ("ledger", "votes", "champions")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """A settled state, and the rows of its base that were still to be recognised then."""
+
+    state: OnlineState
+    fitted: FittedRows
+
+    @property
+    def night(self) -> int:
+        """The last day taken in."""
+        if self.state.night is None:
+            raise ValueError("a state before the first day is the base's")
+        return self.state.night
+
+
+def with_newest(kept: Sequence[Snapshot], newest: Snapshot) -> tuple[Snapshot, ...]:
+    """The snapshots to keep when a further day is settled after the newest.
+
+    Those before experts were fitted anew are of no use: the model carries one set of them.
+    """
+    if newest.state.night is None:
+        return ()
+    same = [one for one in kept if _fitted(one) == _fitted(newest)]
+    return (*same, newest)[-KEPT_NIGHTS:]
+
+
+def _fitted(snapshot: Snapshot) -> list[tuple[str, int]]:
+    return [(expert.name, expert.night) for expert in snapshot.state.memory.experts]
+
+
+def as_dicts(snapshots: Sequence[Snapshot]) -> list[dict[str, Any]]:
+    """Plain arrays and values. Of the record of nights only the length: it goes on in the model."""
+    found = []
+    for one in snapshots:
+        plain = one.state.as_dict() | one.fitted.as_dict()
+        record = {name: value for name, value in plain.items() if name not in _RECORD}
+        found.append(record | {"nights": len(one.state.ledger)})
+    return found
+
+
+def snapshots_of(model: AdaptiveClassifier) -> tuple[Snapshot, ...]:
+    """The snapshots that a model carries, the oldest first."""
+    line = model.line_ or {}
+    return tuple(_snapshot(model, line, plain) for plain in line.get(SNAPSHOTS, ()))
+
+
+def _snapshot(
+    model: AdaptiveClassifier, line: Mapping[str, Any], plain: Mapping[str, Any]
+) -> Snapshot:
+    nights = int(plain["nights"])
+    state = OnlineState.from_dict({**plain, **{name: line[name][:nights] for name in _RECORD}})
+    state = replace(state, memory=replace(state.memory, experts=model.memory().experts))
+    return Snapshot(state=state, fitted=FittedRows.from_dict(plain))
+
+
+def snapshot_after(model: AdaptiveClassifier, night: int) -> Snapshot:
+    """The one after that night. Raises DataError when the model carries none."""
+    for one in snapshots_of(model):
+        if one.night == night:
+            return one
+    raise DataError(f"The model to fine-tune carries no state as it was after day {night}.")
