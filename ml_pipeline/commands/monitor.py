@@ -1,6 +1,7 @@
 """The monitoring page: `ml-pipeline monitor`.
 
-It listens on this machine only by default; beyond it every page asks for a token.
+It listens on this machine only by default; its address holds a token there, and beyond it every
+page asks for the one that is set.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,6 +31,13 @@ log = logging.getLogger("monitor")
 HOST, PORT = "127.0.0.1", 8000
 THREADS = 8
 NICENESS = 10
+LARGEST_FORM = 64 * 1024
+LARGEST_HEADER = 16 * 1024
+CONNECTIONS = 500
+IDLE_S = 20
+MOST_PROXIES = 10
+BASE_PATH_VARIABLE = "ML_PIPELINE_MONITOR_BASE_PATH"
+PROXIES_VARIABLE = "ML_PIPELINE_MONITOR_TRUSTED_PROXIES"
 Clock = Callable[[], datetime]
 
 
@@ -44,6 +53,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--base_path",
+        default=os.environ.get(BASE_PATH_VARIABLE, ""),
+        metavar="PATH",
+        help="path under which a proxy shows the page, such as /ml (or the environment variable "
+        f"{BASE_PATH_VARIABLE}; default: none)",
+    )
+    parser.add_argument(
+        "--trusted_proxies",
+        type=_proxies,
+        default=os.environ.get(PROXIES_VARIABLE, "0"),
+        metavar="N",
+        help="how many proxies stand in front, whose X-Forwarded headers are believed (or the "
+        f"environment variable {PROXIES_VARIABLE}; default: 0)",
+    )
+
+
+def _proxies(text: str) -> int:
+    if not text.isdecimal() or int(text) > MOST_PROXIES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of proxies (0 to {MOST_PROXIES})")
+    return int(text)
 
 
 def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) -> int:
@@ -58,16 +88,31 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         ) from missing
     from ml_pipeline.store.opening import open_store
     from ml_pipeline.web.app import create_app
-    from ml_pipeline.web.guard import Guard
+    from ml_pipeline.web.guard import Guard, is_loopback
+    from ml_pipeline.web.proxies import Proxies
 
-    guard = Guard.for_host(args.host, load_monitor_token())
+    token = load_monitor_token()
+    made = token is None and is_loopback(args.host)
+    # Every account of this machine reaches its loopback addresses.
+    guard = Guard.for_host(args.host, secrets.token_urlsafe(24) if made else token)
+    proxies = Proxies(base_path=args.base_path, trusted=args.trusted_proxies)
     settings = load_settings(common.path_or_none(args.config))
     store = open_store(load_store_settings(args.local))
     try:
-        app = create_app(store, settings, guard, clock=clock, new_id=new_id)
-        server = _listen(create_server, app, args.host, args.port)
-        url = f"http://{_named(args.host)}:{server.effective_port}/"
+        app = create_app(
+            store,
+            settings,
+            guard,
+            clock=clock,
+            new_id=new_id,
+            proxies=proxies,
+        )
+        server = listen(create_server, app, host=args.host, port=args.port)
+        url = f"http://{_named(args.host)}:{server.effective_port}{proxies.base_path}/"
         log.info("The monitoring page of %s is at %s", settings.model_name, url)
+        if made:
+            url += f"?token={guard.token}"
+            log.info("Open the address that stands on stdout: it signs you in, until this ends")
         common.print_json({"status": "serving", "url": url, "token": guard.requires_token})
         signal.signal(signal.SIGTERM, _end)
         # The page must not slow a run on the same machine.
@@ -78,9 +123,26 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     return 0
 
 
-def _listen(create_server: Any, app: object, host: str, port: int) -> Any:  # noqa: ANN401
+def listen(create_server: Any, app: object, *, host: str, port: int) -> Any:  # noqa: ANN401
+    """A server of Waitress with bounds on what a caller may send and how long it may dawdle."""
     try:
-        return create_server(app, host=host, port=port, threads=THREADS, ident="ml-pipeline")
+        return create_server(
+            app,
+            host=host,
+            port=port,
+            threads=THREADS,
+            ident="ml-pipeline",
+            # A body is held until it is whole, before anything of ours sees its length.
+            max_request_body_size=LARGEST_FORM,
+            max_request_header_size=LARGEST_HEADER,
+            # Connections that send nothing, or half a request, must not keep others out.
+            connection_limit=CONNECTIONS,
+            channel_timeout=IDLE_S,
+            cleanup_interval=IDLE_S // 2,
+            asyncore_use_poll=True,
+            # What proxies say is believed, or not, where it is used: see `web.proxies`.
+            clear_untrusted_proxy_headers=False,
+        )
     except OSError as error:
         raise ConfigError(
             f"{host}:{port} cannot be listened on: {error.strerror or error}.",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Guard": "ml_pipeline.web.guard",
+    "Proxies": "ml_pipeline.web.proxies",
     "create_app": "ml_pipeline.web.app",
 }
 

@@ -6,24 +6,18 @@ import logging
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from flask import (
     Blueprint,
     Flask,
     Response,
-    current_app,
     flash,
-    get_flashed_messages,
     jsonify,
-    redirect,
     request,
-    session,
 )
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
@@ -32,7 +26,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
 from ml_pipeline.registry import champion
-from ml_pipeline.registry.champion import Decision
 from ml_pipeline.registry.retention import LOG_BUCKET
 from ml_pipeline.reports import pages, report
 from ml_pipeline.reports.run_view import run_view
@@ -40,12 +33,19 @@ from ml_pipeline.runs import requests
 from ml_pipeline.store import json_values
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Priority, RetrainingRun
-from ml_pipeline.web.guard import SIGNED_IN, Guard, csrf_token, is_forged, protect
+from ml_pipeline.web import access
+from ml_pipeline.web.answers import Services, message_page, page, redirect_to, refusal, services
+from ml_pipeline.web.guard import (
+    Guard,
+    csrf_token,
+    protect,
+)
+from ml_pipeline.web.proxies import Proxies, place_behind
 from ml_pipeline.web.queries import OverviewCache, Snapshot, rendered_once
+from ml_pipeline.web.sign_ins import Guesses, Sessions
 
 log = logging.getLogger("monitor")
 
-OPEN_TO_ALL = {"monitor.sign_in", "monitor.health", "monitor.asset"}
 ASSETS = {"style.css": "text/css", "monitor.js": "text/javascript"}
 LARGEST_FORM = 64 * 1024
 LONGEST_REASON = 500
@@ -57,36 +57,20 @@ FORMS = "<!-- forms -->"
 blueprint = Blueprint("monitor", __name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Services:
-    """What the handlers of one application use."""
-
-    store: Store
-    settings: Settings
-    guard: Guard
-    overviews: OverviewCache
-    clock: Callable[[], datetime]
-    new_id: Callable[[], str]
-
-    def decision(self, reason: str) -> Decision:
-        """A decision that a person takes now."""
-        return Decision(
-            model_name=self.settings.model_name,
-            reason=reason,
-            now=self.clock(),
-            event_id=self.new_id(),
-        )
-
-
-def create_app(
+def create_app(  # noqa: PLR0913 - what an application consists of
     store: Store,
     settings: Settings,
     guard: Guard,
     *,
     clock: Callable[[], datetime],
     new_id: Callable[[], str],
+    proxies: Proxies | None = None,
 ) -> Flask:
-    """Make the application on an open store. Sessions end with the process."""
+    """Make the application on an open store. Sessions end with the process.
+
+    `proxies` says what stands in front of it, nothing by default.
+    """
+    proxies = Proxies() if proxies is None else proxies
     app = Flask(__name__, static_folder=None)
     app.secret_key = secrets.token_bytes(32)
     app.config.update(
@@ -100,40 +84,20 @@ def create_app(
         settings=settings,
         guard=guard,
         overviews=OverviewCache(store, settings, clock),
+        sessions=Sessions(),
+        guesses=Guesses(),
+        base_path=proxies.base_path,
         clock=clock,
         new_id=new_id,
     )
+    place_behind(app, proxies)
     app.register_blueprint(blueprint)
-    app.before_request(_authorize)
+    app.register_blueprint(access.blueprint)
+    app.before_request(access.authorize)
     app.after_request(protect)
     app.register_error_handler(PipelineError, _handle_fault)
     app.register_error_handler(HTTPException, _handle_http_fault)
     return app
-
-
-def services() -> Services:
-    """Those of the application that answers."""
-    found: Services = current_app.extensions["services"]
-    return found
-
-
-def _authorize() -> Response | AnyResponse | None:
-    """Check the host name, then the token, then that a form is one of ours."""
-    guard = services().guard
-    if not guard.accepts_host(request):
-        return _message_page("This server does not answer to that host name.", 421)
-    if request.endpoint not in OPEN_TO_ALL and not guard.is_authorized(request):
-        if request.path.startswith("/api/") or "Authorization" in request.headers:
-            return _json_fault("A token is needed: Authorization: Bearer TOKEN.", 401)
-        if request.method == "GET":
-            return redirect("/sign-in", 303)
-        return _message_page("Sign in first.", 401)
-    if request.method == "POST" and is_forged(request):
-        return _message_page(
-            "This form is not from this page, or it has expired. Reload the page and try again.",
-            403,
-        )
-    return None
 
 
 # ----------------------------------------------------------------------------------- pages
@@ -145,7 +109,7 @@ def home() -> str:
     snapshot = services().overviews.latest()
     live = rendered_once(snapshot, "live", lambda: _live(snapshot))
     parts = live.replace(PLACEHOLDER, csrf_token()).split(FORMS)
-    return _page(
+    return page(
         "monitor.html",
         title=f"{snapshot.overview.model_name}: training monitor",
         live=[Markup(part) for part in parts],  # noqa: S704 - a template made them
@@ -159,7 +123,11 @@ def home() -> str:
 
 def _live(snapshot: Snapshot) -> str:
     return pages.render(
-        "monitor_live.html", overview=snapshot.overview, view=snapshot.view, csrf=PLACEHOLDER
+        "monitor_live.html",
+        base=services().base_path,
+        overview=snapshot.overview,
+        view=snapshot.view,
+        csrf=PLACEHOLDER,
     )
 
 
@@ -168,7 +136,7 @@ def run_page(run_id: str) -> str:
     """A run with its report."""
     run = _run(run_id)
     view = run_view(run, services().overviews.latest().overview.promotions)
-    return _page("monitor_run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
+    return page("monitor_run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
 
 
 @blueprint.get("/runs/<run_id>/report.html")
@@ -196,16 +164,6 @@ def _run(run_id: str) -> RetrainingRun:
     except ValueError:
         raise NotFound(f"There is no run {run_id!r}.") from None
     return services().store.get_run(known)
-
-
-def _page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
-    return pages.render(
-        template,
-        csrf=csrf_token(),
-        messages=get_flashed_messages(with_categories=True),
-        signed_in=services().guard.requires_token and session.get(SIGNED_IN) is True,
-        **values,
-    )
 
 
 @blueprint.get("/assets/<name>")
@@ -265,7 +223,7 @@ def retrain() -> AnyResponse:
     here = services()
     priority = request.form.get("priority", str(Priority.NORMAL))
     if priority not in set(Priority):
-        return _message_page(f"There is no priority {priority!r}.", 400)
+        return message_page(f"There is no priority {priority!r}.", 400)
     submitted = requests.submit_request(
         here.store,
         here.settings,
@@ -298,7 +256,7 @@ def roll_back() -> AnyResponse:
     """Roll back to an earlier champion."""
     reason = _reason()
     if not reason:
-        return _message_page("A rollback needs a reason: it is kept in the history.", 400)
+        return message_page("A rollback needs a reason: it is kept in the history.", 400)
     model = champion.roll_back(services().store, _model_id() or None, services().decision(reason))
     return _back_with_notice(f"Rolled back: {model.model_id} serves again.")
 
@@ -315,30 +273,7 @@ def _back_with_notice(text: str) -> AnyResponse:
     services().overviews.forget()
     log.info("%s", text)
     flash(text, "done")
-    return redirect("/", 303)
-
-
-@blueprint.route("/sign-in", methods=["GET", "POST"])
-def sign_in() -> str | AnyResponse:
-    """Ask for the token."""
-    if not services().guard.requires_token:
-        return redirect("/", 303)
-    if request.method == "GET":
-        return _page("monitor_sign_in.html", title="Sign in", wrong=False)
-    if not services().guard.is_valid_token(request.form.get("token", "")):
-        log.warning("A wrong token came from %s", request.remote_addr)
-        page = _page("monitor_sign_in.html", title="Sign in", wrong=True)
-        return Response(page, 401, mimetype="text/html")
-    session.clear()
-    session[SIGNED_IN] = True
-    return redirect("/", 303)
-
-
-@blueprint.post("/sign-out")
-def sign_out() -> AnyResponse:
-    """End the session."""
-    session.clear()
-    return redirect("/sign-in", 303)
+    return redirect_to("/")
 
 
 # ----------------------------------------------------------------------------------- faults
@@ -349,25 +284,10 @@ def _handle_fault(error: PipelineError) -> Response:
     status = 404 if isinstance(error, NotFound) else 409
     if isinstance(error, StoreUnavailable):
         status = 503
-    log.warning("%s %s: %s", request.method, request.path, error)
-    if request.path.startswith("/api/"):
-        return _json_fault(str(error), status)
-    return _message_page(str(error), status)
+    # A path may hold the end of a line: one that is made up must not look like one of ours.
+    log.warning("%s %r: %s", request.method, request.path, error)
+    return refusal(str(error), status)
 
 
 def _handle_http_fault(error: HTTPException) -> Response:
-    text = error.description or error.name
-    if request.path.startswith("/api/"):
-        return _json_fault(text, error.code or 500)
-    return _message_page(text, error.code or 500)
-
-
-def _json_fault(text: str, status: int) -> Response:
-    answer = jsonify({"status": "failed", "error": text})
-    answer.status_code = status
-    return answer
-
-
-def _message_page(text: str, status: int) -> Response:
-    page = pages.render("monitor_message.html", title="Not done", text=text)
-    return Response(page, status, mimetype="text/html")
+    return refusal(error.description or error.name, error.code or 500)

@@ -55,13 +55,6 @@ class Guard:
             return True
         return (urlsplit(f"//{request.host}").hostname or "") in self.names
 
-    def is_authorized(self, request: Request) -> bool:
-        """Whether the request may see anything: signed in, or with the token in its header."""
-        if self.token is None or session.get(SIGNED_IN) is True:
-            return True
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.is_valid_token(token.strip())
-
     def is_valid_token(self, token: str) -> bool:
         """Compare in a time that does not depend on where, or by how much, they differ."""
         if self.token is None:
@@ -80,6 +73,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def bearer_token(request: Request) -> str | None:
+    """The token in the request's header, None where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 def csrf_token() -> str:
     """The session's secret for its forms, made when it is first needed."""
     if CSRF not in session:
@@ -89,10 +88,11 @@ def csrf_token() -> str:
 
 def is_forged(request: Request) -> bool:
     """Whether a POST comes from elsewhere than a form of ours in this session."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+    # A browser says so itself, whatever name a proxy in between puts into Host.
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None and urlsplit(origin).netloc != request.host:
         return True
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if site not in {None, "same-origin", "none"}:
         return True
     expected = session.get(CSRF)
     sent = request.form.get(CSRF, "")

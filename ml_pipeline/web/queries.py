@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
 from ml_pipeline.reports.overview import Overview, first_day, read_overview
 from ml_pipeline.reports.pages import percent
@@ -18,6 +19,8 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import took_seconds
 
 FRESH_SECONDS = 1.0
+PATIENT_SECONDS = 4.0
+FAILED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +36,9 @@ class Snapshot:
 class OverviewCache:
     """The latest snapshot. Several threads may ask; one of them reads, the others wait for it.
 
-    As long as nothing has changed in a store that can tell, only its etag is read.
+    They wait for a few seconds at most, and what was just refused is refused again at once: a
+    store that is away must not make everybody stand in line. As long as nothing has changed in a
+    store that can tell, only its etag is read.
     """
 
     def __init__(
@@ -48,14 +53,31 @@ class OverviewCache:
         self._fresh_s = fresh_s
         self._lock = threading.Lock()
         self._latest: Snapshot | None = None
+        self._failure: tuple[float, StoreUnavailable] | None = None
         self._etag: str | None = None
 
     def latest(self) -> Snapshot:
         """A snapshot at most `fresh_s` old. Raises StoreError when the store cannot be read."""
-        with self._lock:
+        if not self._lock.acquire(timeout=PATIENT_SECONDS):
+            message = f"The store has not answered for {PATIENT_SECONDS:.0f} s."
+            raise StoreUnavailable(message)
+        try:
             if self._latest is None or time.monotonic() - self._latest.taken_at > self._fresh_s:
-                self._latest = self._renewed(self._latest)
+                self._latest = self._renewed_or_refused(self._latest)
             return self._latest
+        finally:
+            self._lock.release()
+
+    def _renewed_or_refused(self, before: Snapshot | None) -> Snapshot:
+        if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_SECONDS:
+            raise StoreUnavailable(self._failure[1].message, hint=self._failure[1].hint)
+        try:
+            snapshot = self._renewed(before)
+        except StoreUnavailable as error:
+            self._failure = (time.monotonic(), error)
+            raise
+        self._failure = None
+        return snapshot
 
     def _renewed(self, before: Snapshot | None) -> Snapshot:
         now = self._clock()

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.support import league
-from tests.support.monitoring import fill_with_many
+from tests.support.monitoring import TOKEN, fill_with_many
 from tests.support.shell import ROOT, environment
 
 EVERY_SECONDS = 1.0
@@ -49,7 +49,8 @@ def main() -> None:
         fill_with_many(folder / "many")
         served = subprocess.Popen(
             _command("monitor", "--port", "0", "--local", folder / "many"),
-            cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            cwd=ROOT, env=environment(ML_PIPELINE_MONITOR_TOKEN=TOKEN), stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert served.stdout is not None
         port = int(json.loads(served.stdout.readline())["url"].rsplit(":", 1)[1].strip("/"))
@@ -128,7 +129,7 @@ class Viewers:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         while not self._over.is_set():
             started = time.perf_counter()
-            connection.request("GET", "/")
+            connection.request("GET", "/", headers={"Authorization": f"Bearer {TOKEN}"})
             answer = connection.getresponse()
             answer.read()
             took = time.perf_counter() - started

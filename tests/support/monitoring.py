@@ -14,12 +14,14 @@ from typing import Any
 from waitress import wasyncore
 from waitress.server import create_server
 
+from ml_pipeline.commands.monitor import listen
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import Outcome, RequestStatus, RunStatus
 from ml_pipeline.web.app import create_app
 from ml_pipeline.web.guard import Guard
+from ml_pipeline.web.proxies import Proxies
 from tests.support import league
 from tests.support.factories import (
     NOW,
@@ -54,11 +56,12 @@ def serving(
     *,
     now: Callable[[], datetime] = lambda: NOW,
     token: str | None = None,
+    proxies: Proxies | None = None,
 ) -> Iterator[Served]:
     """Serve the page of a store on a free port of this machine."""
     guard = Guard.for_host("127.0.0.1", token)
-    app = create_app(store, settings, guard, clock=now, new_id=league.ids())
-    server: Any = create_server(app, host="127.0.0.1", port=0, threads=4)
+    app = create_app(store, settings, guard, clock=now, new_id=league.ids(), proxies=proxies)
+    server = listen(create_server, app, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

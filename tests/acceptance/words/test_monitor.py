@@ -268,7 +268,9 @@ def test_beyond_this_machine_a_token_is_asked_for(browser: Browser, tmp_path: Pa
         assert page.url.endswith("/sign-in")
 
 
-def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+def test_the_command_serves_whom_it_gave_its_address_until_it_is_told_to_end(
+    browser: Browser, tmp_path: Path
+) -> None:
     command = [PYTHON, "-m", "ml_pipeline", "monitor", "--port", "0", "--local", "store"]
     everywhere = "0.0.0.0"  # noqa: S104 - that is what is refused
     refused = warm.ml_pipeline("monitor", "--local", "store", "--host", everywhere, cwd=tmp_path)
@@ -279,8 +281,19 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         started = json.loads(process.stdout.readline())
-        with urllib.request.urlopen(f"{started['url']}api/overview", timeout=30) as answer:
+        address, _, token = started["url"].partition("?token=")
+        for path, code in ((f"api/overview?token={token}", 401), ("api/overview", 401)):
+            with pytest.raises(urllib.error.HTTPError) as refusal:
+                urllib.request.urlopen(f"{address}{path}", timeout=30)
+            assert refusal.value.code == code
+        headers = {"Authorization": f"Bearer {token}"}
+        wanted = urllib.request.Request(f"{address}api/overview", headers=headers)
+        with urllib.request.urlopen(wanted, timeout=30) as answer:
             assert json.load(answer)["runs"] == []
+        page = browser.new_context().new_page()
+        page.goto(started["url"])
+        assert page.url == address
+        expect(page.get_by_role("heading", level=1)).to_have_text("Training of default")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
 
