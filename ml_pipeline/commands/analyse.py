@@ -116,7 +116,7 @@ def _show(found: dict[str, Any]) -> None:
         f"{day['expected']:.0%} were expected."
         for day in found["strange_days"][:SHOWN_DAYS]
     ]
-    sys.stderr.write("\n".join(lines) + "\n")
+    common.say("\n".join(lines))
 
 
 def main(argv: list[str] | None = None) -> int:

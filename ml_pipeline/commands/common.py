@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from ml_pipeline.errors import PipelineError, Stopped
+from ml_pipeline.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ def print_json(result: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def say(text: str) -> None:
+    """A message for people on stderr."""
+    sys.stderr.write(printable(text, lines=True) + "\n")
+
+
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     """Bars on stderr when a person is watching, nothing of the kind in a pipe.
@@ -95,12 +101,13 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
         yield lambda _name, _total: lambda: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress, _log_above_bars():
 
         def start(name: str, total: int) -> Callable[[], None]:
-            task = progress.add_task(name, total=total)
+            task = progress.add_task(escape(printable(name)), total=total)
             return lambda: progress.advance(task)
 
         yield start
@@ -206,8 +213,8 @@ def remember_interrupts(interrupts: list[int]) -> None:
 
 
 def _report(error: PipelineError, exit_code: int) -> int:
-    sys.stderr.write(f"{type(error).__name__}: {error.message}\n")
+    say(f"{type(error).__name__}: {error.message}")
     if error.hint:
-        sys.stderr.write(f"{error.hint}\n")
+        say(error.hint)
     print_json({"status": "failed", "error": str(error), "error_type": type(error).__name__})
     return exit_code

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             found = check_decay(store, context)
             sent = deliver(store, channels, model_name=settings.model_name, now=clock())
             result = {"status": "completed", **found.as_json(), **daily, "told": sent}
-            sys.stderr.write(f"{found.verdict.sentence}\n")
+            common.say(found.verdict.sentence)
     finally:
         store.close()
     common.print_json(result)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,9 +96,9 @@ def _show(result: dict[str, Any]) -> None:
     """Say on stderr what was refused and why."""
     for refused in result["refused"][:20]:
         where = f"line {refused['line']}: " if refused["line"] else ""
-        sys.stderr.write(f"{where}{refused['reason']} {refused['hint']}".rstrip() + "\n")
+        common.say(f"{where}{refused['reason']} {refused['hint']}".rstrip())
     if len(result["refused"]) > 20:  # noqa: PLR2004 - as many as above
-        sys.stderr.write(f"and {len(result['refused']) - 20} more\n")
+        common.say(f"and {len(result['refused']) - 20} more")
 
 
 def main(argv: list[str] | None = None) -> int:

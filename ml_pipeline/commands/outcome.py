@@ -8,7 +8,6 @@ outcome that contradicts one that stands is refused and listed, the others are r
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     }  # fmt: skip
     if (waiting or report.away) and result["status"] == COMPLETED:
         result["status"] = WAITING
-        sys.stderr.write(_waiting(logger, report.away) + "\n")
+        common.say(_waiting(logger, report.away))
     common.print_json(result)
     passes = {COMPLETED, WAITING} if args.allow_outbox else {COMPLETED}
     return 0 if result["status"] in passes else 1

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             text = _piped() if args.text == "-" else args.text
             result = engine.predict(_row_input(args.predict, engine), args.match_id, text=text)
     if result["status"] == "failed":
-        sys.stderr.write(f"{result['error']}\n")
+        common.say(result["error"])
     common.print_json(result)
     return 0 if result["status"] == "completed" else 1
 

@@ -12,6 +12,7 @@ from ml_pipeline.config.environment import chosen_store
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation_log import opening
+from ml_pipeline.reports import terminal
 
 COUNTS = (
     "csv_events", "table_events", "missing_in_table", "missing_in_csv",
@@ -46,30 +47,22 @@ def run(args: argparse.Namespace) -> int:
 
 def show(report: Mapping[str, Any]) -> None:
     """The counts and the accuracy of each model as tables on stderr."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(file=sys.stderr, highlight=False)
-    counts = Table(title="The CSV log and the table", title_justify="left")
-    counts.add_column("")
-    counts.add_column("events", justify="right")
-    for name in COUNTS:
-        counts.add_row(name.replace("_", " "), str(report[name]))
-    console.print(counts)
-    models = Table(title="Models", title_justify="left")
-    for name in ("model", "events", "evaluated", "accuracy", "abstained"):
-        models.add_column(name, justify="left" if name == "model" else "right")
-    for name, numbers in report["models"].items():
-        accuracy = numbers["accuracy"]
-        shown = "" if accuracy is None else f"{accuracy:.4f}"
-        models.add_row(
+    counts = [(name.replace("_", " "), report[name]) for name in COUNTS]
+    models = [
+        (
             name or "unknown",
-            str(numbers["events"]),
-            str(numbers["evaluated"]),
-            shown,
+            numbers["events"],
+            numbers["evaluated"],
+            "" if numbers["accuracy"] is None else f"{numbers['accuracy']:.4f}",
             f"{numbers['abstention_rate']:.1%}",
         )
-    console.print(models)
+        for name, numbers in report["models"].items()
+    ]
+    names = ("model", "events", "evaluated", "accuracy", "abstained")
+    terminal.show(
+        terminal.table("The CSV log and the table", ("", "events"), counts, right={"events"}),
+        terminal.table("Models", names, models, right=names[1:]),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
-from ml_pipeline.reports import overview
+from ml_pipeline.reports import overview, terminal
 from ml_pipeline.reports.overview import Overview
 
 RUNS_PRINTED = 10
@@ -37,34 +37,21 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
 
 
 def show(found: Overview) -> None:
-    """Tables on stderr. Whatever stands in the store is shown as text, never as markup."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(file=sys.stderr, highlight=False)
-
-    def table(title: str, *names: str) -> Table:
-        made = Table(title=title, title_justify="left")
-        for name in names:
-            made.add_column(name)
-        return made
-
-    runs = table("Latest runs", "started", "outcome", "errors", "rows", "reason")
-    for it in found.runs[:RUNS_PRINTED]:
-        texts = (f"{it.started_at:%Y-%m-%d %H:%M}", str(it.outcome or it.status),
-                 str(it.dataset_size), str(it.training_rows), it.outcome_reason or "")  # fmt: skip
-        runs.add_row(*map(Text, texts))
-    queue = table("Requests", "requested", "status", "priority", "reason")
-    for request in found.requests:
-        texts_ = (f"{request.created_at:%Y-%m-%d %H:%M}", str(request.status),
-                  str(request.priority), request.reason)  # fmt: skip
-        queue.add_row(*map(Text, texts_))
-    for made in (runs, queue):
-        if made.row_count:
-            console.print(made)
-    for line in _lines(found):
-        console.print(line, markup=False, soft_wrap=True)
+    """Tables on stderr."""
+    runs = [
+        (f"{it.started_at:%Y-%m-%d %H:%M}", str(it.outcome or it.status), it.dataset_size,
+         it.training_rows, it.outcome_reason or "")
+        for it in found.runs[:RUNS_PRINTED]
+    ]  # fmt: skip
+    queue = [
+        (f"{it.created_at:%Y-%m-%d %H:%M}", str(it.status), str(it.priority), it.reason)
+        for it in found.requests
+    ]
+    tables = [
+        terminal.table("Latest runs", ("started", "outcome", "errors", "rows", "reason"), runs),
+        terminal.table("Requests", ("requested", "status", "priority", "reason"), queue),
+    ]
+    terminal.show(*(made for made in tables if made.row_count), *_lines(found))
 
 
 def _lines(found: Overview) -> list[str]:

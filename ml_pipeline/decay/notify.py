@@ -20,6 +20,7 @@ from ml_pipeline.config.environment import NotifySettings
 from ml_pipeline.decay import messages
 from ml_pipeline.decay.actions import log_event, update_alert
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
+from ml_pipeline.printable import plain_markdown, printable
 from ml_pipeline.store.alerts import ActionState, DecayAlert, WatchLedger
 
 log = logging.getLogger("model_retrainer")
@@ -36,10 +37,18 @@ class NotSentError(PipelineError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """What people read; `text` is Markdown that is also plain."""
+    """What people read: a title of one line, and paragraphs of plain text."""
 
     title: str
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", printable(self.title))
+        object.__setattr__(self, "text", printable(self.text, lines=True))
+
+    def markdown(self) -> str:
+        """The text for Markdown, where nothing in it is markup."""
+        return "\n\n".join(plain_markdown(part) for part in self.text.split("\n\n"))
 
 
 class Channel(Protocol):
@@ -186,7 +195,7 @@ class JobSummary:
         """Append to the summary's file."""
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"## {message.title}\n\n{message.text}\n\n")
+                file.write(f"## {plain_markdown(message.title)}\n\n{message.markdown()}\n\n")
         except OSError as error:
             raise NotSentError(f"The job summary cannot be written: {error.strerror}.") from None
         return {}
@@ -207,13 +216,13 @@ class GitHubIssue:
         number = alert.details.get("github_issue") or self._find(marker)
         if number is None:
             issue = self._ask(
-                "POST", "", {"title": message.title, "body": f"{message.text}\n\n{marker}"}
+                "POST", "", {"title": message.title, "body": f"{message.markdown()}\n\n{marker}"}
             )
             return {"github_issue": issue["number"]}
         # Closing may be repeated, a comment may not: it comes last.
         if not alert.status.is_open:
             self._ask("PATCH", f"/{number}", {"state": "closed"})
-        body = f"{message.title}\n\n{message.text}"
+        body = f"{plain_markdown(message.title)}\n\n{message.markdown()}"
         self._ask("POST", f"/{number}/comments", {"body": body})
         return {"github_issue": number}
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from ml_pipeline.config.environment import StoreSettings, load_notify_settings, load_store_settings
+from ml_pipeline.config.log_lines import LineFormatter
 from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.daily_checks import daily_checks
@@ -225,6 +226,6 @@ def log_to_file() -> None:
     except OSError as error:
         log.warning("%s is not written: %s", LOG_FILE.absolute(), error.strerror)
         return
-    handler.setFormatter(logging.Formatter(LOG_LINE))
+    handler.setFormatter(LineFormatter(LOG_LINE))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -1,16 +1,15 @@
-"""Templates: everything that is put into a page is escaped, unless it is markup already."""
+"""Templates: everything that is put into a page is cleaned and escaped, but for our own markup."""
 
 from __future__ import annotations
 
-import html
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ml_pipeline.printable import plain_markdown, printable
+
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-MARKED = "\\`*_[]|#~!"
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
@@ -28,18 +27,27 @@ def environment() -> Environment:
         # Markdown is escaped by its own filter.
         autoescape=select_autoescape(disabled_extensions=("md",), default=True),
         undefined=StrictUndefined,
+        finalize=_clean,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     made.filters |= {
-        "plain": plain,
+        "plain": plain_markdown,
         "number": number,
         "percent": percent,
         "signed": signed,
         "seconds": seconds,
     }
     return made
+
+
+def _clean(value: object) -> object:
+    """What is put into a page, without control characters; markup is ours and stays markup."""
+    if not isinstance(value, str):
+        return value
+    cleaned = printable(value, lines=True)
+    return value if cleaned == value else type(value)(cleaned)
 
 
 @cache
@@ -49,12 +57,6 @@ def style() -> Any:  # noqa: ANN401 - markup
 
     sheet = files("ml_pipeline") / "templates" / "style.css"
     return Markup(sheet.read_text(encoding="utf-8"))  # noqa: S704 - our own file
-
-
-def plain(text: object) -> str:
-    """Text for Markdown: on one line, with nothing in it that is markup there or in HTML."""
-    escaped = html.escape(" ".join(str(text).split()), quote=False)
-    return "".join(f"\\{letter}" if letter in MARKED else letter for letter in escaped)
 
 
 def number(value: object, digits: int = 4) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ml_pipeline.reports.pages import plain
+from ml_pipeline.printable import plain_markdown as plain
+from ml_pipeline.reports import terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SHOWN_ERRORS = 20
 METRICS = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier")
@@ -16,13 +19,10 @@ METRICS = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier")
 
 def show(result: Mapping[str, Any], *, target: str) -> None:
     """Print the error samples, both models' metrics and the outcome of a run."""
-    from rich.console import Console
-
-    console = Console(file=sys.stderr, highlight=False)
     if result.get("dataset_size") and result.get("dataset_path"):
-        console.print(_errors(Path(result["dataset_path"]), target))
+        terminal.show(_errors(Path(result["dataset_path"]), target))
     if result["metrics"]:
-        console.print(_metrics(result))
+        terminal.show(_metrics(result))
     lines = [
         str(result["outcome_reason"]),
         (
@@ -32,40 +32,32 @@ def show(result: Mapping[str, Any], *, target: str) -> None:
     ]
     if result.get("error"):
         lines.append(f"Error: {result['error'].splitlines()[0]}")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    terminal.show(*lines)
 
 
-def _errors(path: Path, target: str) -> Any:  # noqa: ANN401 - a rich table
-    from rich.table import Table
-    from rich.text import Text
-
+def _errors(path: Path, target: str) -> Table:
     with path.open(encoding="utf-8", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: -float(row["confidence"]))
     title = "Where the model was confidently wrong"
     if len(rows) > SHOWN_ERRORS:
         title += f" (the {SHOWN_ERRORS} most confident of {len(rows)})"
-    table = Table(title=title, title_justify="left")
-    for name in ("id", "predicted", "confidence", "actual"):
-        table.add_column(name, justify="right" if name == "confidence" else "left")
-    for row in rows[:SHOWN_ERRORS]:
-        texts = (row["match_id"] or row["event_id"], row["prediction"],
-                 f"{float(row['confidence']):.3f}", row[target])  # fmt: skip
-        table.add_row(*(Text(text) for text in texts))
-    return table
+    cells = [
+        (row["match_id"] or row["event_id"], row["prediction"],
+         f"{float(row['confidence']):.3f}", row[target])
+        for row in rows[:SHOWN_ERRORS]
+    ]  # fmt: skip
+    names = ("id", "predicted", "confidence", "actual")
+    return terminal.table(title, names, cells, right={"confidence"})
 
 
-def _metrics(result: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a rich table
-    from rich.table import Table
-
-    table = Table(title="Both models on the same new results", title_justify="left")
-    table.add_column("")
-    table.add_column("champion", justify="right")
-    table.add_column("challenger", justify="right")
-    for name in METRICS:
-        values = (result["champion_metrics"].get(name), result["metrics"].get(name))
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    return table
+def _metrics(result: Mapping[str, Any]) -> Table:
+    sides = (result["champion_metrics"], result["metrics"])
+    rows = [
+        (name, *("" if side.get(name) is None else f"{side[name]:.4f}" for side in sides))
+        for name in METRICS
+    ]
+    names = ("", "champion", "challenger")
+    return terminal.table("Both models on the same new results", names, rows, right=names[1:])
 
 
 def figures_of(result: Mapping[str, Any]) -> dict[str, Any]:

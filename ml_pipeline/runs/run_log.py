@@ -11,14 +11,14 @@ from pathlib import Path
 from uuid import UUID
 
 from ml_pipeline.config.environment import LoggingSettings
+from ml_pipeline.config.log_lines import LineFormatter
 from ml_pipeline.errors import ConfigError
+from ml_pipeline.printable import printable
 
 LOG_FILE_BYTES = 10 * 1024 * 1024
 LOG_FILES_KEPT = 5
 KEPT_FOLDERS = 10
 log = logging.getLogger("auto_reinforcement")
-
-LINE = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
 
 class JsonFormatter(logging.Formatter):
@@ -35,19 +35,11 @@ class JsonFormatter(logging.Formatter):
             + f".{int(record.msecs):03d}Z",
             "logger": record.name,
             "level": record.levelname,
-            "message": record.getMessage(),
+            "message": printable(record.getMessage(), lines=True),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = printable(self.formatException(record.exc_info), lines=True)
         return json.dumps(entry, ensure_ascii=False)
-
-
-class LineFormatter(logging.Formatter):
-    """The seeds' line shape, in UTC."""
-
-    def __init__(self) -> None:
-        super().__init__(LINE)
-        self.converter = time.gmtime
 
 
 def configure(settings: LoggingSettings) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from ml_pipeline.commands.common import say
+
 Severity = Literal["fault", "warning", "info"]
 _ORDER: Final[Sequence[str]] = ("fault", "warning", "info")
 _COLOURS: Final = {"fault": "red", "warning": "yellow", "info": "green"}
@@ -57,7 +59,7 @@ def show(findings: Sequence[Finding]) -> None:
         return
     for finding in ranked:
         label = "ok" if finding.ok else finding.severity.upper()
-        sys.stderr.write(f"{label:<7}  {finding.name:<18}  {_one_line(finding)}\n")
+        say(f"{label:<7}  {finding.name:<18}  {_one_line(finding)}")
 
 
 def _one_line(finding: Finding) -> str:
@@ -65,15 +67,15 @@ def _one_line(finding: Finding) -> str:
 
 
 def _show_table(findings: Sequence[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from ml_pipeline.reports import terminal
 
-    table = Table(show_lines=False)
-    for name in ("", "check", "found", "to do"):
-        table.add_column(name, overflow="fold")
-    for finding in findings:
-        label = "ok" if finding.ok else finding.severity
-        mark = Text(label, style=_COLOURS[finding.severity])
-        table.add_row(mark, Text(finding.name), Text(finding.what), Text(finding.do))
-    Console(file=sys.stderr, highlight=False).print(table)
+    rows = [
+        (
+            terminal.coloured("ok" if it.ok else it.severity, _COLOURS[it.severity]),
+            it.name,
+            it.what,
+            it.do,
+        )
+        for it in findings
+    ]
+    terminal.show(terminal.table("", ("", "check", "found", "to do"), rows, fold=True))

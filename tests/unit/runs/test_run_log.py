@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ml_pipeline.config.environment import LoggingSettings
+from ml_pipeline.config.log_lines import LineFormatter
 from ml_pipeline.errors import DataError
-from ml_pipeline.runs.run_log import JsonFormatter, LineFormatter, RunLog, configure
+from ml_pipeline.runs.run_log import JsonFormatter, RunLog, configure
 
 # 2025-01-15 14:23:45.123 UTC.
 MOMENT = 1736951025.123

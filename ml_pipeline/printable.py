@@ -1,0 +1,36 @@
+"""Text that others wrote, made fit to be shown: reasons, names, labels, messages of servers.
+
+Such a text may hold what drives a terminal (an escape sequence writes into the clipboard, or paints
+over what stands there), what turns a line backwards, or what a page reads as markup. Stored it
+stays as it is; wherever people read it, it goes through here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUBSTITUTE: Final = "\N{REPLACEMENT CHARACTER}"
+_SPACES: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
+# C0, DELETE, C1; embeddings, overrides and isolates of the direction; halves of a pair.
+_CONTROLS: Final = (
+    *range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+    0x2028, 0x2029, *range(0xD800, 0xE000),
+)  # fmt: skip
+_ONE_LINE: Final = dict.fromkeys(_CONTROLS, SUBSTITUTE) | dict.fromkeys(map(ord, _SPACES), " ")
+_LINES: Final = _ONE_LINE | {ord("\n"): "\n", ord("\t"): "\t"}
+_MARKED: Final = "\\`*_[]|#~!"
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    """The text without control characters, each of which becomes a substitute, or a space.
+
+    On one line, unless `lines` may break: then newlines and tabs stay.
+    """
+    return str(text).translate(_LINES if lines else _ONE_LINE)
+
+
+def plain_markdown(text: object) -> str:
+    """Text for Markdown: on one line, with nothing in it that is markup there or in HTML."""
+    shown = " ".join(printable(text).split())
+    escaped = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in _MARKED else letter for letter in escaped)
