@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,10 +39,13 @@ class TruthReport:
     reasons: dict[str, int]
 
 
-def read_truth(store: GroundTruthStore, settings: Settings) -> tuple[Dataset, TruthReport]:
+def read_truth(
+    store: GroundTruthStore, settings: Settings, *, also: Sequence[str] = ()
+) -> tuple[Dataset, TruthReport]:
     """Every usable row of the configured table, in the order of its time.
 
-    Raises DataError when more than `log.max_bad_rows` of the labelled rows are bad, or fewer than
+    `also` names further columns to take out of the features' JSON. Raises DataError when more than
+    `log.max_bad_rows` of the labelled rows are bad, or fewer than
     `training.min_training_samples` are left.
     """
     truth = settings.ground_truth
@@ -56,7 +60,7 @@ def read_truth(store: GroundTruthStore, settings: Settings) -> tuple[Dataset, Tr
     if truth.model_column is not None:
         frame = frame[frame[truth.model_column] == settings.model_name]
     other = rows - len(frame)
-    frame = _expanded(frame.reset_index(drop=True), settings)
+    frame = _expanded(frame.reset_index(drop=True), [*settings.data.inputs, *also])
     faults = _faults(frame, settings)
     bad = faults[(faults != "") & (faults != _UNLABELLED)]
     good = frame[faults == ""].reset_index(drop=True)
@@ -88,9 +92,9 @@ def _require(frame: pd.DataFrame, settings: Settings, source: str) -> None:
             )
 
 
-def _expanded(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def _expanded(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The features as columns: those of their own names, else out of `features` (JSON)."""
-    missing = [name for name in settings.data.inputs if name not in frame.columns]
+    missing = [name for name in dict.fromkeys(names) if name not in frame.columns]
     if not missing or "features" not in frame.columns:
         return frame
     objects = [_object(text) for text in frame["features"]]

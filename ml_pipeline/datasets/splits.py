@@ -19,6 +19,8 @@ from ml_pipeline.datasets.features import SHOWN
 from ml_pipeline.errors import DataError
 
 _BUCKETS: Final = 10_000
+# The share of a class's rows from which on it is new.
+_MOST: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,14 +90,15 @@ def _stratified(labels: NDArray[np.str_], count: int, seed: int) -> NDArray[np.i
 
 
 def split_stable(data: Dataset, settings: Settings) -> Split:
-    """Hold out the last rows in time.
+    """Hold out the last rows in time; of a class that is new then, its own last rows.
 
     Without times a row is held out by its id, or by its content, so that data that grows keeps
     what it held out: the champion of today was not trained on it either.
     """
     training, key = settings.training, settings.ground_truth.id_column
     if data.times is not None:
-        return split(data, test_size=training.test_size, seed=training.random_seed)
+        parts = split(data, test_size=training.test_size, seed=training.random_seed)
+        return _with_new_classes(data, parts, training.test_size)
     if key in data.frame.columns:
         names = data.frame[key].astype(str).tolist()
     else:
@@ -106,6 +109,30 @@ def split_stable(data: Dataset, settings: Settings) -> Split:
     if not len(parts.train) or not len(parts.holdout):
         raise DataError(f"{data.source}: its {len(data)} rows leave nothing to hold out.")
     return without_shared_groups(data.groups, parts)
+
+
+def _with_new_classes(data: Dataset, parts: Split, test_size: float) -> Split:
+    """Hold out the last rows of each class of which most would be held out, and of the others.
+
+    A class that came up lately could not be learned otherwise, and a base would be judged on what
+    it was never shown.
+    """
+    if data.times is None:
+        return parts
+    is_held = np.zeros(len(data), dtype=bool)
+    is_held[parts.holdout] = True
+    new = [c for c in np.unique(data.labels) if is_held[data.labels == c].mean() > _MOST]
+    kinds = np.where(np.isin(data.labels, new), data.labels, "")
+    held: list[NDArray[np.int64]] = []
+    for kind in np.unique(kinds) if new else ():
+        rows = np.flatnonzero(kinds == kind)
+        rows = rows[np.argsort(data.times.iloc[rows].to_numpy(), kind="stable")]
+        held.append(rows[len(rows) - min(max(1, round(len(rows) * test_size)), len(rows) - 1) :])
+    if not held or not sum(map(len, held)):
+        return parts
+    holdout = np.sort(np.concatenate(held))
+    train = np.setdiff1d(np.arange(len(data)), holdout)
+    return without_shared_groups(data.groups, Split(train=train, holdout=holdout))
 
 
 def unlearned(data: Dataset, parts: Split, until: datetime | None) -> Split:

@@ -18,7 +18,7 @@ from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.datasets.splits import Split
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.evaluation.metrics import Floats, evaluate
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.models import check_fits, load_model_version
 from ml_pipeline.registry.scoring_writer import write_scoring
@@ -54,14 +54,16 @@ _USELESS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedRows:
-    """Rows of a base that were read and split before, and the champion to be judged beside.
+    """Rows of a base that were read and split before, and the `classes` it is to know.
 
-    `learned_until` is the time of the last row to learn, for the lineage.
+    `answers` (held out, K) are what the champion answers for the rows to be judged on, None
+    without one. `learned_until` is the time of the last row to learn, for the lineage.
     """
 
     data: Dataset
     parts: Split
-    champion: Champion | None
+    classes: list[str]
+    answers: Floats | None
     learned_until: datetime | None
 
 
@@ -92,7 +94,8 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
             rows.data,
             request.settings,
             algorithm=request.settings.training.algorithm,
-            champion=None if prepared is None else prepared.champion,
+            classes=None if prepared is None else prepared.classes,
+            answers=None if prepared is None else prepared.answers,
             parts=None if prepared is None else prepared.parts,
             today=request.today,
             is_log=prepared is None,

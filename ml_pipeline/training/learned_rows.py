@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.entities import Entities, are_known, entities_of
 from ml_pipeline.datasets.fitted_rows import FittedRows, fitted_among
@@ -74,3 +75,11 @@ def unseen_rows(data: Dataset, champion: Champion) -> NDArray[np.bool_]:
         learned |= data.times < pd.Timestamp(date.fromordinal(night + 1), tz="UTC")
     is_new = ~learned.to_numpy() & ~fitted_among(champion.fitted_rows(), data)
     return np.asarray(is_new & strangers)
+
+
+def fitted_on(data: Dataset | None, settings: Settings, today: date | None) -> FittedRows:
+    """Rows to recognise when the log brings them; without a day nobody goes on from the base."""
+    if data is None or today is None:
+        return FittedRows.none()
+    id_column = settings.ground_truth.id_column
+    return FittedRows.of(data, until=today.toordinal(), id_column=id_column)

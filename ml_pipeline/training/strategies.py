@@ -40,6 +40,7 @@ from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
     OPEN_EVENTS,
     Champion,
+    fitted_on,
     unseen_rows,
 )
 from ml_pipeline.training.online_model import OnlineState
@@ -101,7 +102,7 @@ def fine_tune_rows(
     learned, held = data.take(parts.train), data.take(parts.holdout)
     champion = Champion(model_id="", model=model)
     tuned = copy(model).partial_fit(learned.features, learned.labels)
-    fitted = champion.fitted_rows().and_those_of(_fitted(learned, settings, today))
+    fitted = champion.fitted_rows().and_those_of(fitted_on(learned, settings, today))
     state = replace(
         OnlineState.fresh(tuned),
         memory=tuned.memory(),
@@ -125,15 +126,16 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
     *,
     algorithm: str,
     classes: list[str] | None = None,
-    champion: Champion | None = None,
+    answers: Floats | None = None,
     parts: Split | None = None,
     today: date | None = None,
     is_log: bool = True,
 ) -> Challenger:
-    """A base from scratch, judged on the last rows in time, beside the champion if there is one.
+    """A base from scratch, judged on the last rows in time, beside a champion if there is one.
 
-    `is_log`: rows that have event ids and times are all that the log holds; otherwise it may hold
-    others of those days, and any of these.
+    `answers` (held out, K) are the champion's probabilities of the `classes`. `is_log`: rows that
+    have event ids and times are all that the log holds; otherwise it may hold others of those
+    days, and any of these.
     """
     training = settings.training
     if parts is None:
@@ -144,7 +146,8 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
         settings,
         algorithm=algorithm,
         classes=classes,
-        champion=champion,
+        champion=None,
+        answers=answers,
         today=today,
         is_log=is_log,
     )
@@ -302,6 +305,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     algorithm: str,
     champion: Champion | None,
     classes: list[str] | None = None,
+    answers: Floats | None = None,
     past: Dataset | None = None,
     today: date | None = None,
     is_log: bool = True,
@@ -321,6 +325,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
         settings,
         classes=classes,
         cross_validation=validation,
+        answers=answers,
         past=past,
         today=today,
         is_log=is_log,
@@ -337,6 +342,7 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     classes: list[str] | None = None,
     cross_validation: dict[str, Any] | None = None,
     taken: NDArray[np.int64] | None = None,
+    answers: Floats | None = None,
     past: Dataset | None = None,
     today: date | None = None,
     is_log: bool = True,
@@ -357,27 +363,20 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     rows = parts.train if taken is None else taken
     counted = taken_in(data, rows if is_log else np.empty(0, dtype=np.int64), today)
     counted = replace(counted, entities=learned_entities(data.take(rows), past))
-    fitted = _fitted(past if is_log else data.take(rows), settings, today)
+    fitted = fitted_on(past if is_log else data.take(rows), settings, today)
     if before is not None:
         fitted = before.and_those_of(fitted)
     model = new_model(base, learned.features, classes, settings, taken=counted, fitted=fitted)
     counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
+    evidence = _evidence(model, held, champion, settings)
     return Challenger(
         model=model,
-        evidence=_evidence(model, held, champion, settings),
+        evidence=evidence if answers is None else replace(evidence, champion=answers),
         rows_learned=len(learned),
         training_digest=learned.digest(),
         prior=(counts + 1) / (counts + 1).sum(),
         cross_validation=cross_validation or {},
     )
-
-
-def _fitted(data: Dataset | None, settings: Settings, today: date | None) -> FittedRows:
-    """Rows to recognise when the log brings them; without a day nobody goes on from the base."""
-    if data is None or today is None:
-        return FittedRows.none()
-    id_column = settings.ground_truth.id_column
-    return FittedRows.of(data, until=today.toordinal(), id_column=id_column)
 
 
 def _evidence(

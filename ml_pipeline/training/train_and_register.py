@@ -7,7 +7,8 @@ learned, and by the same gate as every other one.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +19,15 @@ import numpy as np
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import ground_truth, splits
-from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.entities import are_known, entities_of
 from ml_pipeline.datasets.labelled_file import read_labelled
-from ml_pipeline.errors import ArtifactError, DataError
+from ml_pipeline.errors import ArtifactError, DataError, NotFound
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.judging import Verdict
 from ml_pipeline.evaluation.metrics import Floats, evaluate
-from ml_pipeline.registry.models import check_fits, load_model_version
+from ml_pipeline.registry.model_inputs import ModelInputs, answers_for, inputs_of, loaded
 from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
@@ -56,8 +58,8 @@ def train_with_store(
         if recent is not None:
             return _skipped(recent, every_days)
         state = serving_state_of(store, settings.model_name)
-        prepared, notes = _prepared(store, state, request, from_table=from_table)
-        result = train(request, prepared) | notes
+        prepared = _prepared(store, state, request, from_table=from_table)
+        result = train(request, prepared.rows) | prepared.notes
         if register:
             result |= _registered(store, state, prepared, result, request=request)
         return result
@@ -85,38 +87,87 @@ def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prepared:
+    """Rows that were read and split, what is noted in the result, and why nobody is judged beside.
+
+    `incomparable` says why the champion cannot answer for the rows, empty when it can or when
+    there is none.
+    """
+
+    rows: PreparedRows
+    notes: dict[str, Any]
+    incomparable: str
+
+
 def _prepared(
     store: Store, state: ServingState, request: TrainingRequest, *, from_table: bool
-) -> tuple[PreparedRows, dict[str, Any]]:
-    """The rows and their split, and what is to be noted in the result."""
-    settings = request.settings
+) -> _Prepared:
+    settings, champion = request.settings, state.champion
     notes: dict[str, Any] = {}
+    inputs = None if champion is None else _inputs_of(store, champion)
     if from_table:
-        data, report = ground_truth.read_truth(store, settings)
+        also = () if inputs is None else inputs.features
+        data, report = ground_truth.read_truth(store, settings, also=also)
         notes["load_report"] = asdict(report)
     else:
         data = read_labelled(request.dataset, settings)
     parts = splits.split_stable(data, settings)
     until = splits.learned_until(data, parts.train)
-    champion = None
-    if state.champion is not None:
-        model = load_model_version(store, state.champion)
-        check_fits(model, settings)
-        champion = Champion(model_id=state.champion.model_id, model=model)
-        parts = splits.unlearned(data, parts, state.champion.lineage.learned_until)
-        parts = splits.without_entities(data, parts, champion.entities())
+    known = [] if inputs is None or settings.data.classes is not None else inputs.classes
+    classes = class_order([*data.labels.tolist(), *known], settings.data)
+    answers, why = None, ""
+    if champion is not None:
+        model = loaded(store, champion)
+        parts = splits.unlearned(data, parts, champion.lineage.learned_until)
+        if model is not None:
+            learned = Champion(model_id=champion.model_id, model=model).entities()
+            parts = splits.without_entities(data, parts, learned)
         if not len(parts.holdout):
             raise DataError(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",
                 hint="Train again when newer rows have come.",
             )
-    return PreparedRows(data=data, champion=champion, parts=parts, learned_until=until), notes
+        answers, why = _answers(store, champion, model, data.take(parts.holdout), classes)
+    rows = PreparedRows(
+        data=data, classes=classes, answers=answers, parts=parts, learned_until=until
+    )
+    return _Prepared(rows=rows, notes=notes, incomparable=why)
+
+
+def _inputs_of(store: Store, champion: ModelVersion) -> ModelInputs | None:
+    try:
+        return inputs_of(store, champion)
+    except (
+        ArtifactError,
+        NotFound,
+    ):  # found out again, and told, where it is asked for its answers
+        return None
+
+
+def _answers(
+    store: Store,
+    champion: ModelVersion,
+    model: Any,  # noqa: ANN401 - AdaptiveClassifier or None
+    held: Dataset,
+    classes: list[str],
+) -> tuple[Floats | None, str]:
+    """What the champion answers for the rows to be judged on, or why it cannot answer."""
+    try:
+        return answers_for(store, champion, model, held.frame, classes), ""
+    except (ArtifactError, NotFound) as error:
+        log.warning("The champion %s cannot be judged beside: %s", champion.model_id, error)
+        why = (
+            f"The champion {champion.model_id} cannot answer here ({error.message.rstrip('.')}), "
+            "so the new base was judged by promotion's floors alone."
+        )
+        return None, why
 
 
 def _registered(
     store: Store,
     state: ServingState,
-    prepared: PreparedRows,
+    prepared: _Prepared,
     result: dict[str, Any],
     *,
     request: TrainingRequest,
@@ -124,14 +175,17 @@ def _registered(
     """Judge the model beside the champion, register it, and say what came of it."""
     settings, now = request.settings, request.now
     evidence = Evidence.load(Path(result["evidence_path"]))
-    held = prepared.data.take(prepared.parts.holdout)
+    held = prepared.rows.data.take(prepared.rows.parts.holdout)
     context = judging.JudgingContext(
-        champion_id=state.champion_id,
+        # Without answers of the champion there is nobody to be better than.
+        champion_id=None if prepared.incomparable else state.champion_id,
         today=now.date(),
         held=state.held,
-        earlier=_earlier(store, state, held, settings),
+        earlier=_earlier(store, state, held, evidence.labels),
     )
     verdict = judging.judge_evidence(evidence, result, settings, context)
+    if prepared.incomparable:
+        verdict = _without_champion(verdict, prepared.incomparable, state.held)
     registration = Registration(
         store=store,
         settings=settings,
@@ -154,8 +208,18 @@ def _registered(
     }
 
 
+def _without_champion(verdict: Verdict, why: str, held: str | None) -> Verdict:
+    """The verdict on a base where the champion could not be asked."""
+    decision = verdict.decision
+    sentence = decision.sentence.replace("Promoted as the first champion", "Promoted")
+    outcome, sentence = decision.outcome, f"{sentence} {why}"
+    if outcome is Outcome.PROMOTED and held is not None:
+        outcome, sentence = Outcome.AWAITING_APPROVAL, f"{held} {why}"
+    return replace(verdict, decision=replace(decision, outcome=outcome, sentence=sentence))
+
+
 def _earlier(
-    store: Store, state: ServingState, held: Dataset, settings: Settings
+    store: Store, state: ServingState, held: Dataset, classes: Sequence[str]
 ) -> dict[str, Floats]:
     """What the last champion of each former lineage predicts for the held-out rows."""
     if state.champion is None:
@@ -163,21 +227,21 @@ def _earlier(
     predicted: dict[str, Floats] = {}
     for version in _former_champions(store, state.champion)[:EARLIER_CHAMPIONS]:
         until = version.lineage.learned_until
-        try:
-            model = load_model_version(store, version)
-            check_fits(model, settings)
-        except (ArtifactError, DataError) as error:
-            log.warning("The former champion %s is not compared: %s", version.model_id, error)
-            continue
-        learned = Champion(model_id=version.model_id, model=model).entities()
+        model = loaded(store, version)
+        learned = None
+        if model is not None:
+            learned = Champion(model_id=version.model_id, model=model).entities()
         is_old = until is not None and held.times is not None and (held.times <= until).any()
-        if is_old or are_known(entities_of(held), learned).any():
+        if is_old or (learned is not None and are_known(entities_of(held), learned).any()):
             log.warning(
                 "The former champion %s is not compared: it has learned some of the rows",
                 version.model_id,
             )
             continue
-        predicted[version.model_id] = model.predict_proba(held.features)
+        try:
+            predicted[version.model_id] = answers_for(store, version, model, held.frame, classes)
+        except (ArtifactError, DataError, NotFound) as error:
+            log.warning("The former champion %s is not compared: %s", version.model_id, error)
     return predicted
 
 

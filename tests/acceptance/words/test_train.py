@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from pydantic import SecretStr
@@ -22,7 +23,7 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import ModelState
 from ml_pipeline.store.supabase.store import SupabaseStore
-from tests.support.factories import make_id
+from tests.support.factories import make_id, make_promotion
 from tests.support.shell import Finished
 from tests.support.supabase.project import SupabaseProject
 
@@ -88,14 +89,16 @@ def place(
     store.close()
 
 
-def fill(store: Store, name: str, numbers: range, *, noise: float) -> None:
-    """Labels that follow feature `a` but for some noise, one every hour until now."""
+def fill(
+    store: Store, name: str, numbers: range, *, noise: float, weight_of_b: float = 0.0
+) -> None:
+    """Labels that follow feature `a`, and `b` by its weight, but for some noise: one an hour."""
     random = np.random.default_rng(numbers.start)
     now = datetime.now(UTC)
     rows = []
     for number in numbers:
         a, b = random.normal(size=2)
-        place = int(np.clip(np.round(1 + a + noise * random.normal()), 0, 2))
+        place = int(np.clip(np.round(1 + a + weight_of_b * b + noise * random.normal()), 0, 2))
         rows.append(
             {
                 "id": make_id(number),
@@ -166,18 +169,99 @@ def test_a_better_base_replaces_the_champion_on_rows_that_neither_has_learned(
     assert former[0]["numbers"]["rows"] == third["holdout_rows"] == 200
 
 
-def test_a_champion_of_other_features_or_classes_is_refused_with_both_lists(place: Place) -> None:
-    fill(place.store, "router", range(1, 201), noise=0.3)
+def test_a_base_that_reads_a_new_feature_is_judged_beside_the_champion_that_does_not(
+    place: Place,
+) -> None:
+    fill(place.store, "router", range(1, 601), noise=0.3, weight_of_b=1.0)
+    place.configure("router", features=["b"])
+    first = place.train().json
+    assert first["outcome"] == "promoted"
+    place.configure("router")
+    wide = place.train()
+    assert wide.code == 0, wide.stderr
+    assert (wide.json["outcome"], wide.json["champion"]) == ("promoted", wide.json["model_id"])
+    assert wide.json["holdout_rows"] == 120
+    assert wide.json["metrics"]["log_loss"] < wide.json["champion_metrics"]["log_loss"] - 0.3
+
+    # The other way round, the feature is missed.
+    place.configure("router", features=["b"])
+    narrow = place.train()
+    assert narrow.json["outcome"] == "rejected", narrow.stderr
+    assert narrow.json["champion"] == wide.json["model_id"]
+    champion = place.store.champion(model_name="router")
+    assert champion is not None
+    held = narrow.json["champion_metrics"]["log_loss"]
+    assert held == pytest.approx(wide.json["metrics"]["log_loss"], abs=1e-9)
+
+
+def test_a_feature_that_the_rows_no_longer_have_is_missing_for_the_champion(place: Place) -> None:
+    fill(place.store, "router", range(1, 401), noise=0.1)
+    place.configure("router")
     place.train()
     place.configure("router", features=["a"])
-    other = place.train()
-    assert other.code == 1
-    assert "trained on the features a, b (2), the config names a" in other.json["error"]
-    place.configure("router", classes=["EASY", "MEDIUM", "HARD", "ABSURD"])
-    wide = place.train()
-    assert wide.code == 1
-    assert "knows the classes EASY, MEDIUM, HARD, the config names" in wide.json["error"]
-    assert len(place.store.list_models(model_name="router")) == 1
+    rows = pd.DataFrame({"a": np.linspace(-1.4, 1.4, 300), "id": [f"row {n}" for n in range(300)]})
+    rows["result"] = np.asarray(LABELS)[(rows["a"] > -0.5).astype(int) + (rows["a"] > 0.5)]
+    rows.to_csv(place.folder / "new.csv", index=False)
+    done = place.run(train, "--register", "--dataset", "new.csv")
+    assert done.code == 0, done.stderr
+    assert "reads b, which the rows lack" in done.stderr
+    assert done.json["champion_metrics"]["accuracy"] > 0.8
+
+
+def test_a_base_that_knows_a_new_class_takes_over_by_the_gate(place: Place) -> None:
+    fill(place.store, "router", range(1, 501), noise=0.2)
+    first = place.train().json
+    place.configure("router", classes=[*LABELS, "ABSURD"])
+    now = datetime.now(UTC)
+    place.store.add_labels(
+        [
+            {
+                "id": make_id(number),
+                "created_at": now - timedelta(hours=2000 - number),
+                "model_name": "router",
+                "features": {"a": 6.0 + number % 3, "b": -4.0},
+                "label": "ABSURD",
+            }
+            for number in range(501, 601)
+        ]
+    )
+    done = place.train()
+    assert done.code == 0, done.stderr
+    assert done.json["outcome"] == "promoted", done.json["outcome_reason"]
+    assert done.json["classes"] == [*LABELS, "ABSURD"]
+    assert done.json["champion"] == done.json["model_id"] != first["model_id"]
+
+
+@pytest.mark.parametrize("has_scoring_file", [True, False])
+def test_a_champion_of_another_scikit_learn_is_replaced_by_the_way_out_that_is_named(
+    place: Place, *, has_scoring_file: bool
+) -> None:
+    fill(place.store, "router", range(1, 601), noise=0.3, weight_of_b=1.0)
+    place.configure("router", features=["b"])
+    first = place.train().json
+    place.configure("router")
+    champion = place.store.champion(model_name="router")
+    assert champion is not None
+    lineage = champion.lineage if has_scoring_file else replace(champion.lineage, scoring=None)
+    older = replace(
+        champion,
+        model_id="older",
+        anchor_id="older",
+        state=ModelState.CANDIDATE,
+        library_versions={**champion.library_versions, "scikit-learn": "0.1.0"},
+        lineage=lineage,
+    )
+    place.store.register(older)
+    place.store.promote(make_promotion("older", champion.model_id, 77, model_name="router"))
+    done = place.train()
+    assert done.code == 0, done.stderr
+    assert done.json["outcome"] == "promoted", done.json["outcome_reason"]
+    assert done.json["champion"] == done.json["model_id"] != first["model_id"]
+    assert ("champion_metrics" in done.json) is has_scoring_file
+    told = "was saved with scikit-learn 0.1.0" in done.json["outcome_reason"]
+    assert told is not has_scoring_file
+    if told:
+        assert "judged by promotion's floors alone" in done.json["outcome_reason"]
 
 
 def labels_of_texts(texts: list[tuple[str | None, str]], first: int = 1) -> list[dict[str, Any]]:
@@ -225,7 +309,7 @@ def test_fifty_texts_that_people_labelled_train_the_router(place: Place) -> None
     place.configure("router")
     numbers = place.run(train, "--register", "--dataset", _numbers(place.folder))
     assert numbers.code == 1
-    assert "reads the text column query, the config names no text" in numbers.json["error"]
+    assert "reads the text column query, which the rows lack" in numbers.json["error"]
 
 
 def _numbers(folder: Path) -> str:

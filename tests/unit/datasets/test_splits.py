@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ml_pipeline.datasets.splits import Split, assert_disjoint, split
+from ml_pipeline.datasets.splits import Split, assert_disjoint, split, split_stable
 from ml_pipeline.errors import DataError
 from tests.support import streams
 
@@ -114,3 +114,15 @@ def test_defect_16_leakage_is_refused_by_row_and_by_match() -> None:
         assert_disjoint(np.array(["m", "n", "m"]), apart)
     assert_disjoint(np.array(["m", "n", "o"]), apart)
     assert_disjoint(None, apart)
+
+
+def test_of_a_class_that_came_up_lately_most_is_learned_and_its_last_rows_are_held_out() -> None:
+    features, labels = streams.draw(1, 200)
+    labels[160:] = "A"
+    labels[:160] = np.where(labels[:160] == "A", "H", labels[:160])
+    data = streams.dataset(features, labels, moments=[streams.moment_of(day) for day in range(200)])
+    parts = split_stable(data, streams.SETTINGS)
+    assert parts.holdout.tolist() == [*range(128, 160), *range(192, 200)]
+    assert set(data.labels[parts.train]) == {"H", "D", "A"}
+    plain = split_stable(data.take(np.arange(160)), streams.SETTINGS)
+    assert plain.holdout.tolist() == list(range(128, 160))

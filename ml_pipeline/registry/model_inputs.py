@@ -1,0 +1,172 @@
+"""What a registered model reads and knows, and its answers where the settings name other things.
+
+Settings may name a feature or a class that the serving model does not know, or no longer one that
+it does. It goes on serving by its own until a base takes over that knows the new ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets import texts
+from ml_pipeline.datasets.features import Inputs, joined, matrix
+from ml_pipeline.errors import ArtifactError, DataError, NotFound
+from ml_pipeline.evaluation.metrics import Floats
+from ml_pipeline.registry.models import load_model_version, load_scorer
+from ml_pipeline.store.contract import Store
+from ml_pipeline.store.records import ModelVersion
+
+log = logging.getLogger("registering")
+
+TRAIN = "`ml-pipeline train --register`"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInputs:
+    """The features, text and classes of a model, in its order."""
+
+    features: tuple[str, ...]
+    text_column: str | None
+    classes: tuple[str, ...]
+
+    def difference(self, data: DataSettings) -> str:
+        """How the settings differ from it, as the end of a sentence; empty when they do not."""
+        said = []
+        read = [*self.features, *([self.text_column] if self.text_column else [])]
+        if new := [name for name in data.inputs if name not in read]:
+            said.append(f"does not read {', '.join(new)}")
+        if gone := [name for name in read if name not in data.inputs]:
+            said.append(f"reads {', '.join(gone)}, which the settings no longer name")
+        if not said and tuple(data.features) != self.features:
+            said.append(f"reads the features in another order ({', '.join(self.features)})")
+        if data.classes is not None:
+            if new := [name for name in data.classes if name not in self.classes]:
+                said.append(f"does not know the class {', '.join(new)}")
+            if gone := [name for name in self.classes if name not in data.classes]:
+                said.append(f"knows the class {', '.join(gone)}, which the settings do not")
+        return " and ".join(said)
+
+    def to_read_by(self, settings: Settings) -> Settings:
+        """The settings by which the log is read for it: labels that only others know are known."""
+        classes = settings.data.classes
+        return self._changed(settings, None if classes is None else [*self.classes, *(
+            name for name in classes if name not in self.classes
+        )])  # fmt: skip
+
+    def to_train_by(self, settings: Settings) -> Settings:
+        """The settings by which it is trained."""
+        return self._changed(settings, list(self.classes))
+
+    def _changed(self, settings: Settings, classes: list[str] | None) -> Settings:
+        labels = settings.data.labels
+        if labels is not None and classes is not None:
+            labels = {text: name for text, name in labels.items() if name in classes}
+        return settings.changed(
+            {
+                "data.features": list(self.features),
+                "data.text_column": self.text_column,
+                "data.classes": classes,
+                "data.labels": labels,
+            }
+        )
+
+
+def inputs_of(store: Store, version: ModelVersion) -> ModelInputs:
+    """What a model reads and knows: by its base's row, of an earlier version by its artifact.
+
+    Raises ArtifactError.
+    """
+    classes, base = version.lineage.classes, version
+    if classes is not None and version.lineage.reference is None:
+        base = store.get_model(version.model_name, version.anchor_id)
+    reference = base.lineage.reference
+    if classes is not None and reference is not None:
+        features, text_column = tuple(reference["features"]), reference["text_column"]
+        return ModelInputs(features=features, text_column=text_column, classes=tuple(classes))
+    model = load_model_version(store, version)
+    return ModelInputs(
+        features=tuple(model.feature_names_),
+        text_column=model.text_column_,
+        classes=tuple(str(label) for label in model.classes_),
+    )
+
+
+def loaded(store: Store, version: ModelVersion) -> Any:  # noqa: ANN401 - AdaptiveClassifier
+    """The model, or None with a warning where it cannot be loaded here."""
+    try:
+        return load_model_version(store, version)
+    except (ArtifactError, NotFound) as error:
+        log.warning("%s cannot be loaded: %s", version.model_id, error)
+        return None
+
+
+def answers_for(
+    store: Store,
+    version: ModelVersion,
+    model: Any,  # noqa: ANN401 - what `loaded` returned
+    frame: pd.DataFrame,
+    classes: Sequence[str],
+) -> Floats:
+    """A registered model's probabilities (n, K) of `classes` for rows of texts.
+
+    A feature that the rows lack is missing, as it is at prediction. Where the artifact cannot be
+    loaded the scoring file answers. Raises ArtifactError or NotFound when neither can, and
+    DataError when the rows lack the text that the model reads.
+    """
+    if model is not None:
+        rows = _rows(frame, model.feature_names_, model.text_column_, version.model_id)
+        known = [str(label) for label in model.classes_]
+        return in_classes(model.predict_proba(rows), known, classes)
+    scorer = load_scorer(store, version)
+    if scorer is None:
+        load_model_version(store, version)
+        raise NotFound(f"{version.model_id} has no scoring file.")
+    rows = _rows(frame, scorer.features, scorer.text_column, version.model_id)
+    shares = np.asarray([_scored(scorer, row) for row in rows]).reshape(len(rows), -1)
+    return in_classes(shares, scorer.classes, classes)
+
+
+def _scored(scorer: Any, row: Any) -> list[float]:  # noqa: ANN401 - a scorer's own types
+    if scorer.text_column is None:
+        return list(scorer.probabilities(row.tolist()))
+    return list(scorer.probabilities(row[:-1].tolist(), row[-1]))
+
+
+def _rows(
+    frame: pd.DataFrame, features: Sequence[str], text_column: str | None, model_id: str
+) -> Inputs:
+    lacking = [name for name in features if name not in frame.columns]
+    if lacking:
+        log.warning("%s reads %s, which the rows lack: missing", model_id, ", ".join(lacking))
+    numbers = matrix(frame.assign(**dict.fromkeys(lacking, "")), list(features))
+    if text_column is None:
+        return numbers
+    if text_column not in frame.columns:
+        raise DataError(
+            f"The champion {model_id} reads the text column {text_column}, which the rows lack: "
+            "it cannot be judged on them.",
+            hint=f"Keep the column {text_column} in the rows to train on, beside the new ones.",
+        )
+    written = frame[text_column].fillna("").astype(str)
+    return joined(numbers, [" " if texts.fault(text) else text for text in written])
+
+
+def in_classes(shares: Floats, known: Sequence[str], classes: Sequence[str]) -> Floats:
+    """Probabilities (n, K) of `classes` from those (n, k) of the `known` ones.
+
+    A class that is not known gets the smallest one of its row, one that is not asked for goes;
+    then rows are scaled to 1.
+    """
+    places = {label: place for place, label in enumerate(known)}
+    smallest = shares.min(axis=1) if len(shares) else np.empty(0)
+    wide = [shares[:, places[c]] if c in places else smallest for c in classes]
+    answers = np.maximum(np.column_stack(wide), 1e-15)
+    return np.asarray(answers / answers.sum(axis=1, keepdims=True), dtype=np.float64)
