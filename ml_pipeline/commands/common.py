@@ -14,7 +14,7 @@ from ml_pipeline.printable import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import FrameType
+    from types import FrameType, TracebackType
     from typing import Any
 
 HELP_WIDTH = 100
@@ -181,7 +181,17 @@ def guarded(run: Callable[[], int], *, with_log: bool = True) -> int:
             return _report(error, error.exit_code)
         if isinstance(error, OSError) and error.filename is not None:
             return _report(_about_a_place(error), PipelineError.exit_code)
+        # A fault of our own may quote what others wrote: its traceback is cleaned as well.
+        sys.excepthook = _printable_traceback
         raise
+
+
+def _printable_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    import traceback
+
+    say("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def _about_a_place(error: OSError) -> PipelineError:

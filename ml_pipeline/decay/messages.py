@@ -109,8 +109,12 @@ def vain_attempts(alert: DecayAlert) -> str:
     return f"{alert.fruitless} retrainings in a row brought no better model"
 
 
-def next_step(alert: DecayAlert) -> str:
-    """What happens now, by itself or by a person."""
+def next_step(alert: DecayAlert, *, quotes: bool = True) -> str:
+    """What happens now, by itself or by a person.
+
+    With `quotes` also what an action said when it failed, which may be a row of the log, and the
+    command that was run.
+    """
     by_status = {
         AlertStatus.RESOLVED: f"nothing. {alert.details.get('resolved_because', '')}".strip(),
         AlertStatus.OVERRIDDEN: "nothing; this is the new normal.",
@@ -127,9 +131,12 @@ def next_step(alert: DecayAlert) -> str:
         why = alert.details.get("settled_because") or alert.details.get("error")
         code = alert.details.get("exit_code")
         action = _ACTIONS.get(alert.action or "", alert.action)
-        return f"the {action} failed ({why or f'exit code {code}'}); it will be tried again."
+        said = f" ({why or f'exit code {code}'})" if quotes else ""
+        return f"the {action} failed{said}; it will be tried again."
     by_action = {
         "request": f"a retraining is queued (request {alert.request_id}); the next run does it.",
-        "command": f"`{' '.join(alert.details.get('command', []))}` was run.",
+        "command": f"`{' '.join(alert.details.get('command', []))}` was run."
+        if quotes
+        else "the configured command was run.",
     }
     return by_action.get(alert.action or "", "nothing happens automatically; a person decides.")

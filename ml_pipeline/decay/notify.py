@@ -52,9 +52,10 @@ class Message:
 
 
 class Channel(Protocol):
-    """One way to people."""
+    """One way to people; what a `quotes` one sends is read by those that it is addressed to."""
 
     name: str
+    quotes: bool
 
     def send(self, message: Message, alert: DecayAlert) -> Mapping[str, Any]:
         """Send, and return what the alert should remember. Raises NotSentError."""
@@ -71,8 +72,11 @@ def state_of(alert: DecayAlert) -> str:
     return ", ".join(parts)
 
 
-def message_of(alert: DecayAlert) -> Message:
-    """What happened, what happens next, since when, by how much and on how many rows."""
+def message_of(alert: DecayAlert, *, quotes: bool = True) -> Message:
+    """What happened, what happens next, since when, by how much and on how many rows.
+
+    `quotes` as in `messages.next_step`.
+    """
     change = (
         f"{alert.metric.replace('_', ' ')} {alert.baseline:.3f} → {alert.recent:.3f} "
         f"({alert.recent - alert.baseline:+.3f}), on {alert.recent_rows:,} new rows "
@@ -80,7 +84,7 @@ def message_of(alert: DecayAlert) -> Message:
     )
     paragraphs = [
         f"What happened: {alert.message}",
-        f"What now: {messages.next_step(alert)}",
+        f"What now: {messages.next_step(alert, quotes=quotes)}",
         f"Since: {alert.window_start:%Y-%m-%d}, noticed {alert.detected_at:%Y-%m-%d %H:%M} UTC",
         f"Figures: {change}",
         f"Alert: {alert.alert_id}",
@@ -115,7 +119,7 @@ def _send(
     store: WatchLedger, channel: Channel, alert: DecayAlert, now: datetime
 ) -> tuple[DecayAlert, bool]:
     try:
-        remembered = channel.send(message_of(alert), alert)
+        remembered = channel.send(message_of(alert, quotes=channel.quotes), alert)
     except NotSentError as error:
         log_event(store, alert, f"{channel.name} could not send {state_of(alert)}", str(error), now)
         return alert, False
@@ -157,6 +161,8 @@ class AppriseChannel:
     apart from the others, wherever it stands in the list.
     """
 
+    quotes = True
+
     def __init__(self, url: str, *, place: int) -> None:
         try:
             import apprise
@@ -184,9 +190,10 @@ class AppriseChannel:
 
 
 class JobSummary:
-    """The summary of a GitHub Actions job."""
+    """The summary of a GitHub Actions job, which everyone reads in a public repository."""
 
     name = "github_summary"
+    quotes = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -205,6 +212,7 @@ class GitHubIssue:
     """One issue for an alert: opened once, commented on when the state changes, closed with it."""
 
     name = "github_issue"
+    quotes = False
 
     def __init__(self, *, api: str, repository: str, token: str) -> None:
         self._base = f"{api.rstrip('/')}/repos/{repository}/issues"

@@ -25,6 +25,7 @@ from ml_pipeline.store.records import LookbackWindow, ModelState, RunStatus
 from ml_pipeline.store.supabase.store import SupabaseStore
 from ml_pipeline.store.supabase.transport import Timeouts
 from tests.conftest import FirstModel
+from tests.contract.supabase.callers import open_callers, seen_runs
 from tests.support import league
 from tests.support.places import long_but
 from tests.support.shell import ml_pipeline
@@ -125,6 +126,14 @@ def test_a_run_over_many_rows_comes_to_the_same_on_both_stores(
     assert [row["state"] for row in states] == [ModelState.RETIRED, ModelState.CHAMPION]
     objects = {row["name"] for row in project.sql("select name from storage.objects")}
     assert f"training-logs/{there['run_id']}.txt" in objects
+    # What any account of an app reads of it quotes none of the rows, which the run's row does.
+    quoted = [str(name) for name in (*events["event_id"], *events["match_id"])]
+    (row,) = project.sql("select to_jsonb(run)::text as row from model_retraining_runs as run")
+    with open_callers(project) as callers:
+        seen = seen_runs(callers["user"])
+        assert seen.json()[0]["metrics"] == there["metrics"]
+    assert any(name in row["row"] for name in quoted)
+    assert not any(name in seen.text for name in quoted)
 
 
 STEPS = (

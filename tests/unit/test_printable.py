@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -139,6 +140,19 @@ def a_failed_command() -> None:
     assert common.guarded(fail, with_log=False) == 1
 
 
+def a_traceback() -> None:
+    def fail() -> int:
+        raise ValueError(HOSTILE)
+
+    hook = sys.excepthook
+    try:
+        common.guarded(fail, with_log=False)
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+    finally:
+        sys.excepthook = hook
+
+
 # Every place where people read a text that others may have written.
 PLACES: dict[str, Callable[[Path], str]] = {
     "terminal: a table": on_stderr(a_table),
@@ -151,6 +165,7 @@ PLACES: dict[str, Callable[[Path], str]] = {
     "terminal: a run": a_run,
     "terminal: a message": on_stderr(lambda: common.say(HOSTILE)),
     "terminal: an error": on_stderr(a_failed_command),
+    "terminal: a fault of our own": on_stderr(a_traceback),
     "terminal: JSON": on_stderr(lambda: common.print_json({"reason": HOSTILE})),
     "a log's line": lambda _: LineFormatter().format(record()),
     "a log's JSON": lambda _: JsonFormatter().format(record()),

@@ -244,6 +244,33 @@ def test_defect_26_the_service_key_is_printed_masked(supabase: SupabaseProject) 
     assert url in printed
 
 
+def test_s1_errors_that_stood_in_users_requests_are_taken_out_and_open_ones_are_theirs(
+    project: SupabaseProject,
+) -> None:
+    project.apply("\n".join(text for text in migrations() if "(32, 'private_runs')" not in text))
+    project.sql("alter table model_retraining_requests drop column by_user")
+    held = {"status": "failed", "retraining_run_id": make_id(9), "processed_at": "2026-03-01"}
+    errors = {
+        1: "training: a text of a row",
+        2: f"given up after 3 attempts: run {make_id(9)} did not finish it",
+        3: "given up after 3 attempts: training: a text of a row",
+    }
+    for number, error in errors.items():
+        row = {"id": make_id(number), "requested_by": OTHER, "error_message": error, **held}
+        insert(project, REQUESTS, row)
+    insert(project, REQUESTS, {"id": make_id(4), "error_message": errors[1], **held})
+    insert(project, REQUESTS, {"id": make_id(5), "requested_by": OTHER})
+    insert(project, REQUESTS, {"id": make_id(6)})
+
+    for _ in range(2):
+        migrate(project)
+        found = {row["id"]: row for row in rows(project, REQUESTS)}
+        said = [found[make_id(number)]["error_message"] for number in range(1, 7)]
+        failed = f"run {make_id(9)} failed"
+        assert said == [failed, errors[2], failed, errors[1], None, None]
+        assert [number for number in range(1, 7) if found[make_id(number)]["by_user"]] == [5]
+
+
 # ----------------------------------------------------------------------------------- realtime
 
 

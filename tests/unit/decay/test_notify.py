@@ -220,6 +220,29 @@ def test_on_github_the_summary_and_one_issue_follow_an_alert(
     assert "## The decay of football is over\n" in summary
 
 
+def test_s2_issue_and_summary_quote_neither_a_row_nor_the_command(
+    store: LocalStore, listener: Listener, tmp_path: Path
+) -> None:
+    variables = {
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "GITHUB_REPOSITORY": "o/r",
+        "GITHUB_TOKEN": "secret-token",
+        "GITHUB_API_URL": f"http://{listener.address}",
+    }
+    row = "Failed while loading: a text of a row"
+    failed = make_alert(action="request", action_state=ActionState.FAILED,
+                        details={"settled_because": row})  # fmt: skip
+    store.open_alert(failed)
+    assert send(store, **variables) == 2
+    assert row in message_of(failed).text
+    shown = (tmp_path / "summary.md").read_text() + str(listener.got)
+    assert "the retraining failed; it will be tried again" in shown
+    assert row not in shown
+    ran = make_alert(action="command", details={"command": ["deploy", "--token", "x1"]})
+    assert "x1" in message_of(ran).text
+    assert "x1" not in message_of(ran, quotes=False).text
+
+
 def test_an_issue_whose_number_was_lost_is_found_and_not_opened_twice(
     store: LocalStore, listener: Listener
 ) -> None:
