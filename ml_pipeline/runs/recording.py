@@ -34,6 +34,7 @@ from ml_pipeline.runs.context import Progress, RunContext
 from ml_pipeline.runs.outcome import as_json, completed, failed
 from ml_pipeline.runs.requests import ServedRequests, close_leftovers
 from ml_pipeline.runs.run_log import RunLog
+from ml_pipeline.runs.shadows import give_up_waiting
 from ml_pipeline.runs.stopping import Stop
 from ml_pipeline.runs.trigger import Skip
 from ml_pipeline.store.contract import Store
@@ -165,8 +166,10 @@ def _source(waiting: Sequence[RetrainingRequest], request_id: str | None) -> Sou
 def _begin(store: Store, order: Order) -> RunContext:
     """Close what earlier crashes left, then take the model for this run."""
     settings, now = order.settings, order.clock()
+    given_up: list[dict[str, Any]] = []
     if not order.dry_run:
         close_leftovers(store, settings, now=now)
+        given_up = give_up_waiting(store, settings, now)
     waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
     run = RetrainingRun(
         run_id=order.new_id(),
@@ -179,7 +182,11 @@ def _begin(store: Store, order: Order) -> RunContext:
         triggered_by=waiting[0].requested_by if waiting else None,
         config_digest=settings.digest(),
         git_sha=code_revision(),
-        details={"place": order.place, RUN_MANIFEST: manifest.environment(settings)},
+        details={
+            "place": order.place,
+            RUN_MANIFEST: manifest.environment(settings),
+            **({"given_up": given_up} if given_up else {}),
+        },
     )
     if not order.dry_run:
         _take_model(store, settings, run)

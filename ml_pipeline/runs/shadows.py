@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID, uuid5
 
 import numpy as np
 
@@ -31,7 +32,8 @@ from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.trained import Sample, TrainerAnswer
 from ml_pipeline.runs.context import RunContext
 from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
-from ml_pipeline.store.contract import ModelRegistry
+from ml_pipeline.store.alerts import SystemEvent
+from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.records import (
     ModelState,
     ModelVersion,
@@ -43,6 +45,7 @@ from ml_pipeline.training.trainer import ModelFile, TrainingJob
 log = logging.getLogger("shadows")
 
 HEADS: Final = ("fresh", "carried")
+_GIVEN_UP: Final = UUID("0b6a1a52-6a0e-4a39-8d3b-3f1d5f7f5c0e")
 _STATES: Final = {
     None: ModelState.SHADOW,
     Outcome.PROMOTED: ModelState.CANDIDATE,
@@ -99,6 +102,53 @@ def undecided_shadows(store: ModelRegistry, champion: ModelVersion) -> list[Mode
         for anchor_id, model in newest.items()
         if anchor_id != champion.anchor_id and model.state is ModelState.SHADOW
     ]
+
+
+def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """Retire challengers that wait in vain; a note with the reason for each.
+
+    After `promotion.max_shadow_nights` days: those for which no person decided, and bases in the
+    shadow for which no new result came. The reason is kept in `system_events`.
+    """
+    name, limit = settings.model_name, settings.promotion.max_shadow_nights
+    champion, notes = store.champion(model_name=name), []
+    waited = [
+        (model, model.created_at.astimezone(UTC).date(), "nobody approved or rejected it since")
+        for model in store.list_models(model_name=name, state=ModelState.AWAITING)
+    ]
+    waited += [
+        (shadow, _idle_since(shadow), "no new result to compare it on since")
+        for shadow in ([] if champion is None else undecided_shadows(store, champion))
+    ]
+    for model, since, why in waited:
+        if (now.astimezone(UTC).date() - since).days < limit:
+            continue
+        reason = f"Given up: {why} {since}, and promotion.max_shadow_nights is {limit} days."
+        log.warning("%s: %s", model.model_id, reason)
+        # Before the state: broken off in between, the reason is written once all the same.
+        store.record_event(_given_up(model, reason, now))
+        store.set_model_state(name, model.model_id, ModelState.RETIRED)
+        notes.append({"model_id": model.model_id, "reason": reason})
+    return notes
+
+
+def _idle_since(shadow: ModelVersion) -> date:
+    """The day after the last one that brought it a result."""
+    since = shadow.lineage.shadow_since or shadow.created_at.astimezone(UTC).date()
+    settled = shadow.lineage.settled_night
+    last = since if settled is None else max(since, date.fromordinal(settled))
+    return last + timedelta(days=1)
+
+
+def _given_up(model: ModelVersion, reason: str, now: datetime) -> SystemEvent:
+    return SystemEvent(
+        event_id=str(uuid5(_GIVEN_UP, f"{model.model_name}/{model.model_id}")),
+        model_name=model.model_name,
+        event_type="challenger_given_up",
+        at=now,
+        message=f"{model.model_id}: {reason}",
+        metadata={"model_id": model.model_id, "actor": "gate", "reason": reason},
+    )
 
 
 def is_due(turn: ShadowRun) -> bool:

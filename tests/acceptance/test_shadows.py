@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order, Trained
+from ml_pipeline.runs.shadows import give_up_waiting
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.store.records import ModelState, ModelVersion
+from ml_pipeline.store.records import Lineage, ModelState, ModelVersion
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.places import Place
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 # The champion was made 30 days before the league's first night.
@@ -123,3 +126,55 @@ def test_a_base_that_proves_better_replaces_the_champion_and_its_line_goes_on(
     assert (
         load_model_version(store, follower).predict(turned.features) == turned.labels
     ).mean() > 0.6
+
+
+@pytest.mark.parametrize("place", ["embedded", "supabase"], indirect=True)
+def test_challengers_that_wait_in_vain_are_given_up_with_the_reason(
+    place: Place, first_model: FirstModel
+) -> None:
+    place.fill(first_model, [])
+    long_ago, lately = NOW - timedelta(days=60), NOW - timedelta(days=59)
+    last = long_ago.date() - timedelta(days=1)
+    shadow = Lineage(shadow_since=last, settled_night=last.toordinal() - 9)
+    with place.opened() as store:
+        base = store.get_model("default", league.FIRST_MODEL)
+        for model_id, at, state, lineage in (
+            ("forgotten", long_ago, ModelState.AWAITING, base.lineage),
+            ("asked lately", lately, ModelState.AWAITING, base.lineage),
+            ("idle", long_ago, ModelState.SHADOW, shadow),
+            ("compared lately", long_ago, ModelState.SHADOW,
+             replace(shadow, settled_night=last.toordinal() + 1)),
+        ):  # fmt: skip
+            store.register(
+                replace(
+                    base, model_id=model_id, anchor_id=model_id, created_at=at, state=state,
+                    lineage=lineage,
+                )
+            )  # fmt: skip
+        notes = give_up_waiting(store, league.settings_for(), NOW)
+        assert give_up_waiting(store, league.settings_for(), NOW) == []
+        states = {m.model_id: m.state for m in store.list_models(model_name="default")}
+        assert notes == [
+            {"model_id": "forgotten", "reason": "Given up: nobody approved or rejected it since "
+             "2026-01-13, and promotion.max_shadow_nights is 60 days."},
+            {"model_id": "idle", "reason": "Given up: no new result to compare it on since "
+             "2026-01-13, and promotion.max_shadow_nights is 60 days."},
+        ]  # fmt: skip
+    assert [name for name, state in states.items() if state is ModelState.RETIRED] == [
+        "idle", "forgotten",
+    ]  # fmt: skip
+    assert states[league.FIRST_MODEL] is ModelState.CHAMPION
+
+
+def test_a_run_says_what_it_gave_up(store: LocalStore, tmp_path: Path) -> None:
+    base = store.get_model("default", league.FIRST_MODEL)
+    store.register(
+        replace(base, model_id="forgotten", state=ModelState.AWAITING, anchor_id="forgotten")
+    )
+    order = Order(
+        settings=league.settings_for(promotion__max_shadow_nights=1, run__min_error_samples=10**6),
+        work_dir=tmp_path / "work", clock=lambda: NOW,
+    )  # fmt: skip
+    (note,) = recording.run(store, order).result["given_up"]
+    assert note["model_id"] == "forgotten"
+    assert store.get_model("default", "forgotten").state is ModelState.RETIRED

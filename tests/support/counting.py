@@ -39,7 +39,7 @@ select gen_random_uuid(), t - interval '1 hour', 'prediction', 'default', 'v-' |
     case when n %% 9 = 0 then null when n %% 3 = 0 then 'D' when n %% 2 = 0 then 'H' else 'A' end,
     case when n %% 9 = 0 then null else t end, '{}'::jsonb
 from (select n, %(now)s::timestamptz - n * (interval '1 day' / %(rows)s) as t
-      from generate_series(1, %(days)s * %(rows)s) as n) as old;
+      from generate_series(1, %(days)s::integer * %(rows)s::integer) as n) as old;
 analyze;
 """
 

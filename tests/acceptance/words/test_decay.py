@@ -300,6 +300,15 @@ def today(**changes: object) -> list[dict[str, Any]]:
     return [event | ours for event in decayed(datetime.now(UTC))]
 
 
+def test_a_quick_check_reads_no_rows(tmp_path: Path) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    store.append_events(frame_of(today()))
+    whole = ml_pipeline("decay", "--local", tmp_path / "store", cwd=tmp_path).json
+    quick = ml_pipeline("decay", "--quick", "--local", tmp_path / "store", cwd=tmp_path).json
+    assert set(whole) - set(quick) >= {"drift", "estimate", "errors_in_order", "realised_accuracy"}
+    assert quick["sentence"] == whole["sentence"]
+
+
 def test_the_command_checks_once_and_records_a_persons_decision(tmp_path: Path) -> None:
     store = LocalStore.open(tmp_path / "store")
     store.append_events(frame_of(today()))
