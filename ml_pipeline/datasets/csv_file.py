@@ -64,26 +64,7 @@ class CsvFile:
 
         Raises DataError for a file that is missing, empty, packed and damaged, or no text.
         """
-        try:
-            with path.open("rb") as file:
-                is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-            if path.name.lower().endswith(".gz") and not is_gzip:
-                raise DataError(
-                    f"{path} is named .gz but holds no gzip, or a truncated or damaged gzip file.",
-                    hint="Rename it to .csv.",
-                )
-            with _bytes_of(path, is_gzip=is_gzip) as file:
-                head = file.read(_HEAD)
-        except FileNotFoundError:
-            raise DataError(
-                f"There is no file {path}.", hint="Give a CSV with a header line."
-            ) from None
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            # A stream that ends early fails here only when it is short.
-            raise damaged(path) from None
-        except OSError as error:
-            message = f"{path} cannot be read as CSV: {error.strerror or error}."
-            raise DataError(message) from None
+        head, is_gzip = _head(path)
         encoding = _encoding(head, path)
         text = _decoded(head, encoding)
         if not text.strip():
@@ -306,6 +287,31 @@ def damaged(path: Path) -> DataError:
 def number_hint(text: str) -> str:
     """What to do about a text that is no number, '' where its commas are not the reason."""
     return COMMA_HINT[0].upper() + COMMA_HINT[1:] if "," in text else ""
+
+
+def _head(path: Path) -> tuple[bytes, bool]:
+    """The first bytes of a file, unpacked, and whether it is packed."""
+    try:
+        with path.open("rb") as file:
+            is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        if path.name.lower().endswith(".gz") and not is_gzip:
+            raise DataError(
+                f"{path} is named .gz but holds no gzip, or a truncated or damaged gzip file.",
+                hint="Rename it to .csv.",
+            )
+        with _bytes_of(path, is_gzip=is_gzip) as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no file {path}.", hint="Give a CSV with a header line."
+        ) from None
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        # A stream that ends early fails here only when it is short.
+        raise damaged(path) from None
+    except OSError as error:
+        message = f"{path} cannot be read as CSV: {error.strerror or error}."
+        raise DataError(message) from None
+    return head, is_gzip
 
 
 def _bytes_of(path: Path, *, is_gzip: bool) -> IO[bytes]:

@@ -104,22 +104,30 @@ def read_label_file(
         if is_blank(cells["label"]) and labels.find(cells["label"]) is None:
             blank += 1
             continue
-        entries.append(
-            LabelEntry(
-                id=cells.get("id", ""),
-                label=cells["label"],
-                created_at=_moment(
-                    cells.get("created_at", ""), f"{path}, line {line}", settings, now
-                ),
-                source=cells.get("source") or source,
-                inputs=_inputs(cells, settings, where),
-                line=line,
-            )
-        )
+        entries.append(_entry(cells, line, where, settings, now=now, source=source))
     if blank and not entries:
         message = f"{path} has no label in any of its {blank} rows."
         raise DataError(message, hint="Rows without a label may stand beside others.")
     return entries, blank
+
+
+def _entry(  # noqa: PLR0913 - what a line says, and what holds where it says nothing
+    cells: Mapping[str, str],
+    line: int,
+    where: str,
+    settings: Settings,
+    *,
+    now: datetime,
+    source: str,
+) -> LabelEntry:
+    return LabelEntry(
+        id=cells.get("id", ""),
+        label=cells["label"],
+        created_at=_moment(cells.get("created_at", ""), where, settings, now),
+        source=cells.get("source") or source,
+        inputs=_inputs(cells, settings, where),
+        line=line,
+    )
 
 
 def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:

@@ -25,6 +25,8 @@ from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
+from ml_pipeline.store.inputs.label_sql import label_of
+from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import EVENT_COLUMNS
 from ml_pipeline.store.sql_text import identifier, literal
 
@@ -47,7 +49,8 @@ _EVENT: Final = f"""{_KEY} AS key,
     hash(timestamp, model_id, match_id, prediction, TRY_CAST(confidence AS DOUBLE), features,
         metadata) AS content,
     CASE WHEN actual_result IS NOT NULL THEN hash(actual_result, evaluated_at) END AS outcome"""
-_ANSWER: Final = """model_id, prediction = actual_result AS correct,
+_ANSWER: Final = """model_id, CASE WHEN prediction = actual_result THEN true
+        ELSE label_of(prediction) = label_of(actual_result) END AS correct,
     prediction = 'UNCERTAIN' AS uncertain"""
 _CSV_SIDE: Final = f"""CREATE TABLE csv_side AS
 SELECT key, min(content) AS content, max(content) AS other_content, min(outcome) AS outcome,
@@ -86,10 +89,16 @@ def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConn
         nothing = ", ".join(f"NULL::VARCHAR AS {identifier(column)}" for column in EVENT_COLUMNS)
         for side in (CSV, TABLE):
             db.execute(f"CREATE VIEW {side} AS SELECT {nothing} LIMIT 0")
+        read_labels(db, ANY_LABEL)
         db.execute(f"CREATE TABLE table_side AS SELECT {_EVENT}, {_ANSWER} FROM {TABLE}")
         db.execute("CREATE TABLE different (key UBIGINT)")
         db.execute("CREATE TABLE read_files (bytes UBIGINT)")
         yield db
+
+
+def read_labels(db: duckdb.DuckDBPyConnection, labels: Labels) -> None:
+    """From now on answers are right by what these labels mean; before, by any label's text."""
+    db.execute(f"CREATE OR REPLACE MACRO label_of(x) AS {label_of(labels, 'x')}")
 
 
 def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str, folder: Path) -> None:

@@ -22,6 +22,7 @@ from ml_pipeline.evaluation_log.comparison import CSV, TABLE
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EventRow, merge_rows, utc_text
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import parse_utc
 
 SHOWN = 100
@@ -75,6 +76,7 @@ def _load(
     folder: Path,
 ) -> None:
     name = logger.model_name
+    comparison.read_labels(db, logger.labels)
     parts = () if store is None else store.export_events(folder, model_name=name)
     with ThreadPoolExecutor(max_workers=1) as reader:
         # DuckDB reads what is there while the store writes the next part.
@@ -92,7 +94,7 @@ def _report(
     if store is None:
         counts["not_in_table"] = counts["outcome_not_in_table"] = 0
     bad = comparison.bad_lines(db)
-    differences = _differences(db) if counts["may_differ"] else Differences()
+    differences = _differences(db, logger.labels) if counts["may_differ"] else Differences()
     return {
         "status": "completed",
         "consistent": not (differences.events or bad or any(counts[name] for name in _MISSING)),
@@ -133,10 +135,10 @@ class Differences:
         self.shown += found[: SHOWN - len(self.shown)]
 
 
-def _differences(db: duckdb.DuckDBPyConnection) -> Differences:
+def _differences(db: duckdb.DuckDBPyConnection, labels: Labels) -> Differences:
     """What differs, field by field, between the table and each line, or between two lines.
 
-    An event does not differ when the store only spells JSON, times or numbers in its own way; the
+    An event does not differ when JSON, times, numbers or labels are only spelt in another way; the
     others' ids go to the table `different`.
     """
     differences = Differences()
@@ -144,7 +146,7 @@ def _differences(db: duckdb.DuckDBPyConnection) -> Differences:
     for events in _batches(candidates):
         ids = list[str]()
         for rows in events:
-            if found := _compared(rows):
+            if found := _compared(rows, labels):
                 differences.add(found)
                 ids.append(str(rows[0]["event_id"]))
         comparison.mark_different(db, ids)
@@ -156,11 +158,11 @@ def _batches(events: Iterator[list[EventRow]]) -> Iterator[list[list[EventRow]]]
         yield batch
 
 
-def _compared(rows: Sequence[EventRow]) -> list[dict[str, Any]]:
+def _compared(rows: Sequence[EventRow], labels: Labels) -> list[dict[str, Any]]:
     first, *others = rows
     found: dict[str, dict[str, Any]] = {}
     for name, row in product(COMPARED, others):
-        if _differs(name, row[name], first[name]):
+        if _differs(name, row[name], first[name], labels):
             found.setdefault(
                 name,
                 {"event_id": row["event_id"], "field": name, "csv": row[name],
@@ -169,12 +171,16 @@ def _compared(rows: Sequence[EventRow]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _differs(name: str, line: object, other: object) -> bool:
+def _differs(name: str, line: object, other: object, labels: Labels) -> bool:
     """Whether two values of a field contradict each other; one that is missing does not."""
     if line is None or (other is None and name in {"actual_result", "evaluated_at"}):
         return False
     if other is None or line == other:
         return other is None
+    if name in {"prediction", "actual_result"}:
+        return labels.find_answer(line) is None or labels.find_answer(line) != labels.find_answer(
+            other
+        )
     try:
         return not _SAME.get(name, _never)(str(line), str(other))
     except ValueError:

@@ -70,14 +70,18 @@ class EvaluationLog(LogChanges, Protocol):
         ...
 
     def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """The same for a few events given as rows, see `event_row`."""
+        """The same for a few events given as rows, see `event_row`.
+
+        Also raises StoreRefused for an outcome that was known more than an hour before its
+        prediction; a history in a frame is taken as it was.
+        """
         ...
 
     def record_outcomes(self, outcomes: Mapping[str, str], *, evaluated_at: datetime) -> int:
         """Set `actual_result` by event id; return how many were new.
 
-        The same outcome twice is fine. Raises StoreRefused for a different one and NotFound for
-        an unknown id, and writes none.
+        The same outcome twice is fine. Raises StoreRefused for a different one and for one that was
+        known more than an hour before its prediction, NotFound for an unknown id, and writes none.
         """
         ...
 

@@ -178,6 +178,31 @@ def known_after(row: Mapping[str, object], now: datetime) -> datetime:
     return max(made, now)
 
 
+def refuse_early_outcomes(rows: Iterable[Mapping[str, object]]) -> None:
+    """Raise StoreRefused when there are rows whose outcome was known before their prediction.
+
+    The times are UTC text. Clocks of two machines differ a little.
+    """
+    early = [
+        str(row["event_id"])
+        for row in rows
+        if (known := row["evaluated_at"]) is not None
+        and row["actual_result"] is not None
+        and str(known) < str(row["timestamp"])
+        and _is_early(str(known), str(row["timestamp"]))
+    ]
+    if early:
+        message = f"An outcome known before its prediction is not its outcome: {some(early)}."
+        raise StoreRefused(message, hint="Nothing was written.")
+
+
+def _is_early(known: str, made: str) -> bool:
+    try:
+        return datetime.fromisoformat(known) + CLOCKS_DIFFER < datetime.fromisoformat(made)
+    except (TypeError, ValueError):
+        return False
+
+
 def with_outcome(
     row: Mapping[str, object],
     actual_result: str,

@@ -13,7 +13,7 @@ from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.embedded.database import Connection, Database
 from ml_pipeline.store.embedded.serving_view import KNOWN_EVENTS, SET_OUTCOME, insert_rows
-from ml_pipeline.store.event_row import refuse_other_content, some
+from ml_pipeline.store.event_row import refuse_early_outcomes, refuse_other_content, some
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from ml_pipeline.store.rows import time_text
 
@@ -147,6 +147,7 @@ class LocalLog:
 
     def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Add events given as rows; return how many were new."""
+        refuse_early_outcomes(rows)
         return self._append([rows])
 
     def _append(self, chunks: Iterable[Sequence[Mapping[str, Any]]]) -> int:
@@ -168,16 +169,15 @@ class LocalLog:
         moment = time_text(evaluated_at)
         with self._database.writing() as db:
             ids = json.dumps(list(outcomes))
-            known = {
-                row["event_id"]: row["actual_result"]
-                for row in db.execute(KNOWN_EVENTS, {"ids": ids})
-            }
+            rows = {row["event_id"]: row for row in db.execute(KNOWN_EVENTS, {"ids": ids})}
+            known = {event_id: row["actual_result"] for event_id, row in rows.items()}
             _check_outcomes(outcomes, known)
             new = [
-                {"event_id": event_id, "actual_result": label, "evaluated_at": moment}
+                {**rows[event_id], "actual_result": label, "evaluated_at": moment}
                 for event_id, label in outcomes.items()
                 if known[event_id] is None
             ]
+            refuse_early_outcomes(new)
             db.executemany(SET_OUTCOME, new)
         return len(new)
 

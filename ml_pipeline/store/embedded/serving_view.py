@@ -17,6 +17,7 @@ from ml_pipeline.store.event_row import (
     WRITTEN_EVENT_COLUMNS,
     brings_outcome,
     contradicts,
+    refuse_early_outcomes,
     was_corrected,
 )
 from ml_pipeline.store.serving_view import ServedModel, ServingView
@@ -81,6 +82,7 @@ class LocalServingView(ServingView):
         """
         from ml_pipeline.store.event_row import refuse_other_content
 
+        refuse_early_outcomes(rows)
         with self._held.writing(durable=durable) as db:
             added, refused = insert_rows(db, rows)
             refuse_other_content(refused)

@@ -51,6 +51,15 @@ def _plain(x: str) -> str:
     return f"regexp_replace(lower({_trimmed(x)}), '^(-*[0-9]+)[.]0+$', '\\1')"
 
 
+def label_of(labels: Labels, x: str) -> str:
+    """SQL: the label that a text means; the trimmed text where it is none of those known."""
+    trimmed = _trimmed(x)
+    if not labels.exact:
+        return trimmed
+    known = _name_case(trimmed, labels.exact), _name_case(_plain(x), labels.folded)
+    return f"coalesce({', '.join(known)}, {trimmed})"
+
+
 class LabelCodes:
     """Labels as codes, by SQL that reads them as `store.labels` does."""
 
@@ -93,14 +102,7 @@ class LabelCodes:
         )
 
     def _open_label(self, x: str) -> str:
-        trimmed = _trimmed(x)
-        if not self._exact:
-            return trimmed
-        known = (
-            _name_case(trimmed, self._labels.exact),
-            _name_case(_plain(x), self._labels.folded),
-        )
-        return f"coalesce({', '.join(known)}, {trimmed})"
+        return label_of(self._labels, x)
 
     def name(self, code: str, x: str) -> str:
         """The label with that code; `x` is the cell."""

@@ -18,7 +18,7 @@ import pandas as pd
 from ml_pipeline.errors import StoreCorrupt, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_frames import EVENT_TIMES, event_frame, event_rows
-from ml_pipeline.store.event_row import brings_outcome, contradicts, some
+from ml_pipeline.store.event_row import brings_outcome, contradicts, refuse_early_outcomes, some
 from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow
 from ml_pipeline.store.rows import Row, time_text
 from ml_pipeline.store.supabase.transport import Project
@@ -52,6 +52,7 @@ class SupabaseLog:
 
     def append_rows(self, rows: Sequence[Row]) -> int:
         """Add events given as rows; return how many were new."""
+        refuse_early_outcomes(rows)
         size = APPENDED_AT_ONCE
         return self._append_chunks([rows[at : at + size] for at in range(0, len(rows), size)])
 

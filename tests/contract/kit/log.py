@@ -17,6 +17,7 @@ import pytest
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE, Store
+from ml_pipeline.store.event_frames import event_rows
 from ml_pipeline.store.event_row import EventRow, utc_text
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from tests.contract.kit.base import (
@@ -326,6 +327,23 @@ class EvaluationLogContract(StoreFixtures):
     def test_no_outcomes_are_no_work(self, store: Store) -> None:
         assert store.record_outcomes({}, evaluated_at=NOW) == 0
         assert store.append_events(make_events()) == 0
+
+    def test_an_outcome_known_before_its_prediction_is_refused_by_every_door(
+        self, store: Store
+    ) -> None:
+        store.append_events(make_events(1, 2, timestamp=NOW, actual_result=None, evaluated_at=None))
+        early = NOW - timedelta(hours=2)
+        with pytest.raises(StoreRefused, match="known before its prediction"):
+            store.record_outcomes({make_id(1): "H", make_id(2): "H"}, evaluated_at=early)
+        for number in (1, 3):
+            late = make_events(number, timestamp=NOW, actual_result="H", evaluated_at=early)
+            with pytest.raises(StoreRefused, match="known before its prediction"):
+                store.append_rows(next(event_rows(late, 1)))
+        assert read_all(store)["actual_result"].isna().all()
+        # Clocks of two machines differ a little.
+        assert (
+            store.record_outcomes({make_id(1): "H"}, evaluated_at=NOW - timedelta(minutes=5)) == 1
+        )
 
     def test_an_empty_outcome_is_refused(self, store: Store) -> None:
         store.append_events(make_events(1, actual_result=None))

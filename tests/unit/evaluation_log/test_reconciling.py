@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log import comparison, reconciling
-from ml_pipeline.evaluation_log.opening import MLLogger
+from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import EventRow, prediction_row, with_outcome
 from tests.contract.kit.log import read_all
-from tests.support.factories import MODEL_NAME
+from tests.support.factories import MODEL_NAME, make_id
 from tests.support.properties import tries
 
 
@@ -239,3 +239,18 @@ def test_where_no_memory_is_enough_it_says_so_and_changes_nothing(
         with pytest.raises(DataError, match="needs more than 1 MB"):
             logger.reconcile_logs(repair=True)
         assert contents(store) == {}
+
+
+def test_labels_are_compared_by_what_they_mean(tmp_path: Path) -> None:
+    with get_logger(local_dir=str(tmp_path / "store"), csv_path=tmp_path / "log.csv") as logger:
+        row = prediction_row(
+            event_id=make_id(1), timestamp=AT, model_name="default", model_id="m", match_id=None,
+            prediction="home", confidence=0.9,
+        )  # fmt: skip
+        logger.csv.append([with_outcome(row, " H", AT, is_right=True)])
+        store = LocalStore.open(tmp_path / "store")
+        store.append_rows([with_outcome({**row, "prediction": "H"}, "0", AT, is_right=True)])
+        report = logger.reconcile_logs()
+        store.close()
+    assert report["consistent"], report
+    assert report["models"]["m"]["accuracy"] == 1.0
