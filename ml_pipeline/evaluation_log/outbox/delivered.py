@@ -34,6 +34,9 @@ class Delivered:
         self._file = -1
         self._process = 0
         self._boot = b""
+        self._log = -1
+        self._log_opened = (0, 0, 0)
+        self._known: tuple[Mark, Mark] | None = None
 
     def position(self, size: int) -> int:
         """The mark; 0 when there is none, or when what stands before it was rewritten."""
@@ -54,15 +57,18 @@ class Delivered:
         sent = position, self._checksum(position)
         settled = sent
         if not durable:
-            mark, checksum = self._read()[1]
+            # As `position` has read it. Another process may have moved it on since: it lags then.
+            mark, checksum = (self._known or self._read())[1]
             settled = mark, self._checksum(mark) if checksum == _NO_CHECKSUM else checksum
         marks = self._FORM % (sent[0], settled[0], self._boot, sent[1], settled[1])
         with naming_errors(self._path):
             os.pwrite(self._opened(), marks, 0)
+        self._known = sent, settled
 
     def _marks(self) -> list[Mark]:
         """The marks that may count, the later first; one of an older version has no checksum."""
-        marks = sorted(self._read(), reverse=True)
+        self._known = known = self._read()
+        marks = sorted(known, reverse=True)
         if marks[0][1] == _NO_CHECKSUM:
             marks = marks[:1]
         return [mark for mark in marks if mark[0]]
@@ -87,13 +93,25 @@ class Delivered:
         Few, because every logged event is held to them.
         """
         try:
-            file = os.open(self._csv, os.O_RDONLY | os.O_CLOEXEC)
+            found = os.pread(self._opened_log(), min(mark, _TAIL), max(0, mark - _TAIL))
         except FileNotFoundError:
             found = b""
-        else:
-            found = os.pread(file, min(mark, _TAIL), max(0, mark - _TAIL))
-            os.close(file)
         return hashlib.blake2b(found, digest_size=8).hexdigest().encode()
+
+    def _opened_log(self) -> int:
+        """The CSV, opened again where another file stands at its place."""
+        status = os.stat(self._csv)
+        found = (os.getpid(), status.st_dev, status.st_ino)
+        if self._log < 0 or found != self._log_opened:
+            self._close_log()
+            self._log = os.open(self._csv, os.O_RDONLY | os.O_CLOEXEC)
+            self._log_opened = found
+        return self._log
+
+    def _close_log(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+        self._log = -1
 
     def _opened(self) -> int:
         """The file, made with its folder when there is none: a machine may log for the first time.
@@ -108,7 +126,8 @@ class Delivered:
         return self._file
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the files."""
+        self._close_log()
         if self._file >= 0:
             os.close(self._file)
         self._file = -1

@@ -19,7 +19,10 @@ from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, moment
 
 REQUIRED: Final = ("model_id", "prediction", "confidence")
+_REQUIRED: Final = frozenset(REQUIRED)
 ARGUMENTS: Final = (*REQUIRED, "match_id", "features", "metadata", "event_id", "timestamp")
+
+_KNOWN: Final = frozenset(ARGUMENTS)
 
 
 def rows_of_predictions(
@@ -95,6 +98,8 @@ def settled_row(  # noqa: PLR0913 - an event, what happened, and how it is read
 
 
 def _check(passed: Mapping[str, object]) -> None:
+    if _REQUIRED <= passed.keys() <= _KNOWN:
+        return
     unknown = [str(name) for name in passed if name not in ARGUMENTS]
     missing = [name for name in REQUIRED if name not in passed]
     if unknown or missing:

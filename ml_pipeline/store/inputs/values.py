@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # What a sum of 32-bit shares may be over 1, or under 0.
 ROUNDING = 1e-6
 _MISSING = frozenset({"NAType", "NaTType", "NoneType"})
+# What is asked of every logged event; types of their own are looked at more closely.
+_NEVER_MISSING = frozenset({str, int, bool, dict, list})
 _FRACTIONS = frozenset({"Decimal", "Fraction"})
 _TEXTS = frozenset({"datetime64", "UUID"})
 _VALUE = "a number, a text, a boolean or a time"
@@ -27,6 +29,10 @@ _ROW = "a list of numbers in the model's order, a mapping from name to value, or
 
 def is_missing(value: object) -> bool:
     """Whether a value is one of Python's, NumPy's or pandas' for nothing."""
+    if value is None or type(value) in _NEVER_MISSING:
+        return value is None
+    if type(value) is float:
+        return value != value  # noqa: PLR0124 - NaN
     # NaN and NaT differ from themselves; pd.NA answers no comparison.
     kind = type(value).__name__
     is_nan = _is_number(value) and bool(value != value)  # noqa: PLR0124
@@ -74,7 +80,7 @@ def plain(value: object, name: str) -> Any:  # noqa: ANN401 - a JSON value
 
 def mapping(value: object, name: str) -> Mapping[str, object]:
     """An object by name: a mapping, or a Series with names. Raises InputError for another type."""
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return value
     if _is_series(value):
         return dict(value.to_dict())  # type: ignore[attr-defined]
@@ -148,6 +154,8 @@ def many_rows(rows: object) -> Iterable[Any]:
 
     Raises InputError for one row alone and for what is no collection of rows.
     """
+    if type(rows) is list:
+        return rows
     if _is_frame(rows):
         return _records(rows)
     is_one = isinstance(rows, (str, bytes, Mapping)) or not hasattr(rows, "__iter__")
