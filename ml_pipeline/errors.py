@@ -13,6 +13,7 @@ PipelineError
 │   ├── RunInProgress
 │   └── AlreadyFinished
 ├── ArtifactError
+│   ├── ArtifactMissing
 │   ├── ArtifactCorrupt
 │   └── ArtifactIncompatible
 ├── PromotionRefused
@@ -90,6 +91,10 @@ class AlreadyFinished(StoreError):
 
 class ArtifactError(PipelineError):
     """Base of everything wrong with a model artifact."""
+
+
+class ArtifactMissing(ArtifactError):
+    """The bytes of a registered model are not where its row says."""
 
 
 class ArtifactCorrupt(ArtifactError):

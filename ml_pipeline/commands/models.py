@@ -108,7 +108,7 @@ def _compare(
 def _export(
     store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime
 ) -> dict[str, Any]:
-    from ml_pipeline.registry.export import export
+    from ml_pipeline.registry.exchange.export import export
 
     folder = Path(args.output_dir)
     return export(store, settings, folder, now=now, with_artifacts=args.with_artifacts)
@@ -130,7 +130,7 @@ def _prune(
 def _import(
     store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
-    from ml_pipeline.registry.export import import_file
+    from ml_pipeline.registry.exchange.importing import import_file
 
     return import_file(store, settings, Path(args.file), now=now, event_id=new_id)
 

@@ -29,6 +29,7 @@ from ml_pipeline.evaluation.ledger import (
     online_record,
 )
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, evaluate, row_losses
+from ml_pipeline.evaluation.replacing import LostChampion, judge_replacement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +59,14 @@ class JudgingContext:
     """What is known beside the evidence.
 
     `held` says why a person has to decide, if one has to. `earlier` is what former champions
-    predict for the evidence's rows, (n, K) by id.
+    predict for the evidence's rows, (n, K) by id. `lost` is the champion where it cannot be
+    loaded: then there is none to compare with, and `champion_id` is None.
     """
 
     champion_id: str | None
     today: date
     held: str | None
+    lost: LostChampion | None = None
     earlier: Mapping[str, Floats] = field(default_factory=dict)
 
 
@@ -89,6 +92,10 @@ def judge_evidence(
         prior = np.repeat([result["prior"]], len(evidence), axis=0)
         floor = _report(evidence, prior, settings)
         decision = judge_first(challenger, floor.log_loss if floor else 0.0, settings.promotion)
+        if context.lost is not None:
+            decision = judge_replacement(
+                decision, challenger, context.lost, settings.promotion, held=context.held
+            )
     else:
         gains = _gains_of(evidence, comparison, settings, context)
         decision = judge_new_base(gains, comparison, settings.promotion, held=context.held)

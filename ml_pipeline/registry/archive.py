@@ -109,7 +109,7 @@ def save_model(model: object, path: Path) -> None:
 
     try:
         data = bytes(skops.io.dumps(model, compression=ZIP_DEFLATED))
-    except (TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         message = f"A {type(model).__name__} cannot be saved as a skops archive: {error}."
         raise ArtifactIncompatible(message) from error
     source = f"The model for {path.name}"

@@ -77,29 +77,28 @@ def checked(data: bytes) -> tuple[bytes, list[str]]:
     Raises ValueError and what zipfile and json raise for bytes that are no archive of skops.
     """
     packed = BytesIO()
-    digests: dict[str, int] = {}
-    schema = b""
     with ZipFile(BytesIO(data)) as source, ZipFile(packed, "w", ZIP_STORED) as target:
-        members = source.infolist()
-        _check_members(members)
-        for member in members:
-            # In blocks of the declared size: reading it whole unpacks what it does not declare.
-            with source.open(member) as file:
-                content = file.read(max(member.file_size, 1))
-            if len(content) != member.file_size:
-                message = f"{member.filename} is shorter than it says"
-                raise ValueError(message)
-            digests[member.filename] = hash(content)
-            target.writestr(member.filename, content)
-            if member.filename == SCHEMA:
-                schema = content
-    if SCHEMA not in digests:
-        message = f"it has no {SCHEMA}"
-        raise ValueError(message)
-    walk = _Walk(digests, {member.filename: member.file_size for member in members})
+        sizes = {member.filename: member.file_size for member in source.infolist()}
+        _check_members(source.infolist())
+        digests = {member.filename: _moved(member, source, target) for member in source.infolist()}
+    with ZipFile(packed) as target:
+        schema = target.read(SCHEMA)
+    walk = _Walk(digests, sizes)
     walk.visit(_parsed(schema))
     check_size(walk.referenced, "references")
     return packed.getvalue(), sorted(walk.foreign)
+
+
+def _moved(member: ZipInfo, source: ZipFile, target: ZipFile) -> int:
+    """Copy a member; return a hash of its content."""
+    # In blocks of the declared size: reading it whole unpacks what it does not declare.
+    with source.open(member) as file:
+        content = file.read(max(member.file_size, 1))
+    if len(content) != member.file_size:
+        message = f"{member.filename} is shorter than it says"
+        raise ValueError(message)
+    target.writestr(member.filename, content)
+    return hash(content)
 
 
 def check_size(size: int, what: str, verb: str = "unpack to", limit: int | None = None) -> None:

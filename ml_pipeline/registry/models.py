@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, DataError, PipelineError
+from ml_pipeline.errors import (
+    ArtifactCorrupt,
+    ArtifactIncompatible,
+    ArtifactMissing,
+    DataError,
+    NotFound,
+    PipelineError,
+    StoreError,
+)
 from ml_pipeline.registry import scoring
 from ml_pipeline.registry.scoring import Scorer
 from ml_pipeline.registry.trained import Sample
 from ml_pipeline.store.contract import ArtifactStore
 from ml_pipeline.store.records import ModelVersion
+
+log = logging.getLogger("registry")
 
 MODEL_BUCKET = "ml-models"
 REPRODUCED_WITHIN = 1e-12
@@ -30,8 +42,31 @@ def scoring_path(model_name: str, model_id: str) -> str:
 
 
 def fetch_model(store: ArtifactStore, version: ModelVersion, folder: Path) -> Path:
-    """Bring a verified artifact into `folder`."""
-    return store.fetch(version.artifact, folder / f"{version.model_id}.skops")
+    """Bring a verified artifact into `folder`.
+
+    Raises ArtifactMissing and ArtifactCorrupt, which say what may serve instead.
+    """
+    try:
+        return store.fetch(version.artifact, folder / f"{version.model_id}.skops")
+    except NotFound as error:
+        message = f"The bytes of the model {version.model_id} are gone: {error.message}"
+        raise ArtifactMissing(message, hint=ways_out(store, version)) from error
+    except ArtifactCorrupt as error:
+        message = f"The bytes of the model {version.model_id} are not those that were registered: "
+        raise ArtifactCorrupt(message + error.message, hint=ways_out(store, version)) from error
+
+
+def ways_out(store: ArtifactStore, version: ModelVersion) -> str:
+    """What can be done about a model whose bytes are lost."""
+    others: list[str] = []
+    with contextlib.suppress(StoreError):
+        others = [i for i in store.names(MODEL_BUCKET, version.model_name) if i != version.model_id]
+    named = f" (there are bytes of {', '.join(others[-3:])})" if others else ""
+    return (
+        "Put them back from an export or a backup of it: `ml-pipeline models import FILE`. Or let "
+        "another version serve: `ml-pipeline models promote ID --force --reason "
+        f'"bytes lost"`{named}. Or train a new one: `ml-pipeline train --register`.'
+    )
 
 
 def fetch_to_train(store: ArtifactStore, version: ModelVersion, folder: Path) -> Path:
@@ -67,42 +102,59 @@ def load_classifier(path: Path, digest: str) -> Any:  # noqa: ANN401 - AdaptiveC
         message = f"The model {path.stem} holds a {type(model).__name__}."
         raise ArtifactIncompatible(message, hint="Train and register it with this program.")
     with archive.reading(f"The artifact {path}"):
-        _see_it_answer(model)
+        see_it_answer(model)
     return model
 
 
-def _see_it_answer(model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
-    """Raise ValueError, or what Python raises, for parts that do not fit one another."""
+def see_it_answer(model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """Raise ValueError, or what Python raises, for parts that do not fit one another.
+
+    To be called inside of `archive.reading`.
+    """
     import numpy as np
 
     from ml_pipeline.datasets.features import joined
 
-    width, names, scale = model.n_features_in_, model.feature_names_, model.scale_
+    _check_columns(model)
     classes = [str(label) for label in model.classes_]
+    if len(set(classes)) != len(classes) or len(classes) < 2:  # noqa: PLR2004 - a choice
+        raise ValueError("its classes are not two and more")
+    row = model.mean_.reshape(1, -1).astype(np.float64)
+    answers = model.predict_proba(joined(row, ["one text"] if model.reads_text_ else None))
+    scoring.check_shares(answers.ravel().tolist(), len(classes))
+
+
+def _check_columns(model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    import numpy as np
+
+    width, names, scale = model.n_features_in_, model.feature_names_, model.scale_
     if type(width) is not int or model.mean_.shape != (width,) or scale.shape != (width,):
         raise ValueError("its features differ in number")
     if names and (len(names) != width or not all(type(name) is str for name in names)):
         raise ValueError("its features are not named one by one")
     if not (np.isfinite(model.mean_).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise ValueError("the means or scales of its features are no numbers")
-    if len(set(classes)) != len(classes) or len(classes) < 2:  # noqa: PLR2004 - a choice
-        raise ValueError("its classes are not two and more")
     if model.text_column_ is not None and type(model.text_column_) is not str:
         raise ValueError("its text column has no name")
-    row = model.mean_.reshape(1, -1).astype(np.float64)
-    answers = model.predict_proba(joined(row, ["one text"] if model.reads_text_ else None))
-    scoring.check_shares(answers.ravel().tolist(), len(classes))
 
 
 def verify(store: ArtifactStore, version: ModelVersion, sample: Sample | None) -> None:
     """Load the stored bytes again and compare what artifact and scoring file predict.
 
-    Raises ArtifactCorrupt when the stored model answers otherwise than the trained one did.
+    Raises ArtifactCorrupt when the stored model answers otherwise than the trained one did. A
+    scoring file that was lost since then keeps no model from serving: it is scored from its
+    artifact.
     """
     import numpy as np
 
     model = load_model_version(store, version)
-    scorer = load_scorer(store, version)
+    try:
+        scorer = load_scorer(store, version)
+    except (NotFound, ArtifactCorrupt) as error:
+        if sample is not None:
+            raise
+        log.warning("%s is scored from its artifact, more slowly: %s", version.model_id, error)
+        return
     if sample is None:
         return
     _require_same(version, model.predict_proba(sample.features), sample, REPRODUCED_WITHIN)

@@ -24,18 +24,20 @@ def unsound(model: object) -> str | None:
     for part in _parts(model):
         if isinstance(part, np.ndarray) and part.dtype.itemsize == 0 and part.size:
             return "an array of nothing"
-        if not hasattr(part, "__dict__"):
-            continue
-        name, state = type(part).__name__, vars(part)
-        if any(callable(getattr(type(part), attribute, None)) for attribute in state):
-            return f"a {name} with a method among its values"
-        if state.get("n_jobs") not in {None, 1}:
-            return f"a {name} that would start {state['n_jobs']} processes"
-        check = _CHECKS.get(name)
-        what = None if check is None else check(state)
+        what = _unsound_part(part) if hasattr(part, "__dict__") else None
         if what is not None:
-            return f"a {name} {what}"
+            return f"a {type(part).__name__} {what}"
     return None
+
+
+def _unsound_part(part: object) -> str | None:
+    state = vars(part)
+    if any(callable(getattr(type(part), name, None)) for name in state):
+        return "with a method among its values"
+    if state.get("n_jobs") not in {None, 1}:
+        return f"that would start {state['n_jobs']} processes"
+    check = _CHECKS.get(type(part).__name__)
+    return None if check is None else check(state)
 
 
 def _parts(model: object) -> Iterator[object]:
@@ -87,15 +89,16 @@ def _boosting(state: Mapping[str, Any]) -> str | None:
     if state.get("_preprocessor") is not None or np.any(state.get("is_categorical_")):
         return "that splits on categories"
     features = state.get("n_features_in_", 0)
-    for tree in (tree for stage in state.get("_predictors", ()) for tree in stage):
-        nodes = tree.nodes
-        leaf = nodes["is_leaf"].astype(bool)
-        # Splits on categories index further arrays; our pipelines encode categories before.
-        if nodes["is_categorical"][~leaf].any() or not _leads_forward(
-            (nodes["left"], nodes["right"]), nodes["feature_idx"], leaf, features
-        ):
-            return _BROKEN
-    return None
+    trees = (tree for stage in state.get("_predictors", ()) for tree in stage)
+    return None if all(_is_sound(tree.nodes, features) for tree in trees) else _BROKEN
+
+
+def _is_sound(nodes: NDArray[Any], features: int) -> bool:
+    leaf = nodes["is_leaf"].astype(bool)
+    # Splits on categories index further arrays; our pipelines encode categories before.
+    if nodes["is_categorical"][~leaf].any():
+        return False
+    return _leads_forward((nodes["left"], nodes["right"]), nodes["feature_idx"], leaf, features)
 
 
 def _bins(state: Mapping[str, Any]) -> str | None:

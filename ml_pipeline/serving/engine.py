@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from ml_pipeline.config import quick
-from ml_pipeline.errors import ArtifactError, InputError, NotFound, StoreError
+from ml_pipeline.errors import ArtifactCorrupt, ArtifactError, InputError, NotFound, StoreError
 from ml_pipeline.registry import scoring
 from ml_pipeline.serving.answering import (
     judge,
@@ -74,6 +74,7 @@ class PredictionEngine:
         self._model: ServedModel | None = None
         self._scorer: scoring.Scorer | None = None
         self._trouble: str | None = None
+        self._without_scoring_file: str | None = None
 
     def _open_store(self) -> ServingView:
         if self._folder is not None:
@@ -117,14 +118,27 @@ class PredictionEngine:
         return champion
 
     def _load(self, model: ServedModel) -> tuple[ServedModel, scoring.Scorer]:
-        if model.scoring is None:
-            from ml_pipeline.serving.artifact import load_artifact
+        trouble = None
+        if model.scoring is not None:
+            digest, size = str(model.scoring["digest"]), model.scoring["size"]
+            bound = size if type(size) is int else None
+            try:
+                path = self._store.scoring_path(model)
+                scorer = scoring.load(path, digest=digest, size=bound)
+            except (ArtifactCorrupt, NotFound) as error:
+                trouble = (
+                    f"{model.model_id} is scored from its artifact, more slowly: {error.message}"
+                )
+            else:
+                self._without_scoring_file = None
+                return model, scorer
+        from ml_pipeline.serving.artifact import load_artifact
 
-            return model, load_artifact(self._folder, self.settings.model_name, model.model_id)
-        digest, size = str(model.scoring["digest"]), model.scoring["size"]
-        return model, scoring.load(
-            self._store.scoring_path(model), digest=digest, size=size if type(size) is int else None
-        )
+        loaded = load_artifact(self._folder, self.settings.model_name, model.model_id)
+        if trouble is not None:
+            _warn("%s", trouble)
+        self._without_scoring_file = trouble
+        return model, loaded
 
     def get_model_info(self) -> dict[str, Any]:
         """What answers: the model, its input, its threshold and its metrics."""
@@ -142,9 +156,12 @@ class PredictionEngine:
             "conflict_margin": self.settings.conflict_margin if scorer.is_ensemble else None,
             "metrics": dict(model.metrics),
             "calibration": model.calibration,
-            "scored_from": "artifact" if model.scoring is None else "scoring file",
-            "warning": self._trouble,
+            "scored_from": "scoring file" if type(scorer) is scoring.Scorer else "artifact",
+            "warning": " ".join(self._troubles()) or None,
         }
+
+    def _troubles(self) -> list[str]:
+        return [text for text in (self._trouble, self._without_scoring_file) if text is not None]
 
     def predict(
         self,
@@ -216,8 +233,8 @@ class PredictionEngine:
             "timestamp": utc_text(now := self._clock()),
             "status": "completed",
         }
-        if self._trouble is not None:
-            about["warnings"] = [*about.get("warnings", ()), self._trouble]
+        if troubles := self._troubles():
+            about["warnings"] = [*about.get("warnings", ()), *troubles]
         if not self._log:
             return about, None
         metadata = {"probabilities": answer["probabilities"]}

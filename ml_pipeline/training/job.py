@@ -6,10 +6,12 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.settings import Settings
@@ -20,6 +22,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, evaluate
 from ml_pipeline.registry import archive
+from ml_pipeline.registry.model_inputs import in_classes
 from ml_pipeline.registry.models import check_fits, load_model_version
 from ml_pipeline.registry.scoring_writer import write_scoring
 from ml_pipeline.registry.trained import (
@@ -33,10 +36,11 @@ from ml_pipeline.registry.trained import (
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.brought.model_files import load_any
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
 from ml_pipeline.training.online.snapshots import SNAPSHOTS
 from ml_pipeline.training.online_training import adapt, by_settings
-from ml_pipeline.training.request import NamedModel, TrainingRequest
+from ml_pipeline.training.request import TrainingRequest
 from ml_pipeline.training.strategies import Challenger
 
 log = logging.getLogger("train_model")
@@ -86,7 +90,12 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
     """Train, write everything into the request's folder, and return what `train` prints."""
     rows = _read(request) if prepared is None else _Rows(data=prepared.data)
     base: dict[str, Any] | None = None
-    if request.fine_tune:
+    if request.fine_tune and prepared is not None:
+        learned = prepared.data.take(prepared.parts.train)
+        model, base = _model_to_tune(request, learned)
+        tuned = _fine_tuned(request, _Rows(data=learned), model)
+        challenger = _judged_on(tuned, prepared, request.settings)
+    elif request.fine_tune:
         model, base = _model_to_tune(request, rows.data)
         challenger = _fine_tuned(request, rows, model)
     else:
@@ -116,6 +125,23 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
     }
     _write_json(request.folder / RESULT_FILE, result)
     return result
+
+
+def _judged_on(tuned: Challenger, prepared: PreparedRows, settings: Settings) -> Challenger:
+    """The same model as a base of its own, judged on held-out rows beside the champion, if any."""
+    data, parts, answers = prepared.data, prepared.parts, prepared.answers
+    classes = [str(label) for label in tuned.model.classes_]
+    evidence = strategies.evidence_on(tuned.model, data.take(parts.holdout), None, settings)
+    if answers is not None:
+        answers = in_classes(answers, prepared.classes, classes)
+    learned = data.labels[parts.train]
+    counts = np.asarray([(learned == label).sum() + 1.0 for label in classes])
+    return replace(
+        tuned,
+        evidence=replace(evidence, champion=answers),
+        online=None,
+        prior=counts / counts.sum(),
+    )
 
 
 def _algorithm(request: TrainingRequest, challenger: Challenger) -> str:
@@ -171,28 +197,6 @@ def _champion_of_store(
         store.close()
     check_fits(model, settings)
     return model, {"kind": "champion", "model_id": champion.model_id}
-
-
-def load_any(named: NamedModel, settings: Settings, data: Dataset) -> AdaptiveClassifier:
-    """Load a model a person or a run names; a plain classifier is given heads.
-
-    Raises ArtifactError for what cannot be trusted, DataError for what does not fit the data.
-    """
-    path = named.path
-    if path.suffix in archive.PICKLE_SUFFIXES:
-        loaded = archive.load_local_pickle(path)
-    else:
-        digest = named.digest or archive.digest_file(path)
-        loaded = archive.load_model(path, expected_digest=digest)
-    if isinstance(loaded, AdaptiveClassifier):
-        model = loaded
-    elif hasattr(loaded, "predict_proba") and hasattr(loaded, "classes_"):
-        classes = [str(label) for label in loaded.classes_]
-        model = strategies.new_model(loaded, data.features, classes, settings)
-    else:
-        raise DataError(f"{path} holds a {type(loaded).__name__}, not a fitted classifier.")
-    check_fits(model, settings)
-    return model
 
 
 def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier) -> Challenger:

@@ -114,7 +114,7 @@ def fine_tune_rows(
     tuned.line_ |= fitted.as_dict()
     return Challenger(
         model=tuned,
-        evidence=_evidence(tuned, held, champion, settings),
+        evidence=evidence_on(tuned, held, champion, settings),
         rows_learned=len(learned),
         training_digest=learned.digest(),
     )
@@ -212,7 +212,7 @@ def base_in_shadow(
     _carry(champion, model, heads=carry_heads)
     return Challenger(
         model=model,
-        evidence=_evidence(model, data.take(np.empty(0, dtype=np.int64)), None, settings),
+        evidence=evidence_on(model, data.take(np.empty(0, dtype=np.int64)), None, settings),
         rows_learned=len(learned),
         training_digest=learned.digest(),
     )
@@ -368,7 +368,7 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
         fitted = before.and_those_of(fitted)
     model = new_model(base, learned.features, classes, settings, taken=counted, fitted=fitted)
     counts = np.asarray([(learned.labels == label).sum() for label in classes], dtype=np.float64)
-    evidence = _evidence(model, held, champion, settings)
+    evidence = evidence_on(model, held, champion, settings)
     return Challenger(
         model=model,
         evidence=evidence if answers is None else replace(evidence, champion=answers),
@@ -379,9 +379,10 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     )
 
 
-def _evidence(
+def evidence_on(
     model: AdaptiveClassifier, held: Dataset, champion: Champion | None, settings: Settings
 ) -> Evidence:
+    """What a model, and the champion if there is one, answer for held-out rows."""
     nights = np.zeros(len(held), dtype=np.int64)
     if held.times is not None:
         nights = held.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)

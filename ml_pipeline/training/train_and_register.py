@@ -6,10 +6,11 @@ learned, and by the same gate as every other one.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -25,15 +26,16 @@ from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ArtifactError, DataError, NotFound
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.judging import Verdict
 from ml_pipeline.evaluation.metrics import Floats, evaluate
+from ml_pipeline.evaluation.replacing import LostChampion
 from ml_pipeline.registry.model_inputs import ModelInputs, answers_for, inputs_of, loaded
 from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.event_row import UNCERTAIN
 from ml_pipeline.store.opening import open_store
-from ml_pipeline.store.records import ModelVersion, Outcome
+from ml_pipeline.store.records import LookbackWindow, ModelVersion, Outcome, day_start
 from ml_pipeline.training.job import PreparedRows, train
 from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.request import TrainingRequest
@@ -89,15 +91,14 @@ def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Prepared:
-    """Rows that were read and split, what is noted in the result, and why nobody is judged beside.
+    """Rows that were read and split, and what is noted in the result.
 
-    `incomparable` says why the champion cannot answer for the rows, empty when it can or when
-    there is none.
+    `lost` is the champion where it cannot answer for the rows.
     """
 
     rows: PreparedRows
     notes: dict[str, Any]
-    incomparable: str
+    lost: LostChampion | None
 
 
 def _prepared(
@@ -116,7 +117,7 @@ def _prepared(
     until = splits.learned_until(data, parts.train)
     known = [] if inputs is None or settings.data.classes is not None else inputs.classes
     classes = class_order([*data.labels.tolist(), *known], settings.data)
-    answers, why = None, ""
+    answers, lost = None, None
     if champion is not None:
         model = loaded(store, champion)
         parts = splits.unlearned(data, parts, champion.lineage.learned_until)
@@ -128,11 +129,11 @@ def _prepared(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",
                 hint="Train again when newer rows have come.",
             )
-        answers, why = _answers(store, champion, model, data.take(parts.holdout), classes)
+        answers, lost = _answers(store, champion, model, data.take(parts.holdout), classes)
     rows = PreparedRows(
         data=data, classes=classes, answers=answers, parts=parts, learned_until=until
     )
-    return _Prepared(rows=rows, notes=notes, incomparable=why)
+    return _Prepared(rows=rows, notes=notes, lost=lost)
 
 
 def _inputs_of(store: Store, champion: ModelVersion) -> ModelInputs | None:
@@ -151,17 +152,34 @@ def _answers(
     model: Any,  # noqa: ANN401 - AdaptiveClassifier or None
     held: Dataset,
     classes: list[str],
-) -> tuple[Floats | None, str]:
-    """What the champion answers for the rows to be judged on, or why it cannot answer."""
+) -> tuple[Floats | None, LostChampion | None]:
+    """What the champion answers for the rows to be judged on, or what it answered once."""
     try:
-        return answers_for(store, champion, model, held.frame, classes), ""
+        return answers_for(store, champion, model, held.frame, classes), None
     except (ArtifactError, NotFound) as error:
         log.warning("The champion %s cannot be judged beside: %s", champion.model_id, error)
-        why = (
-            f"The champion {champion.model_id} cannot answer here ({error.message.rstrip('.')}), "
-            "so the new base was judged by promotion's floors alone."
-        )
-        return None, why
+        return None, _lost(store, champion, error.message)
+
+
+def _lost(store: Store, champion: ModelVersion, why: str) -> LostChampion:
+    """Count what the champion answered, its best guess where it was not sure."""
+    whole = LookbackWindow(start=day_start(date(1970, 1, 1)), end=day_start(date(9999, 1, 1)))
+    rows = right = 0
+    for page in store.read_events(whole, model_name=champion.model_name):
+        own = page[page["model_id"] == champion.model_id]
+        guesses = own["metadata"].map(_best_guess)
+        answers = own["prediction"].where(own["prediction"] != UNCERTAIN, guesses)
+        rows += len(own)
+        right += int((answers == own["actual_result"]).sum())
+    return LostChampion(model_id=champion.model_id, why=why, rows=rows, right=right)
+
+
+def _best_guess(metadata: object) -> object:
+    try:
+        found = json.loads(str(metadata))
+    except ValueError:
+        return None
+    return found.get("best_guess") if isinstance(found, dict) else None
 
 
 def _registered(
@@ -178,14 +196,13 @@ def _registered(
     held = prepared.rows.data.take(prepared.rows.parts.holdout)
     context = judging.JudgingContext(
         # Without answers of the champion there is nobody to be better than.
-        champion_id=None if prepared.incomparable else state.champion_id,
+        champion_id=None if prepared.lost else state.champion_id,
         today=now.date(),
-        held=state.held,
+        held=state.held or _unknown_past(request, prepared),
+        lost=prepared.lost,
         earlier=_earlier(store, state, held, evidence.labels),
     )
     verdict = judging.judge_evidence(evidence, result, settings, context)
-    if prepared.incomparable:
-        verdict = _without_champion(verdict, prepared.incomparable, state.held)
     registration = Registration(
         store=store,
         settings=settings,
@@ -208,14 +225,11 @@ def _registered(
     }
 
 
-def _without_champion(verdict: Verdict, why: str, held: str | None) -> Verdict:
-    """The verdict on a base where the champion could not be asked."""
-    decision = verdict.decision
-    sentence = decision.sentence.replace("Promoted as the first champion", "Promoted")
-    outcome, sentence = decision.outcome, f"{sentence} {why}"
-    if outcome is Outcome.PROMOTED and held is not None:
-        outcome, sentence = Outcome.AWAITING_APPROVAL, f"{held} {why}"
-    return replace(verdict, decision=replace(decision, outcome=outcome, sentence=sentence))
+def _unknown_past(request: TrainingRequest, prepared: _Prepared) -> str | None:
+    """Why a person has to decide on a model that was brought from elsewhere."""
+    if request.parent is None or prepared.rows.answers is None:
+        return None
+    return f"Waiting for approval: nobody here knows which rows {request.parent.path} was made of."
 
 
 def _earlier(

@@ -113,7 +113,7 @@ def mutated_artifact(data: bytes, random: Random) -> bytes:
             return with_members(data, **{n: _other_array(file.read(n), random) for n in chosen})
     schema = schema_of(data)
     for _ in range(random.randint(1, 3)):
-        _change_json(schema, random)
+        change_json(schema, random)
     return with_members(data, schema=schema)
 
 
@@ -124,7 +124,7 @@ def mutated_scoring(content: bytes, random: Random) -> bytes:
         return line + b"\n" + _other_bytes(arrays, random)
     header = json.loads(line)
     for _ in range(random.randint(1, 3)):
-        _change_json(header, random)
+        change_json(header, random)
     return json.dumps(header).encode() + b"\n" + arrays
 
 
@@ -169,7 +169,8 @@ def _other_value(kind: np.dtype[Any], random: Random) -> Any:  # noqa: ANN401 - 
     return random.choice((0, 1)) if kind.kind == "b" else "x"
 
 
-def _change_json(root: Any, random: Random) -> None:  # noqa: ANN401 - JSON
+def change_json(root: Any, random: Random) -> None:  # noqa: ANN401 - JSON
+    """Put something odd at one of its places, or something of another place."""
     places = list(_places(root))
     node, key = random.choice(places)
     other, again = random.choice(places)

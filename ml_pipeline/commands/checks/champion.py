@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_pipeline.commands.checks.examined import Examined, time_in_utc
 from ml_pipeline.commands.checks.findings import Finding, fault, fine, warning
 from ml_pipeline.errors import ArtifactIncompatible, PipelineError
+from ml_pipeline.store.records import ModelVersion
 
 
 def champion(examined: Examined) -> Iterator[Finding]:
@@ -35,9 +36,42 @@ def champion(examined: Examined) -> Iterator[Finding]:
         yield fine("champion_versions", "The libraries installed here can load the champion.")
 
 
+def champion_bytes(examined: Examined) -> Iterator[Finding]:
+    """Whether the champion's files are there, by their names alone: quick enough for every look."""
+    from ml_pipeline.registry import models
+
+    model = examined.champion()
+    if model is None:
+        return
+    refs = [model.artifact, *([model.lineage.scoring] if model.lineage.scoring else [])]
+    folders = {(ref.bucket, ref.path.rpartition("/")[0]) for ref in refs}
+    there = {
+        f"{folder}/{name}"
+        for bucket, folder in folders
+        for name in examined.store.names(bucket, folder)
+    }
+    name = "champion_artifact"
+    if model.artifact.path not in there:
+        what = f"The bytes of the champion {model.model_id} are gone: {model.artifact.path}."
+        yield fault(name, what, models.ways_out(examined.store, model))
+    elif any(ref.path not in there for ref in refs):
+        yield _without_scoring(f"The scoring file of the champion {model.model_id} is gone.")
+    else:
+        yield fine(name, "The champion's files are there.")
+
+
+def _without_scoring(what: str) -> Finding:
+    return warning(
+        "champion_scoring",
+        f"{what} Predictions are scored from its artifact, more slowly.",
+        "Put it back from an export: `ml-pipeline models import FILE`. The next promotion brings "
+        "one, too.",
+    )
+
+
 def champion_artifact(examined: Examined) -> Iterator[Finding]:
-    """Whether the champion's bytes are there, are the registered ones, and load."""
-    from ml_pipeline.registry import archive, models
+    """Whether the champion's bytes are the registered ones and load, and those it goes back to."""
+    from ml_pipeline.registry import models
 
     name = "champion_artifact"
     model = examined.champion()
@@ -46,14 +80,44 @@ def champion_artifact(examined: Examined) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = models.fetch_model(examined.store, model, Path(folder))
-            try:
-                archive.check_library_versions(model.library_versions)
-            except ArtifactIncompatible:
-                yield fine(name, "The champion's artifact has its registered digest.")
-                return
-            archive.load_model(path, expected_digest=model.artifact.digest)
+            loads = _loads(model, path)
     except PipelineError as error:
-        do = "Roll back to an earlier model: `ml-pipeline models rollback --reason …`."
-        yield fault(name, f"The champion cannot be loaded: {error.message}", f"{error.hint} {do}")
+        yield fault(name, f"The champion cannot be loaded: {error.message}", error.hint)
         return
-    yield fine(name, "The champion's artifact has its registered digest, and it loads.")
+    what = "it loads" if loads else "other libraries load it"
+    yield fine(name, f"The champion's artifact has its registered digest, and {what}.")
+    try:
+        models.load_scorer(examined.store, model)
+    except PipelineError as error:
+        yield _without_scoring(error.message)
+    yield from _lineage_bytes(examined, model)
+
+
+def _loads(model: ModelVersion, path: Path) -> bool:
+    """False when it needs other libraries, which is a finding of its own."""
+    from ml_pipeline.registry import archive, models
+
+    try:
+        archive.check_library_versions(model.library_versions)
+    except ArtifactIncompatible:
+        return False
+    models.load_classifier(path, model.artifact.digest)
+    return True
+
+
+def _lineage_bytes(examined: Examined, model: ModelVersion) -> Iterator[Finding]:
+    """Whether the models that the next run needs can be fetched: the head, the approved base."""
+    from ml_pipeline.registry import models
+    from ml_pipeline.registry.serving_state import lineage_head
+
+    store, name = examined.store, "lineage_bytes"
+    needed = {lineage_head(store, model).model_id, model.anchor_id} - {model.model_id}
+    for model_id in sorted(needed):
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                version = store.get_model(model.model_name, model_id)
+                models.fetch_model(store, version, Path(folder))
+        except PipelineError as error:
+            yield fault(name, f"The next run needs {model_id}. {error.message}", error.hint)
+            return
+    yield fine(name, "The models that the next run goes on from are there.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ml_pipeline.commands.checks.champion import champion, champion_artifact
+from ml_pipeline.commands.checks.champion import champion, champion_artifact, champion_bytes
 from ml_pipeline.commands.checks.examined import Check
 from ml_pipeline.commands.checks.log import evaluation_log
 from ml_pipeline.commands.checks.runs import last_success, requests, running_run
 
-QUICK: Final[tuple[Check, ...]] = (champion,)
+QUICK: Final[tuple[Check, ...]] = (champion, champion_bytes)
 FULL: Final[tuple[Check, ...]] = (
     champion,
     champion_artifact,

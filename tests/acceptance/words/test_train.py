@@ -339,9 +339,9 @@ def test_the_registry_is_exported_and_imported_with_its_champion(
     file = out / "model_registry.json"
     monkeypatch.setenv("ML_PIPELINE_LOCAL", str(tmp_path / "copy"))
     copied = place.run(models, "import", str(file)).json
-    assert copied == {"imported": 2, "known": 0, "champion": champion}
+    assert copied == {"imported": 2, "known": 0, "restored": [], "champion": champion}
     again = place.run(models, "import", str(file)).json
-    assert again == {"imported": 0, "known": 2, "champion": champion}
+    assert again == {"imported": 0, "known": 2, "restored": [], "champion": champion}
 
     artifact = out / champion / "model.skops"
     artifact.write_bytes(artifact.read_bytes() + b"x")
@@ -351,3 +351,28 @@ def test_the_registry_is_exported_and_imported_with_its_champion(
     assert "digest" in tampered.json["error"]
     empty = LocalStore.open(tmp_path / "other")
     assert empty.list_models(model_name="router") == []
+
+
+def test_a_model_that_is_brought_along_is_tuned_registered_and_judged(place: Place) -> None:
+    fill(place.store, "router", range(1, 301), noise=0.3)
+    (place.folder / "own.csv").write_text(
+        "\n".join(["a,b,result", *(f"{n % 3 - 1},{n % 7},{LABELS[n % 3]}" for n in range(90))])
+    )
+    own = place.run(train, "--dataset", "own.csv", "--model_id", "own").json["model_path"]
+    brought = ("--fine_tune", "--model_path", own)
+
+    first = place.train(*brought, "--model_id", "tuned")
+    assert (first.code, first.json["outcome"]) == (0, "promoted"), first.stderr
+    assert first.json["base"] == {"kind": "model_path", "path": own}
+    champion = place.store.champion(model_name="router")
+    assert champion is not None
+    assert (champion.model_id, champion.anchor_id) == ("tuned", "tuned")
+    load_model_version(place.store, champion)
+
+    # Beside a champion nobody can tell whether it has learned the rows on which both are judged.
+    fill(place.store, "router", range(301, 401), noise=0.3)
+    second = place.train(*brought, "--model_id", "again")
+    assert second.code == 0, second.stderr
+    assert second.json["outcome"] in {"awaiting_approval", "rejected"}
+    names = [check["name"] for check in second.json["decision"]["checks"]]
+    assert "skill" not in names

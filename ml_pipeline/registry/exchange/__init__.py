@@ -1,0 +1,1 @@
+"""The registry as a file that goes from one store to another."""

@@ -1,0 +1,1 @@
+"""What people bring along to train on."""
