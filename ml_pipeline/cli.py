@@ -24,6 +24,8 @@ COMMANDS = {
     "analyse": "streaks, transitions, tests of randomness",
     "backtest": "replay a labelled history day by day",
     "monitor": "serve the monitoring page",
+    "backup": "save a store into a folder, while it is in use",
+    "restore": "make a store of a backup",
     "init": "create a store, or update one",
     "doctor": "check everything a run needs",
 }

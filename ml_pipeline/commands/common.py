@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
+    from ml_pipeline.store.backup.folder import Manifest
+
 HELP_WIDTH = 100
 INTERRUPTED = 130  # 128 and the number of SIGINT: what a shell says of a process that it ended
 _STOPPED = "What it had finished stays, nothing is half-written; start it again to go on."
@@ -89,6 +91,19 @@ def print_json(result: Mapping[str, Any]) -> None:
 def say(text: str) -> None:
     """A message for people on stderr."""
     sys.stderr.write(printable(text, lines=True) + "\n")
+
+
+def backup_json(manifest: Manifest) -> dict[str, Any]:
+    """What `backup` and `restore` say of a backup."""
+    return {
+        "kind": manifest.kind,
+        "created_at": manifest.created_at,
+        "schema_version": manifest.schema_version,
+        "rows": manifest.rows,
+        "files": len(manifest.files),
+        "bytes": sum(file.size for file in manifest.files),
+        "missing": list(manifest.missing),
+    }
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -159,6 +160,26 @@ def apply(url: str) -> Applied:
     return Applied(version=newest(), names=made, buckets=buckets, warnings=warnings)
 
 
+@contextmanager
+def session(url: str, what: str) -> Iterator[Any]:
+    """A connection in one transaction, for `what` is done in it; nothing of it stays on an error.
+
+    Raises ConfigError, StoreUnavailable and StoreRefused as `apply` does.
+    """
+    psycopg = _psycopg()
+    clean = _cleaner(url)
+    step = "connecting"
+    try:
+        with psycopg.connect(
+            url, connect_timeout=_CONNECT_SECONDS, prepare_threshold=None
+        ) as database:
+            database.execute(_TIMEOUTS)
+            step = what
+            yield database
+    except psycopg.Error as error:
+        raise _error_for(error, step, clean) from None
+
+
 def _psycopg() -> Any:  # noqa: ANN401 - a module that may be missing
     try:
         import psycopg
@@ -216,7 +237,7 @@ def _error_for(error: Any, step: str, clean: Callable[[str], str]) -> PipelineEr
         if code or type(error).__name__ == "OperationalError":
             return StoreUnavailable(f"No connection to the database: {text}.", hint=_CONNECT_HINT)
         return ConfigError(f"--database_url cannot be used: {text}.", hint=_URL_HINT)
-    message = f"The schema was not applied, nothing was changed: {step}: {text} ({code or 'lost'})."
+    message = f"Nothing was changed: {step}: {text} ({code or 'lost'})."
     if code == _NO_RIGHT:
         hint = "Connect as the owner of the database: on Supabase that is the user postgres."
         return StoreRefused(message, hint=hint)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import ml_pipeline
 from ml_pipeline.errors import ConfigError, StoreCorrupt, StoreError, StoreRefused, StoreUnavailable
+from ml_pipeline.store.sql_text import identifier
 
 Connection = sqlite3.Connection
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -30,7 +31,11 @@ _ERRORS: Mapping[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_CONSTRAINT: (StoreRefused, ""),
     sqlite3.SQLITE_TOOBIG: (StoreRefused, ""),
 }
-_RESTORE = "Restore the folder from a backup, or choose another one."
+_RESTORE = (
+    "Restore a backup into a new folder (`ml-pipeline restore BACKUP --local DIR`). Where store.db "
+    "alone was copied here from elsewhere, store.db-wal and store.db-shm are of another file: move "
+    "them away."
+)
 
 
 def _store_error(error: sqlite3.Error, path: str) -> StoreError:
@@ -138,6 +143,43 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def copy_whole(source: str, target: str) -> None:
+    """Copy the database as it is at one moment, also what stands in its write-ahead log.
+
+    Raises StoreError, StoreCorrupt when the copy is not sound.
+    """
+    with (
+        _translated(source),
+        closing(_connect(source, lock_timeout=LOCK_TIMEOUT)) as db,
+        closing(_connect(target, lock_timeout=LOCK_TIMEOUT, mode="rwc")) as copy,
+    ):
+        db.backup(copy)
+        # A file of its own: nothing beside it has to be kept with it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+        (found,) = copy.execute("PRAGMA integrity_check").fetchone()
+        if found != "ok":
+            raise StoreCorrupt(f"{source} is damaged: {found}.", hint=_RESTORE)
+
+
+def schema_version(path: str) -> int:
+    """The number of the last migration that the file had."""
+    with _translated(path), closing(_connect(path, lock_timeout=LOCK_TIMEOUT)) as db:
+        return _version(db)
+
+
+def count_rows(path: str) -> dict[str, int]:
+    """How many rows each table holds."""
+    with _translated(path), closing(_connect(path, lock_timeout=LOCK_TIMEOUT)) as db:
+        tables = db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        counts = {}
+        for (name,) in tables:
+            counted = db.execute(f"SELECT count(*) FROM {identifier(name)}").fetchone()  # noqa: S608
+            counts[name] = int(counted[0])
+        return counts
 
 
 class Database:

@@ -1,0 +1,212 @@
+"""Backup and restore of a Supabase project: our tables by COPY, our buckets through Storage.
+
+Supabase's own backups hold no objects of Storage, and a copy of its files loses the content types.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ml_pipeline.errors import ConfigError, NotFound, StoreRefused
+from ml_pipeline.store import schema
+from ml_pipeline.store.artifact_files import file_errors, segments_of
+from ml_pipeline.store.backup.folder import Manifest, finish, new_folder
+from ml_pipeline.store.sql_text import identifier
+from ml_pipeline.store.supabase.store import SupabaseStore
+
+TABLES: Final = "tables"
+ARTIFACTS: Final = "artifacts"
+# What `init` fills by itself.
+_MADE_ANEW: Final = frozenset({"ml_pipeline_schema_version", "ml_pipeline_leases"})
+_COLUMNS: Final = """
+    select attname from pg_attribute
+    where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped and attgenerated = ''
+    order by attnum"""
+_PARENTS: Final = """
+    select conrelid::regclass::text, confrelid::regclass::text from pg_constraint
+    where contype = 'f' and connamespace = 'public'::regnamespace"""
+_SEQUENCES: Final = """
+    select attname from pg_attribute
+    where attrelid = to_regclass(%s) and attidentity <> '' and not attisdropped"""
+_OBJECTS: Final = (
+    "select bucket_id, name from storage.objects where bucket_id = any (%s) order by 1, 2"
+)
+
+Connection = Any
+
+
+def back_up(store: SupabaseStore, database_url: str, target: Path, *, now: datetime) -> Manifest:
+    """Copy our tables, as they are at one moment, and then our buckets into a new folder.
+
+    An object that is gone although it was listed, or that a model's row names, is `missing`.
+    Raises ConfigError, StoreError.
+    """
+    with new_folder(target, what="the backup") as draft:
+        rows: dict[str, int] = {}
+        with schema.session(database_url, "copying the tables") as database:
+            database.execute("set transaction isolation level repeatable read, read only")
+            version = _version(database)
+            for table in _tables(database):
+                rows[table] = _copy_out(database, table, draft / TABLES / f"{table}.csv")
+            named = database.execute(
+                "select distinct 'ml-models', artifact_path from model_metadata "
+                "where artifact_path is not null and artifact_digest is not null"
+            ).fetchall()
+            listed = database.execute(_OBJECTS, [list(schema.BUCKETS)]).fetchall()
+        objects = sorted({*map(tuple, listed), *map(tuple, named)})
+        missing = tuple(_fetched(store, objects, draft / ARTIFACTS))
+        return finish(
+            draft, kind="supabase", now=now, schema_version=version, rows=rows, missing=missing
+        )
+
+
+def restore(store: SupabaseStore, database_url: str, folder: Path) -> Manifest:
+    """Fill a project that holds no rows of ours with a backup, whose digests are checked first.
+
+    The schema is applied, the objects are stored, and then all rows come in one transaction: a
+    restore that was interrupted is repeated. Raises ConfigError, StoreError.
+    """
+    manifest = Manifest.read(folder, kind="supabase")
+    if manifest.schema_version > schema.newest():
+        raise StoreRefused(
+            f"{folder} has schema version {manifest.schema_version}, this package knows "
+            f"{schema.newest()}.",
+            hint="Install the version of the package that made the backup, or a newer one.",
+        )
+    schema.apply(database_url)
+    saved = {
+        Path(file.path).stem: folder / file.path
+        for file in manifest.files
+        if file.path.startswith(f"{TABLES}/")
+    }
+    with schema.session(database_url, "looking for rows") as database:
+        _refuse_rows(database, saved)
+    for file in manifest.files:
+        if file.path.startswith(f"{ARTIFACTS}/"):
+            bucket, _, path = file.path.removeprefix(f"{ARTIFACTS}/").partition("/")
+            store.put(bucket, path, folder / file.path)
+    with schema.session(database_url, "restoring the rows") as database:
+        _refuse_rows(database, saved)
+        database.execute("delete from public.ml_pipeline_limits")
+        for table in _in_order(database, saved):
+            _copy_in(database, table, saved[table])
+        _check_counts(database, manifest.rows)
+    return manifest
+
+
+def _tables(database: Connection) -> list[str]:
+    there = {
+        row[0]
+        for row in database.execute(
+            "select relname from pg_class where relkind = 'r' "
+            "and relnamespace = 'public'::regnamespace"
+        ).fetchall()
+    }
+    return sorted((schema.names().tables & there) - _MADE_ANEW)
+
+
+def _version(database: Connection) -> int:
+    found = database.execute("select to_regclass('public.ml_pipeline_schema_version')").fetchone()
+    if found[0] is None:
+        raise ConfigError(
+            "The database of --database_url has none of the package's tables.",
+            hint="Name the database of the project; `ml-pipeline doctor` looks at it.",
+        )
+    query = "select coalesce(max(version), 0) from public.ml_pipeline_schema_version"
+    return int(database.execute(query).fetchone()[0])
+
+
+def _columns(database: Connection, table: str) -> list[str]:
+    return [row[0] for row in database.execute(_COLUMNS, [f"public.{table}"]).fetchall()]
+
+
+def _copy_out(database: Connection, table: str, place: Path) -> int:
+    """The rows as CSV, the names of their columns in the first line."""
+    names = ", ".join(map(identifier, _columns(database, table)))
+    text = f"copy public.{identifier(table)} ({names}) to stdout (format csv, header)"
+    with file_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cursor = database.cursor()
+        with place.open("wb") as file, cursor.copy(text) as rows:
+            for block in rows:
+                file.write(block)
+    return int(cursor.rowcount)
+
+
+def _copy_in(database: Connection, table: str, place: Path) -> None:
+    with place.open("rb") as file:
+        (names,) = csv.reader([file.readline().decode()])
+        known = set(_columns(database, table))
+        if unknown := [name for name in names if name not in known]:
+            raise StoreRefused(f"{table} has no column {', '.join(unknown)} in this project.")
+        quoted = ", ".join(map(identifier, names))
+        # Rows come as they were; what triggers do was done when they were written.
+        database.execute(f"alter table public.{identifier(table)} disable trigger user")
+        with database.cursor().copy(
+            f"copy public.{identifier(table)} ({quoted}) from stdin (format csv)"
+        ) as rows:
+            while block := file.read(1 << 20):
+                rows.write(block)
+        database.execute(f"alter table public.{identifier(table)} enable trigger user")
+    for (column,) in database.execute(_SEQUENCES, [f"public.{table}"]).fetchall():
+        database.execute(
+            f"select setval(pg_get_serial_sequence(%s, %s), max({identifier(column)})) "  # noqa: S608
+            f"from public.{identifier(table)} having count(*) > 0",
+            [f"public.{table}", column],
+        )
+
+
+def _in_order(database: Connection, tables: Iterable[str]) -> Sequence[str]:
+    """The tables, each behind those that its rows refer to."""
+    parents: dict[str, set[str]] = {table: set() for table in tables}
+    for child, parent in database.execute(_PARENTS).fetchall():
+        if child in parents and parent in parents and parent != child:
+            parents[child].add(parent)
+    ordered: list[str] = []
+    while len(ordered) < len(parents):
+        ready = sorted(
+            table for table in parents if table not in ordered and parents[table] <= {*ordered}
+        )
+        ordered += ready or sorted(set(parents) - set(ordered))
+    return ordered
+
+
+def _refuse_rows(database: Connection, tables: Iterable[str]) -> None:
+    filled = [
+        table
+        for table in sorted(tables)
+        if table != "ml_pipeline_limits"
+        and database.execute(f"select 1 from public.{identifier(table)} limit 1").fetchone()  # noqa: S608
+    ]
+    if filled:
+        raise StoreRefused(
+            f"The project holds rows already, in {', '.join(filled)}.",
+            hint="Restore into a project of its own: what is there is never overwritten.",
+        )
+
+
+def _check_counts(database: Connection, rows: Mapping[str, int]) -> None:
+    for table, count in rows.items():
+        found = database.execute(f"select count(*) from public.{identifier(table)}").fetchone()[0]  # noqa: S608
+        if found != count:
+            raise StoreRefused(f"{table}: {found} rows came of {count}. Nothing was changed.")
+
+
+def _fetched(
+    store: SupabaseStore, objects: Iterable[tuple[str, str]], folder: Path
+) -> Iterable[str]:
+    """Download the objects; yields the names of those that are gone."""
+    for bucket, path in objects:
+        place = folder / bucket
+        for segment in segments_of(bucket, path):
+            place /= segment
+        try:
+            with file_errors(place):
+                place.parent.mkdir(parents=True, exist_ok=True)
+            store.download(bucket, path, place)
+        except NotFound:
+            yield f"{bucket}/{path}"
