@@ -7,18 +7,16 @@ stays as it is; wherever people read it, it goes through here.
 
 from __future__ import annotations
 
-from typing import Final
-
-SUBSTITUTE: Final = "\N{REPLACEMENT CHARACTER}"
-_SPACES: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
+SUBSTITUTE = "\ufffd"
+_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 # C0, DELETE, C1; embeddings, overrides and isolates of the direction; halves of a pair.
-_CONTROLS: Final = (
+_CONTROLS = (
     *range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A),
     0x2028, 0x2029, *range(0xD800, 0xE000),
 )  # fmt: skip
-_ONE_LINE: Final = dict.fromkeys(_CONTROLS, SUBSTITUTE) | dict.fromkeys(map(ord, _SPACES), " ")
-_LINES: Final = _ONE_LINE | {ord("\n"): "\n", ord("\t"): "\t"}
-_MARKED: Final = "\\`*_[]|#~!"
+_ONE_LINE = dict.fromkeys(_CONTROLS, SUBSTITUTE) | dict.fromkeys(map(ord, _SPACES), " ")
+_LINES = _ONE_LINE | {ord("\n"): "\n", ord("\t"): "\t"}
+_MARKED = "\\`*_[]|#~!"
 
 
 def printable(text: object, *, lines: bool = False) -> str:
