@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "predict one row or a file of rows",
     "outcome": "record what really happened",
     "labels": "add labels that people gave, for training",
+    "erase": "take a person's rows out of everything that is kept",
     "reconcile": "compare the CSV log with the store's table",
     "report": "one run as an HTML page and as Markdown",
     "models": "list, show, compare, promote, roll back, prune",

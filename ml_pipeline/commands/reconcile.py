@@ -17,7 +17,7 @@ from ml_pipeline.reports import terminal
 COUNTS = (
     "csv_events", "table_events", "missing_in_table", "missing_in_csv",
     "outcome_missing_in_table", "outcome_missing_in_csv", "differing", "duplicates", "bad_lines",
-    "pending",
+    "pending", "erased_lines",
 )  # fmt: skip
 
 

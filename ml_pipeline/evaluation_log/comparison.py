@@ -9,7 +9,7 @@ needed, so memory does not grow with the length of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
-from ml_pipeline.store.inputs.label_sql import label_of
+from ml_pipeline.store.inputs.label_sql import corrections, label_of
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import EVENT_COLUMNS
 from ml_pipeline.store.sql_text import identifier, literal
@@ -48,23 +48,30 @@ _KEY: Final = "hash(lower(event_id))"
 _EVENT: Final = f"""{_KEY} AS key,
     hash(timestamp, model_id, match_id, prediction, TRY_CAST(confidence AS DOUBLE), features,
         metadata) AS content,
-    CASE WHEN actual_result IS NOT NULL THEN hash(actual_result, evaluated_at) END AS outcome"""
+    CASE WHEN actual_result IS NOT NULL THEN hash(actual_result, evaluated_at) END AS outcome,
+    {corrections("metadata")} AS past"""
 _ANSWER: Final = """model_id, CASE WHEN prediction = actual_result THEN true
         ELSE label_of(prediction) = label_of(actual_result) END AS correct,
     prediction = 'UNCERTAIN' AS uncertain"""
+# Of a corrected event the line with the last correction counts, and the others say nothing else.
 _CSV_SIDE: Final = f"""CREATE TABLE csv_side AS
-SELECT key, min(content) AS content, max(content) AS other_content, min(outcome) AS outcome,
-    max(outcome) AS other_outcome, count(*) > count(outcome) + 1 OR count(outcome) > 1 AS is_double
+SELECT key, max(past) AS past, arg_max(content, past) AS content, arg_max(outcome, past) AS outcome,
+    coalesce(min(content) FILTER (past = 0) <> max(content) FILTER (past = 0), false)
+        OR coalesce(min(outcome) FILTER (past = 0) <> max(outcome) FILTER (past = 0), false)
+        AS contradicts,
+    count(*) > count(outcome) + 1 OR count(outcome) > 1 + max(past) AS is_double
 FROM (SELECT {_EVENT} FROM {CSV}) GROUP BY key"""
 _JOIN: Final = """CREATE TABLE both_sides AS
 SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
     coalesce(is_double, false) AS is_double,
-    t.outcome IS NULL AND c.outcome IS NOT NULL AND t.key IS NOT NULL AS outcome_not_in_table,
-    c.outcome IS NULL AND t.outcome IS NOT NULL AND c.key IS NOT NULL AS outcome_not_in_csv,
+    c.key IS NOT NULL AND t.key IS NOT NULL AND (c.past > t.past
+        OR c.past = t.past AND t.outcome IS NULL AND c.outcome IS NOT NULL) AS outcome_not_in_table,
+    c.key IS NOT NULL AND t.key IS NOT NULL AND (t.past > c.past
+        OR c.past = t.past AND c.outcome IS NULL AND t.outcome IS NOT NULL) AS outcome_not_in_csv,
     c.outcome IS NULL AND t.outcome IS NULL AS is_pending,
-    coalesce(c.content <> t.content, false) OR coalesce(c.outcome <> t.outcome, false)
-        OR coalesce(c.content <> c.other_content, false)
-        OR coalesce(c.outcome <> c.other_outcome, false) AS may_differ
+    coalesce(c.past = t.past AND c.content <> t.content, false)
+        OR coalesce(c.past = t.past AND c.outcome <> t.outcome, false)
+        OR coalesce(c.contradicts, false) AS may_differ
 FROM csv_side c FULL OUTER JOIN table_side t USING (key)"""
 # What the CSV alone knows is read from its lines.
 _TABLE_ANSWERS: Final = "SELECT model_id, correct, uncertain FROM table_side"
@@ -72,8 +79,9 @@ _CSV_ANSWERS: Final = f"""WITH csv_alone AS (
     SELECT key FROM both_sides WHERE not_in_table OR outcome_not_in_table)
 {_TABLE_ANSWERS} ANTI JOIN csv_alone USING (key)
 UNION ALL
-SELECT any_value(model_id), bool_or(correct), coalesce(bool_or(uncertain), false)
-FROM (SELECT {_KEY} AS key, {_ANSWER} FROM {CSV}) SEMI JOIN csv_alone USING (key) GROUP BY key"""
+SELECT any_value(model_id), arg_max(correct, past), coalesce(bool_or(uncertain), false)
+FROM (SELECT {_KEY} AS key, {corrections("metadata")} AS past, {_ANSWER} FROM {CSV})
+SEMI JOIN csv_alone USING (key) GROUP BY key"""
 
 
 @contextmanager
@@ -93,6 +101,7 @@ def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConn
         db.execute(f"CREATE TABLE table_side AS SELECT {_EVENT}, {_ANSWER} FROM {TABLE}")
         db.execute("CREATE TABLE different (key UBIGINT)")
         db.execute("CREATE TABLE read_files (bytes UBIGINT)")
+        db.execute("CREATE TABLE erased (event_hash VARCHAR)")
         yield db
 
 
@@ -145,9 +154,21 @@ def _view_csv(db: duckdb.DuckDBPyConnection, source: CsvSource, model_name: str)
         f"{file.dialect()}, header = true, ignore_errors = true, store_rejects = true",
     )
     named = ", ".join(f"{cell} AS {identifier(name)}" for name, cell in cells.items())
+    event_id = cells["event_id"]
+    # Hashed only where there is something to compare with.
+    is_erased = f"sha256(lower({event_id})) IN (FROM erased)" if _has_erased(db) else "false"
     db.execute(f"""CREATE OR REPLACE VIEW {CSV} AS SELECT {named} {lines}
-        WHERE {cells["event_id"]} IS NOT NULL
+        WHERE {event_id} IS NOT NULL AND NOT {is_erased}
         AND coalesce({cells["model_name"]} = {literal(model_name)}, true)""")
+
+
+def forget_erased(db: duckdb.DuckDBPyConnection, hashes: Collection[str]) -> None:
+    """Leave events with those hashes of their ids out of the CSV's side."""
+    db.execute("INSERT INTO erased SELECT unnest(?::VARCHAR[])", [sorted(hashes)])
+
+
+def _has_erased(db: duckdb.DuckDBPyConnection) -> bool:
+    return int(_row(db, "SELECT count(*) FROM erased")[0]) > 0
 
 
 def read_export(db: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 
@@ -23,6 +23,10 @@ from ml_pipeline.store.event_row import (
     EventRow,
     merge_rows,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 TORN_SUFFIX = ".torn"
 READ_ROWS = 1000
@@ -186,6 +190,30 @@ class EventCsv:
         with naming_errors(self.path), self._locked():
             pass
 
+    def erase(self, is_erased: Callable[[EventRow], bool], mark: int) -> tuple[int, int]:
+        """Write the file anew without some events, whole or not at all.
+
+        Returns how many lines went, and how many bytes before `mark` stayed. Whoever has the file
+        open notices: it is another one.
+        """
+        if not self.size():
+            return 0, 0
+        draft = f"{self.path}.{os.getpid()}.tmp"
+        with naming_errors(self.path), self._locked():
+            try:
+                with open(self.path, "rb") as old, open(draft, "wb") as new:
+                    gone, kept = _copy_without(old, new, is_erased, mark)
+                    new.flush()
+                    os.fsync(new.fileno())
+                if gone:
+                    os.replace(draft, self.path)
+                    _sync_folder(self.path)
+            finally:
+                if os.path.exists(draft):
+                    os.unlink(draft)
+        self.close()
+        return gone, kept
+
     def size(self) -> int:
         """Bytes in the file; 0 when there is none."""
         try:
@@ -262,6 +290,21 @@ def _events(lines: Iterable[bytes]) -> Iterator[EventRow]:
         row = None if cells[:2] == ["timestamp", "event_id"] else row_of(cells)
         if row is not None:
             yield row
+
+
+def _copy_without(
+    old: IO[bytes], new: IO[bytes], is_erased: Callable[[EventRow], bool], mark: int
+) -> tuple[int, int]:
+    """Copy the lines; return how many were left out, and the bytes kept of those before `mark`."""
+    gone = kept = place = 0
+    for line in old:
+        place += len(line)
+        if any(is_erased(row) for row in _events([line])):
+            gone += 1
+            continue
+        new.write(line)
+        kept += len(line) if place <= mark else 0
+    return gone, kept
 
 
 def _is_complete(line: bytes) -> bool:

@@ -38,6 +38,7 @@ _TEXT_SHOWN: Final = 2000
 # What an event takes from the first of its rows that has it.
 _FOLDED: Final = ("outcome", "features", "model_id", "match_id")
 UNUSABLE: Final = "unusable: "
+TWO_OUTCOMES: Final = "conflicting outcomes"
 NO_CLASS: Final = "outcome is no class of the model"
 _NOT_KEPT: Final = "(settled row, text not kept)"
 
@@ -80,12 +81,13 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
     labels = rules.labels
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
-            prediction, guess, outcome, features, {rules.fault(request.now)} AS fault
+            prediction, guess, outcome, features, past, {rules.fault(request.now)} AS fault
         FROM (SELECT *, {time_sql("time_text")} AS known,
                 {rules.confidence("confidence_text")} AS confidence
             FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
                 {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
+                {rules.past()} AS past,
                 {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
                 {rules.best_guess()} AS guess,
@@ -109,7 +111,7 @@ def _find_repeated(stage: Stage, scanned: Scanned) -> None:
             k.row_no IS NULL AND s.state = {SETTLED} AS settled,
             k.row_no IS NULL AND s.state = {WAITING} AS waiting,
             coalesce(k.known, make_timestamptz(s.day * 86400000000)) AS known,
-            k.confidence, k.outcome IS NOT NULL AS has_outcome,
+            coalesce(k.past, 0) AS past, k.confidence, k.outcome IS NOT NULL AS has_outcome,
             k.features IS NOT NULL AS has_features,
             k.model_id IS NOT NULL AS has_model_id, k.match_id IS NOT NULL AS has_match_id
         FROM scanned s LEFT JOIN kept k ON k.row_no = s.row_no
@@ -129,22 +131,26 @@ def _insert_repeated(stage: Stage, condition: str) -> None:
 def _fold_repeated(stage: Stage) -> None:
     """`folded`: a line per id in `again`; `first_…`: what its event takes from its other rows.
 
-    An outcome counts from the first time it was known. Only numbers are aggregated: unlike texts,
-    they spill to disk.
+    An outcome counts from the first time it was known, and one that was corrected as the last row
+    says. Only numbers are aggregated: unlike texts, they spill to disk.
     """
-    first = ", ".join(f"min(row_no) FILTER (has_{name}) AS {name}_row" for name in _FOLDED)
+    first = ", ".join(f"min(row_no) FILTER (has_{name}) AS {name}_row" for name in _FOLDED[1:])
     stage.run(f"""CREATE OR REPLACE TEMP TABLE folded AS SELECT *, CASE
             WHEN predictions > 1 THEN 'conflicting predictions'
-            WHEN outcomes > 1 THEN 'conflicting outcomes'
+            WHEN outcomes > 1 THEN {literal(TWO_OUTCOMES)}
             WHEN base IS NULL AND h IN (SELECT h FROM scanned WHERE p = {OTHER_MODEL})
                 THEN 'other model'
             WHEN base IS NULL THEN 'outcome without a prediction'
             WHEN confidence IS NULL AND NOT settled AND NOT waiting
                 THEN 'confidence is empty' END AS fault
         FROM (SELECT h, count(*) AS n, bool_or(settled) AS settled,
-            bool_or(waiting) AS waiting, min(known) FILTER (a > 0) AS known,
+            bool_or(waiting) AS waiting, CASE WHEN max(past) = 0 THEN min(known) FILTER (a > 0)
+                ELSE arg_max(known, past) FILTER (a > 0) END AS known,
+            CASE WHEN max(past) = 0 THEN min(row_no) FILTER (has_outcome)
+                ELSE arg_max(row_no, past) FILTER (has_outcome) END AS outcome_row,
             CASE WHEN max(p) = 0 OR min(p) FILTER (p > 0) = max(p) THEN 1 ELSE 2 END AS predictions,
-            CASE WHEN max(a) = 0 OR min(a) FILTER (a > 0) = max(a) THEN 1 ELSE 2 END AS outcomes,
+            CASE WHEN max(past) > 0 OR max(a) = 0 OR min(a) FILTER (a > 0) = max(a)
+                THEN 1 ELSE 2 END AS outcomes,
             min(row_no) FILTER (p > 0) AS base, {first},
             arg_min(confidence, row_no) FILTER (confidence IS NOT NULL) AS confidence
             FROM again GROUP BY h)""")
@@ -245,11 +251,16 @@ def _reasons(stage: Stage) -> list[tuple[str, int, str | None]]:
 
 
 def needs_metadata(stage: Stage, settings: Settings) -> bool:
-    """Whether an event is wanted whose features or best guess may stand in metadata."""
+    """Whether an event is wanted whose features or best guess may stand in metadata.
+
+    Or there, which of its two outcomes corrects the other.
+    """
     threshold = float(settings.run.confidence_threshold)
     condition = f"""fault = {literal(NO_FEATURES)} OR (prediction = {literal(UNCERTAIN)}
         AND guess IS NULL AND confidence > {threshold!r}::DOUBLE)"""
-    return stage.number(f"SELECT count(*) FROM events WHERE {condition}") > 0
+    wanted = stage.number(f"SELECT count(*) FROM events WHERE {condition}")
+    unclear = f"SELECT count(*) FROM folded WHERE fault = {literal(TWO_OUTCOMES)}"
+    return wanted > 0 or stage.number(unclear) > 0
 
 
 def labelled_by_day(stage: Stage) -> dict[date, int]:

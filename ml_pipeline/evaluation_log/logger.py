@@ -256,6 +256,16 @@ class EvaluationLogger:
                 self._append(part, durable=durable) for part in (rows[:middle], rows[middle:])
             )
 
+    def erase(self, is_erased: Callable[[EventRow], bool]) -> int:
+        """Take events out of the CSV; return how many lines. What was sent stays marked as sent."""
+        with self._lock:
+            size = self.csv.size()
+            mark = self._delivered.position(size) if size else 0
+            gone, kept = self.csv.erase(is_erased, mark)
+            if gone and mark:
+                self._delivered.move(kept, durable=False)
+            return gone
+
     def settle(self) -> int:
         """Send what waits; return how much of what stood in the CSV waits all the same, in bytes.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -22,7 +22,9 @@ from ml_pipeline.evaluation_log.comparison import CSV, TABLE
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import EventRow, merge_rows, utc_text
+from ml_pipeline.store.inputs.changes import id_hash
 from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.outcome_history import history
 from ml_pipeline.store.records import parse_utc
 
 SHOWN = 100
@@ -45,18 +47,26 @@ def reconcile(
     """Compare, repair if asked, and report as plain JSON values.
 
     Repairing adds what is missing on either side; what differs is listed and never overwritten.
+    Lines of events that were erased are counted, and taken out of the CSV when it is repaired.
     Raises DataError for a CSV that cannot be read, and where no memory is enough.
     """
+    erased = frozenset[str]() if store is None else store.erased_events()
+    lines = _erased_lines(logger, erased)
+    if repair and lines:
+        logger.erase(lambda row: id_hash(str(row["event_id"])) in erased)
     for memory_mb in comparison.MEMORY_STEPS_MB:
         with (
             TemporaryDirectory(prefix="ml_pipeline_") as folder,
             comparison.open_comparison(folder, memory_mb) as db,
         ):
             try:
+                comparison.forget_erased(db, erased)
                 _load(db, logger, store, Path(folder))
                 report = _report(db, logger, store)
             except OutOfMemory:
                 continue
+            report["erased_lines"] = lines
+            report["consistent"] = report["consistent"] and (repair or not lines)
             if repair and store is not None:
                 report["repaired"] = {
                     "sent_to_table": _fill_table(db, store),
@@ -67,6 +77,14 @@ def reconcile(
         f"Comparing {logger.csv.path} with the table needs more than {memory_mb} MB.",
         hint="Its lines must be very long, or very many; nothing was changed.",
     )
+
+
+def _erased_lines(logger: EvaluationLogger, erased: Collection[str]) -> int:
+    """How many lines of the CSV are of events that were erased."""
+    if not erased or not logger.csv.size():
+        return 0
+    rows = (row for found, _ in logger.csv.rows_from(0) for row in found)
+    return sum(id_hash(str(row["event_id"])) in erased for row in rows)
 
 
 def _load(
@@ -159,7 +177,9 @@ def _batches(events: Iterator[list[EventRow]]) -> Iterator[list[list[EventRow]]]
 
 
 def _compared(rows: Sequence[EventRow], labels: Labels) -> list[dict[str, Any]]:
-    first, *others = rows
+    # What was corrected since says nothing about what stands.
+    newest = max(len(history(row)) for row in rows)
+    first, *others = (row for row in rows if len(history(row)) == newest)
     found: dict[str, dict[str, Any]] = {}
     for name, row in product(COMPARED, others):
         if _differs(name, row[name], first[name], labels):

@@ -18,6 +18,7 @@ from ml_pipeline.store.inputs.label_sql import (
     OTHER_MODEL,
     UNKNOWN_LABEL,
     LabelCodes,
+    corrections,
     is_blank,
 )
 from ml_pipeline.store.inputs.labels import BLANKS
@@ -230,6 +231,12 @@ class RowRules:
             f"a BETWEEN 1 AND {OTHER_MODEL - 1} "
             f"AND known < least({instant(before)}, {_LATEST}) AND {self._is_sound()}"
         )
+
+    def past(self) -> str:
+        """How many former outcomes the row lists; 0 where metadata is not read."""
+        if "metadata" not in self._columns.places:
+            return "0"
+        return corrections(self.raw("metadata"))
 
     def is_waiting(self) -> str:
         """Over the same: a sound prediction without an outcome."""

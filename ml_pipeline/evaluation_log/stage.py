@@ -167,7 +167,8 @@ def write_scan(
         SELECT hash(id) AS h, (p::UBIGINT << 39) | (a::UBIGINT << 16) | (state::UBIGINT << 62)
             | CASE WHEN state = {KEPT} OR day IS NULL THEN 0 ELSE day END AS c{text}
         FROM (SELECT *, ({day_number("known")} & 65535)::UBIGINT AS day, CASE
-                WHEN p = {OTHER_MODEL} OR coalesce({rules.is_settled(before)}, false) THEN {SETTLED}
+                WHEN p = {OTHER_MODEL} OR {rules.past()} = 0
+                    AND coalesce({rules.is_settled(before)}, false) THEN {SETTLED}
                 WHEN coalesce({rules.is_waiting()}, false) THEN {WAITING} ELSE {KEPT} END AS state
             FROM (SELECT *, trim({rules.raw("event_id")}) AS id,
                 CASE WHEN {rules.is_other_model()} THEN {OTHER_MODEL}::UINTEGER

@@ -25,6 +25,8 @@ UNCOUNTED = {
     "read_events",
     "read_error_samples",
     "count_changes",
+    "erased_events",
+    "runs_that_name",
     "count_labelled",
     "known_labels",
     "get_run",

@@ -78,10 +78,6 @@ _LABELLED_PER_DAY = (
     f"WHERE actual_result IS NOT NULL AND {_IN_WINDOW} GROUP BY 1"
 )
 
-_CHANGES_PER_DAY = (
-    "SELECT day, count(*) AS changes FROM evaluation_log_changes WHERE model_name = ? GROUP BY 1"
-)
-
 
 def _export(db: Connection, path: Path, rowids: range, model_name: str) -> None:
     """Write those events; while lines are checked and written, the next are queried."""
@@ -248,9 +244,3 @@ class LocalLog:
         with self._database.reading() as db:
             rows = db.execute(_LABELLED_PER_DAY, _within(window, model_name)).fetchall()
         return {date.fromisoformat(row["day"]): row["events"] for row in rows}
-
-    def count_changes(self, *, model_name: str) -> dict[date, int]:
-        """How often labelled events were changed, per first UTC day that it touched."""
-        with self._database.reading() as db:
-            rows = db.execute(_CHANGES_PER_DAY, (model_name,)).fetchall()
-        return {date.fromisoformat(row["day"]): row["changes"] for row in rows}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
@@ -116,10 +117,36 @@ def insert_rows(db: Connection, rows: Sequence[Mapping[str, object]]) -> tuple[i
 
     Returns how many were new, and the ids of known events that came with other content.
     """
+    if _has_erased(db):
+        rows = _without_erased(db, rows)
     before = db.total_changes
     db.executemany(_INSERT_EVENT, map(_written, rows))
     new = db.total_changes - before
     return new, _settle_known(db, rows) if new < len(rows) else []
+
+
+def _has_erased(db: Connection) -> bool:
+    try:
+        return db.execute("SELECT 1 FROM evaluation_log_erased LIMIT 1").fetchone() is not None
+    except sqlite3.OperationalError as error:
+        # A store that no command of this version has opened yet: a prediction updates none.
+        if "no such table" in str(error):
+            return False
+        raise
+
+
+def _without_erased(
+    db: Connection, rows: Sequence[Mapping[str, object]]
+) -> Sequence[Mapping[str, object]]:
+    from ml_pipeline.store.inputs.changes import id_hash
+
+    hashes = [id_hash(str(row["event_id"])) for row in rows]
+    query = (
+        "SELECT event_hash FROM evaluation_log_erased "
+        "WHERE event_hash IN (SELECT value FROM json_each(?))"
+    )
+    erased = {row["event_hash"] for row in db.execute(query, (json.dumps(hashes),))}
+    return [row for row, digest in zip(rows, hashes, strict=True) if digest not in erased]
 
 
 def _settle_known(db: Connection, rows: Sequence[Mapping[str, object]]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
 from ml_pipeline.store.embedded import run_lock
 from ml_pipeline.store.embedded.artifacts import LocalArtifacts
+from ml_pipeline.store.embedded.changes import LocalChanges
 from ml_pipeline.store.embedded.database import LOCK_TIMEOUT, SQLITE_VERSION, Connection, Database
 from ml_pipeline.store.embedded.log import LocalLog
 from ml_pipeline.store.embedded.requests import LocalRequests
@@ -79,7 +80,9 @@ def _check_expected(event: PromotionEvent, champion: ModelVersion | None) -> Non
         raise PromotionRefused(message)
 
 
-class LocalStore(LocalLog, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch, LocalSamples):
+class LocalStore(
+    LocalLog, LocalChanges, LocalRequests, LocalArtifacts, LocalTruth, LocalWatch, LocalSamples
+):
     """Everything of `Store` in one folder. Build it with `open`."""
 
     def __init__(self, directory: Path, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ml_pipeline.config.data import DataSettings
-from ml_pipeline.store.event_row import UNCERTAIN
+from ml_pipeline.store.event_row import CORRECTIONS, UNCERTAIN
 from ml_pipeline.store.inputs.labels import BLANKS, SPACE, Labels
 from ml_pipeline.store.sql_text import literal
 
@@ -25,6 +25,15 @@ def is_blank(x: str, blanks: Sequence[str] = BLANKS) -> str:
     """SQL: whether a cell is empty or stands for a missing value."""
     spellings = ", ".join(map(literal, blanks))
     return f"lower(trim({x})) IN ({spellings})"
+
+
+def corrections(metadata: str) -> str:
+    """SQL: how many former outcomes an event's metadata lists."""
+    return (
+        f"CASE WHEN NOT contains(coalesce({metadata}, ''), {literal(CORRECTIONS)}) THEN 0 "
+        f"WHEN json_valid({metadata}) THEN "
+        f"coalesce(json_array_length({metadata}, '$.{CORRECTIONS}'), 0)::BIGINT ELSE 0 END"
+    )
 
 
 def _case(x: str, values: Mapping[str, int]) -> str:

@@ -172,21 +172,14 @@ class SupabaseLog:
 
     def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
         """Labelled events per UTC day of the time they became known."""
-        return self._days("count_labelled_by_day", "labelled", _within(window, model_name))
-
-    def count_changes(self, *, model_name: str) -> dict[date, int]:
-        """How often labelled events were changed, per first UTC day that it touched."""
-        return self._days("count_evaluation_changes", "changes", {"p_model_name": model_name})
-
-    def _days(self, function: str, name: str, parameters: Mapping[str, Any]) -> dict[date, int]:
-        days = self._project.call(function, **parameters)
+        days = self._project.call("count_labelled_by_day", **_within(window, model_name))
         if not isinstance(days, list):
-            message = f"{function} answered {type(days).__name__}, not days."
+            message = f"count_labelled_by_day answered {type(days).__name__}, not days."
             raise StoreCorrupt(message)
         try:
-            return {date.fromisoformat(row["day"]): int(row[name]) for row in days}
+            return {date.fromisoformat(row["day"]): int(row["labelled"]) for row in days}
         except (KeyError, TypeError, ValueError) as error:
-            message = f"{function} answered something else than days: {error}."
+            message = f"count_labelled_by_day answered something else than days: {error}."
             raise StoreCorrupt(message) from error
 
 

@@ -20,6 +20,7 @@ from ml_pipeline.store.records import (
 )
 from ml_pipeline.store.rows import Record, time_text
 from ml_pipeline.store.supabase.artifacts import SupabaseArtifacts
+from ml_pipeline.store.supabase.changes import SupabaseChanges
 from ml_pipeline.store.supabase.log import SupabaseLog
 from ml_pipeline.store.supabase.samples import SupabaseSamples
 from ml_pipeline.store.supabase.tables import (
@@ -35,7 +36,14 @@ _TIMEOUTS: Final = Timeouts()
 _CANDIDATES: Final = 20
 
 
-class SupabaseStore(SupabaseLog, SupabaseArtifacts, SupabaseTruth, SupabaseWatch, SupabaseSamples):
+class SupabaseStore(
+    SupabaseLog,
+    SupabaseChanges,
+    SupabaseArtifacts,
+    SupabaseTruth,
+    SupabaseWatch,
+    SupabaseSamples,
+):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
 
     def __init__(self, project: Project) -> None:

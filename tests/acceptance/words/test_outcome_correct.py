@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sqlite3
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import StoreRefused
+from ml_pipeline.evaluation_log.loading import load_log
 from ml_pipeline.evaluation_log.opening import get_logger
+from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import LookbackWindow
 from tests.acceptance.words.test_outcome import MADE, csv_of, outcomes, predict, rows
 from tests.support.shell import Finished
 from tests.support.warm import ml_pipeline
@@ -203,3 +209,55 @@ def test_l5_an_outcome_taken_back_by_sql_does_not_come_back_from_the_log(
     assert outcomes(folder)[made[0]] == (None, None)
     assert tell(folder, "--event-id", made[0], "--actual", "A", "--correct").code == 0
     assert outcomes(folder)[made[0]][0] == "A"
+
+
+@pytest.mark.parametrize("learn_from", [None, datetime(2026, 6, 1, tzinfo=UTC)])
+def test_l5_a_log_that_is_read_as_a_file_says_what_its_last_correction_says(
+    folder: Path, made: list[str], tmp_path: Path, learn_from: datetime | None
+) -> None:
+    settled(folder, *made)
+    for label in ("A", "D"):
+        assert tell(folder, "--event-id", made[0], "--actual", label, "--correct").code == 0
+    settings = load_settings(environment={}).changed({"log.source": csv_of(folder).path})
+    now = datetime.now(UTC)
+    request = LogRequest(
+        now=now, window=LookbackWindow.ending(now, days=1), learn_from=learn_from, model_ids=None
+    )
+    with closing(LocalStore.open(folder)) as store:
+        loaded = load_log(store, settings, request, tmp_path / "work")
+    assert (loaded.report.bad, loaded.report.labelled) == (0, 4)
+    lines = csv.DictReader(loaded.labelled_path.read_text().splitlines())
+    assert {line["event_id"]: line[settings.data.target] for line in lines} == {
+        made[0]: "D", made[1]: "H", made[2]: "H", made[3]: "H",
+    }  # fmt: skip
+
+
+def test_l5_reconcile_brings_a_correction_to_the_side_that_lacks_it(
+    folder: Path, made: list[str]
+) -> None:
+    def compared(*flags: str) -> dict[str, object]:
+        return ml_pipeline("reconcile", "--local", folder, *flags, cwd=folder.parent).json
+
+    settled(folder, made[0], made[1])
+    assert tell(folder, "--event-id", made[0], "--actual", "A", "--correct").code == 0
+    assert compared()["consistent"] is True
+    change(folder, "UPDATE evaluation_log SET actual_result = 'D' WHERE event_id = ?", made[1])
+    found = compared()
+    assert (found["outcome_missing_in_csv"], found["differing"]) == (1, 0)
+    found = compared("--repair")
+    assert found["repaired"] == {"sent_to_table": 0, "appended_to_csv": 1}
+    assert compared()["consistent"] is True
+    assert csv_of(folder).find([made[1]])[made[1]]["actual_result"] == "D"
+    # The other way round: the table was restored from a backup before the corrections.
+    change(folder, "DELETE FROM evaluation_log WHERE event_id = ?", made[1])
+    first_lines = Path(csv_of(folder).path).read_text().splitlines(keepends=True)
+    with get_logger(local_dir=str(folder), csv_path=folder.parent / "early.csv") as logger:
+        Path(logger.csv.path).write_text(
+            "".join(line for line in first_lines if "outcome_corrections" not in line)
+        )
+        logger.settle()
+    assert outcomes(folder)[made[1]][0] == "H"
+    assert compared()["outcome_missing_in_table"] == 1
+    compared("--repair")
+    assert outcomes(folder)[made[1]][0] == "D"
+    assert compared()["consistent"] is True

@@ -44,6 +44,7 @@ SERVICE_ONLY = {"anon": NOBODY, "user": NOBODY, "other": NOBODY, "service": ALL}
 WHO_MAY = {
     "evaluation_log": SERVICE_ONLY,
     "evaluation_log_changes": SERVICE_ONLY,
+    "evaluation_log_erased": SERVICE_ONLY,
     "learning_events": SERVICE_ONLY,
     "learning_stats": SERVICE_ONLY,
     "ml_data": SERVICE_ONLY,
@@ -70,6 +71,10 @@ FINDS_NOTHING = {("model_retraining_requests", "other"): {"select", "update"}}
 SERVICE = frozenset({"service"})
 SIGNED_IN = frozenset({"user", "other", "service"})
 WHO_CALLS = {
+    "redact_retraining_run": SERVICE,
+    "list_runs_that_name": SERVICE,
+    "list_erased_events": SERVICE,
+    "erase_evaluation_events": SERVICE,
     "append_evaluation_events": SERVICE,
     "cancel_retraining_request": SIGNED_IN,
     "change_decay_alert": SERVICE,
@@ -141,6 +146,7 @@ TRIGGERS = {
     "ml_pipeline_check_champion",
     "ml_pipeline_judge_event",
     "ml_pipeline_note_change",
+    "ml_pipeline_skip_erased",
     "ml_pipeline_tidy_model",
     "ml_pipeline_tidy_request",
     "ml_pipeline_touch",
@@ -200,9 +206,19 @@ SAMPLES = {
         {"actual_result": "A"},
     ),
     "evaluation_log_changes": Sample(
-        {"change_id": 901, "model_name": "sample", "day": "2026-03-01", "kind": "corrected"},
+        {
+            "change_id": 901,
+            "model_name": "sample",
+            "day": "2026-03-01",
+            "kind": "corrected",
+        },
         {"change_id": 902, "model_name": "mine", "day": "2026-03-01", "kind": "corrected"},
         {"kind": "erased"},
+    ),
+    "evaluation_log_erased": Sample(
+        {"event_hash": "a" * 64, "model_name": "sample"},
+        {"event_hash": "b" * 64, "model_name": "mine"},
+        {"model_name": "mine"},
     ),
     "learning_events": plain("message", "theirs", "mine"),
     "learning_stats": plain("accept_rate", 0.5, 0.0),
@@ -397,7 +413,11 @@ def test_every_function_has_a_decision(supabase: SupabaseProject) -> None:
     assert sorted(row["proname"] for row in found) == sorted({*WHO_CALLS, *TRIGGERS})
     assert {row["proname"] for row in found if row["trigger"]} == TRIGGERS
     definers = {row["proname"] for row in found if row["prosecdef"]}
-    assert definers == {"ml_pipeline_admit_request", "ml_pipeline_note_change"}
+    assert definers == {
+        "ml_pipeline_admit_request",
+        "ml_pipeline_note_change",
+        "ml_pipeline_skip_erased",
+    }
 
 
 def test_execute_is_granted_exactly_as_decided(supabase: SupabaseProject) -> None:

@@ -39,6 +39,7 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
         "confidence accuracy metadata status model_name features evaluated_at known_at"
     },
     "evaluation_log_changes": {SERVICE: "change_id model_name day kind changed_at"},
+    "evaluation_log_erased": {SERVICE: "event_hash model_name erased_at"},
     "learning_events": {SERVICE: "id event_type created_at model_name message metadata"},
     "learning_stats": {SERVICE: "id timestamp accept_rate accepted total model_name metadata"},
     "ml_data": {SERVICE: "id created_at model_name query features label source metadata"},
@@ -106,6 +107,7 @@ COLUMNS = """
 # Columns whose values a check or a key chooses. What is short or common is no marker.
 FIXED: Mapping[str, object] = {
     "evaluation_log_changes.kind": "erased",
+    "evaluation_log_erased.event_hash": "e" * 64,
     "model_metadata.state": "retired",
     "model_metadata.artifact_digest": f"sha256:{'d' * 64}",
     "model_promotion_events.model_name": "mark model_metadata.model_name",

@@ -31,6 +31,7 @@ Connection = psycopg.Connection[Row]
 TABLES = {
     "evaluation_log",
     "evaluation_log_changes",
+    "evaluation_log_erased",
     "learning_events",
     "learning_stats",
     "ml_data",

@@ -1,0 +1,1 @@
+"""A person's rows taken out of everything that runs have kept."""

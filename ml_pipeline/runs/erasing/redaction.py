@@ -1,0 +1,127 @@
+"""Take erased events out of what a run keeps of rows: its details, texts, and CSV files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ERASED: Final = "(erased)"
+# Shorter ids may stand in a text by chance; as a cell or a value of their own they are found.
+_LONG_ENOUGH: Final = 8
+_TEXTS: Final = {".html", ".md", ".txt", ".json", ".log"}
+_BINARIES: Final = {".npz", ".skops", ".parquet"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Names:
+    """By what an event is recognised: ids of events, and of the matches that were erased."""
+
+    event_ids: frozenset[str]
+    match_ids: frozenset[str]
+
+    @property
+    def everything(self) -> frozenset[str]:
+        """Both kinds of ids."""
+        return self.event_ids | self.match_ids
+
+    def has(self, row: Mapping[Any, Any]) -> bool:
+        """Whether a row with those columns, or with the text of a line, is one of the events."""
+        if row.get("event_id") in self.event_ids or row.get("match_id") in self.match_ids:
+            return True
+        line = row.get("text")
+        cells = next(csv.reader([line]), []) if isinstance(line, str) and "reason" in row else []
+        return not self.everything.isdisjoint(cells)
+
+    def in_text(self, text: str) -> bool:
+        """Whether one of the ids stands in a text, as a word of its own."""
+        return any(name in text and _word(name).search(text) for name in self.everything)
+
+    def out_of(self, text: str) -> str:
+        """The text without the ids that are long enough to stand for nothing else."""
+        for name in self.everything:
+            if len(name) >= _LONG_ENOUGH and name in text:
+                text = text.replace(name, ERASED)
+        return text
+
+
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
+
+
+def redacted(value: Any, names: Names) -> Any:  # noqa: ANN401 - JSON
+    """A JSON value without the events."""
+    if isinstance(value, Mapping):
+        return {key: redacted(item, names) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(item, names) for item in value if not _is_erased(item, names)]
+    return names.out_of(value) if isinstance(value, str) else value
+
+
+def _is_erased(item: object, names: Names) -> bool:
+    if isinstance(item, Mapping):
+        return names.has(item)
+    return isinstance(item, str) and item in names.event_ids
+
+
+def redacted_text(text: str, names: Names) -> str:
+    """A text without the ids, line by line where one of them is short."""
+    kept = (
+        line for line in text.splitlines(keepends=True) if not names.in_text(names.out_of(line))
+    )
+    return names.out_of("".join(kept))
+
+
+def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]:
+    """Take the events out of the files of runs; return how many rows and files went.
+
+    CSVs are written anew, whole or not at all. Other files of a run that names one of the events
+    are removed: the store has what is needed of them.
+    """
+    counts = {"work_rows": 0, "work_files": 0}
+    if not folder.is_dir():
+        return counts
+    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+        files = [path for path in sorted(place.iterdir()) if path.is_file()]
+        rows = sum(_clean_csv(path, names, dry_run) for path in files if path.suffix == ".csv")
+        removed = [path for path in files if _is_named(path, names, has_rows=rows > 0)]
+        for path in () if dry_run else removed:
+            path.unlink()
+        counts["work_rows"] += rows
+        counts["work_files"] += len(removed)
+    return counts
+
+
+def _is_named(path: Path, names: Names, *, has_rows: bool) -> bool:
+    if path.suffix in _BINARIES:
+        return has_rows
+    if path.suffix not in _TEXTS:
+        return False
+    return names.in_text(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _clean_csv(path: Path, names: Names, dry_run: bool) -> int:  # noqa: FBT001 - private
+    draft = path.with_name(f".{path.name}.part")
+    gone = 0
+    try:
+        with (
+            path.open(encoding="utf-8", errors="surrogateescape", newline="") as old,
+            draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as new,
+        ):
+            reader = csv.reader(old)
+            header = next(reader, [])
+            writer = csv.writer(new, lineterminator="\n")
+            writer.writerow(header)
+            for cells in reader:
+                if names.has(dict(zip(header, cells, strict=False))):
+                    gone += 1
+                else:
+                    writer.writerow(cells)
+        if gone and not dry_run:
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return gone
