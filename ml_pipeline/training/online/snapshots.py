@@ -18,8 +18,10 @@ from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online_model import OnlineState
 
 SNAPSHOTS: Final = "snapshots"
-# Rows that come later than that are few; each state of a model with many features is a megabyte.
+# Rows that come later than that are few.
 KEPT_NIGHTS: Final = 3
+# Bytes; a state of a model with many features is a megabyte, and then the last one alone is kept.
+LARGEST: Final = 1 << 20
 _RECORD: Final = ("ledger", "votes", "champions")
 
 
@@ -46,7 +48,15 @@ def with_newest(kept: Sequence[Snapshot], newest: Snapshot) -> tuple[Snapshot, .
     if newest.state.night is None:
         return ()
     same = [one for one in kept if _fitted(one) == _fitted(newest)]
-    return (*same, newest)[-KEPT_NIGHTS:]
+    most = LARGEST // _size(newest.state)
+    return (*same, newest)[-max(1, min(KEPT_NIGHTS, most)) :]
+
+
+def _size(state: OnlineState) -> int:
+    """Bytes of what grows with the features, and with the entities."""
+    memory = state.memory
+    parts = (memory.heads, memory.precisions, state.entities)
+    return sum(part.nbytes for part in parts if part is not None)
 
 
 def _fitted(snapshot: Snapshot) -> list[tuple[str, int]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.ledger import (
@@ -27,7 +28,7 @@ from ml_pipeline.evaluation.ledger import (
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads import Lesson, changed_rates
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
-from ml_pipeline.training.online.snapshots import SNAPSHOTS
+from ml_pipeline.training.online.snapshots import SNAPSHOTS, Snapshot, with_newest
 from ml_pipeline.training.online_model import (
     Incumbent,
     NightScores,
@@ -150,6 +151,21 @@ def test_late_rows_learned_from_a_snapshot_end_in_the_state_of_all_rows(days_lat
         _assert_same(again, Loop().run(known, day, hour=0.1))
     assert again.model.line_ is not None
     assert len(again.model.line_[SNAPSHOTS]) == 3
+
+
+def test_of_large_states_the_last_one_alone_is_kept() -> None:
+    state = OnlineState.fresh(streams.model())
+    few = FittedRows.none()
+    snapshots = [
+        Snapshot(state=replace(state, night=night, entities=np.zeros(size, np.uint32)), fitted=few)
+        for night, size in ((1, 0), (2, 0), (3, 0), (4, 0), (5, 100_000), (6, 300_000))
+    ]
+    kept: tuple[Snapshot, ...] = ()
+    nights = []
+    for snapshot in snapshots:
+        kept = with_newest(kept, snapshot)
+        nights.append([one.night for one in kept])
+    assert nights == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [4, 5], [6]]
 
 
 def test_a_night_of_which_no_state_was_kept_is_no_place_to_start_from() -> None:
