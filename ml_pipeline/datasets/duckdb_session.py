@@ -7,7 +7,10 @@ To DuckDB a path is a pattern: `rows[1].csv` reads `rows1.csv`, `a*.csv` whateve
 from __future__ import annotations
 
 import os
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from ml_pipeline.errors import InputError
@@ -81,13 +84,21 @@ def _absolute(path: str | os.PathLike[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Every letter of a pattern in brackets: there it stands for itself.
-
-    Raises InputError for what DuckDB cannot be asked for.
-    """
+    """Every letter of a pattern in brackets: there it stands for itself."""
     if "\\" in text and any(letter in _PATTERN for letter in text):
-        raise InputError(
-            f"{text} has a backslash in its name beside one of {' '.join(_PATTERN)}.",
-            hint="Rename the file or its folder.",
-        )
+        text = _linked(text)
     return "".join(f"[{letter}]" if letter in _PATTERN else letter for letter in text)
+
+
+def _linked(text: str) -> str:
+    """Another name of the file, for a pattern takes a backslash for the end of a folder's name."""
+    link = Path(_links().name) / sha256(text.encode()).hexdigest()[:32]
+    if not link.is_symlink():
+        link.symlink_to(text)
+    return link.as_posix()
+
+
+@cache
+def _links() -> TemporaryDirectory[str]:
+    """A folder of this process, gone with it."""
+    return TemporaryDirectory(prefix="ml_pipeline_")

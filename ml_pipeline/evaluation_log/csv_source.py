@@ -87,8 +87,30 @@ def _line_count(source: CsvSource) -> int:
     return lines + (last != b"\n")
 
 
-def is_complete(stage: Stage, source: CsvSource, scanned: Scanned) -> bool:
+def is_complete(source: CsvSource, scanned: Scanned) -> bool:
     """Whether every physical line became a row or part of a malformed one."""
-    inside = stage.number("""SELECT sum(length(t) - length(replace(t, chr(10), '')))
-        FROM (SELECT trim(text, chr(10) || chr(13)) AS t FROM malformed)""")
-    return _line_count(source) == 1 + scanned.rows + scanned.malformed + inside
+    return _line_count(source) == 1 + scanned.rows + scanned.malformed
+
+
+def with_hidden_lines(stage: Stage, source: CsvSource, scanned: Scanned) -> Scanned:
+    """The scan with the lines that DuckDB left out without a word as malformed ones.
+
+    A quote that is never closed makes one cell of all that follows it.
+    """
+    missing = _line_count(source) - 1 - scanned.rows - scanned.malformed
+    if missing <= 0:
+        return scanned
+    cells = (f"c{place}" for place in range(len(source.file.names)))
+    inside = " + ".join(
+        f"coalesce(length({cell}) - length(replace({cell}, chr(10), '')), 0)" for cell in cells
+    )
+    relation = source.relation(parallel=False)
+    missing -= stage.number(f"SELECT sum({inside}) FROM {relation}")  # noqa: S608 - numbered
+    with source.file.stream() as stream:
+        missing -= sum(not line.strip() for line in stream)
+    if missing <= 0:
+        return scanned
+    reason = "malformed: a quote that is never closed, hides further lines"
+    stage.run(f"""INSERT INTO malformed SELECT {scanned.rows} + count(*) + 1, '{reason}',
+        '(from here to the end of the file)', {missing} FROM malformed""")  # noqa: S608 - numbers
+    return replace(scanned, malformed=scanned.malformed + missing)

@@ -242,12 +242,12 @@ def _count(stage: Stage, scanned: Scanned) -> Counts:
 
 def _reasons(stage: Stage) -> list[tuple[str, int, str | None]]:
     """What is wrong with how many rows, the commonest first, and the event id of one of them."""
-    return stage.run(f"""SELECT reason, count(*), min(event_id) FROM (
-        SELECT reason, NULL AS event_id FROM malformed
-        UNION ALL SELECT reason, event_id FROM bad_rows LEFT JOIN kept USING (row_no)
-        UNION ALL SELECT {literal(UNUSABLE)} || fault, event_id FROM events
+    return stage.run(f"""SELECT reason, sum(lines)::BIGINT, min(event_id) FROM (
+        SELECT reason, NULL AS event_id, lines FROM malformed
+        UNION ALL SELECT reason, event_id, 1 FROM bad_rows LEFT JOIN kept USING (row_no)
+        UNION ALL SELECT {literal(UNUSABLE)} || fault, event_id, 1 FROM events
             WHERE to_learn AND fault IS NOT NULL)
-        GROUP BY reason ORDER BY count(*) DESC, reason""")
+        GROUP BY reason ORDER BY sum(lines) DESC, reason""")
 
 
 def needs_metadata(stage: Stage, settings: Settings) -> bool:

@@ -58,7 +58,7 @@ def scan_long_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned | 
         if not _are_few_kept(stage):
             return None
         scanned = scan_rows(stage, file.relation(), reading, with_text=False)
-        if scanned.malformed and not is_complete(stage, file, scanned):
+        if not is_complete(file, scanned):
             return None
     except duckdb.InvalidInputException:
         # Line ends of several kinds: the scan with text knows what to do.

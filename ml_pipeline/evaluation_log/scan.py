@@ -19,6 +19,7 @@ from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.csv_source import (
     CsvSource,
     is_complete,
+    with_hidden_lines,
 )
 from ml_pipeline.evaluation_log.long_csv import scan_long_csv
 from ml_pipeline.evaluation_log.rules import event_columns, find_columns
@@ -108,10 +109,10 @@ def _scan_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned:
             raise
         file = file.with_plain_line_ends(stage.folder / "lines.csv")
         scanned = _scan(stage, file.relation(), reading)
-    if scanned.malformed and not is_complete(stage, file, scanned):
+    if scanned.malformed and not is_complete(file, scanned):
         # A stray quote where two threads meet may swallow rows; one thread loses none.
         scanned = _scan(stage, file.relation(parallel=False), reading)
-    return scanned
+    return with_hidden_lines(stage, file, scanned)
 
 
 def _scan(stage: Stage, relation: str, reading: Reading) -> Scanned:

@@ -117,8 +117,8 @@ class Scanned:
 
     `scanned` has every row: `row_no`, `h` (hash of the event id), `p` and `a` (codes of the
     prediction and of what actually happened), `day` and `state`. `whole` has the rows to examine,
-    instead of the day with `r`, the list of their kept columns. `malformed` has `line`, `reason`
-    and `text`.
+    instead of the day with `r`, the list of their kept columns. `malformed` has `line`, `reason`,
+    `text` and `lines`, how many lines of the file it is; the number `malformed` counts those.
     """
 
     columns: Columns
@@ -149,7 +149,7 @@ def scan_rows(stage: Stage, relation: str, reading: Reading, *, with_text: bool)
     return Scanned(
         columns=reading.columns,
         rows=stage.number("SELECT count(*) FROM scanned"),
-        malformed=stage.number("SELECT count(*) FROM malformed"),
+        malformed=stage.number("SELECT sum(lines) FROM malformed"),
     )
 
 
@@ -183,15 +183,21 @@ def write_scan(
 def _collect_malformed(stage: Stage) -> None:
     if not stage.has("rejects"):
         stage.run(
-            "CREATE OR REPLACE TEMP TABLE malformed (line UBIGINT, reason VARCHAR, text VARCHAR)"
+            "CREATE OR REPLACE TEMP TABLE malformed "
+            "(line UBIGINT, reason VARCHAR, text VARCHAR, lines UBIGINT)"
         )
         return
     # The header is line 1, so the first record is line 2. One record may have several faults.
+    # A quote that is not closed takes further lines along.
     stage.run("""CREATE OR REPLACE TEMP TABLE malformed AS
-        SELECT line - 1 AS line, 'malformed: ' ||
+        SELECT line, reason || CASE WHEN lines > 1 THEN ', hides further lines' ELSE '' END
+            AS reason, text, lines
+        FROM (SELECT *, (1 + length(trimmed) - length(replace(trimmed, chr(10), '')))::UBIGINT
+            AS lines FROM (SELECT *, trim(text, chr(10) || chr(13)) AS trimmed
+        FROM (SELECT line - 1 AS line, 'malformed: ' ||
             lower(string_agg(DISTINCT error_type::VARCHAR, ', ' ORDER BY error_type::VARCHAR))
             AS reason, any_value(csv_line) AS text
-        FROM rejects GROUP BY line""")
+        FROM rejects GROUP BY line)))""")
 
 
 def with_line_numbers(relation: str) -> str:

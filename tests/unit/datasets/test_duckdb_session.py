@@ -26,7 +26,7 @@ from ml_pipeline.store.records import EVENT_COLUMNS
 NAMES = {
     "rows[1]": "rows1", "a*": "ab", "q?": "qx", "[!x]": "y", "{a,b}": "a", "**": "zz",
     "br]": "br", "[": "[[]", "back\\slash": "backslash", "~": "home", "it's [2]": "it's 2",
-    "é[a]": "éa",
+    "é[a]": "éa", "b\\c[1]*": "b\\c1x",
 }  # fmt: skip
 SETTINGS = Settings.model_validate({
     "data": {"features": ["form"], "target": "label", "classes": None}
@@ -35,7 +35,7 @@ READERS = ("read_csv", "read_parquet", "read_json", "read_text", "read_blob", "g
 
 
 # Of each sign one.
-@pytest.fixture(params=["rows[1]", "a*", "q?", "{a,b}"])
+@pytest.fixture(params=["rows[1]", "a*", "q?", "{a,b}", "b\\c[1]*"])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -106,6 +106,8 @@ def test_both_sides_of_a_comparison_are_read_from_exactly_those_files(
         comparison.read_csv(db, path, "default", tmp_path)
         comparison.join(db)
         assert comparison.event_ids(db, comparison.CSV, "not_in_table", 5) == ["right"]
+    if "\\" in name:
+        return  # DuckDB lists no such names; the store writes none
     with connect() as db:
         names = db.execute(f"SELECT event_id FROM read_csv({files_of(path.parent, '.csv')})")
         assert sorted(names.fetchall()) == [("right",), ("wrong",)]
@@ -150,9 +152,7 @@ def test_a_name_stands_for_one_file(tmp_path: Path, name: str) -> None:
         assert database.execute(f"FROM read_csv({file}, header = true)").fetchall() == [("right",)]
 
 
-def test_a_name_that_duckdb_cannot_be_asked_for_is_refused() -> None:
-    with pytest.raises(InputError, match="backslash in its name"):
-        exact_file("rows\\[1].csv")
+def test_a_name_that_is_no_text_is_refused() -> None:
     with pytest.raises(InputError, match="not valid UTF-8"):
         exact_file(os.fsdecode(b"rows\xff.csv"))
 

@@ -895,3 +895,20 @@ def test_the_log_may_stand_in_storage(desk: Desk) -> None:
     desk.store.put("model-artifacts", "evaluation_log.csv", path)
     loaded = load_log(desk.store, settings_for("storage"), make_log_request(), desk.work)
     assert (loaded.labelled_rows, loaded.report.rows) == (2, 2)
+
+
+@pytest.mark.parametrize(("count", "line"), [(100, 50), (3000, 50)])
+def test_every_line_behind_a_quote_that_is_not_closed_is_a_bad_row(
+    desk: Desk, count: int, line: int
+) -> None:
+    rows = [make_row(number, features=None) for number in range(1, count + 1)]
+    lines = write_log(desk.folder / "log.csv", rows).read_text().split("\n")
+    lines[line] = lines[line].replace("match-", '"match-')
+    loaded = desk.load_text("\n".join(lines))
+    report = loaded.report
+    assert (report.rows, report.bad, report.labelled) == (count, count - line + 1, line - 1)
+    (reason,) = [reason for reason in report.reasons if reason.startswith("malformed: ")]
+    assert "hides further lines" in reason
+    assert report.reasons[reason] == count - line + 1
+    with pytest.raises(DataError, match=r"log\.max_bad_rows allows"):
+        desk.load_file(desk.folder / "log.csv", log__max_bad_rows=0.05)
