@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--algorithm", help="base algorithm (default: LogisticRegression)")
     add("--model_id", help="name of the new model (default: made from algorithm and time)")
     add("--from_table", action="store_true", help="train on ground_truth.table of the store")
+    add("--from_log", action="store_true", help="train on the results of the store's log")
     add(
         "--register",
         action="store_true",
@@ -155,9 +156,14 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         limit_memory(args.memory_limit_mb)
     try:
         settings = settings_from(args)
-        if args.from_table and args.dataset:
-            raise ConfigError("Give either --from_table or --dataset.")
+        named = [bool(args.from_table), bool(args.from_log), bool(args.dataset)]
+        if sum(named) > 1:
+            raise ConfigError("Give one of --from_table, --from_log and --dataset.")
         request = request_from(args, settings, now=now, new_id=new_id)
+        if args.from_log or (args.register and not any(named)):
+            from ml_pipeline.commands.train_from_log import rows_of_log
+
+            request = rows_of_log(request, wanted=args.from_log)
         with on_cluster(args.cluster):
             if args.from_table or args.register:
                 from ml_pipeline.training.train_and_register import train_with_store

@@ -20,7 +20,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
-from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
+from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE, Counts
 from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
@@ -90,16 +90,24 @@ class LoadReport:
         ]
         return ", ".join(shown)
 
-    def require_usable(self, settings: Settings) -> None:
-        """Raise DataError when too much of what is to be learned cannot be.
+    @property
+    def of_new_classes(self) -> int:
+        """Rows of a class that the model does not know: they wait for one that does."""
+        return self.reasons.get(UNUSABLE + NO_CLASS, 0)
 
-        A single row never stops a run: it is set aside, whatever its share of a quiet day.
-        """
-        if self.unusable <= 1 or self.unusable / self.labelled <= settings.log.max_bad_rows:
+    def is_usable(self, settings: Settings) -> bool:
+        """Whether few enough rows cannot be learned; those of new classes wait and do not count."""
+        faulty = self.unusable - self.of_new_classes
+        return faulty <= 1 or faulty / self.labelled <= settings.log.max_bad_rows
+
+    def require_usable(self, settings: Settings) -> None:
+        """Raise DataError when too much cannot be learned; a single row is only set aside."""
+        faulty = self.unusable - self.of_new_classes
+        if self.is_usable(settings):
             return
         raise DataError(
-            f"{self.unusable} of {self.labelled} results to learn from {self.source} cannot be "
-            f"learned ({self.unusable / self.labelled:.1%}, log.max_bad_rows allows "
+            f"{faulty} of {self.labelled} results to learn from {self.source} cannot be "
+            f"learned ({faulty / self.labelled:.1%}, log.max_bad_rows allows "
             f"{settings.log.max_bad_rows:.1%}): {self.unusable_words()}.",
             hint=f"Correct what logs them, or raise log.max_bad_rows to learn the rest: they are "
             f"listed in {self.unusable_path}.",
@@ -184,10 +192,8 @@ def read_labelled(store: Store, settings: Settings, folder: Path, *, now: dateti
 
     `confidence` is a float and `is_error` a boolean. All rows are held in memory.
     """
-    window = LookbackWindow.ending(now, days=settings.run.lookback_days)
-    request = LogRequest(now=now, window=window, learn_from=None, model_ids=None)
-    loaded = load_log(store, settings, request, folder)
-    return _read_csv(loaded.labelled_path, loaded.features)
+    path = load_known(store, settings, None, folder, now=now)
+    return _read_csv(path, settings.data.features)
 
 
 def load_known(
@@ -199,7 +205,7 @@ def load_known(
         window=LookbackWindow.ending(now, days=settings.run.lookback_days),
         learn_from=None,
         model_ids=None,
-        classes=classes_of(model, settings),
+        classes=None if model is None else model.lineage.classes,
     )
     return load_log(store, settings, request, folder).labelled_path
 
@@ -214,19 +220,11 @@ def known_rows(
     strategy = settings.training.strategy
     if model is None or strategy not in {"adaptive", "refit"}:
         return None
-    if strategy == "refit":
-        return load_known(store, settings, model, folder / "known", now=now)
     yesterday = now.astimezone(UTC).date().toordinal() - 1
-    if not settings.training.experts_due(model.lineage.experts or {}, yesterday):
+    is_due = settings.training.experts_due(model.lineage.experts or {}, yesterday)
+    if strategy != "refit" and not is_due:
         return None
     return load_known(store, settings, model, folder / "known", now=now)
-
-
-def classes_of(model: ModelVersion | None, settings: Settings) -> tuple[str, ...] | None:
-    """The classes that a model can learn, where the settings leave them open."""
-    if model is None or settings.data.classes is not None:
-        return None
-    return model.lineage.classes
 
 
 def _source(settings: Settings) -> str:

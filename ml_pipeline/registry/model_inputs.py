@@ -80,16 +80,13 @@ class ModelInputs:
 
 
 def inputs_of(store: Store, version: ModelVersion) -> ModelInputs:
-    """What a model reads and knows: by its base's row, of an earlier version by its artifact.
+    """What a model reads and knows: by its row, and of an earlier version by its artifact.
 
     Raises ArtifactError.
     """
-    classes, base = version.lineage.classes, version
-    if classes is not None and version.lineage.reference is None:
-        base = store.get_model(version.model_name, version.anchor_id)
-    reference = base.lineage.reference
-    if classes is not None and reference is not None:
-        features, text_column = tuple(reference["features"]), reference["text_column"]
+    classes, inputs = version.lineage.classes, version.lineage.inputs
+    if classes is not None and inputs is not None:
+        features, text_column = tuple(inputs["features"]), inputs["text_column"]
         return ModelInputs(features=features, text_column=text_column, classes=tuple(classes))
     model = load_model_version(store, version)
     return ModelInputs(

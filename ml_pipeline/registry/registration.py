@@ -115,6 +115,7 @@ class Registration:
         marks = (
             "settled_night", "first_night", "experts", "learned_until", "classes", "rates",
             "reference",
+            "inputs",
         )  # fmt: skip
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
         lineage = replace(lineage, open_rows=OpenRows.of(result.get("open_event_ids", ())))

@@ -103,7 +103,7 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         return skip
     progress.enter("training")
     known = known_rows(
-        store, settings, prepared.serving.head, context.folder, now=context.run.started_at
+        store, prepared.settings, prepared.serving.head, context.folder, now=context.run.started_at
     )
     answer = _train(context, prepared, known)
     skip = nothing_learned(prepared, answer.result)
@@ -125,7 +125,7 @@ def _train(context: RunContext, prepared: Prepared, known: Path | None) -> Train
         dataset=prepared.loaded.labelled_path,
         folder=context.folder,
         model_id=f"{strategy}-{run.started_at:%Y%m%d-%H%M%S}-{run.run_id[:8]}",
-        settings=context.settings,
+        settings=prepared.trained_by or context.settings,
         today=context.today.isoformat(),
         parent=_fetched(context, prepared.serving.head),
         champion=_fetched(context, prepared.serving.champion),
@@ -162,12 +162,12 @@ def register(
     """
     prepared, verdict = challenger.prepared, challenger.verdict
     result, decision = challenger.answer.result, challenger.verdict.decision
-    made_of, figures = _manifest(context, challenger), verdict.figures()
+    made_of, figures = _manifest(challenger), verdict.figures()
     champion_id = _register(context, challenger)
     champion_id, shadows = _take_on_shadows(context, progress, prepared, champion_id)
     return AttemptResult(
         outcome=decision.outcome,
-        reason=decision.sentence,
+        reason=decision.sentence + prepared.waiting_for_a_base(),
         champion_id=champion_id,
         challenger_id=result["model_id"],
         dataset_size=prepared.loaded.report.errors,
@@ -187,11 +187,11 @@ def register(
     )
 
 
-def _manifest(context: RunContext, challenger: JudgedChallenger) -> dict[str, Any]:
+def _manifest(challenger: JudgedChallenger) -> dict[str, Any]:
     """What the challenger can be built again from."""
-    serving, settings = challenger.prepared.serving, context.settings
+    serving, settings = challenger.prepared.serving, challenger.prepared.settings
     known = challenger.known
-    return manifest.environment(settings) | manifest.ingredients(
+    return manifest.environment(challenger.prepared.trained_by or settings) | manifest.ingredients(
         head=serving.head,
         champion=serving.champion,
         learn_from=challenger.prepared.learn_from,
@@ -227,7 +227,7 @@ def _served_answers(context: RunContext, prepared: Prepared) -> Answers | None:
     if context.settings.prediction.target_accuracy is None or prepared.counted_ids is None:
         return None
     now = context.run.started_at
-    return served_answers(context.store, context.settings, model_ids=prepared.counted_ids, now=now)
+    return served_answers(context.store, prepared.settings, model_ids=prepared.counted_ids, now=now)
 
 
 def _take_on_shadows(
@@ -235,7 +235,7 @@ def _take_on_shadows(
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """Bases in the shadow come when the champion's turn is safe; who serves then, and notes."""
     champion = prepared.serving.champion
-    if context.dry_run or champion is None or serving_id is None:
+    if context.dry_run or champion is None or serving_id is None or prepared.difference:
         return serving_id, []
     progress.enter("trying new bases")
     notes = take_on_shadows(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.errors import ConfigError
-from ml_pipeline.evaluation_log.loading import LoadedLog, classes_of, load_log
+from ml_pipeline.errors import ArtifactError, ConfigError, NotFound
+from ml_pipeline.evaluation.sentences import counted
+from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.registry.model_inputs import TRAIN, ModelInputs, inputs_of
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.serving_state import ServingState, serving_models
 from ml_pipeline.store.contract import Store
@@ -25,7 +29,11 @@ log = logging.getLogger("auto_reinforcement")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """What a run works on. `counted_ids` are the models whose errors count; None is everybody's.
+    """What a run works on: rows that were read by `settings`, for a model `trained_by` others.
+
+    Both differ from the run's where the serving model reads or knows other things than the
+    settings name; `difference` says which. `counted_ids` are the models whose errors count; None
+    is everybody's.
 
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
     says that the lineage is learned again from its approved base on: rows of settled days turned
@@ -35,6 +43,7 @@ class Prepared:
     """
 
     serving: ServingState
+    settings: Settings
     counted_ids: tuple[str, ...] | None
     loaded: LoadedLog
     counted_from: date | None = None
@@ -42,6 +51,22 @@ class Prepared:
     changed: tuple[str, ...] = ()
     is_corrected: bool = False
     restart_night: int | None = None
+
+    difference: str = ""
+    trained_by: Settings | None = None
+
+    def waiting_for_a_base(self) -> str:
+        """Which results wait for a base that knows more, and how to get one; empty for none."""
+        report = self.loaded.report
+        waiting = report.unusable if self.difference else report.of_new_classes
+        difference = self.difference or ("does not know all classes" if waiting else "")
+        if not difference:
+            return ""
+        rows = "results are learned by what it knows until then"
+        if waiting:
+            verb = "waits" if waiting == 1 else "wait"
+            rows = f"{counted(waiting, 'result')} {verb} for one ({report.unusable_words()})"
+        return f" The serving model {difference}: {rows}. A base that fits: {TRAIN}."
 
     def fresh_rows(self) -> int:
         """Labelled rows that have not been learned yet, or not as they are now."""
@@ -76,9 +101,19 @@ def prepare(
 ) -> Prepared:
     """Load the evaluation log; from the approved base on when it is to be learned again."""
     counted_ids = serving_models(store, settings.model_name)
-    rows = unlearned_rows(store, settings, serving.head, folder, now=now, model_ids=counted_ids)
+    head, own, trained_by, difference = serving.head, settings, settings, ""
+    inputs = None if head is None else _inputs_of(store, head)
+    if inputs is not None:
+        head, difference = _knowing(head, inputs), inputs.difference(settings.data)
+    if inputs is not None and difference:
+        log.warning("The serving model %s: it goes on by what it knows", difference)
+        own, trained_by = inputs.to_read_by(settings), inputs.to_train_by(settings)
+    rows = unlearned_rows(store, own, head, folder, now=now, model_ids=counted_ids)
     return Prepared(
-        serving=replace(serving, head=rows.head),
+        serving=replace(serving, head=_knowing(rows.head, inputs)),
+        settings=own,
+        difference=difference,
+        trained_by=trained_by,
         counted_ids=counted_ids,
         loaded=rows.loaded,
         counted_from=rows.counted_from,
@@ -87,6 +122,21 @@ def prepare(
         is_corrected=rows.is_corrected,
         restart_night=rows.restart_night,
     )
+
+
+def _inputs_of(store: Store, head: ModelVersion) -> ModelInputs | None:
+    """What the head reads; None where that cannot be told, which its training will say."""
+    try:
+        return inputs_of(store, head)
+    except (ArtifactError, NotFound):
+        return None
+
+
+def _knowing(head: ModelVersion | None, inputs: ModelInputs | None) -> ModelVersion | None:
+    """The head with its classes in its row, where an earlier version did not write them there."""
+    if head is None or inputs is None:
+        return head
+    return replace(head, lineage=replace(head.lineage, classes=inputs.classes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,14 +171,7 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
     ConfigError for changed settings when the log has forgotten what would have to be learned.
     """
     count_from = _count_from(store, head)
-    request = LogRequest(
-        now=now,
-        window=LookbackWindow.ending(now, days=settings.run.lookback_days),
-        learn_from=_learn_from(head),
-        model_ids=model_ids,
-        count_from=count_from,
-        classes=classes_of(head, settings),
-    )
+    request = _request(head, settings, count_from, now=now, model_ids=model_ids)
     loaded = load_log(store, settings, request, folder)
     counted_from = count_from.date()
     changed: tuple[str, ...] = ()
@@ -155,6 +198,10 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         head = store.get_model(settings.model_name, head.anchor_id)
         again = replace(request, learn_from=_learn_from(head))
         loaded = load_log(store, settings, again, folder)
+    begin = _first_readable(head, loaded, settings)
+    if begin is not None:
+        log.warning("Results from before %s lack what the base reads: it begins there", begin)
+        loaded = load_log(store, settings, replace(request, learn_from=day_start(begin)), folder)
     return UnlearnedRows(
         head=head,
         loaded=loaded,
@@ -164,6 +211,48 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         is_corrected=is_corrected,
         restart_night=restart,
     )
+
+
+def _request(
+    head: ModelVersion | None,
+    settings: Settings,
+    count_from: datetime,
+    *,
+    now: datetime,
+    model_ids: tuple[str, ...] | None,
+) -> LogRequest:
+    return LogRequest(
+        now=now,
+        window=LookbackWindow.ending(now, days=settings.run.lookback_days),
+        learn_from=_learn_from(head),
+        model_ids=model_ids,
+        count_from=count_from,
+        classes=None if head is None else head.lineage.classes,
+    )
+
+
+def _first_readable(
+    head: ModelVersion | None, loaded: LoadedLog, settings: Settings
+) -> date | None:
+    """From which day on a base begins to learn whose features the log did not always hold.
+
+    The first one from which on few enough rows are faulty; None when the whole log is so, or when
+    there is no such day, and what logs the rows is to be corrected.
+    """
+    is_base = head is not None and head.lineage.first_night is None
+    if not is_base or loaded.report.is_usable(settings):
+        return None
+    since = _learn_from(head)
+    with loaded.labelled_path.open(encoding="utf-8", newline="") as file:
+        readable = Counter(date.fromisoformat(row["known_at"][:10]) for row in csv.DictReader(file))
+    days = [day for day in loaded.labelled_by_day if since is None or day >= since.date()]
+    found, rows, faulty = None, 0, 0
+    for day in sorted(days, reverse=True):
+        rows += loaded.labelled_by_day[day]
+        faulty += loaded.labelled_by_day[day] - readable[day]
+        if faulty <= settings.log.max_bad_rows * rows:
+            found = day
+    return found
 
 
 def changed_settings(store: Store, head: ModelVersion, settings: Settings) -> tuple[str, ...]:

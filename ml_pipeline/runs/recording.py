@@ -237,7 +237,7 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
     prepared = progress.prepared
     try:
         material = Material(
-            settings=context.settings,
+            settings=context.settings if prepared is None else prepared.settings,
             loaded=None if prepared is None else prepared.loaded,
             judged=progress.judged,
             model_ids=None if prepared is None else prepared.counted_ids,

@@ -16,7 +16,7 @@ from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ConfigError, NotFound
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation_log.loading import LoadedLog, classes_of, load_known, load_log
+from ml_pipeline.evaluation_log.loading import LoadedLog, load_known, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import archive, models
 from ml_pipeline.registry.trained import TrainerAnswer
@@ -85,7 +85,7 @@ class Replay:
             window=LookbackWindow.ending(now, days=self.settings.run.lookback_days),
             learn_from=None if since is None else datetime.fromisoformat(since),
             model_ids=None if champion is None else self._lineage_then(champion.version),
-            classes=classes_of(None if head is None else head.version, self.settings),
+            classes=None if head is None else head.version.lineage.classes,
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
         self._same_days("training rows", self.manifest["days"], loaded.labelled_path)

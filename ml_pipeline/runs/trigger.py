@@ -50,6 +50,7 @@ def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
         return None
     outcome, reason = found
     reason += _unusable(prepared) + _changed(prepared)
+    reason += prepared.waiting_for_a_base()
     return Skip(
         outcome=outcome,
         reason=f"Skipped: {reason}",
@@ -91,7 +92,8 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
         return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
             f"{errors}, {run.min_error_samples} are needed to train. {_waiting(fresh)}"
         )
-    prepared.loaded.report.require_usable(settings)
+    if not prepared.difference:
+        prepared.loaded.report.require_usable(settings)
     if trigger == "labels" and fresh < MIN_LABELLED_ROWS:
         return Outcome.SKIPPED_NO_NEW_DATA, (
             f"{counted(fresh, 'new result')}, {MIN_LABELLED_ROWS} are needed to train. They "
@@ -125,7 +127,7 @@ def _errors_found(prepared: Prepared, settings: Settings) -> str:
 def _unusable(prepared: Prepared) -> str:
     """What is wrong with results that cannot be learned as they are."""
     report = prepared.loaded.report
-    if not report.unusable:
+    if not report.unusable or prepared.waiting_for_a_base():
         return ""
     return f" {counted(report.unusable, 'result')} cannot be learned: {report.unusable_words()}."
 

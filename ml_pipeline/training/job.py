@@ -346,6 +346,7 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
         "settled_night": settled.get("night"),
         "first_night": settled.get("first_night"),
         "rates": model.rates_().as_dict(),
+        "inputs": {"features": list(model.feature_names_), "text_column": model.text_column_},
         # An online model's inputs are compared with those of its base, which holds them.
         "reference": model.reference_ if settled.get("first_night") is None else None,
         "open_event_ids": _open_event_ids(settled),

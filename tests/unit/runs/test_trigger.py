@@ -41,7 +41,9 @@ def prepared(serving: ServingState, *, errors: int, rows: int) -> Prepared:
         labelled_by_day={},
         features=(),
     )
-    return Prepared(serving=serving, counted_ids=None, loaded=loaded)
+    return Prepared(
+        serving=serving, settings=league.settings_for(), counted_ids=None, loaded=loaded
+    )
 
 
 @pytest.mark.parametrize(
