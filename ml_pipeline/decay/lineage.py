@@ -46,6 +46,9 @@ def _refreshed(store: Store, context: CheckContext) -> list[DailyAccuracy]:
     else:
         summed = sum_file(store, settings, window, work_dir=context.work_dir)
     fresh = [*summed, *_together(summed)]
+    found = {(day.day, day.model_id) for day in fresh}
+    # Whose last outcome was erased, or taken back, stands there with nothing.
+    fresh += [_nothing_of(day) for day in kept if _is_gone(day, found, start)]
     known = {(day.day, day.model_id): day for day in kept}
     new = [day for day in fresh if known.get((day.day, day.model_id)) != day]
     if new:
@@ -58,8 +61,17 @@ def _stale_from(
 ) -> date:
     """The first day whose sums may have changed: yesterday, or an earlier one that was imported.
 
-    Earlier days are counted once a day only: outcomes become known on the day they are written.
+    Earlier days are counted once a day only: outcomes become known on the day they are written. A
+    day of which outcomes were corrected or erased is summed each time: its count does not show it.
     """
+    changes = store.count_changes(model_name=context.settings.model_name)
+    changed = [day for day in changes if day >= first]
+    return min([_uncounted_from(store, context, kept, first), *changed])
+
+
+def _uncounted_from(
+    store: Store, context: CheckContext, kept: Sequence[DailyAccuracy], first: date
+) -> date:
     today = context.now.date()
     seen = {day.day: day.evaluated for day in kept if day.model_id == TOGETHER}
     yesterday = today - timedelta(days=1)
@@ -69,6 +81,16 @@ def _stale_from(
     counted = store.count_labelled(window, model_name=context.settings.model_name)
     changed_days = [day for day, count in counted.items() if seen.get(day) != count]
     return min([*changed_days, yesterday])
+
+
+def _is_gone(day: DailyAccuracy, found: set[tuple[date, str]], start: date) -> bool:
+    return day.day >= start and day.evaluated > 0 and (day.day, day.model_id) not in found
+
+
+def _nothing_of(day: DailyAccuracy) -> DailyAccuracy:
+    return DailyAccuracy(
+        model_name=day.model_name, day=day.day, model_id=day.model_id, evaluated=0, correct=0
+    )
 
 
 def _together(days: Sequence[DailyAccuracy]) -> list[DailyAccuracy]:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.decay.context import CheckContext
+from ml_pipeline.decay.lineage import lineage_days
 from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.runs import recording
@@ -193,3 +195,62 @@ def test_l5_a_corrected_outcome_is_learned_as_if_it_had_been_there_from_the_star
         run = store.latest_run(model_name="default")
         assert run is not None
         assert str(run.outcome).startswith("skipped")
+
+
+def test_l5_the_watchdog_sums_a_corrected_or_erased_day_again(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    fill_with_a_wrong_one(place, first_model, RIGHT)
+
+    def days(hour: int) -> dict[date, tuple[int, int]]:
+        with place.opened() as store:
+            context = CheckContext(
+                settings=league.settings_for(),
+                now=NOW + timedelta(hours=hour),
+                new_id=league.ids(),
+            )
+            lineage_days(store, context, None)
+            kept = store.list_days(model_name="default", since=NIGHTS[0].day)
+            return {day.day: (day.evaluated, day.correct) for day in kept if not day.model_id}
+
+    before = days(0)
+    assert days(1) == before
+    with place.opened() as store:
+        was_right = event(store)["accuracy"]
+    by_sql(place, RIGHT, tmp_path)
+    with place.opened() as store:
+        gain = event(store)["accuracy"] - was_right
+    right = before[NIGHTS[1].day][1] + gain
+    assert days(2) == before | {NIGHTS[1].day: (30, right)}
+    with place.opened() as store:
+        ids = [league.event_id(f"{NIGHTS[0].day}/{number}") for number in range(30)]
+        store.erase_events(model_name="default", event_ids=ids, match_ids=[])
+    assert days(3) == before | {NIGHTS[1].day: (30, right), NIGHTS[0].day: (0, 0)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("day", [0, 1], ids=["some of the first night", "all of the second"])
+def test_l11_the_next_run_learns_as_if_the_erased_rows_had_never_been_there(
+    place: Place, first_model: FirstModel, tmp_path: Path, day: int
+) -> None:
+    theirs = [league.event_id(f"{NIGHTS[day].day}/{n}") for n in range(5 if day == 0 else 30)]
+    never = league.open_league(tmp_path / "never", first_model.path, first_model.model, [])
+    for night in NIGHTS:
+        events = league.events_of(first_model.model, night)
+        never.append_events(events[~events["event_id"].isin(theirs)])
+    pass_at(never, tmp_path / "a", LATER)
+    should_be = state(never)
+    never.close()
+
+    place.fill(first_model, NIGHTS)
+    with place.opened() as store:
+        pass_at(store, tmp_path / "b")
+        assert not same(state(store), should_be)
+        erased = store.erase_events(model_name="default", event_ids=theirs, match_ids=[])
+        assert erased["evaluation_log"] == len(theirs)
+        pass_at(store, tmp_path / "c", LATER)
+        run = store.latest_run(model_name="default")
+        assert run is not None
+        assert run.details["rebuilt"] is True
+        assert run.outcome == "promoted", run.outcome_reason
+        assert same(state(store), should_be)
