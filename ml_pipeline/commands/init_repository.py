@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from ml_pipeline.config.defaults import DISTRIBUTION
 from ml_pipeline.errors import ConfigError
 
 PINS: Final = "ml_requirements.txt"
@@ -82,7 +83,7 @@ def origin(direct_url: str | None, checkout: Path) -> str:
 
 def _direct_url() -> str | None:
     try:
-        return distribution("ml-pipeline").read_text("direct_url.json")
+        return distribution(DISTRIBUTION).read_text("direct_url.json")
     except PackageNotFoundError:
         return None
 

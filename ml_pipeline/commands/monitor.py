@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from uuid import uuid4
 
 from ml_pipeline.commands import common
+from ml_pipeline.config.defaults import install_extra
 from ml_pipeline.config.environment import (
     MONITOR_TOKEN_VARIABLE,
     load_monitor_token,
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
     except ImportError as missing:
         raise ConfigError(
             f"The monitoring page needs {missing.name}.",
-            hint='Install it with `pip install -e ".[monitor]"`.',
+            hint=f"Install it with `{install_extra('monitor')}`.",
         ) from missing
     from ml_pipeline.store.opening import open_store
     from ml_pipeline.web.app import create_app

@@ -5,6 +5,8 @@ Nothing is loaded here: a cold prediction has no time to load what checks all se
 
 from __future__ import annotations
 
+# What pip calls this package; `ml-pipeline` on the public index is somebody else's.
+DISTRIBUTION = "auto-reinforcement"
 CONFIG_FILE = "model_config.yaml"
 LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
 SETTING_PREFIX = "ML_PIPELINE__"
@@ -55,3 +57,8 @@ CHECK_INTERVAL_MIN = 60
 ACCEPT_RATE_THRESHOLD = 0.6
 ACCEPT_RATE_WINDOW = 5
 ACCEPT_RATE_MIN_CYCLES = 3
+
+
+def install_extra(extra: str) -> str:
+    """The command that installs an extra's libraries beside the package that is there."""
+    return f'pip install "{DISTRIBUTION}[{extra}]"'

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from ml_pipeline.config.defaults import install_extra
 from ml_pipeline.config.environment import NotifySettings
 from ml_pipeline.decay import messages
 from ml_pipeline.decay.actions import log_event, update_alert
@@ -25,7 +26,7 @@ from ml_pipeline.store.alerts import ActionState, DecayAlert, WatchLedger
 
 log = logging.getLogger("model_retrainer")
 
-EXTRA: Final = 'pip install "ml-pipeline[notify]"'
+EXTRA: Final = install_extra("notify")
 _TIMEOUT_S: Final = 20
 _PAGE: Final = 100
 _APPRISE: Final = "apprise"

@@ -11,10 +11,11 @@ from importlib.resources import files
 from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
+from ml_pipeline.config.defaults import install_extra
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused, StoreUnavailable
 
 BUCKETS: Final = ("ml-models", "model-artifacts")
-EXTRA: Final = 'pip install "ml-pipeline[init]"'
+EXTRA: Final = install_extra("init")
 _CONNECT_SECONDS: Final = 10
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('ml_pipeline.init', 0))"
 # A pooler may bring a statement timeout that an index on a large table does not fit in.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from ml_pipeline.config.defaults import install_extra
 from ml_pipeline.errors import ConfigError
 
 Piece = TypeVar("Piece")
@@ -36,7 +37,7 @@ def on_cluster(address: str | None) -> Iterator[None]:
     except ImportError as error:
         raise ConfigError(
             "--cluster needs the package distributed.",
-            hint="pip install 'ml-pipeline[distributed]'",
+            hint=f"Install it with `{install_extra('distributed')}`.",
         ) from error
     try:
         client = Client(  # type: ignore[no-untyped-call]

@@ -206,7 +206,7 @@ def test_without_psycopg_the_message_names_the_extra_and_the_other_way(tmp_path:
     )  # fmt: skip
     assert done.code == 1
     assert done.json["error_type"] == "ConfigError"
-    for words in ("ml-pipeline[init]", "--print_sql"):
+    for words in ('pip install "auto-reinforcement[init]"', "--print_sql"):
         assert words in done.stderr
 
 
