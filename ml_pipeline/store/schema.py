@@ -238,7 +238,7 @@ def _error_for(error: Any, step: str, clean: Callable[[str], str]) -> PipelineEr
         if code or type(error).__name__ == "OperationalError":
             return StoreUnavailable(f"No connection to the database: {text}.", hint=_CONNECT_HINT)
         return ConfigError(f"--database_url cannot be used: {text}.", hint=_URL_HINT)
-    message = f"Nothing was changed: {step}: {text} ({code or 'lost'})."
+    message = f"The database refused, nothing was changed: {step}: {text} ({code or 'lost'})."
     if code == _NO_RIGHT:
         hint = "Connect as the owner of the database: on Supabase that is the user postgres."
         return StoreRefused(message, hint=hint)
