@@ -218,6 +218,17 @@ def undecided_shadow(record: ChampionRecord, settings: PromotionSettings) -> str
     return headline("Not decided yet", clause)
 
 
+def unless_unfair(decision: PromotionDecision, refusal: str | None) -> PromotionDecision:
+    """The decision, or a wait for a person where the results are no fair sample of all answers.
+
+    `refusal` says why, without a capital; see `LabelSample.refusal`.
+    """
+    if refusal is None or decision.outcome is not Outcome.PROMOTED:
+        return decision
+    sentence = f"Waiting for approval: {refusal} {APPROVE}"
+    return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=sentence)
+
+
 def judge_first(
     report: EvaluationReport, prior_log_loss: float, settings: PromotionSettings
 ) -> PromotionDecision:

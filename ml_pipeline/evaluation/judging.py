@@ -20,6 +20,7 @@ from ml_pipeline.evaluation.gate import (
     judge_first,
     judge_new_base,
     judge_online,
+    unless_unfair,
 )
 from ml_pipeline.evaluation.ledger import (
     LEDGER_COLUMNS,
@@ -58,15 +59,17 @@ class Verdict:
 class JudgingContext:
     """What is known beside the evidence.
 
-    `held` says why a person has to decide, if one has to. `earlier` is what former champions
-    predict for the evidence's rows, (n, K) by id. `lost` is the champion where it cannot be
-    loaded: then there is none to compare with, and `champion_id` is None.
+    `held` says why a person has to decide, if one has to, `unfair` why the results are nothing to
+    promote on unasked. `earlier` is what former champions predict for the evidence's rows, (n, K)
+    by id. `lost` is the champion where it cannot be loaded: then there is none to compare with, and
+    `champion_id` is None.
     """
 
     champion_id: str | None
     today: date
     held: str | None
     lost: LostChampion | None = None
+    unfair: str | None = None
     earlier: Mapping[str, Floats] = field(default_factory=dict)
 
 
@@ -100,7 +103,7 @@ def judge_evidence(
         gains = _gains_of(evidence, comparison, settings, context)
         decision = judge_new_base(gains, comparison, settings.promotion, held=context.held)
     return Verdict(
-        decision=decision,
+        decision=unless_unfair(decision, context.unfair),
         challenger=challenger,
         champion=champion,
         holdout_digest=digest_of(evidence),

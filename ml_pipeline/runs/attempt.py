@@ -15,6 +15,7 @@ from typing import Any
 from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.calibration import Answers
 from ml_pipeline.evaluation.evidence import Evidence
+from ml_pipeline.evaluation.label_sample import LabelSample
 from ml_pipeline.evaluation_log.frames import served_answers
 from ml_pipeline.evaluation_log.loading import known_rows
 from ml_pipeline.registry import models
@@ -25,6 +26,7 @@ from ml_pipeline.registry.registration import (
 )
 from ml_pipeline.registry.serving_state import serving_state_of
 from ml_pipeline.registry.trained import TrainerAnswer
+from ml_pipeline.reports.labels_given import label_samples, refusal_of
 from ml_pipeline.reports.review import Judged
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.context import Progress, RunContext
@@ -48,6 +50,14 @@ class JudgedChallenger:
     known: Path | None
     answer: TrainerAnswer
     verdict: judging.Verdict
+    samples: list[LabelSample]
+
+    def reason(self) -> str:
+        """What the gate says, and that labels are no fair sample where it does not say so."""
+        decision = self.verdict.decision
+        refusal, warning = refusal_of(self.samples), self.samples[0].warning()
+        is_said = refusal is not None and refusal in decision.sentence
+        return decision.sentence if warning is None or is_said else f"{decision.sentence} {warning}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,12 +121,15 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         return skip
     progress.enter("judging")
     evidence = Evidence.load(answer.evidence_path)
-    verdict = _judge(context, prepared, answer, evidence)
+    samples = label_samples(store, settings, prepared.loaded, now=context.run.started_at)
+    verdict = _judge(context, prepared, answer, evidence, refusal_of(samples))
     progress.judged = Judged(
         evidence=evidence, verdict=verdict, online_state=answer.result.get("line")
     )
     progress.enter("registering")
-    return JudgedChallenger(prepared=prepared, known=known, answer=answer, verdict=verdict)
+    return JudgedChallenger(
+        prepared=prepared, known=known, answer=answer, verdict=verdict, samples=samples
+    )
 
 
 def _train(context: RunContext, prepared: Prepared, known: Path | None) -> TrainerAnswer:
@@ -143,12 +156,17 @@ def _fetched(context: RunContext, version: ModelVersion | None) -> ModelFile | N
 
 
 def _judge(
-    context: RunContext, prepared: Prepared, answer: TrainerAnswer, evidence: Evidence
+    context: RunContext,
+    prepared: Prepared,
+    answer: TrainerAnswer,
+    evidence: Evidence,
+    unfair: str | None,
 ) -> judging.Verdict:
     judging_context = judging.JudgingContext(
         champion_id=prepared.serving.champion_id,
         today=context.run.started_at.date(),
         held=prepared.serving.held,
+        unfair=unfair,
     )
     return judging.judge_evidence(evidence, answer.result, context.settings, judging_context)
 
@@ -164,10 +182,10 @@ def register(
     result, decision = challenger.answer.result, challenger.verdict.decision
     made_of, figures = _manifest(challenger), verdict.figures()
     champion_id = _register(context, challenger)
-    champion_id, shadows = _take_on_shadows(context, progress, prepared, champion_id)
+    champion_id, shadows = _take_on_shadows(context, progress, challenger, champion_id)
     return AttemptResult(
         outcome=decision.outcome,
-        reason=decision.sentence + prepared.waiting_for_a_base(),
+        reason=challenger.reason() + prepared.waiting_for_a_base(),
         champion_id=champion_id,
         challenger_id=result["model_id"],
         dataset_size=prepared.loaded.report.errors,
@@ -180,6 +198,7 @@ def register(
             **({"shadows": shadows} if shadows else {}),
             RUN_MANIFEST: made_of,
             "decision": decision.as_json(),
+            "label_sample": challenger.samples[0].as_json(),
             **figures,
             "ignored": result["ignored"],
             **known_rows_of(result),
@@ -231,9 +250,10 @@ def _served_answers(context: RunContext, prepared: Prepared) -> Answers | None:
 
 
 def _take_on_shadows(
-    context: RunContext, progress: Progress, prepared: Prepared, serving_id: str | None
+    context: RunContext, progress: Progress, challenger: JudgedChallenger, serving_id: str | None
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """Bases in the shadow come when the champion's turn is safe; who serves then, and notes."""
+    prepared = challenger.prepared
     champion = prepared.serving.champion
     if context.dry_run or champion is None or serving_id is None or prepared.difference:
         return serving_id, []
@@ -244,6 +264,7 @@ def _take_on_shadows(
             champion=champion,
             serving_id=serving_id,
             held=prepared.serving.held,
+            unfair=refusal_of(challenger.samples),
         )
     )
     promoted = [note["model_id"] for note in notes if note["outcome"] == Outcome.PROMOTED]

@@ -21,7 +21,12 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation.betting import Wealth
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.gate import PromotionDecision, judge_shadow, undecided_shadow
+from ml_pipeline.evaluation.gate import (
+    PromotionDecision,
+    judge_shadow,
+    undecided_shadow,
+    unless_unfair,
+)
 from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, champion_record
 from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation.sentences import counted
@@ -58,13 +63,15 @@ _STATES: Final = {
 class ShadowRun:
     """The shadows' turn in a run: the `champion` before it, and which model serves by now.
 
-    `held` says why a person has to decide what serves next, if one has to.
+    `held` says why a person has to decide what serves next, if one has to, `unfair` why the results
+    are nothing to promote on unasked.
     """
 
     context: RunContext
     champion: ModelVersion
     serving_id: str
     held: str | None
+    unfair: str | None = None
 
 
 def take_on_shadows(turn: ShadowRun) -> list[dict[str, Any]]:
@@ -192,6 +199,8 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         window_days=settings.promotion.evaluation_window_days,
     )
     decision = judge_shadow(record, settings.promotion, held=turn.held)
+    if decision is not None:
+        decision = unless_unfair(decision, turn.unfair)
     version = _register(turn, answer, decision, parent=head, rows=rows)
     note = {
         "model_id": version.model_id,

@@ -99,6 +99,20 @@ class DailyAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerCount:
+    """How often a model answered so, and how many of these answers have an outcome by now.
+
+    `confidence_sum` goes over the `scored` ones, those with a confidence.
+    """
+
+    prediction: str
+    answers: int
+    labelled: int
+    scored: int
+    confidence_sum: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecayAlert:
     """A row of `prediction_decay_events`: since when, by how much, on how many rows, what then.
 
@@ -208,6 +222,10 @@ class WatchLedger(Protocol):
         The day is that of the time at which the outcome became known. Events without a model have
         the model_id 'unknown'. A prediction is right when `labels` read it and the outcome alike.
         """
+        ...
+
+    def count_answers(self, window: LookbackWindow, *, model_name: str) -> list[AnswerCount]:
+        """Events by their prediction, whether labelled or not; by the time known, or given."""
         ...
 
     def answers_in_order(

@@ -20,6 +20,7 @@ from ml_pipeline.store.records import LookbackWindow, day_start
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ml_pipeline.evaluation.label_sample import LabelSample
     from ml_pipeline.evaluation_log.loading import LoadReport
 
 DAYS: Final = 30
@@ -33,6 +34,7 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
     """Whether the log holds rows that can be learned."""
     from ml_pipeline.evaluation_log import loading, rules
     from ml_pipeline.registry.serving_state import serving_models
+    from ml_pipeline.reports.labels_given import label_samples
 
     run = examined.settings.run
     start = _sample_start(examined)
@@ -55,7 +57,9 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
             yield fault("log_rows", error.message, error.hint or "Check log.source.")
             return
         errors = loaded.errors
+        samples = label_samples(examined.store, examined.settings, loaded, now=examined.now)
     yield _rows(examined, loaded.report)
+    yield _sample(samples)
     yield _labels(examined, loaded.report)
     yield _features(examined, loaded.report)
     yield _trigger(examined, errors)
@@ -117,6 +121,22 @@ def _rows(examined: Examined, report: LoadReport) -> Finding:
         "log_rows",
         f"{rows} rows checked: {report.labelled} have an outcome, {report.pending} are pending.",
     )
+
+
+def _sample(samples: list[LabelSample]) -> Finding:
+    """Whether right and wrong answers get labels alike, as far as anybody can tell."""
+    from ml_pipeline.reports.labels_given import refusal_of
+
+    whole = samples[0]
+    what = " ".join(filter(None, (f"{whole.sentence()}", whole.shares())))
+    refusal = refusal_of(samples)
+    if refusal is not None:
+        do = "Until then a run promotes nothing unasked."
+        return warning("log_sample", f"{refusal[0].upper()}{refusal[1:]}", do)
+    if whole.is_biased:
+        what += " Wrong answers seem to get labels more often than right ones."
+        return warning("log_sample", what, whole.suggestion())
+    return fine("log_sample", what)
 
 
 def _labels(examined: Examined, report: LoadReport) -> Finding:

@@ -9,7 +9,13 @@ from datetime import date, datetime
 from typing import Final
 
 from ml_pipeline.errors import StoreRefused
-from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.alerts import (
+    AnswerCount,
+    DailyAccuracy,
+    DecayAlert,
+    LearningCycle,
+    SystemEvent,
+)
 from ml_pipeline.store.embedded.database import Database
 from ml_pipeline.store.embedded.tables import find, get, insert, select, update
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
@@ -45,6 +51,21 @@ _SUM_DAYS: Final = f"""
            total(CASE WHEN is_scored THEN loss * loss END) AS loss_square_sum
     FROM answers GROUP BY day, model_id ORDER BY day, model_id
 """  # noqa: S608 - constants
+# Two halves, each of which an index serves.
+_COUNT_ANSWERS: Final = """
+    SELECT prediction, count(*) AS answers, count(actual_result) AS labelled,
+           count(confidence) AS scored, total(confidence) AS confidence_sum
+    FROM (
+        SELECT prediction, actual_result, confidence FROM evaluation_log
+        WHERE actual_result IS NOT NULL AND model_name = :model_name
+          AND known_at >= :start AND known_at < :end
+        UNION ALL
+        SELECT prediction, actual_result, confidence FROM evaluation_log
+        WHERE actual_result IS NULL AND model_name = :model_name
+          AND known_at >= :start AND known_at < :end
+    )
+    GROUP BY prediction ORDER BY prediction
+"""
 _KEEP_DAY: Final = """
     INSERT INTO prediction_accuracy_daily
         (model_name, day, model_id, evaluated, correct, uncertain, log_loss, details, updated_at)
@@ -93,6 +114,16 @@ class LocalWatch:
             db.create_function("loss_of", 1, loss_of, deterministic=True)
             db.create_function("agree", 2, labels.agree, deterministic=True)
             return [day_of(row, model_name) for row in db.execute(_SUM_DAYS, values)]
+
+    def count_answers(self, window: LookbackWindow, *, model_name: str) -> list[AnswerCount]:
+        """Events by their prediction, whether labelled or not; by the time known, or given."""
+        values = {
+            "model_name": model_name,
+            "start": time_text(window.start),
+            "end": time_text(window.end),
+        }
+        with self._database.reading() as db:
+            return [AnswerCount(**dict(row)) for row in db.execute(_COUNT_ANSWERS, values)]
 
     def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
         """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""

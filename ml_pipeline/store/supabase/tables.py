@@ -13,7 +13,13 @@ from typing import Any, Final
 import pandas as pd
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
-from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, LearningCycle, SystemEvent
+from ml_pipeline.store.alerts import (
+    AnswerCount,
+    DailyAccuracy,
+    DecayAlert,
+    LearningCycle,
+    SystemEvent,
+)
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import LookbackWindow
 from ml_pipeline.store.rows import (
@@ -193,6 +199,16 @@ class SupabaseWatch:
             p_labels={"exact": labels.exact, "folded": labels.folded},
         )
         return [day_of(row, model_name) for row in _rows(rows, "sum_evaluations_by_day")]
+
+    def count_answers(self, window: LookbackWindow, *, model_name: str) -> list[AnswerCount]:
+        """Events by their prediction, whether labelled or not; by the time known, or given."""
+        rows = self._project.call(
+            "count_answers",
+            p_model_name=model_name,
+            p_start=time_text(window.start),
+            p_end=time_text(window.end),
+        )
+        return [AnswerCount(**row) for row in _rows(rows, "count_answers")]
 
     def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
         """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""

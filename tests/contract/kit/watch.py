@@ -93,6 +93,31 @@ class WatchLedgerContract(StoreFixtures):
         (raw,) = self.sums(store)
         assert raw.correct == 1
 
+    def test_answers_are_counted_with_and_without_an_outcome(self, store: Store) -> None:
+        before = EVER.start + timedelta(days=1)
+        store.append_events(
+            frame_of(
+                [
+                    make_event(1, prediction="H", confidence=0.9),
+                    make_event(2, prediction="H", confidence=0.8, actual_result=None),
+                    make_event(3, prediction="H", confidence=None, actual_result=None),
+                    make_event(4, prediction="A", confidence=0.7, actual_result="A"),
+                    make_event(5, prediction="UNCERTAIN", confidence=0.4, actual_result=None),
+                    make_event(6, prediction="H", model_name="tennis"),
+                ]
+            )
+        )
+        counts = {
+            count.prediction: count for count in store.count_answers(EVER, model_name=MODEL_NAME)
+        }
+        assert list(counts) == ["A", "H", "UNCERTAIN"]
+        home = counts["H"]
+        assert (home.answers, home.labelled, home.scored) == (3, 1, 2)
+        assert home.confidence_sum == pytest.approx(1.7)
+        assert (counts["UNCERTAIN"].answers, counts["UNCERTAIN"].labelled) == (1, 0)
+        earlier = LookbackWindow(start=EVER.start, end=before)
+        assert store.count_answers(earlier, model_name=MODEL_NAME) == []
+
     def test_answers_come_in_the_order_of_their_predictions(self, store: Store) -> None:
         def event(number: int, hours: int, prediction: str, **more: Any) -> Any:  # noqa: ANN401
             at = NOW - hours * HOUR

@@ -102,6 +102,7 @@ WHO_CALLS = {
     "ml_pipeline_caller": SIGNED_IN,
     "ml_pipeline_check": SERVICE,
     "ml_pipeline_close_request": SERVICE,
+    "count_answers": SERVICE,
     "ml_pipeline_differences": SIGNED_IN,
     "ml_pipeline_doctor": SERVICE,
     "ml_pipeline_etag": SERVICE,
