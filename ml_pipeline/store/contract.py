@@ -241,6 +241,10 @@ class ModelRegistry(Protocol):
         """The model that serves."""
         ...
 
+    def champion_id(self, *, model_name: str) -> str | None:
+        """The id of the model that serves: asked for often, and its row is long."""
+        ...
+
     def promote(self, event: PromotionEvent) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event.
 

@@ -18,12 +18,19 @@ class StoreServingView(ServingView):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._served: ServedModel | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="ml_pipeline_")
 
     def champion(self, model_name: str) -> ServedModel | None:
-        """The model that serves; None when there is none."""
-        version = self._store.champion(model_name=model_name)
-        return None if version is None else served(version)
+        """The model that serves; None when there is none.
+
+        Its row is read when another one serves than before: engines ask every second.
+        """
+        before = self._served
+        if before is None or before.model_id != self._store.champion_id(model_name=model_name):
+            version = self._store.champion(model_name=model_name)
+            self._served = None if version is None else served(version)
+        return self._served
 
     def model(self, model_name: str, model_id: str) -> ServedModel:
         """A registered model. Raises NotFound."""

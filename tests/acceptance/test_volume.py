@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +22,7 @@ from ml_pipeline.runs.schedule import Schedule
 from ml_pipeline.runs.worker import Duties, Worker
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store
+from ml_pipeline.store.store_serving_view import StoreServingView
 from ml_pipeline.web.queries import OverviewCache
 from tests.support import league
 from tests.support.counting import Counter, counting, fill
@@ -147,3 +150,19 @@ def test_the_overview_is_what_it_was_when_it_read_everything(opened: Opened) -> 
     assert [run.run_id for run in overview.runs] == [run.run_id for run in whole]
     assert set(overview.runs[0].details) == {"place", "champion_metrics"}
     assert {tuple(run.details) for run in overview.runs[1:]} == {("champion_metrics",)}
+
+
+def test_an_engine_asks_each_second_who_serves_and_not_for_its_row(
+    opened: Opened, counter: Counter, filled: SupabaseProject
+) -> None:
+    lineage = json.dumps({"open_event_ids": ["x" * 36] * 1_000})
+    filled.sql("update model_metadata set lineage = %s where state = 'champion'", [lineage])
+    with closing(StoreServingView(opened())) as view:
+        first = view.champion("default")
+        assert counter.taken()[1] > 36_000
+        for _ in range(20):
+            assert view.champion("default") is first
+        moved = counter.taken()[1] / 20
+        assert moved < 1_500
+        filled.sql("update model_metadata set state = 'retired' where state = 'champion'")
+        assert view.champion("default") is None

@@ -41,6 +41,7 @@ UNCOUNTED = {
     "list_models",
     "list_model_ids",
     "champion",
+    "champion_id",
     "promotion_events",
     "describe",
     "close",

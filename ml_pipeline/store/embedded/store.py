@@ -262,6 +262,11 @@ class LocalStore(
         with self._database.reading() as db:
             return _champion(db, model_name)
 
+    def champion_id(self, *, model_name: str) -> str | None:
+        """The id of the model that serves."""
+        champion = self.champion(model_name=model_name)
+        return None if champion is None else champion.model_id
+
     def promote(self, event: PromotionEvent) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
         with self._database.writing() as db:

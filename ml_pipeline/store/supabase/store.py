@@ -330,6 +330,14 @@ class SupabaseStore(
         rows = self._find("model_metadata", model_name=model_name, state=serving)
         return next(iter(from_array(ModelVersion, rows)), None)
 
+    def champion_id(self, *, model_name: str) -> str | None:
+        """The id of the model that serves."""
+        key = {"model_name": model_name, "state": ModelState.CHAMPION.value}
+        rows = self._project.select(
+            "model_metadata", lambda rows: rows.match(key).limit(1), columns="model_id"
+        )
+        return str(rows[0]["model_id"]) if rows else None
+
     def promote(self, event: PromotionEvent) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
         return from_json(ModelVersion, self._project.call("promote_model", p_event=to_json(event)))

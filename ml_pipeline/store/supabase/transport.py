@@ -128,7 +128,7 @@ class Project:
         return self.retry(function, attempt, _explain_id if by_id else refusal_error)
 
     def select(
-        self, table: str, narrow: Callable[[Any], Any], *, named: bool = False
+        self, table: str, narrow: Callable[[Any], Any], *, named: bool = False, columns: str = "*"
     ) -> list[Mapping[str, Any]]:
         """The rows of a select that `narrow` has narrowed; an id that is none names no row.
 
@@ -136,7 +136,7 @@ class Project:
         """
 
         def attempt() -> object:
-            return _data_of(narrow(self._client.table(table).select("*")))
+            return _data_of(narrow(self._client.table(table).select(columns)))
 
         explain = _explain_named if named else _explain_id
         rows = self.retry(f"a row of {table}", attempt, explain)

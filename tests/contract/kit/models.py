@@ -123,6 +123,8 @@ class ModelRegistryContract(StoreFixtures):
         promoted = store.promote(make_promotion("m-2", "m-1", 2))
         assert promoted == make_model("m-2", state=ModelState.CHAMPION)
         assert store.champion(model_name=MODEL_NAME) == promoted
+        assert store.champion_id(model_name=MODEL_NAME) == "m-2"
+        assert store.champion_id(model_name="tennis") is None
         assert self.states(store) == {"m-1": ModelState.RETIRED, "m-2": ModelState.CHAMPION}
 
     def test_every_promotion_is_kept_newest_first(self, store: Store) -> None:
