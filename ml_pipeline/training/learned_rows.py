@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,9 @@ OPEN_EVENTS = "open_event_ids"
 BASE_EVENTS = "base_event_ids"
 # The entities of the open rows.
 OPEN_ENTITIES = "open_entities"
+# How rows of a new base are known when the log brings them: as whole days that it has taken in, by
+# their event ids, or by what stands in them as well.
+KnownBy = Literal["day", "event", "content"]
 
 
 def learned_by_base(model: AdaptiveClassifier) -> frozenset[str]:
@@ -77,9 +81,11 @@ def unseen_rows(data: Dataset, champion: Champion) -> NDArray[np.bool_]:
     return np.asarray(is_new & strangers)
 
 
-def fitted_on(data: Dataset | None, settings: Settings, today: date | None) -> FittedRows:
+def fitted_on(
+    data: Dataset | None, settings: Settings, today: date | None, *, by_content: bool = True
+) -> FittedRows:
     """Rows to recognise when the log brings them; without a day nobody goes on from the base."""
     if data is None or today is None:
         return FittedRows.none()
-    id_column = settings.ground_truth.id_column
-    return FittedRows.of(data, until=today.toordinal(), id_column=id_column)
+    until = today.toordinal() if by_content else 0
+    return FittedRows.of(data, until=until, id_column=settings.ground_truth.id_column)

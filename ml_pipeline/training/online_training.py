@@ -284,7 +284,7 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
     training, last = settings.training, today.toordinal()
     progress = _started(model, last, restart_night)
     start = progress.state
-    incumbent = champion.as_incumbent(other_base=other_base)
+    incumbent = _knowing_what_waits(champion.as_incumbent(other_base=other_base), start)
     for_experts = KnownRows.of(known, model, training.adaptive)
     champions = champion.fitted_rows() if other_base else FittedRows.none()
     for night, all_rows in _days(parts, model, training.adaptive):
@@ -299,6 +299,7 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
         if night < last:
             state = refreshed(state, for_experts, training)
         progress = progress.after(night, all_rows, before, state, scores)
+        incumbent = _knowing_what_waits(incumbent, state)
     progress = progress.with_everything_learned(model, incumbent, training.adaptive)
     return Challenger(
         model=_model_to_serve(model, progress),
@@ -308,6 +309,14 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
         training_digest="sha256:" + (progress.state.rows_digest or "0" * 64),
         online=progress.state,
     )
+
+
+def _knowing_what_waits(incumbent: Incumbent, state: OnlineState) -> Incumbent:
+    """The champion that has learned what waits of its days, to be taken in with a later one."""
+    settled = incumbent.settled_night
+    if settled is None or state.night is None or state.night > settled:
+        return incumbent
+    return incumbent.having_learned(state.waiting.event_ids)
 
 
 def _started(model: AdaptiveClassifier, today: int, restart_night: int | None) -> Progress:

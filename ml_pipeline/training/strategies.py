@@ -40,6 +40,7 @@ from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
     OPEN_EVENTS,
     Champion,
+    KnownBy,
     fitted_on,
     unseen_rows,
 )
@@ -133,9 +134,8 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
 ) -> Challenger:
     """A base from scratch, judged on the last rows in time, beside a champion if there is one.
 
-    `answers` (held out, K) are the champion's probabilities of the `classes`. `is_log`: rows that
-    have event ids and times are all that the log holds; otherwise it may hold others of those
-    days, and any of these.
+    `answers` (held out, K) are the champion's probabilities of the `classes`. The log may bring
+    any of the rows again: those of the log (`is_log`) are then known by their event ids.
     """
     training = settings.training
     if parts is None:
@@ -149,7 +149,7 @@ def train_base(  # noqa: PLR0913 - one model is data, split and choices
         champion=None,
         answers=answers,
         today=today,
-        is_log=is_log,
+        known_by="event" if is_log else "content",
     )
 
 
@@ -308,7 +308,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     answers: Floats | None = None,
     past: Dataset | None = None,
     today: date | None = None,
-    is_log: bool = True,
+    known_by: KnownBy = "day",
 ) -> Challenger:
     training = settings.training
     learned = data.take(parts.train).preceded_by(past)
@@ -328,7 +328,7 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
         answers=answers,
         past=past,
         today=today,
-        is_log=is_log,
+        known_by=known_by,
     )
 
 
@@ -345,7 +345,7 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
     answers: Floats | None = None,
     past: Dataset | None = None,
     today: date | None = None,
-    is_log: bool = True,
+    known_by: KnownBy = "day",
     before: FittedRows | None = None,
 ) -> Challenger:
     """A base with heads, and its evidence; its classes are the champion's unless they are named.
@@ -361,9 +361,10 @@ def _finished(  # noqa: PLR0913 - what a challenger is made of
             else [str(label) for label in champion.model.classes_]
         )
     rows = parts.train if taken is None else taken
-    counted = taken_in(data, rows if is_log else np.empty(0, dtype=np.int64), today)
+    counted = taken_in(data, rows if known_by == "day" else np.empty(0, dtype=np.int64), today)
     counted = replace(counted, entities=learned_entities(data.take(rows), past))
-    fitted = fitted_on(past if is_log else data.take(rows), settings, today)
+    again = past if known_by == "day" else data.take(rows)
+    fitted = fitted_on(again, settings, today, by_content=known_by != "event")
     if before is not None:
         fitted = before.and_those_of(fitted)
     model = new_model(base, learned.features, classes, settings, taken=counted, fitted=fitted)

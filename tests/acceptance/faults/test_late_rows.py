@@ -19,10 +19,18 @@ from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
 from ml_pipeline.runs.recording import Order
 from ml_pipeline.runs.replay import replay
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import Lineage, LookbackWindow, ModelState, ModelVersion, day_start
+from ml_pipeline.store.records import (
+    Lineage,
+    LookbackWindow,
+    ModelState,
+    ModelVersion,
+    Outcome,
+    day_start,
+)
 from tests.conftest import FirstModel
-from tests.support import league
+from tests.support import crashing, league
 from tests.support.crashing import NOW
+from tests.support.in_process import train_here
 from tests.support.places import Place, long_but
 
 NIGHTS = league.nights_before(NOW, 2)
@@ -153,3 +161,28 @@ def test_rows_of_yesterday_that_were_imported_today_rebuild_nothing(
         (head,) = (m for m in store.list_models(model_name="default") if m.state == "champion")
         assert head.lineage.open_event_ids is None
         assert run(store, 1)["outcome"] == "skipped_no_new_data"
+
+
+def test_late_rows_of_days_on_which_the_first_champion_was_trained_are_learned(
+    first_model: FirstModel, place: Place, tmp_path: Path
+) -> None:
+    """Each result stands in the base or was learned since; the last ones judged the base."""
+    late = league.events_of(first_model.model, replace(NIGHTS[0], matches=3), tag="late ")
+    settings = league.settings_for(run__trigger="any")
+
+    def run(store: Store, hour: int) -> Any:  # noqa: ANN401 - the row of a run
+        later = NOW + timedelta(hours=hour)
+        order = crashing.order(tmp_path, later, f"run {hour}", settings=settings, train=train_here)
+        return recording.run(store, order).run
+
+    with place.opened() as store:
+        for night in NIGHTS:
+            store.append_events(league.events_of(first_model.model, night))
+        first = run(store, 0)
+        assert first.outcome is Outcome.PROMOTED
+        held_out = 80 - first.training_rows
+        store.append_events(late)
+        assert run(store, 1).training_rows == held_out + 3
+        assert run(store, 2).outcome is Outcome.SKIPPED_NO_NEW_DATA
+        store.append_events(late.assign(event_id=[league.event_id(n) for n in range(3)]))
+        assert run(store, 3).training_rows == held_out + 6

@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, cast
 
-import pandas as pd
-
 from ml_pipeline.evaluation_log.opening import MLLogger
 from ml_pipeline.evaluation_log.outcomes import record
 from ml_pipeline.evaluation_log.recording.parsed import OutcomeReport, ParsedOutcome
+from ml_pipeline.evaluation_log.recording.settling import Correction
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import EVENT_COLUMNS
 from ml_pipeline.store.serving_view import ServingView
@@ -23,9 +22,18 @@ from tests.support.lives.ledger import Entry, Ledger
 from tests.support.lives.nature import Nature
 from tests.support.lives.place import Site
 
-NO_CLASS = "outcome is no class of the model"
 STRANGE = "perhaps"
 TROUBLES = (Fault.AWAY_FOR_GOOD, Fault.ANSWER_LOST, Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Telling:
+    """An outcome to tell; `known` is None for a correction that leaves the time as it is."""
+
+    entry: Entry
+    label: str
+    known: datetime | None
+    corrects: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,17 +48,17 @@ class App:
     history: list[str]
     number: int = 0
     unsure: list[Entry] = field(default_factory=list)
-    untold: list[tuple[Entry, str, datetime]] = field(default_factory=list)
+    untold: list[Telling] = field(default_factory=list)
 
     # -- what is logged
 
-    def invented(self, now: datetime, champion: str) -> Entry:
+    def invented(self, now: datetime, champion: str | None) -> Entry:
         """A new prediction, which may be of somebody who was predicted before."""
         chance = self.chance
         self.number += 1
         matches = sorted({e.match_id for e in self.ledger.entries.values() if e.match_id})
         repeated = matches and chance.random() < 0.2
-        features, fault = self.features()
+        features, flaw = self.features()
         return Entry(
             event_id=self.new_id(),
             match_id=chance.choice(matches) if repeated else f"thing-{self.number}",
@@ -59,7 +67,7 @@ class App:
             confidence=round(chance.uniform(0.2, 1), 3),
             features=features,
             made=now,
-            fault=fault,
+            flaw=flaw,
         )
 
     def features(self) -> tuple[str | None, str | None]:
@@ -79,8 +87,8 @@ class App:
             (dict.fromkeys(names), "all features are missing"),
             ([first], "features are not a JSON object"),
         ]
-        found, fault = chance.choice(odd)
-        return None if found is None else json.dumps(found), fault
+        found, flaw = chance.choice(odd)
+        return None if found is None else json.dumps(found), flaw
 
     def label(self) -> str:
         """What happened; with open classes it may be something that no model knows."""
@@ -91,12 +99,11 @@ class App:
     def settle(self, entry: Entry, label: str, known: datetime) -> None:
         """Enter an outcome into the ledger."""
         entry.outcome, entry.known = label, known
-        if label not in self.nature.classes:
-            entry.fault = NO_CLASS
+        entry.is_foreign = label not in self.nature.classes
 
     # -- other machines
 
-    def import_rows(self, now: datetime, champion: str) -> None:
+    def import_rows(self, now: datetime, champion: str | None) -> None:
         """Rows of another machine with their outcomes, some of them late."""
         entries = []
         for _ in range(self.chance.randint(1, 5)):
@@ -137,7 +144,7 @@ class App:
 
     # -- its own logger
 
-    def session(self, now: datetime, champion: str, *, calm: bool = False) -> None:
+    def session(self, now: datetime, champion: str | None, *, calm: bool = False) -> None:
         """One process of the app: predictions and outcomes, until it ends or is killed."""
         trouble = None
         if not calm and self.chance.random() < 0.2:
@@ -174,7 +181,7 @@ class App:
         """Log a prediction; one whose call did not return is logged again by the next session."""
         values = json.loads(entry.features) if entry.features else None
         if isinstance(values, list):
-            values, entry.features, entry.fault = None, None, "no features"
+            values, entry.features, entry.flaw = None, None, "no features"
         self.unsure.append(entry)
         entry.is_delivered = False
         logger.log_prediction(
@@ -193,65 +200,74 @@ class App:
         for entry in list(self.unsure):
             self.unsure.remove(entry)
             self._log(logger, entry)
-        for entry, label, known in list(self.untold):
-            self.untold.remove((entry, label, known))
-            self._record(logger, entry, label, now, first=known)
+        for telling in list(self.untold):
+            self.untold.remove(telling)
+            self._record(logger, telling, now, again=True)
 
     def _tell(self, logger: MLLogger, now: datetime) -> None:
-        """Tell some outcomes, a few of them twice or by what was predicted."""
+        """Tell some outcomes, and correct one or tell it twice."""
         entries = [e for e in self.ledger.entries.values() if e.made <= now]
-        open_ones = [e for e in entries if e.outcome is None]
-        for entry in open_ones:
+        for entry in [e for e in entries if e.outcome is None]:
             if self.chance.random() < 0.6:
-                self._record(logger, entry, self.label(), now)
+                known = self._known(entry, now)
+                self._record(logger, Telling(entry=entry, label=self.label(), known=known), now)
         told = [e for e in entries if e.outcome is not None and not e.is_bad]
-        if told and self.chance.random() < 0.3:
+        if told and self.chance.random() < 0.2:
             self._repeat_one(logger, self.chance.choice(told), now)
+        if told and self.chance.random() < 0.3:
+            entry = self.chance.choice(told)
+            moved = self._known(entry, now) if self.chance.random() < 0.5 else None
+            correction = Telling(entry=entry, label=self.label(), known=moved, corrects=True)
+            self._record(logger, correction, now)
+
+    def _known(self, entry: Entry, now: datetime) -> datetime:
+        """Now, or some days ago."""
+        if self.chance.random() < 0.75:
+            return now
+        return max(entry.made, now - timedelta(days=self.chance.choice((0.3, 1, 2))))
 
     def _repeat_one(self, logger: MLLogger, entry: Entry, now: datetime) -> None:
         """Tell an outcome that is known: the same is fine, another one is refused."""
         assert entry.outcome is not None
         label = self.label()
-        report = self._told(logger, entry, label, now)
+        report = self._told(logger, Telling(entry=entry, label=label, known=now), now)
         assert report.recorded == 0, "an outcome was recorded twice"
         assert report.already_known == (label == entry.outcome)
         assert len(report.refused) == (label != entry.outcome), report
 
     def _record(
-        self,
-        logger: MLLogger,
-        entry: Entry,
-        label: str,
-        now: datetime,
-        *,
-        first: datetime | None = None,
+        self, logger: MLLogger, telling: Telling, now: datetime, *, again: bool = False
     ) -> None:
         """Record an outcome; one whose call did not return is told again by the next session."""
-        known = now
-        if self.chance.random() < 0.2:
-            known = max(entry.made, now - timedelta(days=self.chance.choice((0.3, 1, 2))))
-        now_known = known
-        self.untold.append((entry, label, first or known))
+        entry = telling.entry
+        self.untold.append(telling)
         was_delivered, entry.is_delivered = entry.is_delivered, False
-        report = self._told(logger, entry, label, known)
-        self.untold.pop()
+        if telling.corrects:
+            self.ledger.is_corrected = True
+        report = self._told(logger, telling, now)
+        self.untold.remove(telling)
         entry.is_delivered = was_delivered and not logger.away
         assert not report.refused, report
         assert not report.unknown, report
-        assert report.recorded + report.already_known == 1, report
-        assert report.recorded or first is not None, "an outcome was known before it was told"
-        if first is not None:
-            # The store may have taken it before the call was broken off.
-            name, ids = self.nature.settings.model_name, {entry.event_id}
-            found = self.site.store.find_events(model_name=name, event_ids=ids, match_ids=())
-            stored = found["evaluated_at"].iloc[0]
-            known = known if pd.isna(stored) else stored.to_pydatetime()
-            assert known in {first, now_known}, "an outcome has a time that nobody told"
-        self.settle(entry, label, known)
+        assert report.recorded + report.corrected + report.already_known == 1, report
+        assert telling.corrects or not report.corrected, "an outcome was replaced unasked"
+        if not telling.corrects:
+            assert report.recorded or again, "an outcome was known before it was told"
+        known = telling.known or entry.known
+        assert known is not None
+        self.settle(entry, telling.label, known)
 
-    def _told(self, logger: MLLogger, entry: Entry, label: str, known: datetime) -> OutcomeReport:
-        outcome = ParsedOutcome(key="event_id", value=entry.event_id, actual=label, known_at=known)
-        return record(logger, self.site.store, [outcome], self.nature.settings)
+    def _told(self, logger: MLLogger, telling: Telling, now: datetime) -> OutcomeReport:
+        outcome = ParsedOutcome(
+            key="event_id",
+            value=telling.entry.event_id,
+            actual=telling.label,
+            known_at=telling.known or now,
+            is_dated=telling.known is not None,
+        )
+        correction = Correction(now=now, by="somebody") if telling.corrects else None
+        store, settings = self.site.store, self.nature.settings
+        return record(logger, store, [outcome], settings, correction=correction)
 
     def _delivered(self) -> None:
         for entry in self.ledger.entries.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.fold import UNUSABLE
 from ml_pipeline.registry import models
 from ml_pipeline.registry.serving_state import serving_state_of
-from ml_pipeline.registry.trained import EVIDENCE_FILE
+from ml_pipeline.registry.trained import EVIDENCE_FILE, RESULT_FILE
 from ml_pipeline.runs.recording import Failed, RunOutcome, Skipped, Trained
-from ml_pipeline.store.records import EVER, Outcome, RunStatus
+from ml_pipeline.store.lineage.open_rows import OpenRows
+from ml_pipeline.store.records import EVER, ModelVersion, Outcome, RunStatus
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online_training import adapt
@@ -36,12 +37,11 @@ class Before:
     """What stood in store and ledger when a run began."""
 
     at: datetime
-    champion_id: str
+    champion_id: str | None
     model_ids: frozenset[str]
     promotions: tuple[str, ...]
     is_running: bool
     is_certain: bool
-    head_id: str
     head: Head
     learnable: frozenset[str]
     expected: Expected
@@ -52,27 +52,28 @@ class Before:
         store, settings, ledger = life.site.store, life.nature.settings, life.ledger
         name, start = settings.model_name, life.clock.now
         state = serving_state_of(store, name)
-        assert state.champion is not None
-        assert state.head is not None
         latest = store.latest_run(model_name=name)
         ids = frozenset(model.model_id for model in store.list_models(model_name=name))
         return cls(
             at=start,
-            champion_id=state.champion.model_id,
+            champion_id=state.champion_id,
             model_ids=ids,
             promotions=_promotions(life),
             is_running=latest is not None and latest.status is RunStatus.RUNNING,
             is_certain=ledger.is_certain,
-            head_id=state.head.model_id,
             head=ledger.head,
             learnable=frozenset(e.event_id for e in ledger.to_learn(start) if e.is_delivered),
-            expected=ledger.expected(
-                start,
-                mine=ids,
-                days=settings.run.lookback_days,
-                sure=settings.run.confidence_threshold,
-            ),
+            expected=_expected(life, start, ids),
         )
+
+
+def _expected(
+    life: Life, at: datetime, models: frozenset[str], restart: int | None = None
+) -> Expected:
+    run = life.nature.settings.run
+    return life.ledger.expected(
+        at, mine=models, days=run.lookback_days, sure=run.confidence_threshold, restart=restart
+    )
 
 
 def _promotions(life: Life) -> tuple[str, ...]:
@@ -87,8 +88,9 @@ def somebody_serves(life: Life) -> None:
     """One champion, whose bytes are the registered ones and load."""
     store, name = life.site.store, life.nature.settings.model_name
     version = store.champion(model_name=name)
-    assert version is not None, "nobody serves"
-    models.verify(store, version, None)
+    assert version is not None or not life.nature.has_model, "nobody serves"
+    if version is not None:
+        models.verify(store, version, None)
 
 
 def nothing_changed(before: Before, life: Life) -> None:
@@ -105,8 +107,18 @@ def _model_ids(life: Life) -> frozenset[str]:
 
 def note_what_was_learned(before: Before, life: Life) -> None:
     """Every model registered since has learned what was there when the run began."""
+    store, name = life.site.store, life.nature.settings.model_name
     for model_id in _model_ids(life) - before.model_ids:
-        life.ledger.learned[model_id] = before.learnable
+        version = store.get_model(name, model_id)
+        held_out = set[str]()
+        if version.parent_id is None and version.run_id is not None:
+            held_out = set(_evidence(life, version.run_id, model_id).event_ids)
+        life.ledger.learned[model_id] = before.learnable - held_out
+
+
+def _evidence(life: Life, run_id: str, model_id: str) -> Evidence:
+    folder = life.site.folder / "work" / run_id / "trained" / model_id
+    return Evidence.load(folder / EVIDENCE_FILE)
 
 
 def after_run(before: Before, life: Life, outcome: RunOutcome, met: str | None) -> None:
@@ -140,21 +152,31 @@ def _check_trained(before: Before, life: Life, outcome: Trained) -> None:
     elif run.outcome is Outcome.AWAITING_APPROVAL:
         assert champion_id == before.champion_id
     else:
-        assert champion_id in {before.champion_id, FIRST_MODEL}
-    folder = life.site.folder / "work" / run.run_id / "trained" / run.challenger_id
-    evidence = Evidence.load(folder / EVIDENCE_FILE)
+        assert champion_id in {before.champion_id, _anchor_of(life, before.champion_id)}
+    evidence = _evidence(life, run.run_id, run.challenger_id)
     judged = set(evidence.event_ids)
     assert len(judged) == len(evidence.event_ids), "a row was judged twice"
-    unsure = {entry.event_id for entry, _, _ in life.app.untold}
+    unsure = {telling.entry.event_id for telling in life.app.untold}
     assert judged <= unsure | {e.event_id for e in life.ledger.to_learn(run.started_at)}
     if evidence.champion is not None:
+        assert before.champion_id is not None
         again = judged & life.ledger.learned[before.champion_id]
         assert not again, f"{before.champion_id} was judged on rows that it had learned: {again}"
+
+
+def _anchor_of(life: Life, model_id: str | None) -> str | None:
+    if model_id is None:
+        return None
+    return life.site.store.get_model(life.nature.settings.model_name, model_id).anchor_id
 
 
 def as_expected(before: Before, life: Life, outcome: RunOutcome) -> None:
     """Compare the counts of an undisturbed run with the ledger's."""
     run, expected = outcome.run, before.expected
+    since = run.details.get("learned_again_since")
+    if since is not None:
+        restart = date.fromisoformat(since).toordinal() - 1
+        expected = _expected(life, before.at, before.model_ids, restart)
     report: Mapping[str, Any] = run.details["load_report"]
     unusable = {
         reason.removeprefix(UNUSABLE): count
@@ -165,24 +187,32 @@ def as_expected(before: Before, life: Life, outcome: RunOutcome) -> None:
     assert unusable == dict(expected.unusable)
     assert report["unusable"] == sum(expected.unusable.values())
     assert report["errors"] == run.dataset_size == expected.errors
-    assert run.details.get("rebuilt", False) == expected.is_rebuilt
+    assert (run.details.get("rebuilt", False) or since is not None) == expected.is_rebuilt
     if expected.fresh == 0:
         assert run.outcome is Outcome.SKIPPED_NO_NEW_DATA
         return
     assert isinstance(outcome, Trained), run.outcome_reason
     assert run.training_rows == len(expected.rows)
     life.ledger.head = life.ledger.head_after(run.started_at)
-    assert head_in_registry(life) == life.ledger.head
+    head = serving_state_of(life.site.store, life.nature.settings.model_name).head
+    assert head is not None
+    lineage, mine = head.lineage, life.ledger.head
+    assert lineage.settled_night == mine.settled
+    assert lineage.learned_open_rows == OpenRows.of(mine.open)
+    assert (lineage.log_rows or 0) == mine.counted
 
 
 def head_in_registry(life: Life) -> Head:
     """How far the lineage has come by its own account."""
     head = serving_state_of(life.site.store, life.nature.settings.model_name).head
-    assert head is not None
+    if head is None:
+        return Head()
     lineage = head.lineage
+    model: AdaptiveClassifier = models.load_model_version(life.site.store, head)
+    line = model.line_ or {}
     return Head(
         settled=lineage.settled_night if lineage.first_night is not None else None,
-        open=frozenset(lineage.open_event_ids or ()),
+        open=frozenset(line["open_event_ids"]) - frozenset(line["waiting_event_ids"]),
         counted=lineage.log_rows or 0,
     )
 
@@ -201,6 +231,12 @@ def at_the_end(life: Life) -> None:
     if life.chance.random() < AGAIN:
         outcome = life.run(None)
         assert isinstance(outcome, Skipped), "a run without anything new did something"
+
+
+def has_heads(life: Life) -> bool:
+    """Whether the serving lineage has learned a day since its base."""
+    head = serving_state_of(life.site.store, life.nature.settings.model_name).head
+    return head is not None and head.model_id != head.anchor_id
 
 
 def _check_table(life: Life) -> None:
@@ -222,16 +258,20 @@ def _check_model(life: Life) -> None:
     """The lineage's head has learned every usable result once: as if it had done so at once."""
     store, name = life.site.store, life.nature.settings.model_name
     version = serving_state_of(store, name).head
-    assert version is not None
+    if version is None:
+        assert not life.nature.has_model
+        return
     head: AdaptiveClassifier = models.load_model_version(store, version)
     rows = life.ledger.to_learn(life.clock.now)
     if not rows:
         assert version.model_id == FIRST_MODEL
         return
-    anew = rebuilt(life, rows, version.created_at)
+    anew = rebuilt(life, version, rows)
+    in_base = _rows_of_base(life, version)
     mine, theirs = head.line_ or {}, anew.line_ or {}
     for part in ("night", "first_night", "rows_seen", "rows_digest", "last_event_id"):
         assert mine[part] == theirs[part], part
+    assert mine["rows_seen"] + in_base + _unsettled(mine) == len(rows)
     for part in ("waiting_event_ids", "open_event_ids"):
         assert list(mine[part]) == list(theirs[part]), part
     for part in ("memory_heads", "memory_precisions", "memory_vote"):
@@ -242,16 +282,34 @@ def _check_model(life: Life) -> None:
     np.testing.assert_allclose(head.predict_proba(sample), anew.predict_proba(sample), atol=1e-9)
 
 
-def rebuilt(life: Life, rows: list[Entry], until: datetime) -> AdaptiveClassifier:
-    """The model that learns those rows at once, on top of the first one."""
-    first, settings = life.nature.first_model.model, life.nature.settings
+def _rows_of_base(life: Life, version: ModelVersion) -> int:
+    """How many rows of the log the base was trained on."""
+    anchor = life.site.store.get_model(version.model_name, version.anchor_id)
+    if anchor.run_id is None:
+        return 0
+    folder = life.site.folder / "work" / anchor.run_id / "trained" / anchor.model_id
+    result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return int(result["training_rows"])
+
+
+def _unsettled(line: Mapping[str, Any]) -> int:
+    """Events of open days: the settled state does not count them."""
+    known = {*line["waiting_event_ids"], *line["base_event_ids"]}
+    return sum(event_id not in known for event_id in line["open_event_ids"])
+
+
+def rebuilt(life: Life, version: ModelVersion, rows: list[Entry]) -> AdaptiveClassifier:
+    """The model that learns those rows at once, on top of the same base."""
+    store, settings = life.site.store, life.nature.settings
+    anchor = store.get_model(version.model_name, version.anchor_id)
+    first = models.load_model_version(store, anchor)
     frame = pd.DataFrame([_cells(entry, life) for entry in rows])
     data = settings.changed({"data.time_column": "known_at", "data.group_column": "match_id"}).data
     challenger = adapt(
         first,
-        Champion(model_id=FIRST_MODEL, model=first),
+        Champion(model_id=anchor.model_id, model=first),
         [from_frame(frame, data, source="the ledger", whole=False)],
-        until.date(),
+        version.created_at.date(),
         settings,
     )
     return challenger.model

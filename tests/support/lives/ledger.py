@@ -11,10 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+NO_CLASS = "outcome is no class of the model"
+
 
 @dataclass(kw_only=True, slots=True)
 class Entry:
-    """An accepted event. `fault` is why it cannot be learned, `is_bad` that it is no result."""
+    """An accepted event.
+
+    `flaw` is what is wrong with its features, `is_foreign` that no model knows its outcome,
+    `is_bad` that it is no result at all.
+    """
 
     event_id: str
     match_id: str | None
@@ -23,11 +29,17 @@ class Entry:
     confidence: float
     features: str | None
     made: datetime
-    fault: str | None = None
+    flaw: str | None = None
     outcome: str | None = None
     known: datetime | None = None
+    is_foreign: bool = False
     is_bad: bool = False
     is_delivered: bool = True
+
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be learned."""
+        return NO_CLASS if self.is_foreign else self.flaw
 
     @property
     def day(self) -> int:
@@ -48,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """How far the lineage has come: days up to `settled`, and of later ones the `open` events.
+    """How far the lineage has come: days up to `settled`, and `open` events of the day after it.
 
     `counted` results of settled days were in the log when they were learned.
     """
@@ -74,15 +86,20 @@ class Expected:
 class Ledger:
     """Every accepted event, and what each model has learned."""
 
-    enough: int  # rows that a night needs to be learned
     entries: dict[str, Entry] = field(default_factory=dict)
     learned: dict[str, frozenset[str]] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
+    is_corrected: bool = False
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the table holds what was accepted, all of it."""
+        return all(entry.is_delivered for entry in self.entries.values())
 
     @property
     def is_certain(self) -> bool:
-        """Whether the table holds what was accepted, all of it."""
-        return all(entry.is_delivered for entry in self.entries.values())
+        """Whether the next run can be foretold: nothing is on its way, nothing was corrected."""
+        return self.is_delivered and not self.is_corrected
 
     def results(self, now: datetime) -> list[Entry]:
         """Events whose outcome was known by then, in the order of learning."""
@@ -93,14 +110,25 @@ class Ledger:
         """Those of them that can be learned."""
         return [e for e in self.results(now) if e.fault is None and not e.is_bad]
 
-    def expected(self, now: datetime, *, mine: Iterable[str], days: float, sure: float) -> Expected:
-        """What a run at that time has to find; the errors of the models `mine` count."""
+    def expected(
+        self,
+        now: datetime,
+        *,
+        mine: Iterable[str],
+        days: float,
+        sure: float,
+        restart: int | None = None,
+    ) -> Expected:
+        """What a run at that time has to find; the errors of the models `mine` count.
+
+        When late results are there, it learns again from the first day on, or after `restart`.
+        """
         results, head, models = self.results(now), self.head, set(mine)
         late = head.settled is not None and _until(results, head.settled) > head.counted
-        settled = None if late else head.settled
+        settled = restart if late else head.settled
         there = [e for e in results if settled is None or e.day > settled]
         good = [e for e in there if e.fault is None and not e.is_bad]
-        is_open = frozenset() if late else head.open
+        is_open = frozenset() if late and restart is None else head.open
         window = timedelta(days=days)
         return Expected(
             labelled=sum(not e.is_bad for e in there),
@@ -117,19 +145,9 @@ class Ledger:
         rows = self.to_learn(now)
         before = [e for e in rows if e.day < today]
         settled = before[-1].day if before else None
-        open_ids = {e.event_id for e in rows if e.day == today} | set(self.waiting(before))
+        open_ids = {e.event_id for e in rows if e.day == today}
         counted = 0 if settled is None else _until(self.results(now), settled)
         return Head(settled=settled, open=frozenset(open_ids), counted=counted)
-
-    def waiting(self, rows: Iterable[Entry]) -> list[str]:
-        """Rows of days too small to be learned alone, after those days."""
-        waits: list[str] = []
-        rows = list(rows)
-        for day in sorted({entry.day for entry in rows}):
-            waits += [entry.event_id for entry in rows if entry.day == day]
-            if len(waits) >= self.enough:
-                waits = []
-        return waits
 
 
 def _until(results: Iterable[Entry], day: int) -> int:

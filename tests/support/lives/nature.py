@@ -25,11 +25,15 @@ SHARES = {"guarded": 6, "nightly": 2, "evidence": 1, "approval": 1}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nature:
-    """How many classes and features there are, and what the settings say."""
+    """How many classes and features there are, and what the settings say.
+
+    Without a model at birth the first one is trained on the log.
+    """
 
     classes: tuple[str, ...]
     features: tuple[str, ...]
     settings: Settings
+    has_model: bool
 
     @property
     def first_model(self) -> FirstModel:
@@ -82,14 +86,18 @@ def invent(chance: Random, model_name: str) -> Nature:
     """The nature of a life."""
     classes = CLASSES[: chance.choice((2, 3))]
     features = FEATURES[: chance.choice((2, 3))]
+    has_model = chance.random() < 0.8
     changes = _data(classes, features) | {
         "model_name": model_name,
-        "data.classes": None if chance.random() < 0.3 else list(classes),
+        "data.classes": None if has_model and chance.random() < 0.3 else list(classes),
         "run.trigger": "any",
         "log.max_bad_rows": 1.0,
         "training.adaptive.min_night_rows": chance.choice((1, 1, 2, 3, 5)),
         "promotion.policy": chance.choices(list(SHARES), list(SHARES.values()))[0],
         "promotion.min_evaluated_predictions": chance.choice((2, 100)),
         "promotion.min_nights": chance.choice((1, 3)),
+        "promotion.min_skill": -9.0,
+        "training.min_training_samples": 6,
     }
-    return Nature(classes=classes, features=features, settings=_defaults().changed(changes))
+    settings = _defaults().changed(changes)
+    return Nature(classes=classes, features=features, settings=settings, has_model=has_model)

@@ -452,6 +452,10 @@ def test_an_unknown_rate_is_refused() -> None:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - an entry of the state
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
