@@ -131,8 +131,8 @@ def next_step(alert: DecayAlert, *, quotes: bool = True) -> str:
         why = alert.details.get("settled_because") or alert.details.get("error")
         code = alert.details.get("exit_code")
         action = _ACTIONS.get(alert.action or "", alert.action)
-        said = f" ({why or f'exit code {code}'})" if quotes else ""
-        return f"the {action} failed{said}; it will be tried again."
+        shown = f" ({why or f'exit code {code}'})" if quotes else ""
+        return f"the {action} failed{shown}; it will be tried again."
     by_action = {
         "request": f"a retraining is queued (request {alert.request_id}); the next run does it.",
         "command": f"`{' '.join(alert.details.get('command', []))}` was run."

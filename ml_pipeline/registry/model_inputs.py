@@ -39,20 +39,20 @@ class ModelInputs:
 
     def difference(self, data: DataSettings) -> str:
         """How the settings differ from it, as the end of a sentence; empty when they do not."""
-        said = []
+        differences = []
         read = [*self.features, *([self.text_column] if self.text_column else [])]
         if new := [name for name in data.inputs if name not in read]:
-            said.append(f"does not read {', '.join(new)}")
+            differences.append(f"does not read {', '.join(new)}")
         if gone := [name for name in read if name not in data.inputs]:
-            said.append(f"reads {', '.join(gone)}, which the settings no longer name")
-        if not said and tuple(data.features) != self.features:
-            said.append(f"reads the features in another order ({', '.join(self.features)})")
+            differences.append(f"reads {', '.join(gone)}, which the settings no longer name")
+        if not differences and tuple(data.features) != self.features:
+            differences.append(f"reads the features in another order ({', '.join(self.features)})")
         if data.classes is not None:
             if new := [name for name in data.classes if name not in self.classes]:
-                said.append(f"does not know the class {', '.join(new)}")
+                differences.append(f"does not know the class {', '.join(new)}")
             if gone := [name for name in self.classes if name not in data.classes]:
-                said.append(f"knows the class {', '.join(gone)}, which the settings do not")
-        return " and ".join(said)
+                differences.append(f"knows the class {', '.join(gone)}, which the settings do not")
+        return " and ".join(differences)
 
     def to_read_by(self, settings: Settings) -> Settings:
         """The settings by which the log is read for it: labels that only others know are known."""

@@ -166,10 +166,10 @@ def _source(waiting: Sequence[RetrainingRequest], request_id: str | None) -> Sou
 def _begin(store: Store, order: Order) -> RunContext:
     """Close what earlier crashes left, then take the model for this run."""
     settings, now = order.settings, order.clock()
-    given_up: list[dict[str, Any]] = []
+    retired: list[dict[str, Any]] = []
     if not order.dry_run:
         close_leftovers(store, settings, now=now)
-        given_up = give_up_waiting(store, settings, now)
+        retired = give_up_waiting(store, settings, now)
     waiting = store.list_requests(model_name=settings.model_name, status=RequestStatus.PENDING)
     run = RetrainingRun(
         run_id=order.new_id(),
@@ -185,7 +185,7 @@ def _begin(store: Store, order: Order) -> RunContext:
         details={
             "place": order.place,
             RUN_MANIFEST: manifest.environment(settings),
-            **({"given_up": given_up} if given_up else {}),
+            **({"given_up": retired} if retired else {}),
         },
     )
     if not order.dry_run:

@@ -50,7 +50,7 @@ from ml_pipeline.training.trainer import ModelFile, TrainingJob
 log = logging.getLogger("shadows")
 
 HEADS: Final = ("fresh", "carried")
-_GIVEN_UP: Final = UUID("0b6a1a52-6a0e-4a39-8d3b-3f1d5f7f5c0e")
+_RETIREMENTS: Final = UUID("0b6a1a52-6a0e-4a39-8d3b-3f1d5f7f5c0e")
 _STATES: Final = {
     None: ModelState.SHADOW,
     Outcome.PROMOTED: ModelState.CANDIDATE,
@@ -133,7 +133,7 @@ def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dic
         reason = f"Given up: {why} {since}, and promotion.max_shadow_nights is {limit} days."
         log.warning("%s: %s", model.model_id, reason)
         # Before the state: broken off in between, the reason is written once all the same.
-        store.record_event(_given_up(model, reason, now))
+        store.record_event(_retirement(model, reason, now))
         store.set_model_state(name, model.model_id, ModelState.RETIRED)
         notes.append({"model_id": model.model_id, "reason": reason})
     return notes
@@ -147,11 +147,11 @@ def _idle_since(shadow: ModelVersion) -> date:
     return last + timedelta(days=1)
 
 
-def _given_up(model: ModelVersion, reason: str, now: datetime) -> SystemEvent:
+def _retirement(model: ModelVersion, reason: str, now: datetime) -> SystemEvent:
     return SystemEvent(
-        event_id=str(uuid5(_GIVEN_UP, f"{model.model_name}/{model.model_id}")),
+        event_id=str(uuid5(_RETIREMENTS, f"{model.model_name}/{model.model_id}")),
         model_name=model.model_name,
-        event_type="challenger_given_up",
+        event_type="challenger_retirement",
         at=now,
         message=f"{model.model_id}: {reason}",
         metadata={"model_id": model.model_id, "actor": "gate", "reason": reason},
