@@ -224,24 +224,53 @@ def step_back_left_undone(
         return serving
     if not _was_broken_off(store, head.run_id):
         return serving
-    anchor = store.get_model(champion.model_name, champion.anchor_id)
     reason = (
         f"Run {head.run_id} rejected {head.model_id} and ended before the approved model "
         "served again: done now."
     )
+    return _back_to_anchor(
+        store, champion, reason=reason, now=now, event_id=event_id, run_id=head.run_id
+    )
+
+
+def forget_erased(
+    store: Store, serving: ServingState, *, now: datetime, event_id: str, run_id: str
+) -> ServingState:
+    """Let the approved base serve when every result that was learned since has been erased."""
+    champion = serving.champion
+    if champion is None or champion.anchor_id == champion.model_id:
+        return serving
+    reason = (
+        f"Every result that {champion.model_id} had learned was erased or taken back: the approved "
+        "model serves again, which had not learned them."
+    )
+    return _back_to_anchor(
+        store, champion, reason=reason, now=now, event_id=event_id, run_id=run_id
+    )
+
+
+def _back_to_anchor(  # noqa: PLR0913 - a change of champion has that many parts
+    store: Store,
+    champion: ModelVersion,
+    *,
+    reason: str,
+    now: datetime,
+    event_id: str,
+    run_id: str,
+) -> ServingState:
     log.warning("%s", reason)
     change_champion(
         store,
-        target=anchor,
+        target=store.get_model(champion.model_name, champion.anchor_id),
         expected=champion.model_id,
         kind=PromotionKind.DEMOTION,
         reason=reason,
         actor="gate",
         now=now,
         event_id=event_id,
-        run_id=head.run_id,
+        run_id=run_id,
     )
-    return serving_state_of(store, settings.model_name)
+    return serving_state_of(store, champion.model_name)
 
 
 def _was_broken_off(store: Store, run_id: str) -> bool:

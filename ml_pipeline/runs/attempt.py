@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ml_pipeline.evaluation_log.loading import known_rows
 from ml_pipeline.registry import models
 from ml_pipeline.registry.registration import (
     Registration,
+    forget_erased,
     register_judged,
     step_back_left_undone,
 )
@@ -108,6 +109,8 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         store, settings, progress.serving, context.folder, now=context.run.started_at
     )
     progress.serving = prepared.serving
+    if prepared.is_corrected and prepared.is_rebuilt and not prepared.loaded.labelled_rows:
+        prepared = _without_what_was_erased(context, progress, prepared)
     skip = reason_to_skip(prepared, settings)
     if skip is not None:
         return skip
@@ -130,6 +133,25 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     return JudgedChallenger(
         prepared=prepared, known=known, answer=answer, verdict=verdict, samples=samples
     )
+
+
+def _without_what_was_erased(
+    context: RunContext, progress: Progress, prepared: Prepared
+) -> Prepared:
+    """Nothing is left to learn again: the approved base serves."""
+    if context.dry_run:
+        return prepared
+    progress.serving = forget_erased(
+        context.store,
+        prepared.serving,
+        now=context.clock(),
+        event_id=context.new_id(),
+        run_id=context.run.run_id,
+    )
+    progress.prepared = replace(
+        prepared, serving=replace(progress.serving, head=prepared.serving.head)
+    )
+    return progress.prepared
 
 
 def _train(context: RunContext, prepared: Prepared, known: Path | None) -> TrainerAnswer:

@@ -180,6 +180,9 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         changes = loaded.changes_by_day
         is_late = has_late_rows(head.lineage, loaded.labelled_by_day, counted_from, changes)
         is_corrected = any(new_changes(head.lineage, changes, counted_from))
+        if is_corrected and not loaded.labelled_rows:
+            # Of the open days nothing is left to take the place of what was learned of them.
+            is_late = is_late or is_whole(head.lineage, loaded.labelled_by_day, changes)
         changed = changed_settings(store, head, settings)
         if changed and not is_whole(head.lineage, loaded.labelled_by_day, changes):
             raise _cannot_learn_again(changed, head)

@@ -29,6 +29,7 @@ from ml_pipeline.store.records import ModelVersion, RetrainingRun, RunStatus, pa
 log = logging.getLogger("erase")
 
 PROMOTIONS_SEEN: Final = 200
+SPARE_SUFFIX: Final = ".new"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,22 +166,43 @@ def _page(_text: str, *, store: Store, run: RetrainingRun) -> str | None:
 def _rewrite(
     store: Store, path: str, names: Names, make: Callable[[str], str | None], *, dry_run: bool
 ) -> int:
-    """Replace an object that names one of the events, or remove it; return 1 if it did."""
+    """Replace an object that names one of the events, or remove it; return 1 if it did.
+
+    Objects are immutable, so that the old one goes before the new one comes. The new one stands
+    under a path of its own meanwhile, for the case that this is broken off in between.
+    """
+    spare = path + SPARE_SUFFIX
     with tempfile.TemporaryDirectory(prefix="ml_pipeline_") as folder:
-        try:
-            file = store.download(REPORT_BUCKET, path, Path(folder) / "object")
-        except NotFound:
-            return 0
-        text = file.read_text(encoding="utf-8", errors="replace")
-        if not names.in_text(text):
-            return 0
-        if not dry_run:
-            made = make(text)
+        text = _text_of(store, path, Path(folder))
+        if text is None:
+            made = None if dry_run else _text_of(store, spare, Path(folder))
+            is_named = made is not None
+        else:
+            is_named = names.in_text(text)
+            made = make(text) if is_named and not dry_run else None
+        if dry_run:
+            return int(is_named)
+        if made is not None:
+            file = Path(folder) / "new"
+            file.write_text(made, encoding="utf-8")
+            if text is not None:
+                store.remove(REPORT_BUCKET, spare)
+                store.put(REPORT_BUCKET, spare, file)
+                store.remove(REPORT_BUCKET, path)
+            store.put(REPORT_BUCKET, path, file)
+        elif is_named:
             store.remove(REPORT_BUCKET, path)
-            if made is not None:
-                file.write_text(made, encoding="utf-8")
-                store.put(REPORT_BUCKET, path, file)
-    return 1
+        store.remove(REPORT_BUCKET, spare)
+    return int(is_named)
+
+
+def _text_of(store: Store, path: str, folder: Path) -> str | None:
+    """What stands in an object; None when there is none."""
+    try:
+        file = store.download(REPORT_BUCKET, path, folder / "object")
+    except NotFound:
+        return None
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 # ------------------------------------------------------------------------------- elsewhere

@@ -254,3 +254,27 @@ def test_l11_the_next_run_learns_as_if_the_erased_rows_had_never_been_there(
         assert run.details["rebuilt"] is True
         assert run.outcome == "promoted", run.outcome_reason
         assert same(state(store), should_be)
+
+
+@pytest.mark.long
+def test_l11_when_everything_was_erased_the_approved_base_serves(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    place.fill(first_model, NIGHTS)
+    with place.opened() as store:
+        pass_at(store, tmp_path / "first")
+        before = store.champion(model_name="default")
+        assert before is not None
+        assert before.model_id != league.FIRST_MODEL
+        ids = [league.event_id(f"{night.day}/{n}") for night in NIGHTS for n in range(30)]
+        store.erase_events(model_name="default", event_ids=ids, match_ids=[])
+        for hour in (12, 13):
+            pass_at(store, tmp_path / str(hour), NOW + timedelta(hours=hour))
+            run = store.latest_run(model_name="default")
+            assert run is not None
+            assert run.outcome == "skipped_no_new_data", run.outcome_reason
+            after = store.champion(model_name="default")
+            assert after is not None
+            assert after.model_id == league.FIRST_MODEL
+        (event, *_) = store.promotion_events(model_name="default")
+        assert "erased" in event.reason

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.evaluation_log.opening import MLLogger, open_logger
 from ml_pipeline.reports.report import REPORT_BUCKET
+from ml_pipeline.runs.erasing.erasing import Erasure
+from ml_pipeline.runs.erasing.erasing import erase as erase_rows
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import EVER, RunStatus, Source
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.crashing import NOW
 from tests.support.factories import make_run
-from tests.support.places import Place
+from tests.support.places import EMBEDDED, Place
 from tests.support.shell import Finished
 from tests.support.warm import ml_pipeline
 
@@ -187,4 +189,53 @@ def test_l11_wrong_usage_erases_nothing(filled: Place, csv_path: Path) -> None:
         done = erase(filled, csv_path, *flags)
         assert done.code == 1
         assert words in done.json["error"]
+    assert everything(filled, csv_path) == before
+
+
+class Broken:
+    """The store, until the write of that number, which never comes."""
+
+    def __init__(self, store: Store, fatal: int) -> None:
+        self.store, self.left = store, fatal
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the store has
+        if name in {"erase_events", "redact_run", "remove", "put"}:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+@pytest.mark.parametrize("fatal", range(12))
+def test_l11_one_that_was_broken_off_goes_on_when_it_is_repeated(
+    filled: Place, csv_path: Path, fatal: int
+) -> None:
+    settings = league.settings_for(log__csv_file=str(csv_path))
+    asked = Erasure(
+        event_ids=frozenset(), match_ids=frozenset({PERSON}), work_dir=csv_path.parent / "work"
+    )
+    with filled.opened() as store, opened_logger(filled, csv_path) as logger:
+        with pytest.raises(KeyboardInterrupt):
+            erase_rows(cast("Store", Broken(store, fatal)), logger, settings, asked)
+        logger.reconcile_logs(repair=True)
+        erase_rows(store, logger, settings, asked)
+        assert store.runs_that_name(model_name="default", ids=[THEIRS, PERSON]) == []
+        assert store.names(REPORT_BUCKET, "reports") == [f"{RUN}.html"]
+        assert store.names(REPORT_BUCKET, "training-logs") == [f"{RUN}.txt"]
+    after = everything(filled, csv_path)
+    assert THEIRS not in after
+    assert MARKER not in after.replace(f"{THEIRS},{PERSON}", "")
+    assert "first\n" in after
+    assert "last\n" in after
+
+
+def test_l11_while_a_run_works_nothing_is_erased(filled: Place, csv_path: Path) -> None:
+    before = everything(filled, csv_path)
+    with filled.opened() as store:
+        store.start_run(
+            make_run(2, model_name="default", started_at=datetime.now(UTC) - timedelta(minutes=1))
+        )
+    done = erase(filled, csv_path, "--match-id", PERSON)
+    assert (done.code, done.json["error_type"]) == (1, "RunInProgress")
     assert everything(filled, csv_path) == before

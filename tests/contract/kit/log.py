@@ -19,6 +19,7 @@ from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE, Store
 from ml_pipeline.store.event_frames import event_rows
 from ml_pipeline.store.event_row import EventRow, utc_text
+from ml_pipeline.store.inputs.changes import id_hash
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from tests.contract.kit.base import (
     AWKWARD,
@@ -508,6 +509,57 @@ class EvaluationLogContract(StoreFixtures):
             date(2026, 3, 15): 2,
             date(2026, 3, 17): 1,
         }
+
+    def test_a_row_with_more_former_outcomes_corrects_the_stored_event(self, store: Store) -> None:
+        store.append_events(frame_of([make_event(1, actual_result="A")]))
+        event = make_event(1, actual_result="A")
+        former = {"actual_result": "A", "evaluated_at": None}
+        metadata = json.dumps({"outcome_corrections": [former]})
+        correction = {**event, "actual_result": "H", "metadata": metadata}
+        for _ in range(2):  # the very same again is fine
+            assert store.append_events(frame_of([correction])) == 0
+            assert store.append_events(frame_of([event])) == 0
+            assert read_all(store)["actual_result"].tolist() == ["H"]
+        assert sum(store.count_changes(model_name=MODEL_NAME).values()) == 1
+        other = {**correction, "actual_result": "D"}
+        beside = {"outcome_corrections": [{**former, "actual_result": "D"}, former]}
+        for refused in (other, {**other, "metadata": json.dumps(beside)}):
+            with pytest.raises(StoreRefused):
+                store.append_events(frame_of([refused]))
+        assert read_all(store)["actual_result"].tolist() == ["H"]
+
+    def test_an_event_and_its_correction_in_one_frame_are_the_corrected_event(
+        self, store: Store
+    ) -> None:
+        event = make_event(1, actual_result="A")
+        former = {"actual_result": "A", "evaluated_at": None}
+        metadata = json.dumps({"outcome_corrections": [former]})
+        correction = {**event, "actual_result": "H", "metadata": metadata}
+        assert store.append_events(frame_of([event, correction])) == 1
+        assert read_all(store)["actual_result"].tolist() == ["H"]
+
+    def test_erased_events_are_gone_and_adding_them_again_adds_nothing(self, store: Store) -> None:
+        events = make_events(1, 2, 3, 4)
+        store.append_events(events)
+        matches = [str(events["match_id"].iloc[1])]
+        ids = [str(events["event_id"].iloc[0]), make_id(77)]
+
+        def erase(*, dry_run: bool) -> int:
+            return store.erase_events(
+                model_name=MODEL_NAME, event_ids=ids, match_ids=matches, dry_run=dry_run
+            )["evaluation_log"]
+
+        gone = events["event_id"].isin(ids) | events["match_id"].isin(matches)
+        count = int(gone.sum())
+        assert erase(dry_run=True) == count
+        assert len(read_all(store, labelled_only=False)) == 4
+        assert store.erased_events() == frozenset()
+        assert erase(dry_run=False) == count
+        assert erase(dry_run=False) == 0
+        assert store.append_events(pd.concat([events, make_events(1)])) == 0
+        left = set(read_all(store, labelled_only=False)["event_id"])
+        assert left == set(events.loc[~gone, "event_id"])
+        assert {id_hash(make_id(77)), id_hash(ids[0])} <= store.erased_events()
 
     def test_what_one_handle_writes_the_other_reads(self, store: Store, other: Store) -> None:
         store.append_events(make_events(1))
