@@ -265,5 +265,8 @@ def _may_know(model: ModelVersion, known: datetime) -> bool:
     if model.anchor_id != model.model_id or model.created_at < known:
         return False
     lineage = model.lineage
-    settled = lineage.settled_night is not None and lineage.settled_night >= known.toordinal()
-    return settled or (lineage.learned_until is not None and lineage.learned_until >= known)
+    if lineage.settled_night is not None and lineage.settled_night >= known.toordinal():
+        return True
+    if lineage.learned_until is None:
+        return lineage.settled_night is None
+    return lineage.learned_until >= known

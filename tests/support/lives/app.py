@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, cast
 
+from ml_pipeline.errors import RunInProgress
 from ml_pipeline.evaluation_log.opening import MLLogger
 from ml_pipeline.evaluation_log.outcomes import record
 from ml_pipeline.evaluation_log.recording.parsed import OutcomeReport, ParsedOutcome
 from ml_pipeline.evaluation_log.recording.settling import Correction
+from ml_pipeline.runs.erasing.erasing import Erasure, erase
 from ml_pipeline.store.inputs.labels import Labels
-from ml_pipeline.store.records import EVENT_COLUMNS
+from ml_pipeline.store.records import EVENT_COLUMNS, RunStatus
 from ml_pipeline.store.serving_view import ServingView
 from tests.support.factories import frame_of
 from tests.support.lives.door import Door, Fault, Killed, Trouble
@@ -49,6 +51,7 @@ class App:
     number: int = 0
     unsure: list[Entry] = field(default_factory=list)
     untold: list[Telling] = field(default_factory=list)
+    erased: list[str] = field(default_factory=list)
 
     # -- what is logged
 
@@ -141,6 +144,38 @@ class App:
             "actual_result": entry.outcome,
             "evaluated_at": entry.known,
         }
+
+    def erase(self, now: datetime) -> None:
+        """Erase an event or somebody's, unless a run is at work."""
+        told = {telling.entry.event_id for telling in self.untold}
+        known = [e for e in self.ledger.entries.values() if e.event_id not in told]
+        if not known or self.unsure:
+            return
+        chosen = self.chance.choice(known)
+        by_match = chosen.match_id is not None and self.chance.random() < 0.5
+        if any(telling.entry.match_id == chosen.match_id for telling in self.untold):
+            return
+        gone = [e for e in known if e is chosen or (by_match and e.match_id == chosen.match_id)]
+        asked = Erasure(
+            event_ids=frozenset(() if by_match else (chosen.event_id,)),
+            match_ids=frozenset((str(chosen.match_id),) if by_match else ()),
+            work_dir=self.site.folder / "work",
+        )
+        self.history.append(f"{now:%d %H:%M} erases {[e.event_id[:8] for e in gone]}")
+        logger = self._logger(Door(self.site.open_view(), None), lambda: now)
+        try:
+            erase(self.site.store, logger, self.nature.settings, asked)
+        except RunInProgress:
+            latest = self.site.store.latest_run(model_name=self.nature.settings.model_name)
+            assert latest is not None, "refused for a run that nobody began"
+            assert latest.status is RunStatus.RUNNING, "refused for a run that has ended"
+            return
+        finally:
+            logger.close()
+        self.ledger.is_corrected = self.ledger.was_corrected = True
+        for entry in gone:
+            del self.ledger.entries[entry.event_id]
+            self.erased.append(entry.event_id)
 
     # -- its own logger
 
@@ -243,7 +278,7 @@ class App:
         self.untold.append(telling)
         was_delivered, entry.is_delivered = entry.is_delivered, False
         if telling.corrects:
-            self.ledger.is_corrected = True
+            self.ledger.is_corrected = self.ledger.was_corrected = True
         report = self._told(logger, telling, now)
         self.untold.remove(telling)
         entry.is_delivered = was_delivered and not logger.away

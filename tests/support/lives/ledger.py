@@ -90,6 +90,7 @@ class Ledger:
     learned: dict[str, frozenset[str]] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
     is_corrected: bool = False
+    was_corrected: bool = False
 
     @property
     def is_delivered(self) -> bool:

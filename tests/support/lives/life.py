@@ -91,6 +91,8 @@ class Life:
                     self.app.session(self.clock.now, self.champion)
                 else:
                     self.app.import_rows(self.clock.now, self.champion)
+            if self.chance.random() < 0.08:
+                self.app.erase(self.clock.now)
             if day in nights:
                 self._at(day, self.chance.choice((23.95, 24.5, 26)))
                 self.run(self._trouble())
