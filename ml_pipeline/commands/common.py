@@ -6,16 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from ml_pipeline.errors import PipelineError, Stopped
 from ml_pipeline.printable import printable
+from ml_pipeline.private_files import for_owner_alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType, TracebackType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ml_pipeline.store.backup.folder import Manifest
 
@@ -143,9 +144,30 @@ def _log_above_bars() -> Iterator[None]:
                 handler.setStream(stream)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says of a flag that it does not know its name, and never what stood behind it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        start, found, rest = message.partition("unrecognized arguments: ")
+        if found:
+            flags = [word.partition("=")[0] for word in rest.split(" ") if word.startswith("-")]
+            more = len(rest.split(" ")) - len(flags)
+            message = start + found + ", ".join([*flags, *([f"and {more} more"] if more else [])])
+        super().error(without_credentials(message))
+
+
+def without_credentials(text: str) -> str:
+    """The text without passwords of addresses and connection strings."""
+    import re
+
+    text = re.sub(r"(://)[^\s/]*@", r"\1***@", text)
+    return re.sub(r"(?i)(password|pwd|key|token|secret)(\s*=\s*)[^\s&]+", r"\1\2***", text)
+
+
 def parser_for(name: str, description: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows the environment as well."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"ml-pipeline {name}",
         description=(description or "").strip().splitlines()[0],
         epilog=ENVIRONMENT,
@@ -162,15 +184,18 @@ def main(  # noqa: PLR0913 - what a command consists of
     argv: list[str] | None,
     *,
     with_log: bool = True,
+    shares_files: bool = False,
 ) -> int:
     """Parse, set up logging, run; a PipelineError becomes a message and its exit code.
 
     A command that is not `with_log` sets up no logging; its rare warnings go to stderr as they are.
+    Files are for their owner alone, unless it `shares_files`.
     """
     parser = parser_for(name, description)
     add_arguments(parser)
     args = parser.parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
-    return guarded(lambda: run(args), with_log=with_log)
+    with nullcontext() if shares_files else for_owner_alone():
+        return guarded(lambda: run(args), with_log=with_log)
 
 
 def guarded(run: Callable[[], int], *, with_log: bool = True) -> int:

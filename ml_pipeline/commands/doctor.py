@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ml_pipeline.commands import common
 from ml_pipeline.commands.checks import findings
-from ml_pipeline.commands.checks.findings import Finding, fault, fine
+from ml_pipeline.commands.checks.findings import Finding, fault, fine, warning
 from ml_pipeline.config.environment import StoreSettings, load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError, PipelineError, StoreUnavailable
@@ -104,12 +105,20 @@ def _content(
         whole = examined.Examined(store=store, settings=settings, now=now)
         if chosen.local_dir is not None:
             yield fine("store", f"The embedded store in {chosen.local_dir} can be opened.")
+            yield from _store_files(settings, Path(chosen.local_dir))
             version = schema.newest("local")
             yield fine("schema_version", f"The schema has version {version}, the newest.")
         for check in content.QUICK if quick else content.FULL:
             yield from examined.guarded(check, whole)
     finally:
         store.close()
+
+
+def _store_files(settings: Settings, folder: Path) -> Iterator[Finding]:
+    from ml_pipeline.commands.checks import machine
+    from ml_pipeline.config.quick import evaluation_csv
+
+    yield machine.private_store(folder, Path(evaluation_csv(settings.log.csv_file, str(folder))))
 
 
 # ------------------------------------------------------------------------------------ Supabase
@@ -133,10 +142,27 @@ def _project(chosen: StoreSettings, clock: Clock, *, quick: bool) -> Iterator[Fi
     except PipelineError as error:
         yield _unreachable(url, error)
         return
-    yield fine("server", f"{url} answers.")
+    yield _server(url)
     yield fine("key", "The key is accepted.")
     yield fine("key_role", "The key is a service key.")
     yield from all_checks(facts, quick=quick)
+
+
+def _server(url: str) -> Finding:
+    """An answer, and whether anybody on the way to it can read the key."""
+    import ipaddress
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_near = ipaddress.ip_address(host).is_private
+    except ValueError:
+        is_near = "." not in host or host.endswith((".local", ".internal", ".localhost"))
+    if parts.scheme == "http" and not is_near:
+        what = f"{url} answers without encryption: everybody on the way reads the service key."
+        return warning("server", what, "Set SUPABASE_URL to the address with https://.")
+    return fine("server", f"{url} answers.")
 
 
 def _unreachable(url: str, error: PipelineError) -> Finding:

@@ -173,5 +173,11 @@ def _migrations(folder: Path, now: datetime) -> Mapping[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return common.main(
-        "init", __doc__, add_arguments, lambda args: run(args, now=datetime.now(UTC)), argv
+        "init",
+        __doc__,
+        add_arguments,
+        lambda args: run(args, now=datetime.now(UTC)),
+        argv,
+        # A repository's workflows and settings are for everybody who works on it.
+        shares_files=True,
     )

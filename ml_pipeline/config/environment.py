@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
 
 from ml_pipeline.config.base import Section
-from ml_pipeline.config.defaults import LOCAL_VARIABLE
+from ml_pipeline.config.defaults import LOCAL_VARIABLE, SETTING_PREFIX
 from ml_pipeline.errors import ConfigError
 
 URL_VARIABLE = "SUPABASE_URL"
@@ -164,12 +164,34 @@ def load_monitor_token(environment: Mapping[str, str] | None = None) -> str | No
     return token or None
 
 
-def child_environment(*, credentials: bool = False) -> dict[str, str]:
-    """The environment for a child process; credentials are for runs alone."""
-    secret = {URL_VARIABLE, *KEY_VARIABLES, LOCAL_VARIABLE, NOTIFY_VARIABLE, "GITHUB_TOKEN"}
-    if credentials:
-        secret = set()
-    inherited = {name: value for name, value in os.environ.items() if name not in secret}
+# What a child needs of the machine: to be found, to find its libraries and folders, to know its
+# language and time zone, to count its threads. Everything else may be a secret of somebody.
+_FOR_CHILDREN = {
+    "APPDATA", "COMSPEC", "CONDA_PREFIX", "DEBUG", "HOME", "LANG", "LANGUAGE", "LOCALAPPDATA",
+    "LOGNAME", "LOG_FILE", "LOG_FORMAT", "LOG_LEVEL", "NUMBER_OF_PROCESSORS", "PATH", "PATHEXT",
+    "PROGRAMDATA", "SHELL", "SSL_CERT_DIR", "SSL_CERT_FILE", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR",
+    "TZ", "USER", "USERPROFILE", "VIRTUAL_ENV", "WINDIR",
+}  # fmt: skip
+_FOR_CHILDREN_FROM = (
+    "BLIS_", "COVERAGE_", "COV_CORE_", "DYLD_", "GOMP_", "JOBLIB_", "KMP_", "LC_", "LD_", "LOKY_",
+    "MALLOC_", "MKL_", "NUMEXPR_", "OMP_", "OPENBLAS_", "PYTHON", "SKLEARN_", "VECLIB_", "XDG_",
+    SETTING_PREFIX,
+)  # fmt: skip
+
+
+def child_environment(*, credentials: bool = False, also: Collection[str] = ()) -> dict[str, str]:
+    """The environment for a child process: what it needs of the machine, our settings, and `also`.
+
+    With `credentials`, which are for runs alone, it is this process's own.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if credentials
+        or name in also
+        or name.upper() in _FOR_CHILDREN
+        or name.startswith(_FOR_CHILDREN_FROM)
+    }
     # Threads that wait by spinning make boosting many times slower on a busy machine.
     return {"OMP_WAIT_POLICY": "PASSIVE"} | inherited
 

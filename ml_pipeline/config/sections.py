@@ -201,6 +201,7 @@ class DecaySettings(Section):
     action: Literal["request", "command", "alert"] = "request"
     priority: Literal["high", "normal", "low"] = "normal"
     command: list[str] = Field(default_factory=list)
+    command_environment: list[str] = Field(default_factory=list)
     command_timeout_s: Positive = 600.0
     cool_down_hours: Annotated[float, Field(ge=0)] = 72.0
     max_fruitless: Whole = 3

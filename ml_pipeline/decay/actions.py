@@ -22,6 +22,7 @@ from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.sections import DecaySettings
 from ml_pipeline.decay import messages
 from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.private_files import mask_of_others
 from ml_pipeline.store.alerts import (
     ActionState,
     AlertStatus,
@@ -127,7 +128,11 @@ def _command(
         store, alert, now, "command", ActionState.TRIGGERED, command=list(settings.command)
     )
     began = time.monotonic()
-    result = run_command(settings.command, timeout_s=settings.command_timeout_s)
+    result = run_command(
+        settings.command,
+        timeout_s=settings.command_timeout_s,
+        also=settings.command_environment,
+    )
     ended = now + timedelta(seconds=time.monotonic() - began)
     state = ActionState.SUCCEEDED if result.exit_code == 0 else ActionState.FAILED
     done = update_alert(
@@ -194,8 +199,12 @@ class CommandResult:
         }
 
 
-def run_command(command: Sequence[str], *, timeout_s: float) -> CommandResult:
+def run_command(
+    command: Sequence[str], *, timeout_s: float, also: Sequence[str] = ()
+) -> CommandResult:
     """Run a program without our credentials; the end of its output is kept.
+
+    Of the variables here it gets those that every program needs, and `also`.
 
     At the time-out the whole process group is killed, so that nothing of it lives on.
     """
@@ -207,7 +216,8 @@ def run_command(command: Sequence[str], *, timeout_s: float) -> CommandResult:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=child_environment(),
+            env=child_environment(also=also),
+            umask=mask_of_others(),
             start_new_session=True,
         )
     except OSError as error:

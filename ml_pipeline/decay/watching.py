@@ -25,6 +25,7 @@ from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.notify import channels_for, deliver
 from ml_pipeline.decay.watchdog import DecayCheck, check_decay
+from ml_pipeline.private_files import make_file, make_folder
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.leased import LeasedStore
 
@@ -221,7 +222,8 @@ def log_to_file() -> None:
     if any(isinstance(handler, logging.FileHandler) for handler in log.handlers):
         return
     try:
-        LOG_FILE.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(LOG_FILE.parent)
+        make_file(LOG_FILE)
         handler = logging.FileHandler(LOG_FILE, encoding="utf-8")
     except OSError as error:
         log.warning("%s is not written: %s", LOG_FILE.absolute(), error.strerror)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
+from ml_pipeline.private_files import make_folder, opener
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
@@ -126,8 +127,8 @@ class EventCsv:
             return
         # After a fork parent and child would share one lock, so the child opens its own file.
         self.close()
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_folder(os.path.dirname(self.path))
+        self._file = opener(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
         status = os.fstat(self._file)
         self._opened = (os.getpid(), status.st_dev, status.st_ino)
         self._checked_until = -1
@@ -177,7 +178,7 @@ class EventCsv:
             os.write(self._file, b"\n")
             return size + 1
         # The caller of that append never got an answer. Kept all the same, for a person to read.
-        with open(self.path + TORN_SUFFIX, "ab") as torn:
+        with open(self.path + TORN_SUFFIX, "ab", opener=opener) as torn:
             torn.write(line + b"\n")
             torn.flush()
             os.fsync(torn.fileno())
@@ -327,7 +328,7 @@ def _widen(path: str) -> None:
     try:
         with (
             open(path, encoding="utf-8-sig", newline="") as old,
-            open(draft, "w", encoding="utf-8", newline="") as new,
+            open(draft, "w", encoding="utf-8", newline="", opener=opener) as new,
         ):
             rows = csv.reader(old)
             next(rows)

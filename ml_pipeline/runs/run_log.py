@@ -10,14 +10,17 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+import ml_pipeline
 from ml_pipeline.config.environment import LoggingSettings
 from ml_pipeline.config.log_lines import LineFormatter
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.printable import printable
+from ml_pipeline.private_files import make_file, make_folder
 
 LOG_FILE_BYTES = 10 * 1024 * 1024
 LOG_FILES_KEPT = 5
 KEPT_FOLDERS = 10
+_OURS = str(Path(ml_pipeline.__file__).parent)
 log = logging.getLogger("auto_reinforcement")
 
 
@@ -60,11 +63,18 @@ def configure(settings: LoggingSettings) -> None:
             )
         )
     for handler in handlers:
+        handler.addFilter(_is_for_people)
         handler.setFormatter(JsonFormatter() if settings.format == "json" else LineFormatter())
     logging.basicConfig(level=settings.level, handlers=handlers, force=True)
-    # Their DEBUG lines hold request headers, and with them the key.
-    for name in ("httpx", "httpcore", "hpack", "h2"):
+    # They tell of every request, some with its address.
+    for name in ("httpx", "httpcore", "hpack", "h2", "urllib3", "requests"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    """Libraries tell what they send below INFO: headers with keys, addresses that are secrets."""
+    is_library = any(f"/{name}/" in record.pathname for name in ("site-packages", "dist-packages"))
+    return record.levelno >= logging.INFO or record.pathname.startswith(_OURS) or not is_library
 
 
 class RunLog:
@@ -84,6 +94,7 @@ class RunLog:
         """Begin, in a folder of its own. Raises ConfigError when it cannot be written."""
         try:
             _make_room(self.path.parent)
+            make_file(self.path)
             self._handler = logging.FileHandler(self.path, encoding="utf-8")
         except OSError as error:
             raise ConfigError(
@@ -122,7 +133,7 @@ class RunLog:
 
 def _make_room(folder: Path) -> None:
     """Make the folder of a run; of earlier runs' folders the latest few are kept."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     earlier = [path for path in folder.parent.iterdir() if _is_run_folder(path) and path != folder]
     earlier.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in earlier[KEPT_FOLDERS:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from importlib import import_module, metadata
 from pathlib import Path
@@ -42,6 +43,25 @@ def work_folder(folder: Path) -> Finding:
             "work_folder", what, "Free some space: a run writes datasets and models there."
         )
     return fine("work_folder", f"The work folder {folder} is writable, {free} MB are free.")
+
+
+def private_store(folder: Path, *files: Path) -> Finding:
+    """Whether other accounts of this machine can read the store's rows and models."""
+    name = "store_files"
+    there = [path for path in (folder / "store.db", *files) if path.exists()]
+    opened = [str(path) for path in there if _is_open(path)]
+    if opened:
+        what = f"Other accounts of this machine can read {some(opened)}."
+        do = f"Take it from them: `chmod -R go= {folder}`. New stores are made so."
+        return warning(name, what, do)
+    return fine(name, "Nobody else on this machine can read the store's files.")
+
+
+def _is_open(path: Path) -> bool:
+    """Whether others may read it, and reach it through every folder above it."""
+    whole = path.absolute()
+    above = (folder.stat().st_mode & stat.S_IXOTH for folder in whole.parents)
+    return bool(whole.stat().st_mode & stat.S_IROTH) and all(above)
 
 
 def _free_mb(place: Path) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import os
 
 from ml_pipeline.evaluation_log.event_csv import naming_errors
+from ml_pipeline.private_files import make_folder, opener
 
 DELIVERED_SUFFIX = ".delivered"
 _TAIL = 1 << 10
@@ -119,8 +120,8 @@ class Delivered:
         It stands beside the CSV, whose folder is as new as that.
         """
         if self._file < 0 or self._process != os.getpid():
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            make_folder(os.path.dirname(self._path))
+            self._file = opener(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
             self._process = os.getpid()
             self._boot = _boot_id()
         return self._file

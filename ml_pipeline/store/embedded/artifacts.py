@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ml_pipeline.errors import NotFound, StoreRefused
+from ml_pipeline.private_files import make_folder, opener
 from ml_pipeline.store.artifact_files import (
     blocks_of,
     file_errors,
@@ -43,7 +44,7 @@ class LocalArtifacts:
 
     def _make_folder(self) -> None:
         with file_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
 
     def _place(self, bucket: str, path: str) -> Path:
         """The path of the bytes. Raises StoreRefused for names that could lead elsewhere."""
@@ -61,9 +62,9 @@ class LocalArtifacts:
         with file_errors(source):
             origin = source.open("rb")
         with origin, file_errors(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(place.parent)
             with temporary(place.parent) as draft:
-                with draft.open("xb") as copy:
+                with open(draft, "xb", opener=opener) as copy:
                     digest, size = write_blocks(blocks_of(origin), copy)
                 self._settle(draft, place, digest)
             _sync_folder(place.parent)
@@ -92,9 +93,9 @@ class LocalArtifacts:
         with file_errors(place):
             origin = place.open("rb")
         with origin, file_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with temporary(target.parent) as draft:
-                with draft.open("xb") as copy:
+                with open(draft, "xb", opener=opener) as copy:
                     found = write_blocks(blocks_of(origin), copy)
                 if ref is not None:
                     verify(ref, place, *found)

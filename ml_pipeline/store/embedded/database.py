@@ -6,11 +6,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
 import ml_pipeline
 from ml_pipeline.errors import ConfigError, StoreCorrupt, StoreError, StoreRefused, StoreUnavailable
+from ml_pipeline.private_files import make_file
 from ml_pipeline.store.sql_text import identifier
 
 Connection = sqlite3.Connection
@@ -198,6 +199,9 @@ class Database:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             message = f"SQLite {sqlite3.sqlite_version} is too old for an embedded store."
             raise ConfigError(message, hint="Use a Python built with SQLite 3.37 or newer.")
+        # SQLite gives the files beside it the same mode. What cannot be made it says itself.
+        with suppress(OSError):
+            make_file(self.path)
         with (
             _translated(self.path),
             closing(_connect(self.path, lock_timeout=self._lock_timeout, mode="rwc")) as db,

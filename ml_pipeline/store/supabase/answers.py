@@ -65,6 +65,7 @@ INIT_HINT: Final = (
     "`ml-pipeline init --database_url URL` creates tables, functions and buckets, as often as you "
     f"like. {RELOAD_HINT}"
 )
+_LONGEST_CODE: Final = 40
 _PROXY_HINT: Final = (
     "Something between here and Supabase answered in its place: check SUPABASE_URL, the network's "
     "proxy, and whether the project is paused."
@@ -132,7 +133,7 @@ def checked(response: httpx.Response, clean: Callable[[str], str]) -> httpx.Resp
     text = clean(str(body.get("message") or ""))[:_LONGEST_TEXT]
     if _is_temporary(status, code):
         raise Unanswered(f"{status} {text}".strip(), hint=_HINTS.get(code, ""), retry_after=wait)
-    raise Refusal(status, code, text, clean(str(body.get("hint") or "")))
+    raise Refusal(status, clean(code)[:_LONGEST_CODE], text, clean(str(body.get("hint") or "")))
 
 
 def _fits(request: httpx.Request, kind: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ml_pipeline.errors import NotFound, PipelineError, StoreRefused, StoreUnavailable
+from ml_pipeline.private_files import make_folder, opener
 from ml_pipeline.store.artifact_files import (
     file_errors,
     refuse_other_bytes,
@@ -104,11 +105,14 @@ class SupabaseArtifacts:
         segments_of(bucket, path)
         place = _place(bucket, path)
         with file_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with temporary(target.parent) as draft:
 
                 def attempt() -> tuple[str, int]:
-                    with self._project.stream(bucket, path) as blocks, draft.open("wb") as copy:
+                    with (
+                        self._project.stream(bucket, path) as blocks,
+                        open(draft, "wb", opener=opener) as copy,
+                    ):
                         return write_blocks(blocks, copy)
 
                 found = self._download(bucket, place, attempt)
