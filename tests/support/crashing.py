@@ -28,6 +28,8 @@ UNCOUNTED = {
     "erased_events",
     "runs_that_name",
     "count_labelled",
+    "count_answers",
+    "sum_days",
     "known_labels",
     "get_run",
     "latest_run",
