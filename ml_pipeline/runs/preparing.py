@@ -32,7 +32,8 @@ class Prepared:
     """What a run works on: rows that were read by `settings`, for a model `trained_by` others.
 
     Both differ from the run's where the serving model reads or knows other things than the
-    settings name; `difference` says which. `counted_ids` are the models whose errors count; None
+    settings name; `difference` says which. `is_readable` says that only rows lack what a new base
+    reads that came before it was logged. `counted_ids` are the models whose errors count; None
     is everybody's.
 
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
@@ -53,6 +54,7 @@ class Prepared:
     restart_night: int | None = None
 
     difference: str = ""
+    is_readable: bool = False
     trained_by: Settings | None = None
 
     def waiting_for_a_base(self) -> str:
@@ -121,6 +123,7 @@ def prepare(
         changed=rows.changed,
         is_corrected=rows.is_corrected,
         restart_night=rows.restart_night,
+        is_readable=rows.readable_since is not None,
     )
 
 
@@ -154,6 +157,7 @@ class UnlearnedRows:
     changed: tuple[str, ...] = ()
     is_corrected: bool = False
     restart_night: int | None = None
+    readable_since: date | None = None
 
 
 def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
@@ -201,10 +205,9 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         head = store.get_model(settings.model_name, head.anchor_id)
         again = replace(request, learn_from=_learn_from(head))
         loaded = load_log(store, settings, again, folder)
-    begin = _first_readable(head, loaded, settings)
-    if begin is not None:
-        log.warning("Results from before %s lack what the base reads: it begins there", begin)
-        loaded = load_log(store, settings, replace(request, learn_from=day_start(begin)), folder)
+    readable_since = _first_readable(head, loaded, settings)
+    if readable_since is not None:
+        log.warning("Results from before %s lack what the base reads", readable_since)
     return UnlearnedRows(
         head=head,
         loaded=loaded,
@@ -213,6 +216,7 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
         changed=changed,
         is_corrected=is_corrected,
         restart_night=restart,
+        readable_since=readable_since,
     )
 
 
@@ -237,12 +241,12 @@ def _request(
 def _first_readable(
     head: ModelVersion | None, loaded: LoadedLog, settings: Settings
 ) -> date | None:
-    """From which day on a base begins to learn whose features the log did not always hold.
+    """From which day on the log holds what a base reads that was trained outside a run.
 
     The first one from which on few enough rows are faulty; None when the whole log is so, or when
     there is no such day, and what logs the rows is to be corrected.
     """
-    is_base = head is not None and head.lineage.first_night is None
+    is_base = head is not None and head.lineage.first_night is None and head.run_id is None
     if not is_base or loaded.report.is_usable(settings):
         return None
     since = _learn_from(head)

@@ -92,7 +92,7 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
         return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
             f"{errors}, {run.min_error_samples} are needed to train. {_waiting(fresh)}"
         )
-    if not prepared.difference:
+    if not prepared.difference and not prepared.is_readable:
         prepared.loaded.report.require_usable(settings)
     if trigger == "labels" and fresh < MIN_LABELLED_ROWS:
         return Outcome.SKIPPED_NO_NEW_DATA, (
