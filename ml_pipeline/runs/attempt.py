@@ -57,8 +57,10 @@ class JudgedChallenger:
         """What the gate says, and that labels are no fair sample where it does not say so."""
         decision = self.verdict.decision
         refusal, warning = refusal_of(self.samples), self.samples[0].warning()
-        is_said = refusal is not None and refusal in decision.sentence
-        return decision.sentence if warning is None or is_said else f"{decision.sentence} {warning}"
+        is_there = refusal is not None and refusal in decision.sentence
+        return (
+            decision.sentence if warning is None or is_there else f"{decision.sentence} {warning}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
