@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import PromotionRefused
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import event_json, model_json
+
+log = logging.getLogger("models")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +79,7 @@ def _act(
 ) -> dict[str, Any]:
     name = settings.model_name
     actions: Mapping[str, Callable[[], dict[str, Any]]] = {
-        "list": lambda: {"models": [model_json(m) for m in store.list_models(model_name=name)]},
+        "list": lambda: _list(store, name),
         "show": lambda: _show(store, args, name),
         "compare": lambda: _compare(store, args, settings, now=now),
         "promote": lambda: _promote(store, args, name, now=now, new_id=new_id),
@@ -86,6 +89,21 @@ def _act(
         "import": lambda: _import(store, args, settings, now=now, new_id=new_id),
     }
     return actions[args.action]()
+
+
+def _list(store: Store, model_name: str) -> dict[str, Any]:
+    models = [model_json(model) for model in store.list_models(model_name=model_name)]
+    if models:
+        return {"models": models}
+    others = store.served_names()
+    if others:
+        log.warning(
+            "The store holds no model of the name %s, but of %s: set model_name in the settings, "
+            "or name their file with --config",
+            model_name,
+            ", ".join(others),
+        )
+    return {"models": models, "other_names": others}
 
 
 def _show(store: Store, args: argparse.Namespace, model_name: str) -> dict[str, Any]:

@@ -10,13 +10,10 @@ from ml_pipeline.decay import measures
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.evaluation_log.frames import sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
-from ml_pipeline.store.alerts import DailyAccuracy, LearningCycle
+from ml_pipeline.store.alerts import TOGETHER, DailyAccuracy, LearningCycle
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
-
-# Names the sums of all models together.
-TOGETHER = ""
 
 
 def lineage_days(

@@ -29,6 +29,7 @@ from ml_pipeline.evaluation_log.recording.settling import (
 from ml_pipeline.store.contract import EvaluationLog
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
+    UNCERTAIN,
     EventRow,
     brings_outcome,
     utc_text,
@@ -173,6 +174,7 @@ def _write(
         else:
             work.report.corrected += 1
         work.report.correct += row["accuracy"] == 1.0
+        work.report.uncertain += row["prediction"] == UNCERTAIN
 
 
 def _find(

@@ -54,6 +54,10 @@ class Cause(StrEnum):
     ERROR_CLUSTERS = "error_clusters"
 
 
+# The model id under which a day's sums of all models stand.
+TOGETHER: Final = ""
+
+
 class ActionState(StrEnum):
     """What came of an action."""
 

@@ -245,6 +245,10 @@ class ModelRegistry(Protocol):
         """The id of the model that serves: asked for often, and its row is long."""
         ...
 
+    def served_names(self) -> list[str]:
+        """The model names under which a champion serves, twenty at most."""
+        ...
+
     def promote(self, event: PromotionEvent) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event.
 

@@ -15,6 +15,7 @@ from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, perc
 from ml_pipeline.reports.overview import Overview, first_day, read_overview
 from ml_pipeline.reports.pages import percent
 from ml_pipeline.reports.run_view import metric_rows
+from ml_pipeline.store.alerts import TOGETHER
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import took_seconds
 
@@ -196,10 +197,14 @@ def _days_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
 
 
 def by_day(overview: Overview) -> Sequence[tuple[date, int, int]]:
-    """Days with their answers and right ones, all models together."""
+    """Days with their answers and right ones, all models together.
+
+    A day is kept for each model and, by the watchdog, for all of them: that one counts alone.
+    """
+    whole = {row.day for row in overview.days if row.model_id == TOGETHER}
     sums: dict[date, tuple[int, int]] = {}
     for row in overview.days:
-        if row.answered:
+        if row.answered and (row.model_id == TOGETHER or row.day not in whole):
             answered, correct = sums.get(row.day, (0, 0))
             sums[row.day] = (answered + row.answered, correct + row.correct)
     return [(day, *sums[day]) for day in sorted(sums)]

@@ -188,6 +188,9 @@ def test_models_are_listed_promoted_and_rolled_back(folder: Path, tmp_path: Path
     store = ["--local", str(folder)]
     listed = ml_pipeline("models", *store, "list", cwd=tmp_path).json["models"]
     assert [model["state"] for model in listed] == ["champion", "retired"]
+    elsewhere = ml_pipeline("models", *store, "list", cwd=tmp_path, ML_PIPELINE__MODEL_NAME="other")
+    assert elsewhere.json == {"models": [], "other_names": ["default"]}
+    assert "set model_name" in elsewhere.stderr
 
     no_reason = ml_pipeline("models", *store, "rollback", cwd=tmp_path)
     assert no_reason.code == 2

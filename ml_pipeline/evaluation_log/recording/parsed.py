@@ -39,8 +39,10 @@ class ParsedOutcome:
 
 @dataclass(kw_only=True, slots=True)
 class OutcomeReport:
-    """What became of the outcomes; `accuracy` is the mean over those recorded or corrected.
+    """What became of the outcomes.
 
+    `accuracy` is the share of right answers among those recorded or corrected, as everywhere
+    without the `uncertain` ones, in which the model answered UNCERTAIN.
     `away` is why the store could not be asked for predictions that the CSV does not have.
     """
 
@@ -48,19 +50,21 @@ class OutcomeReport:
     corrected: int = 0
     already_known: int = 0
     correct: int = 0
+    uncertain: int = 0
     refused: list[dict[str, str | None]] = field(default_factory=list)
     unknown: list[dict[str, str]] = field(default_factory=list)
     away: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values; `status` is failed when anything was not recorded."""
-        written = self.recorded + self.corrected
+        answered = self.recorded + self.corrected - self.uncertain
         return {
             "status": FAILED if self.refused or self.unknown else COMPLETED,
             "recorded": self.recorded,
             "corrected": self.corrected,
             "already_known": self.already_known,
-            "accuracy": self.correct / written if written else None,
+            "accuracy": self.correct / answered if answered else None,
+            "uncertain": self.uncertain,
             "refused": self.refused,
             "unknown": self.unknown,
         }

@@ -267,6 +267,15 @@ class LocalStore(
         champion = self.champion(model_name=model_name)
         return None if champion is None else champion.model_id
 
+    def served_names(self) -> list[str]:
+        """The model names under which a champion serves, twenty at most."""
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT model_name FROM model_metadata WHERE state = ? ORDER BY 1 LIMIT 20",
+                [ModelState.CHAMPION.value],
+            )
+            return [str(row[0]) for row in rows]
+
     def promote(self, event: PromotionEvent) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
         with self._database.writing() as db:

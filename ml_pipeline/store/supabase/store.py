@@ -338,6 +338,15 @@ class SupabaseStore(
         )
         return str(rows[0]["model_id"]) if rows else None
 
+    def served_names(self) -> list[str]:
+        """The model names under which a champion serves, twenty at most."""
+        rows = self._project.select(
+            "model_metadata",
+            lambda rows: rows.eq("state", ModelState.CHAMPION.value).order("model_name").limit(20),
+            columns="model_name",
+        )
+        return [str(row["model_name"]) for row in rows]
+
     def promote(self, event: PromotionEvent) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
         return from_json(ModelVersion, self._project.call("promote_model", p_event=to_json(event)))

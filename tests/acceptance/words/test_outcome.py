@@ -363,3 +363,16 @@ def test_l6_an_outcome_of_the_future_is_refused_with_its_line_and_the_right_one_
     assert outcomes(folder) == dict.fromkeys(ids, (None, None))
     done = record(folder, tmp_path, "x,H,2026-02-02", "y,H,2026-02-02")
     assert (done.code, done.json["recorded"]) == (0, 2)
+
+
+def test_o10_answers_that_were_uncertain_are_counted_apart(folder: Path, tmp_path: Path) -> None:
+    with get_logger(local_dir=str(folder)) as logger:
+        for label in ("H", "A", "UNCERTAIN"):
+            predict(logger, "x", MADE, label)
+        predict(logger, "y", MADE, "UNCERTAIN")
+    store = ("--local", folder)
+    done = ml_pipeline("outcome", *store, "--match-id", "x", "--actual", "H", cwd=tmp_path)
+    found = {name: done.json[name] for name in ("recorded", "uncertain", "accuracy")}
+    assert found == {"recorded": 3, "uncertain": 1, "accuracy": 0.5}
+    alone = ml_pipeline("outcome", *store, "--match-id", "y", "--actual", "H", cwd=tmp_path).json
+    assert (alone["uncertain"], alone["accuracy"]) == (1, None)

@@ -44,6 +44,14 @@ class ModelRegistryContract(StoreFixtures):
         """The state of every model."""
         return {item.model_id: item.state for item in store.list_models(model_name=MODEL_NAME)}
 
+    def test_o10_names_under_which_a_champion_serves_are_told(self, store: Store) -> None:
+        assert store.served_names() == []
+        for name in ("other", MODEL_NAME):
+            store.register(make_model("m-1", model_name=name))
+            assert name not in store.served_names()
+            store.promote(make_promotion("m-1", None, len(name), model_name=name))
+        assert store.served_names() == sorted(["other", MODEL_NAME])
+
     def test_a_registered_model_comes_back_as_it_was(self, store: Store) -> None:
         lineage = Lineage.from_json({"note": AWKWARD, "x": [0.1], "first_night": 739_000})
         model = make_model(parent_id="m-0", anchor_id="m-0", lineage=lineage)
