@@ -6,6 +6,7 @@ server's files and no superuser's extension stays in a database.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -73,16 +74,24 @@ def _download(package: str, folder: Path) -> None:
         place = Path(name)
         # Its own user fetches, where there is one, and must be let in.
         place.chmod(0o777)
-        for command in (
-            ["apt-get", "download", "--quiet", package],
-            ["sh", "-c", "dpkg-deb --extract ./*.deb unpacked"],
-        ):
-            try:
-                subprocess.run(
-                    command, cwd=place, check=True, capture_output=True, text=True,
-                    timeout=INSTALL_SECONDS,
-                )  # fmt: skip
-            except (OSError, subprocess.SubprocessError) as error:
-                why = str(getattr(error, "stderr", None) or error).strip()
-                raise Missing(f"{package} could not be downloaded: {why}") from error
+        fetch = ["apt-get", "download", "--quiet", package]
+        try:
+            _run(fetch, place)
+        except Missing:
+            # A fresh machine has no lists of packages; only root may have them.
+            if os.geteuid() != 0:
+                raise
+            _run(["apt-get", "update", "--quiet"], place)
+            _run(fetch, place)
+        _run(["sh", "-c", "dpkg-deb --extract ./*.deb unpacked"], place)
         (place / "unpacked").rename(folder)
+
+
+def _run(command: list[str], place: Path) -> None:
+    try:
+        subprocess.run(
+            command, cwd=place, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        why = str(getattr(error, "stderr", None) or error).strip()
+        raise Missing(f"plpgsql_check could not be had by `{' '.join(command)}`: {why}") from error
