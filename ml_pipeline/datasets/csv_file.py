@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.sql_text import literal
@@ -34,6 +34,8 @@ COMMA_HINT: Final = (
 AS_UTF_8: Final = "Save it as 'CSV UTF-8', or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW."
 _HEAD: Final = 1 << 16
 _CHUNK: Final = 1 << 20
+# Far over every row that can be learned.
+LONGEST_LINE: Final = 32 << 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _LINES_TRIED: Final = 20
 _NAMES_SHOWN: Final = 20
@@ -144,9 +146,9 @@ class CsvFile:
 
         try:
             frame: pd.DataFrame = pd.read_csv(
-                self.path, dtype=str, keep_default_na=False, sep=self.delimiter, nrows=rows,
-                encoding=self.encoding, skiprows=self.preface,
-                compression="gzip" if self.is_gzip else None,
+                self.stream() if self.is_gzip else self.path, dtype=str, keep_default_na=False,
+                sep=self.delimiter, nrows=rows, encoding=self.encoding, skiprows=self.preface,
+                compression=None,
             )  # fmt: skip
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise damaged(self.path) from None
@@ -315,7 +317,35 @@ def _head(path: Path) -> tuple[bytes, bool]:
 
 
 def _bytes_of(path: Path, *, is_gzip: bool) -> IO[bytes]:
-    return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]
+    return io.BufferedReader(_Unpacked(path), _CHUNK) if is_gzip else path.open("rb")
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a gzip file, of which a small one may hold a line that fills the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = gzip.open(path, "rb")  # noqa: SIM115 - closed by `close`
+        self._length = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - a writable buffer
+        """Raises DataError for a line that is too long."""
+        count = self._file.readinto(buffer)
+        block = bytes(memoryview(buffer)[:count])
+        end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+        self._length = count - end - 1 + (self._length if end < 0 else 0)
+        if self._length > LONGEST_LINE:
+            raise DataError(
+                f"{self._path} unpacks to a line of over {LONGEST_LINE:,} bytes: it is no CSV."
+            )
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _encoding(head: bytes, path: Path) -> str:
