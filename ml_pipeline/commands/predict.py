@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--match_id", help="what is predicted; its outcome can be recorded by this id")
     add("--batch", metavar="FILE", help="CSV of rows to predict")
     add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
+    add(
+        "--spreadsheet",
+        action="store_true",
+        help="with --batch: put ' before cells that a spreadsheet would calculate (=, +, -, @)",
+    )
     add("--info", action="store_true", help="the model that answers")
     add("--model_id", help="any registered model (default: the champion)")
     add("--no_log", action="store_true", help="leave the evaluation log alone")
@@ -41,7 +46,12 @@ def run(args: argparse.Namespace) -> int:
 
             with common.progress_bars() as bars:
                 result = predict_csv(
-                    engine, args.batch, args.output, log=not args.no_log, bars=bars
+                    engine,
+                    args.batch,
+                    args.output,
+                    log=not args.no_log,
+                    bars=bars,
+                    as_text=args.spreadsheet,
                 )
         elif args.info:
             result = engine.get_model_info() | {"status": "completed"}

@@ -30,10 +30,18 @@ CHUNK = 50_000
 CHUNK_OF_TEXTS = 5_000
 
 
-def predict_csv(
-    engine: PredictionEngine, path: str, output: str | None, *, log: bool, bars: Bars
+def predict_csv(  # noqa: PLR0913 - each of the last is a choice of its own
+    engine: PredictionEngine,
+    path: str,
+    output: str | None,
+    *,
+    log: bool,
+    bars: Bars,
+    as_text: bool = False,
 ) -> dict[str, Any]:
     """Predict every row of a CSV; returns the counts. `bars` shows how far it is.
+
+    `as_text` keeps spreadsheets from calculating cells of the output.
 
     A row that cannot be used gets its `error` and no prediction; without any other the status is
     `failed`. What is logged was written out before. Raises InputError when the file as a whole
@@ -50,7 +58,7 @@ def predict_csv(
         for start in starts:
             batch.predict(start)
             advance()
-        file.write(db, Path(scratch), target, timestamp=batch.timestamp)
+        file.write(db, Path(scratch), target, timestamp=batch.timestamp, as_text=as_text)
         for start in starts if log else ():
             batch.log(start)
             advance()

@@ -39,6 +39,8 @@ ADDED = (
 LEVELS = ("low", "medium", "high")
 # What a column of the file that is called like one of ours is called in the output.
 RENAMED = "input_"
+# What a spreadsheet calculates begins so.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _CONTROL = r"[\x{00}-\x{1f}]"
 
 
@@ -209,16 +211,28 @@ class BatchCsv:
         return [*names, *ADDED]
 
     def write(
-        self, db: duckdb.DuckDBPyConnection, folder: Path, target: Path, *, timestamp: str
+        self,
+        db: duckdb.DuckDBPyConnection,
+        folder: Path,
+        target: Path,
+        *,
+        timestamp: str,
+        as_text: bool = False,
     ) -> None:
         """Write every row and, from the table `answers`, what was predicted for it.
 
-        The file appears as a whole or not at all. Raises InputError where it cannot be written.
+        `as_text` puts `'` before what a spreadsheet takes for a formula. The file appears as a
+        whole or not at all. Raises InputError where it cannot be written.
         """
         body = folder / "answers.csv"
         cells = [f"input_rows.c{place}" for place in range(len(self.header))]
+        cells += self._added_columns(timestamp)
+        header = self.written_header()
+        if as_text:
+            cells = [_no_formula(cell) for cell in cells]
+            header = [f"'{name}" if name.startswith(_FORMULA) else name for name in header]
         db.execute(
-            f"COPY (SELECT {', '.join([*cells, *self._added_columns(timestamp)])} "
+            f"COPY (SELECT {', '.join(cells)} "
             f"FROM input_rows POSITIONAL JOIN answers) TO {written_path(body)} "
             "(FORMAT csv, HEADER false, DELIMITER ',')"
         )
@@ -226,7 +240,7 @@ class BatchCsv:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with _written(draft, is_packed=target.suffix == ".gz") as file:
-                csv.writer(file, lineterminator="\n").writerow(self.written_header())
+                csv.writer(file, lineterminator="\n").writerow(header)
                 with body.open(encoding="utf-8", newline="") as rows:
                     shutil.copyfileobj(rows, file, 1 << 20)
             draft.replace(target)
@@ -267,6 +281,16 @@ class BatchCsv:
             f"{is_sound} input_rows.imputed END",
             "input_rows.error",
         ]
+
+
+def _no_formula(cell: str) -> str:
+    """SQL of a cell that no spreadsheet calculates; a number stays one."""
+    starts = ", ".join(f"chr({ord(mark)})" for mark in _FORMULA)
+    return (
+        f"CASE WHEN left(CAST({cell} AS VARCHAR), 1) IN ({starts}) "
+        f"AND try_cast(CAST({cell} AS VARCHAR) AS DOUBLE) IS NULL "
+        f"THEN chr(39) || CAST({cell} AS VARCHAR) ELSE CAST({cell} AS VARCHAR) END"
+    )
 
 
 def _number(db: duckdb.DuckDBPyConnection, what: str) -> int:

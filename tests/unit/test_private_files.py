@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 import stat
@@ -76,6 +77,29 @@ def test_what_commands_write_is_private_and_the_mask_comes_back(
     capsys.readouterr()
     assert open_to_others(out) == {}
     assert os.umask(0o022) == 0o022
+
+
+def test_cells_that_a_spreadsheet_would_calculate_are_text_where_that_is_asked_for(
+    first_model: FirstModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    league.open_league(tmp_path / "store", first_model.path, first_model.model, []).close()
+    note = "=HYPERLINK(1)"
+    cells = [*DEFAULT_FEATURES, "=note", "-other"]
+    lines = [",".join(cells), f"-0.5,0.2,0.3,0.4,0.5,{note},@x", "0.5,0.2,0.3,0.4,0.5,-1.5,plain"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    flags = ["--batch", str(tmp_path / "rows.csv"), "--local", str(tmp_path / "store"), "--no_log"]
+    for safe in ([], ["--spreadsheet"]):
+        output = tmp_path / f"out{len(safe)}.csv"
+        assert predict.main([*flags, *safe, "--output", str(output)]) == 0
+    capsys.readouterr()
+    as_it_was, as_text = (
+        [row[:7] for row in csv.reader((tmp_path / f"out{n}.csv").read_text().splitlines())]
+        for n in (0, 1)
+    )
+    assert as_it_was == [line.split(",") for line in lines]
+    assert as_text[0][5:] == ["'=note", "'-other"]
+    assert as_text[1] == ["-0.5", "0.2", "0.3", "0.4", "0.5", "'" + note, "'@x"]
+    assert as_text[2] == as_it_was[2]
 
 
 def test_settings_that_init_writes_are_for_everybody(
