@@ -19,6 +19,7 @@ import pytest
 
 from ml_pipeline import PredictionEngine
 from ml_pipeline.registry import scoring
+from ml_pipeline.store import schema
 from tests.support import golden, league
 from tests.support.golden import CLASSIFIERS, EMBEDDED, ROUTER, SUPABASE, GoldenModel
 from tests.support.shell import Finished
@@ -186,6 +187,8 @@ def restored(supabase: SupabaseProject, tmp_path_factory: pytest.TempPathFactory
     """The folder of the Supabase project, whose rows and objects are on the project."""
     folder = golden.unpack(SUPABASE, tmp_path_factory.mktemp("restored"))
     dump.restore(supabase, folder)
+    # As docs/upgrading.md says: the schema first.
+    supabase.apply("\n".join(script.text for script in schema.scripts()))
     return folder
 
 
