@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.runs import recording
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import RunStatus, parse_utc
+from ml_pipeline.store.records import Outcome, RetrainingRun, RunStatus, parse_utc
 from tests.conftest import FirstModel
 from tests.support import league
 from tests.support.crashing import NOW, order
+from tests.support.in_process import train_here
 from tests.support.places import Place
 from tests.support.warm import ml_pipeline
 
@@ -278,3 +280,26 @@ def test_l11_when_everything_was_erased_the_approved_base_serves(
             assert after.model_id == league.FIRST_MODEL
         (event, *_) = store.promotion_events(model_name="default")
         assert "erased" in event.reason
+
+
+def test_a_change_after_which_the_last_learned_day_is_empty_is_learned_once(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    """The model that has learned again knows of fewer days than the one before it."""
+    nights = [NIGHTS[0], replace(NIGHTS[1], matches=1)]
+    place.fill(first_model, nights)
+    settings = league.settings_for(run__trigger="any", training__adaptive__min_night_rows=1)
+
+    def run(hours: int) -> RetrainingRun:
+        with place.opened() as store:
+            later = NOW + timedelta(hours=hours)
+            asked = order(tmp_path, later, f"{hours}", settings=settings, train=train_here)
+            return recording.run(store, asked).run
+
+    assert run(0).training_rows == 31
+    with place.opened() as store:
+        only = {league.event_id(f"{nights[1].day}/0")}
+        store.erase_events(model_name="default", event_ids=only, match_ids=set(), dry_run=False)
+    assert run(1).details["rebuilt"]
+    again = run(2)
+    assert again.outcome is Outcome.SKIPPED_NO_NEW_DATA, again.outcome_reason

@@ -19,7 +19,7 @@ from ml_pipeline.registry.serving_state import serving_state_of
 from ml_pipeline.registry.trained import EVIDENCE_FILE, RESULT_FILE
 from ml_pipeline.runs.recording import Failed, RunOutcome, Skipped, Trained
 from ml_pipeline.store.lineage.open_rows import OpenRows
-from ml_pipeline.store.records import EVER, ModelVersion, Outcome, RunStatus
+from ml_pipeline.store.records import EVER, ModelVersion, Outcome, RequestStatus, RunStatus
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online_training import adapt
@@ -42,6 +42,7 @@ class Before:
     promotions: tuple[str, ...]
     is_running: bool
     is_certain: bool
+    is_held: bool
     head: Head
     learnable: frozenset[str]
     expected: Expected
@@ -61,6 +62,7 @@ class Before:
             promotions=_promotions(life),
             is_running=latest is not None and latest.status is RunStatus.RUNNING,
             is_certain=ledger.is_certain,
+            is_held=state.held is not None,
             head=ledger.head,
             learnable=frozenset(e.event_id for e in ledger.to_learn(start) if e.is_delivered),
             expected=_expected(life, start, ids),
@@ -144,6 +146,17 @@ def after_run(before: Before, life: Life, outcome: RunOutcome, met: str | None) 
         somebody_serves(life)
 
 
+def after_other_run(before: Before, life: Life, outcome: RunOutcome) -> None:
+    """Another run came in between; what this one promoted serves, and what it did not does not."""
+    note_what_was_learned(before, life)
+    run = outcome.run
+    assert life.site.store.get_run(run.run_id) == run, "the row says something else"
+    if run.outcome is Outcome.PROMOTED:
+        promoted = life.site.store.promotion_events(model_name=run.model_name)
+        assert run.run_id in {event.run_id for event in promoted}
+    somebody_serves(life)
+
+
 def _check_trained(before: Before, life: Life, outcome: Trained) -> None:
     run, champion_id = outcome.run, life.champion
     assert run.challenger_id is not None
@@ -193,6 +206,10 @@ def as_expected(before: Before, life: Life, outcome: RunOutcome) -> None:
         return
     assert isinstance(outcome, Trained), run.outcome_reason
     assert run.training_rows == len(expected.rows)
+    if before.is_held:
+        # What a person rolled back to is gone on from until another person decides.
+        life.ledger.head = head_in_registry(life)
+        return
     life.ledger.head = life.ledger.head_after(run.started_at)
     head = serving_state_of(life.site.store, life.nature.settings.model_name).head
     assert head is not None
@@ -224,6 +241,9 @@ def at_the_end(life: Life) -> None:
     """Check the log, the model beside one that was built anew, and a run with nothing to do."""
     store, name = life.site.store, life.nature.settings.model_name
     _check_table(life)
+    requests = store.list_requests(model_name=name)
+    ended = {RequestStatus.COMPLETED, RequestStatus.FAILED}
+    assert all(request.status in ended for request in requests), "a request was left"
     runs = store.list_runs(model_name=name, limit=1000)
     assert all(run.status in {RunStatus.COMPLETED, RunStatus.FAILED} for run in runs)
     somebody_serves(life)

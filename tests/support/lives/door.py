@@ -25,6 +25,7 @@ class Fault(StrEnum):
     KILLED_BEFORE = "the process is killed before the call"
     KILLED_AFTER = "the process is killed when the store has done it"
     SOMEBODY_ELSE = "somebody else writes before the call"
+    TAKEN_OVER = "the machine sleeps for hours before the call, and another one runs"
     TRAINER_KILLED = "the trainer is killed"
 
 
@@ -76,7 +77,7 @@ class Door:
         return self._calls == trouble.at
 
     def _meet(self, name: str, fault: Fault, call: Callable[[], object]) -> object:
-        if fault is Fault.SOMEBODY_ELSE:
+        if fault in {Fault.SOMEBODY_ELSE, Fault.TAKEN_OVER}:
             self._meanwhile()
             return call()
         self.failed = self.failed or name

@@ -14,7 +14,7 @@ from ml_pipeline.runs.recording import Order, RunOutcome, Trained
 from ml_pipeline.training.trainer import Trainer, TrainingJob
 from tests.support.in_process import train_here
 from tests.support.league import FIRST_MODEL, event_id
-from tests.support.lives import checks
+from tests.support.lives import checks, people
 from tests.support.lives.app import App
 from tests.support.lives.door import Door, Fault, Killed, Trouble, behind
 from tests.support.lives.ledger import Ledger
@@ -93,6 +93,11 @@ class Life:
                     self.app.import_rows(self.clock.now, self.champion)
             if self.chance.random() < 0.08:
                 self.app.erase(self.clock.now)
+            if self.chance.random() < 0.12:
+                people.decide(self)
+                self.ledger.head = checks.head_in_registry(self)
+            if self.chance.random() < 0.1:
+                people.ask(self)
             if day in nights:
                 self._at(day, self.chance.choice((23.95, 24.5, 26)))
                 self.run(self._trouble())
@@ -104,6 +109,8 @@ class Life:
             # What was held out to judge a first model on is learned by the next run.
             self._at(days + 5, 2)
             self.run(None)
+        people.approve_what_waits(self)
+        self.ledger.head = checks.head_in_registry(self)
         checks.at_the_end(self)
 
     def _at(self, day: float, hour: float) -> None:
@@ -119,7 +126,8 @@ class Life:
     def run(self, trouble: Trouble | None) -> RunOutcome | None:
         """Run the loop once; what it came to, or None when it was killed or not even begun."""
         before = checks.Before.of(self)
-        door = Door(self.site.store, trouble, self._meanwhile)
+        taken_over = trouble is not None and trouble.fault is Fault.TAKEN_OVER
+        door = Door(self.site.store, trouble, self._other_run if taken_over else self._meanwhile)
         order = self._order(trouble)
         self.history.append(f"{self.clock.now:%d %H:%M} run, {trouble}")
         try:
@@ -138,7 +146,10 @@ class Life:
         self.history.append(f"  {door.met}: {outcome.run.outcome} {outcome.run.outcome_reason}")
         is_certain = door.met is None and (trouble is None or trouble.fault is not
                                             Fault.TRAINER_KILLED) and before.is_certain  # fmt: skip
-        checks.after_run(before, self, outcome, door.failed)
+        if taken_over and door.met:
+            checks.after_other_run(before, self, outcome)
+        else:
+            checks.after_run(before, self, outcome, door.failed)
         if is_certain and self.nature.has_model:
             checks.as_expected(before, self, outcome)
         else:
@@ -165,6 +176,11 @@ class Life:
             new_id=self.new_id,
             train=_trainer(trouble),
         )
+
+    def _other_run(self) -> None:
+        """Another machine takes the run over while this one sleeps."""
+        self.clock.now += timedelta(hours=2)
+        self.run(None)
 
     def _meanwhile(self) -> None:
         self.app.import_rows(self.clock.now, FIRST_MODEL)
