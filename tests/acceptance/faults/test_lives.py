@@ -5,12 +5,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.lives.__main__ import lived
+from tests.support import shell
+from tests.support.lives.alone import lived
 from tests.support.places import long_but
 
 EVERYDAY, LIVES = 12, 200
+
+
+@pytest.mark.long
+def test_the_command_lives_lives_in_processes_of_their_own(tmp_path: Path) -> None:
+    arguments = ("--seed", "900", "--lives", "2", "--processes", "2")
+    done = shell.run([shell.PYTHON, "-m", "tests.support.lives", *arguments], cwd=tmp_path)
+    assert done.code == 0, done.stdout
+    assert "2 lives, 0 failed" in done.stdout
 
 
 @pytest.mark.parametrize("seed", long_but(range(EVERYDAY), range(LIVES)))

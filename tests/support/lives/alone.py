@@ -1,0 +1,29 @@
+"""One life in a folder of its own, and what did not hold in it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from tests.support.lives.life import Life
+from tests.support.lives.place import Site
+
+
+def lived(seed: int, *, verbose: bool = False) -> str:
+    """Live a life in a folder of its own; what did not hold, or nothing."""
+    folder = Path(tempfile.mkdtemp(prefix=f"life-{seed}-"))
+    life: Life | None = None
+    try:
+        life = Life.born(seed, Site.embedded(folder))
+        life.live()
+    except Exception:  # noqa: BLE001 - whatever it is, it is shown with its seed
+        history = [] if life is None else life.history
+        return "\n".join([f"seed {seed}", *history, traceback.format_exc()])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if verbose:
+        sys.stdout.write("\n".join(life.history) + "\n")
+    return ""
