@@ -24,6 +24,9 @@ def authorize() -> Response | AnyResponse | None:
     guard = services().guard
     if not guard.accepts_host(request):
         return message_page("This server does not answer to that host name.", 421)
+    if _is_signed_in() and _is_printed_address():
+        # The token does not stay in the address bar, nor come into a bookmark.
+        return redirect_to("/")
     wait = services().guesses.wait_s(_address())
     if wait and request.endpoint not in _FOR_MACHINES and not _is_signed_in():
         answer = refusal("Too many wrong tokens came from your address. Wait a minute.", 429)
@@ -65,9 +68,16 @@ def _address() -> str:
     return request.remote_addr or ""
 
 
+def _is_printed_address() -> bool:
+    """Whether somebody opens the address that `ml-pipeline monitor` prints."""
+    return (
+        request.method == "GET" and request.endpoint == "monitor.home" and "token" in request.args
+    )
+
+
 def _ask_to_sign_in() -> Response | AnyResponse:
     """Send a person to the form, or in at once where the address that was printed is opened."""
-    if request.method == "GET" and request.endpoint == "monitor.home" and "token" in request.args:
+    if _is_printed_address():
         return _signed_in() if _is_right(request.args["token"]) else redirect_to("/sign-in")
     if request.path.startswith("/api/") or "Authorization" in request.headers:
         return json_fault("A token is needed: Authorization: Bearer TOKEN.", 401)

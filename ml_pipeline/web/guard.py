@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
@@ -53,7 +54,9 @@ class Guard:
         """Whether the request means this server by a name that it has."""
         if self.names is None:
             return True
-        return (urlsplit(f"//{request.host}").hostname or "") in self.names
+        with suppress(ValueError):
+            return (urlsplit(f"//{request.host}").hostname or "") in self.names
+        return False
 
     def is_valid_token(self, token: str) -> bool:
         """Compare in a time that does not depend on where, or by how much, they differ."""
@@ -90,7 +93,7 @@ def is_forged(request: Request) -> bool:
     """Whether a POST comes from elsewhere than a form of ours in this session."""
     # A browser says so itself, whatever name a proxy in between puts into Host.
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None and urlsplit(origin).netloc != request.host:
+    if site is None and origin is not None and origin.partition("://")[2] != request.host:
         return True
     if site not in {None, "same-origin", "none"}:
         return True

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 class CookieAsSent(SecureCookieSessionInterface):
-    """Sessions whose cookie is `Secure` where the browser came by HTTPS."""
+    """Sessions whose cookie is `Secure` where the browser came by HTTPS, and one of each port."""
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """The name with the port of the page: browsers send cookies to every port of a host."""
+        port = request.host.rpartition(":")[2]
+        name = super().get_cookie_name(app)
+        return f"{name}_{port}" if port.isdecimal() and port.isascii() else name
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - the base class's signature
         """Whether the browser may send the cookie by HTTPS alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -63,11 +63,7 @@ class Manifest:
                 "Restore it with --database_url URL.",
             )  # fmt: skip
         for file in manifest.files:
-            place = folder / file.path
-            if not place.is_file() or place.is_symlink():
-                raise StoreCorrupt(f"{place} is missing in the backup.", hint=_OTHER)
-            if (place.stat().st_size, digest_of(place)) != (file.size, file.digest):
-                raise StoreCorrupt(f"{place} is damaged: it is not what was saved.", hint=_OTHER)
+            _check(folder, file)
         return manifest
 
     @classmethod
@@ -95,11 +91,31 @@ class Manifest:
                 files=tuple(BackupFile(**file) for file in found["files"]),
                 missing=tuple(map(str, found["missing"])),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+        ) as error:  # fmt: skip
             raise StoreCorrupt(f"{place} cannot be read: {error}.", hint=_OTHER) from error
 
 
 _OTHER: Final = "Nothing was restored. Use another backup."
+
+
+def refuse_other(names: Iterable[str], known: Collection[str], *, what: str) -> None:
+    """Raise StoreCorrupt when the manifest names what no backup of ours holds."""
+    if other := sorted(set(names) - set(known)):
+        raise StoreCorrupt(f"{MANIFEST} names {what} {', '.join(map(repr, other))}.", hint=_OTHER)
+
+
+def _check(folder: Path, file: BackupFile) -> None:
+    """Raise StoreCorrupt unless the file is in the folder, not through a link, as it was saved."""
+    place = folder / file.path
+    try:
+        if place.resolve() != folder.resolve() / file.path or not place.is_file():
+            raise StoreCorrupt(f"{place} is missing in the backup.", hint=_OTHER)
+        if (place.stat().st_size, digest_of(place)) != (file.size, file.digest):
+            raise StoreCorrupt(f"{place} is damaged: it is not what was saved.", hint=_OTHER)
+    except (OSError, ValueError) as error:
+        raise StoreCorrupt(f"{place} in the backup cannot be read: {error}.", hint=_OTHER) from None
 
 
 def digest_of(path: Path) -> str:

@@ -51,6 +51,8 @@ def restore(folder: Path, directory: Path, csv: Path) -> Manifest:
     Nothing is there before every digest was checked. Raises ConfigError, StoreCorrupt.
     """
     manifest = Manifest.read(folder, kind="local")
+    if not any(file.path == DATABASE for file in manifest.files):
+        raise StoreCorrupt(f"{folder} holds no {DATABASE}.", hint="Use another backup.")
     directory, csv = directory.absolute(), csv.absolute()
     inside = csv.is_relative_to(directory)
     if not inside and csv.exists():

@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ml_pipeline.errors import ConfigError, NotFound, StoreRefused
 from ml_pipeline.store import schema
 from ml_pipeline.store.artifact_files import file_errors, segments_of
-from ml_pipeline.store.backup.folder import Manifest, finish, new_folder
+from ml_pipeline.store.backup.folder import Manifest, finish, new_folder, refuse_other
 from ml_pipeline.store.sql_text import identifier
 from ml_pipeline.store.supabase.store import SupabaseStore
 
@@ -22,6 +22,11 @@ TABLES: Final = "tables"
 ARTIFACTS: Final = "artifacts"
 # What `init` fills by itself.
 _MADE_ANEW: Final = frozenset({"ml_pipeline_schema_version", "ml_pipeline_leases"})
+# How values are written in a backup, whatever a database or a machine sets: 05/11/2026 is two days.
+_TEXT: Final = """
+    set local client_encoding = 'UTF8'; set local timezone = 'UTC';
+    set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres';
+    set local extra_float_digits = 1"""
 _COLUMNS: Final = """
     select attname from pg_attribute
     where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped and attgenerated = ''
@@ -32,6 +37,10 @@ _PARENTS: Final = """
 _SEQUENCES: Final = """
     select attname from pg_attribute
     where attrelid = to_regclass(%s) and attidentity <> '' and not attisdropped"""
+_TRIGGERS: Final = """
+    select tgname, tgenabled::text from pg_trigger
+    where tgrelid = to_regclass(%s) and not tgisinternal and tgenabled <> 'D'"""
+_MODES: Final = {"O": "", "A": "always", "R": "replica"}
 _OBJECTS: Final = (
     "select bucket_id, name from storage.objects where bucket_id = any (%s) order by 1, 2"
 )
@@ -49,6 +58,7 @@ def back_up(store: SupabaseStore, database_url: str, target: Path, *, now: datet
         rows: dict[str, int] = {}
         with schema.session(database_url, "copying the tables") as database:
             database.execute("set transaction isolation level repeatable read, read only")
+            database.execute(_TEXT)
             version = _version(database)
             for table in _tables(database):
                 rows[table] = _copy_out(database, table, draft / TABLES / f"{table}.csv")
@@ -77,25 +87,41 @@ def restore(store: SupabaseStore, database_url: str, folder: Path) -> Manifest:
             f"{schema.newest()}.",
             hint="Install the version of the package that made the backup, or a newer one.",
         )
+    saved = _saved_tables(manifest, folder)
+    objects = _saved_objects(manifest)
     schema.apply(database_url)
-    saved = {
-        Path(file.path).stem: folder / file.path
-        for file in manifest.files
-        if file.path.startswith(f"{TABLES}/")
-    }
     with schema.session(database_url, "looking for rows") as database:
         _refuse_rows(database, saved)
-    for file in manifest.files:
-        if file.path.startswith(f"{ARTIFACTS}/"):
-            bucket, _, path = file.path.removeprefix(f"{ARTIFACTS}/").partition("/")
-            store.put(bucket, path, folder / file.path)
+    for bucket, path in objects:
+        store.put(bucket, path, folder / ARTIFACTS / bucket / path)
     with schema.session(database_url, "restoring the rows") as database:
+        database.execute(_TEXT)
         _refuse_rows(database, saved)
         database.execute("delete from public.ml_pipeline_limits")
         for table in _in_order(database, saved):
             _copy_in(database, table, saved[table])
         _check_counts(database, manifest.rows)
     return manifest
+
+
+def _saved_tables(manifest: Manifest, folder: Path) -> dict[str, Path]:
+    """The file of each table. Raises StoreCorrupt unless each is one of ours, and counted."""
+    found = {
+        file.path.removeprefix(f"{TABLES}/").removesuffix(".csv"): folder / file.path
+        for file in manifest.files
+        if file.path.startswith(f"{TABLES}/")
+    }
+    refuse_other(found, schema.names().tables - _MADE_ANEW, what="tables that are not ours:")
+    refuse_other(manifest.rows, found, what="rows of tables that it does not hold:")
+    return found
+
+
+def _saved_objects(manifest: Manifest) -> list[tuple[str, str]]:
+    """Bucket and path of each object. Raises StoreCorrupt for a bucket that is not ours."""
+    paths = [PurePosixPath(file.path).parts for file in manifest.files]
+    found = [(parts[1], "/".join(parts[2:])) for parts in paths if parts[0] == ARTIFACTS]
+    refuse_other((bucket for bucket, _ in found), schema.BUCKETS, what="buckets that are not ours:")
+    return found
 
 
 def _tables(database: Connection) -> list[str]:
@@ -145,19 +171,26 @@ def _copy_in(database: Connection, table: str, place: Path) -> None:
             raise StoreRefused(f"{table} has no column {', '.join(unknown)} in this project.")
         quoted = ", ".join(map(identifier, names))
         # Rows come as they were; what triggers do was done when they were written.
-        database.execute(f"alter table public.{identifier(table)} disable trigger user")
+        triggers = database.execute(_TRIGGERS, [f"public.{table}"]).fetchall()
+        for name, _ in triggers:
+            _alter(database, table, f"disable trigger {identifier(name)}")
         with database.cursor().copy(
             f"copy public.{identifier(table)} ({quoted}) from stdin (format csv)"
         ) as rows:
             while block := file.read(1 << 20):
                 rows.write(block)
-        database.execute(f"alter table public.{identifier(table)} enable trigger user")
+        for name, mode in triggers:
+            _alter(database, table, f"enable {_MODES[mode]} trigger {identifier(name)}")
     for (column,) in database.execute(_SEQUENCES, [f"public.{table}"]).fetchall():
         database.execute(
             f"select setval(pg_get_serial_sequence(%s, %s), max({identifier(column)})) "  # noqa: S608
             f"from public.{identifier(table)} having count(*) > 0",
             [f"public.{table}", column],
         )
+
+
+def _alter(database: Connection, table: str, change: str) -> None:
+    database.execute(f"alter table public.{identifier(table)} {change}")
 
 
 def _in_order(database: Connection, tables: Iterable[str]) -> Sequence[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -39,7 +41,7 @@ def proxy_of(url: str) -> Proxy | None:
     proxies = getproxies()
     kind = parts.scheme if proxies.get(parts.scheme) else "all"
     address = proxies.get(kind, "").strip()
-    if not address or proxy_bypass(parts.hostname or ""):
+    if not address or _is_excepted(parts):
         return None
     variable = _variable(f"{kind}_proxy")
     if "://" not in address:
@@ -64,6 +66,29 @@ def proxy_of(url: str) -> Proxy | None:
             "as %40 %3A %2F.",
         ) from None
     return Proxy(address=proxy, variable=variable)
+
+
+def _is_excepted(parts: SplitResult) -> bool:
+    """Whether NO_PROXY, or the system's own list, names the host.
+
+    As a name or its ending (`.example.com`, `*.example.com`), as an address, with its port, or as a
+    network (`10.0.0.0/8`); an IPv6 address may stand in brackets.
+    """
+    host = (parts.hostname or "").lower()
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    if proxy_bypass(host):
+        return True
+    for entry in getproxies().get("no", "").lower().split(","):
+        name = entry.strip()
+        if name.endswith(f":{port}") and (name.count(":") == 1 or "]" in name):
+            name = name.removesuffix(f":{port}")
+        name = name.removeprefix("*").strip("[]")
+        if name and (name.lstrip(".") == host or host.endswith(f".{name.lstrip('.')}")):
+            return True
+        with suppress(ValueError):
+            if ip_address(host) in ip_network(name, strict=False):
+                return True
+    return False
 
 
 def certificates() -> ssl.SSLContext:

@@ -123,6 +123,28 @@ def test_s6_signing_out_ends_the_session_for_every_copy_of_its_cookie(guarded: S
     assert ask(guarded, "/api/overview", Cookie=cookie)[0] == 401
 
 
+def test_s6_the_token_does_not_stay_in_the_address_of_who_is_signed_in(guarded: Served) -> None:
+    cookie = signed_in(guarded)
+    status, headers, _ = ask(guarded, f"/?{urlencode({'token': TOKEN})}", Cookie=cookie)
+    assert (status, headers["location"]) == (303, "/")
+    assert ask(guarded, "/", Cookie=cookie)[0] == 200
+
+
+def test_s6_two_pages_of_one_host_keep_their_sessions_apart(
+    guarded: Served, store: LocalStore
+) -> None:
+    with serving(store, league.settings_for(), token=TOKEN) as second:
+        # What a browser keeps: one cookie of each name, for every port.
+        kept = dict(signed_in(served).split("=", 1) for served in (guarded, second))
+        sent = "; ".join(f"{name}={value}" for name, value in kept.items())
+        assert [ask(served, "/", Cookie=sent)[0] for served in (guarded, second)] == [200, 200]
+
+
+@pytest.mark.parametrize("origin", ["http://[", "[", "null", "", "http://127.0.0.1\\@x"])
+def test_s6_a_strange_origin_is_refused(guarded: Served, origin: str) -> None:
+    assert ask(guarded, "/sign-in", method="POST", body="token=x", Origin=origin, **FORM)[0] == 403
+
+
 def test_s6_guesses_are_logged_and_limited_by_address(
     store: LocalStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -172,6 +172,23 @@ def test_o1_an_alert_of_a_former_version_is_not_sent_again(
     assert [send(store, **url) for _ in range(2)] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("mailto://u:p@example.com?to=a@x.test", "mailto://u:p@example.com?to=b@x.test"),
+        ("tgram://123456789:abcdefg_hijklmnop/11", "tgram://123456789:abcdefg_hijklmnop/22"),
+    ],
+)
+def test_o1_two_that_are_written_to_through_one_account_are_told_apart(one: str, two: str) -> None:
+    def names(*urls: str) -> list[str]:
+        variables = {"ML_PIPELINE_NOTIFY_URLS": " ".join(urls)}
+        return [channel.name for channel in channels_for(load_notify_settings(variables))]
+
+    assert len({*names(one, two)}) == 2
+    assert names(two, one) == [*reversed(names(one, two))]
+    assert not any("123456789" in name or "example" in name for name in names(one, two))
+
+
 def test_an_alert_that_ended_before_anybody_listened_is_no_news(
     store: LocalStore, listener: Listener
 ) -> None:

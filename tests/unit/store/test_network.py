@@ -50,6 +50,34 @@ def test_o2_no_proxy_excepts_the_project(monkeypatch: pytest.MonkeyPatch, except
 
 
 @pytest.mark.parametrize(
+    ("url", "entry", "is_excepted"),
+    [
+        ("http://localhost:54321", "localhost:54321", True),
+        ("http://localhost:54321", "localhost:8000", False),
+        ("http://localhost", "localhost:80", True),
+        ("https://a.corp.test", "*.corp.test", True),
+        ("https://a.corp.test", " .CORP.test ", True),
+        ("https://acorp.test", "corp.test", False),
+        ("https://acorp.test", "*.corp.test", False),
+        ("http://10.1.2.3:8000", "10.0.0.0/8", True),
+        ("http://11.1.2.3:8000", "10.0.0.0/8", False),
+        ("http://10.1.2.3", "10.1.2.3:80", True),
+        ("http://[::1]:8000", "[::1]", True),
+        ("http://[::1]:8000", "::1", True),
+        ("http://[::1]:8000", "[::1]:8000", True),
+        ("http://[::1]:8000", "[::1]:9000", False),
+        ("http://[fd00::5]:8000", "fd00::/8", True),
+    ],
+)
+def test_o2_no_proxy_is_read_in_each_of_its_forms(
+    monkeypatch: pytest.MonkeyPatch, url: str, entry: str, is_excepted: object
+) -> None:
+    monkeypatch.setenv("NO_PROXY", f"other.test,{entry}")
+    monkeypatch.setenv("ALL_PROXY", "http://proxy:3128")
+    assert (proxy_of(url) is None) is is_excepted
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("HTTPS_PROXY", "ftp://u:secret@proxy:21"),
