@@ -6,20 +6,19 @@ ARG BASE_IMAGE=python:3.11-slim
 FROM ${BASE_IMAGE} AS build
 WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements.txt ./
-COPY tests/requirements.txt tests/
+COPY requirements.lock requirements-image.lock ./
 # The pins apart from the code, so that a change of code does not fetch them again; pip stays here.
-RUN grep -hv '^-e' requirements.txt tests/requirements.txt > pins.txt \
-    && grep -v '^-e' requirements.txt > needed.txt \
-    && python -m venv --without-pip /opt/ml_pipeline \
-    && python -m pip --python /opt/ml_pipeline/bin/python install -r needed.txt
-COPY pyproject.toml README.md LICENSE model_config.yaml ./
+# What applies the schema, serves the page and notifies people comes by the second file.
+RUN python -m venv --without-pip /opt/ml_pipeline \
+    && python -m pip --python /opt/ml_pipeline/bin/python install --require-hashes -r requirements.lock \
+    && python -m pip --python /opt/ml_pipeline/bin/python install --require-hashes -r requirements-image.lock
+COPY pyproject.toml README.md LICENSE model_config.yaml requirements.txt ./
 COPY .github/workflows .github/workflows
 COPY ml_pipeline ml_pipeline
-# With what applies the schema, what serves the page and what notifies people. The libraries' own tests are nobody's need.
+# The libraries' own tests are nobody's need.
 RUN python -m pip wheel --no-deps --wheel-dir dist . \
-    && wheel="$(echo dist/*.whl)" \
-    && python -m pip --python /opt/ml_pipeline/bin/python install -c pins.txt "${wheel}[init,monitor,notify]" \
+    && python -m pip --python /opt/ml_pipeline/bin/python install --no-deps dist/*.whl \
+    && python -m pip --python /opt/ml_pipeline/bin/python check \
     && find /opt/ml_pipeline -type d -name tests -prune -exec rm -rf {} +
 
 FROM ${BASE_IMAGE}

@@ -63,6 +63,7 @@ def _examine(args: argparse.Namespace, clock: Clock) -> Iterator[Finding]:
 
 def _this_machine(settings: Settings | None, chosen: StoreSettings | None) -> Iterator[Finding]:
     from ml_pipeline.commands.checks import machine
+    from ml_pipeline.commands.checks.page import page
     from ml_pipeline.commands.checks.repository import repository
 
     libraries = machine.libraries()
@@ -70,11 +71,13 @@ def _this_machine(settings: Settings | None, chosen: StoreSettings | None) -> It
     seen_by = repository()
     if seen_by is not None:
         yield seen_by
+    yield page()
     if settings is not None and libraries.ok:
         from ml_pipeline.config.settings import work_dir
 
         local = None if chosen is None else chosen.local_dir
         yield machine.work_folder(work_dir(settings, local))
+        yield machine.private_logs(*_logs(settings, local))
 
 
 def _examine_store(
@@ -93,7 +96,7 @@ def _content(
     settings: Settings, chosen: StoreSettings, now: datetime, *, quick: bool
 ) -> Iterator[Finding]:
     """The checks of what is in a store of either kind."""
-    from ml_pipeline.commands.checks import content, examined
+    from ml_pipeline.commands.checks import content, examined, machine
     from ml_pipeline.store.opening import open_store
 
     try:
@@ -105,7 +108,7 @@ def _content(
         whole = examined.Examined(store=store, settings=settings, now=now)
         if chosen.local_dir is not None:
             yield fine("store", f"The embedded store in {chosen.local_dir} can be opened.")
-            yield from _store_files(settings, Path(chosen.local_dir))
+            yield machine.private_store(Path(chosen.local_dir))
             version = schema.newest("local")
             yield fine("schema_version", f"The schema has version {version}, the newest.")
         for check in content.QUICK if quick else content.FULL:
@@ -114,11 +117,15 @@ def _content(
         store.close()
 
 
-def _store_files(settings: Settings, folder: Path) -> Iterator[Finding]:
-    from ml_pipeline.commands.checks import machine
+def _logs(settings: Settings, local: str | None) -> Iterator[Path]:
+    """Where predictions and messages are logged."""
+    from ml_pipeline.config.environment import load_logging_settings
     from ml_pipeline.config.quick import evaluation_csv
 
-    yield machine.private_store(folder, Path(evaluation_csv(settings.log.csv_file, str(folder))))
+    yield Path(evaluation_csv(settings.log.csv_file, local))
+    messages = load_logging_settings().file
+    if messages is not None:
+        yield messages
 
 
 # ------------------------------------------------------------------------------------ Supabase

@@ -1,7 +1,7 @@
 """`init --workflows`: what a repository needs to run the loop on GitHub.
 
-Workflows, pinned requirements and settings are this project's own, but for where the package comes
-from: that repository holds no copy of it.
+Workflows, requirements (pinned, with digests) and settings are this project's own, but for where
+the package comes from: that repository holds no copy of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from ml_pipeline.config.defaults import DISTRIBUTION
 from ml_pipeline.errors import ConfigError
 
 PINS: Final = "ml_requirements.txt"
+HASHES: Final = "ml_requirements.lock"
 SETTINGS: Final = "model_config.yaml"
 # The path of each in a person's repository, and in this project.
 PLACES: Final = {
     ".github/workflows/retrain.yml": ".github/workflows/retrain.yml",
     ".github/workflows/train.yml": ".github/workflows/train.yml",
     PINS: "requirements.txt",
+    HASHES: "requirements.lock",
     SETTINGS: SETTINGS,
 }
 _THIS_PACKAGE: Final = "-e ."
@@ -117,7 +119,8 @@ def _contents(package: str) -> dict[str, str]:
     found = {name: _project_file(place) for name, place in PLACES.items()}
     for name, text in found.items():
         if name.endswith(".yml"):
-            found[name] = text.replace("requirements.txt", PINS)
+            renamed = text.replace("requirements.txt", PINS)
+            found[name] = renamed.replace("requirements.lock", HASHES)
     return found | {PINS: found[PINS].replace(_THIS_PACKAGE, package)}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -140,13 +142,39 @@ def test_doctor_warns_of_a_store_that_others_can_read() -> None:
     assert f"chmod -R go= {folder}" in found.do
 
 
+def test_doctor_warns_of_logs_that_others_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        settings = folder / "settings.yaml"
+        settings.write_text(f"log: {{csv_file: {folder}/events.csv}}\n", encoding="utf-8")
+        monkeypatch.setenv("LOG_FILE", f"{folder}/messages.log")
+        for file in ("events.csv", "messages.log"):
+            (folder / file).touch(0o644)
+        doctor.main(["--config", str(settings), "--local", str(tmp_path / "store")])
+        found = finding("log_files", capsys.readouterr().out)
+        assert (found["ok"], found["severity"]) == (False, "warning")
+        assert f"chmod go= {folder}/events.csv {folder}/messages.log" in found["do"]
+        for file in ("events.csv", "messages.log"):
+            (folder / file).chmod(0o600)
+        doctor.main(["--config", str(settings), "--local", str(tmp_path / "store")])
+        assert finding("log_files", capsys.readouterr().out)["ok"]
+
+
+def finding(name: str, printed: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(printed)["findings"]
+    return next(each for each in found if each["name"] == name)
+
+
 def test_doctor_of_a_new_store_finds_its_files_closed(
     first_model: FirstModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = league.open_league(tmp_path / "store", first_model.path, first_model.model, [])
     store.close()
     doctor.main(["--quick", "--local", str(tmp_path / "store")])
-    assert '"store_files", "ok": true' in capsys.readouterr().out
+    assert finding("store_files", capsys.readouterr().out)["ok"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +189,9 @@ def test_doctor_of_a_new_store_finds_its_files_closed(
     ],
 )
 def test_an_address_without_encryption_is_warned_of(url: str, *, is_fine: bool) -> None:
-    assert _server(url).ok is is_fine
+    found = _server(url)
+    assert (found.name, found.ok) == ("server", is_fine)
+    assert is_fine or found.severity == "warning"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import stat
 import tempfile
@@ -45,16 +46,30 @@ def work_folder(folder: Path) -> Finding:
     return fine("work_folder", f"The work folder {folder} is writable, {free} MB are free.")
 
 
-def private_store(folder: Path, *files: Path) -> Finding:
+def private_store(folder: Path) -> Finding:
     """Whether other accounts of this machine can read the store's rows and models."""
     name = "store_files"
-    there = [path for path in (folder / "store.db", *files) if path.exists()]
-    opened = [str(path) for path in there if _is_open(path)]
+    opened = _opened(folder / "store.db")
     if opened:
-        what = f"Other accounts of this machine can read {some(opened)}."
-        do = f"Take it from them: `chmod -R go= {folder}`. New stores are made so."
-        return warning(name, what, do)
+        do = (
+            f"Take it from them: `chmod -R go= {shlex.quote(str(folder))}`. New stores are made so."
+        )
+        return warning(name, f"Other accounts of this machine can read {some(opened)}.", do)
     return fine(name, "Nobody else on this machine can read the store's files.")
+
+
+def private_logs(*files: Path) -> Finding:
+    """Whether other accounts of this machine can read what is logged: predictions, messages."""
+    name = "log_files"
+    opened = _opened(*files)
+    if opened:
+        do = f"Take it from them: `chmod go= {shlex.join(opened)}`. New logs are made so."
+        return warning(name, f"Other accounts of this machine can read {some(opened)}.", do)
+    return fine(name, "Nobody else on this machine can read the logs.")
+
+
+def _opened(*files: Path) -> list[str]:
+    return [str(path) for path in files if path.exists() and _is_open(path)]
 
 
 def _is_open(path: Path) -> bool:

@@ -45,6 +45,15 @@ def test_the_image_is_of_two_stages_on_one_base_and_ends_as_nobody_in_particular
     assert not re.search(r"\b(pip|apt-get|gcc)\b", final)
 
 
+def test_the_image_holds_nothing_whose_digest_is_not_known() -> None:
+    installs = re.findall(r"python install (.*?)(?: \\)?$", IMAGE, re.MULTILINE)
+    assert installs == [
+        "--require-hashes -r requirements.lock",
+        "--require-hashes -r requirements-image.lock",
+        "--no-deps dist/*.whl",
+    ]
+
+
 def test_the_build_is_given_only_what_it_copies() -> None:
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}

@@ -106,3 +106,17 @@ def is_program(module: str) -> bool:
     if spec is None or spec.origin is None:
         return False
     return '__name__ == "__main__"' in Path(spec.origin).read_text(encoding="utf-8")
+
+
+def test_the_security_policy_names_what_is_there_and_is_found() -> None:
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "Report a vulnerability" in policy
+    assert "@" not in policy, "nobody's address"
+    links = re.findall(r"\]\(([\w./-]+)\)", policy)
+    assert "docs/security.md" in links
+    assert all((ROOT / link).is_file() for link in links)
+    assert missing_paths(policy) == []
+    for page in ("README.md", "CONTRIBUTING.md", "docs/security.md"):
+        assert "SECURITY.md)" in (ROOT / page).read_text(encoding="utf-8"), page
+    shipped = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert {"/SECURITY.md", "/requirements.lock"} <= {*shipped}

@@ -59,8 +59,8 @@ WORDS_OF_A_TEXT = {"WORD", "_word", "word"}
 NOT_IN_A_HEADLINE = re.compile(r"\b(nats?|anchors?|lines?|heads?|bounds?|nights?)\b", re.IGNORECASE)
 TEMPLATES = ROOT / "ml_pipeline" / "templates"
 SUFFIXES = {".py", ".html", ".js", ".css", ".md", ".sql", ".yaml", ".yml"}
-BESIDE = ("README.md", "CONTRIBUTING.md", "model_config.yaml", ".env.example", "Dockerfile.ml",
-          "docker-compose.yml", "pyproject.toml", ".ci/run")  # fmt: skip
+BESIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "model_config.yaml", ".env.example",
+          "Dockerfile.ml", "docker-compose.yml", "pyproject.toml", ".ci/run")  # fmt: skip
 SEARCH = {re.compile(rf"\b{word}\b"): instead for word, instead in PRIVATE.items()}
 
 

@@ -321,6 +321,52 @@ def test_a_night_on_a_project_without_our_tables_fails_and_says_where(
     assert (checkout / "summary.md").read_text().startswith("## No result")
 
 
+PIN = re.compile(r"^([a-z0-9-]+==[^\s\\]+(?: ; .+?)?)(?: \\)?$")
+
+
+def pins_of(text: str) -> dict[str, int]:
+    """Every pin of a file, with how many digests stand below it."""
+    found: dict[str, int] = {}
+    pin = ""
+    for line in text.splitlines():
+        started = PIN.match(line)
+        if started is not None:
+            pin = started[1]
+            found[pin] = 0
+        elif re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?", line):
+            found[pin] += 1
+        else:
+            assert line.startswith("#") or line == "-e .", line
+    return found
+
+
+def test_every_pin_has_digests_and_is_that_of_the_requirements() -> None:
+    pins = pins_of((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    tested = pins_of((ROOT / "tests" / "requirements.txt").read_text(encoding="utf-8"))
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    in_image = (ROOT / "requirements-image.lock").read_text(encoding="utf-8")
+    assert pins_of(locked).keys() == pins.keys()
+    assert pins.keys() < pins_of(in_image).keys() <= tested.keys()
+    for text in (locked, in_image):
+        assert min(pins_of(text).values()) > 0
+        assert re.match(r"# Pinned by: uv pip compile .*--generate-hashes", text)
+        assert "://" not in text
+
+
+@pytest.mark.parametrize("name", ["retrain", "train"])
+def test_jobs_with_the_key_install_nothing_whose_digest_is_not_known(name: str) -> None:
+    installs = [
+        step["run"].splitlines()
+        for job in workflow(name)["jobs"].values()
+        for step in job["steps"]
+        if step.get("name") == "Install"
+    ]
+    assert installs
+    for first, second in installs:
+        assert first.endswith("install --quiet --require-hashes -r requirements.lock")
+        assert second.endswith("install --quiet --no-deps -r requirements.txt")
+
+
 def in_own_repository(folder: Path, *more: str) -> Finished:
     return warm.ml_pipeline("init", "--workflows", folder, *more, cwd=folder.parent)
 
@@ -344,7 +390,9 @@ def test_the_files_for_a_persons_own_repository_are_written_once_and_never_over_
     for name in ("retrain", "train"):
         text = (own / ".github" / "workflows" / f"{name}.yml").read_text()
         installs = {"retrain": 2, "train": 1}[name]
-        assert text.count("ml_requirements.txt") == text.count("requirements.txt") == 2 * installs
+        for file, times in (("requirements.txt", installs), ("requirements.lock", 2 * installs)):
+            assert text.count(f"ml_{file}") == text.count(file) == times
+        assert text.count("--require-hashes -r ml_requirements.lock") == installs
 
     (own / "model_config.yaml").write_text("model_name: ours\n")
     again = in_own_repository(own, "--package", package)
