@@ -38,8 +38,9 @@ class Answers:
         return len(self.correct)
 
     def last(self, count: int) -> Answers:
-        """The last ones."""
-        return Answers(correct=self.correct[-count:], confidences=self.confidences[-count:])
+        """The last ones; none for a count of 0."""
+        start = max(0, len(self) - count)
+        return Answers(correct=self.correct[start:], confidences=self.confidences[start:])
 
 
 def calibrate(

@@ -120,12 +120,26 @@ class Registration:
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
         lineage = replace(lineage, open_rows=OpenRows.of(result.get("open_event_ids", ())))
         if self.continued is not None:
-            lineage = replace(lineage, learned_until=self.continued.lineage.learned_until)
+            lineage = replace(
+                lineage,
+                learned_until=self.continued.lineage.learned_until,
+                rebuilds=self._rebuilds(self.continued),
+            )
         scoring = self.answer.model_path.with_name(SCORING_FILE)
         if scoring.exists():
             path = scoring_path(self.settings.model_name, result["model_id"])
             lineage = replace(lineage, scoring=self.store.put(MODEL_BUCKET, path, scoring))
         return self._with_log_rows(lineage)
+
+    def _rebuilds(self, continued: ModelVersion) -> int | None:
+        """One more than its members have when the lineage begins anew from its base."""
+        if continued.model_id != continued.anchor_id:
+            return continued.lineage.rebuilds
+        members = self.store.list_models(
+            model_name=continued.model_name, anchor_id=continued.anchor_id
+        )
+        before = [m.lineage.rebuilds or 0 for m in members if m.model_id != continued.model_id]
+        return max(before) + 1 if before else None
 
     def _with_log_rows(self, lineage: Lineage) -> Lineage:
         """How many rows the log holds of the settled days: more of them later are late ones."""

@@ -63,10 +63,11 @@ def rollback_to(store: ModelRegistry, champion: ModelVersion) -> PromotionEvent 
 def lineage_head(store: ModelRegistry, champion: ModelVersion) -> ModelVersion:
     """The model from which the lineage goes on: the judged member that has learned the most.
 
-    A rollback is a person's decision: the lineage goes on from the model they chose. Candidates
-    were never judged; a run crashed between registering and judging them. Who has seen more
-    corrected and erased rows has learned again, perhaps of fewer days. Creation times decide only
-    between equals, because the clocks of machines differ.
+    One that began anew from the base comes after those before: it may have settled fewer days,
+    when what was learned of the last ones was erased or corrected. A rollback is a person's
+    decision: the lineage goes on from the model they chose. Candidates were never judged; a run
+    crashed between registering and judging them. Creation times decide only between equals,
+    because the clocks of machines differ.
     """
     if rollback_to(store, champion) is not None:
         return champion
@@ -77,8 +78,7 @@ def lineage_head(store: ModelRegistry, champion: ModelVersion) -> ModelVersion:
 
 def _progress(model: ModelVersion) -> tuple[int, int, datetime]:
     lineage = model.lineage
-    changes = (lineage.log_changes or 0) + (lineage.open_changes or 0)
-    return changes, lineage.settled_night or 0, model.created_at
+    return lineage.rebuilds or 0, lineage.settled_night or 0, model.created_at
 
 
 def serving_models(store: ModelRegistry, model_name: str) -> tuple[str, ...] | None:

@@ -237,7 +237,8 @@ class Progress:
         is_today = night == self.today
         snapshots = self.snapshots
         if not is_today:
-            snapshots = with_newest(snapshots, Snapshot(state=self.settled, fitted=before))
+            newest = Snapshot(state=self.settled, fitted=before)
+            snapshots = with_newest(snapshots, newest, state)
         return replace(
             self,
             state=state,

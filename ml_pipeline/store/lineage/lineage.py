@@ -42,7 +42,9 @@ class Lineage:
     them on the first, and had noted `log_changes` changes of rows known until then, `open_changes`
     of later ones. `snapshots` are earlier nights after which its state was kept, with the
     labelled rows that the log held of the days until then. `experts` are the nights on which
-    experts were fitted, by their names.
+    experts were fitted, by their names. `rebuilds` counts how often the lineage has begun anew from
+    its base (older records: None for never): results may have been taken back, and later settled
+    days need not mean that more is known.
 
     A base has learned rows of up to `learned_until`, and its online models keep that time. A
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
@@ -61,6 +63,7 @@ class Lineage:
     counted_from: int | None = None
     log_changes: int | None = None
     open_changes: int | None = None
+    rebuilds: int | None = None
     open_event_ids: tuple[str, ...] | None = None
     open_rows: OpenRows | None = None
     snapshots: Mapping[str, int] | None = None

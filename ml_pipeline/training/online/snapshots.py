@@ -40,16 +40,19 @@ class Snapshot:
         return self.state.night
 
 
-def with_newest(kept: Sequence[Snapshot], newest: Snapshot) -> tuple[Snapshot, ...]:
-    """The snapshots to keep when a further day is settled after the newest.
+def with_newest(
+    kept: Sequence[Snapshot], newest: Snapshot, settled: OnlineState
+) -> tuple[Snapshot, ...]:
+    """The snapshots to keep beside the `settled` state, which has come after the newest.
 
-    Those before experts were fitted anew are of no use: the model carries one set of them.
+    Those before experts were fitted anew are of no use: the model carries one set of them, and
+    those have learned the rows that would be learned again.
     """
     if newest.state.night is None:
         return ()
-    same = [one for one in kept if _fitted(one) == _fitted(newest)]
+    same = [one for one in (*kept, newest) if _fitted(one.state) == _fitted(settled)]
     most = LARGEST // _size(newest.state)
-    return (*same, newest)[-max(1, min(KEPT_NIGHTS, most)) :]
+    return tuple(same[-max(1, min(KEPT_NIGHTS, most)) :])
 
 
 def _size(state: OnlineState) -> int:
@@ -59,8 +62,8 @@ def _size(state: OnlineState) -> int:
     return sum(part.nbytes for part in parts if part is not None)
 
 
-def _fitted(snapshot: Snapshot) -> list[tuple[str, int]]:
-    return [(expert.name, expert.night) for expert in snapshot.state.memory.experts]
+def _fitted(state: OnlineState) -> list[tuple[str, int]]:
+    return [(expert.name, expert.night) for expert in state.memory.experts]
 
 
 def as_dicts(snapshots: Sequence[Snapshot]) -> list[dict[str, Any]]:

@@ -65,6 +65,14 @@ def test_the_last_answers_count() -> None:
     )
 
 
+@pytest.mark.parametrize(("count", "left"), [(0, 0), (1, 1), (3, 3), (4, 3)])
+def test_of_the_last_answers_there_are_as_many_as_asked_for(count: int, left: int) -> None:
+    answers = Answers(correct=np.array([True, False, True]), confidences=np.array([0.5, 0.6, 0.7]))
+    kept = answers.last(count)
+    assert kept.confidences.tolist() == answers.confidences.tolist()[3 - left :]
+    assert len(kept.correct) == left
+
+
 def test_a_few_lucky_answers_are_not_enough() -> None:
     confidences = np.linspace(0.99, 0.5, 200)
     correct = np.arange(200) < MIN_ANSWERS - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ml_pipeline.errors import PromotionRefused
 from ml_pipeline.registry.champion import Decision, approve, refuse, roll_back
 from ml_pipeline.registry.serving_state import serving_state_of
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.store.records import ModelState, PromotionKind
+from ml_pipeline.store.records import Lineage, ModelState, PromotionKind
 from tests.support.factories import MODEL_NAME, NOW, make_id, make_model, make_promotion
 
 DECISION = Decision(model_name=MODEL_NAME, reason="it looks better", now=NOW, event_id=make_id(9))
@@ -75,3 +76,25 @@ def test_after_a_rollback_the_lineage_goes_on_from_the_chosen_model_and_a_person
         "Waiting for approval: since the rollback to m-1 on 2026-03-14 (odd) a person decides what "
         "serves next. Approve it with `models promote ID`."
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"settled_night": 9}, {"settled_night": 8, "rebuilds": 1}),
+        # It came from a store whose log had been corrected, and this one's never was.
+        ({"settled_night": 9, "log_changes": 5}, {"settled_night": 10, "log_changes": 0}),
+    ],
+    ids=["learned again of fewer days", "imported"],
+)
+def test_a_lineage_goes_on_from_what_learned_last(
+    store: LocalStore, before: dict[str, int], after: dict[str, int]
+) -> None:
+    serve(store, "base")
+    for model_id, lineage in (("before", before), ("after", after)):
+        version = replace(make_model(model_id), lineage=Lineage(**lineage), anchor_id="base")
+        store.register(version)
+        store.set_model_state(MODEL_NAME, model_id, ModelState.SHADOW)
+    head = serving_state_of(store, MODEL_NAME).head
+    assert head is not None
+    assert head.model_id == "after"

@@ -22,6 +22,7 @@ from ml_pipeline.training import backtest
 from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
 from ml_pipeline.training.heads import Rates
 from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.online.snapshots import snapshots_of
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, refreshed
 from ml_pipeline.training.policies import History
@@ -180,6 +181,19 @@ def test_no_expert_learns_a_row_before_it_was_judged_on_it() -> None:
     assert _experts(model) == dict.fromkeys(NAMES, 6)
     waiting = Loop().run(data, 5).model
     assert _experts(waiting) == dict.fromkeys(NAMES, 0)
+
+
+def test_late_rows_are_never_learned_beside_experts_that_came_after_them() -> None:
+    data, loop = streams.stream([30] * 9), Loop()
+    kept = 0
+    for day in range(1, 9):
+        loop.run(data, day, hour=1)
+        experts = loop.served.memory().experts
+        for snapshot in snapshots_of(loop.served):
+            assert all(expert.night <= snapshot.night for expert in experts)
+            assert len(snapshot.state.memory.vote) == 5 + len(experts)
+            kept += 1
+    assert kept >= 4
 
 
 def test_no_expert_learns_a_night_in_quarantine() -> None:

@@ -163,7 +163,7 @@ def test_of_large_states_the_last_one_alone_is_kept() -> None:
     kept: tuple[Snapshot, ...] = ()
     nights = []
     for snapshot in snapshots:
-        kept = with_newest(kept, snapshot)
+        kept = with_newest(kept, snapshot, snapshot.state)
         nights.append([one.night for one in kept])
     assert nights == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [4, 5], [6]]
 
