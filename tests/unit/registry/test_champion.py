@@ -92,7 +92,9 @@ def test_a_lineage_goes_on_from_what_learned_last(
 ) -> None:
     serve(store, "base")
     for model_id, lineage in (("before", before), ("after", after)):
-        version = replace(make_model(model_id), lineage=Lineage(**lineage), anchor_id="base")
+        version = replace(
+            make_model(model_id), lineage=Lineage.from_json(lineage), anchor_id="base"
+        )
         store.register(version)
         store.set_model_state(MODEL_NAME, model_id, ModelState.SHADOW)
     head = serving_state_of(store, MODEL_NAME).head
