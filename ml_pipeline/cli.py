@@ -55,9 +55,15 @@ def main(argv: list[str] | None = None) -> int:
     if first not in COMMANDS:
         sys.stderr.write(f"There is no command {first!r}.\n\n{usage()}" if first else usage())
         return 2
+    interrupts: list[int] = []
     try:
+        interrupts = import_module("ml_pipeline.commands.common").remember_interrupts()
         return int(import_module(f"ml_pipeline.commands.{first}").main(arguments[1:]))
-    except KeyboardInterrupt:
-        # While libraries load, or in the middle of the last words.
+    except BaseException as error:
+        # While libraries load, which make what they like of it, or in the middle of the last words.
+        if isinstance(error, SystemExit) or not (
+            interrupts or isinstance(error, KeyboardInterrupt)
+        ):
+            raise
         sys.stderr.write("Stopped by Ctrl-C.\n")
         return 130

@@ -154,7 +154,7 @@ class Parser(argparse.ArgumentParser):
             flags = [word.partition("=")[0] for word in rest.split(" ") if word.startswith("-")]
             more = len(rest.split(" ")) - len(flags)
             message = start + found + ", ".join([*flags, *([f"and {more} more"] if more else [])])
-        super().error(without_credentials(message))
+        super().error(printable(without_credentials(message)))
 
 
 def without_credentials(text: str) -> str:
@@ -201,20 +201,22 @@ def main(  # noqa: PLR0913 - what a command consists of
 def guarded(run: Callable[[], int], *, with_log: bool = True) -> int:
     """Run a command; a PipelineError becomes a message, JSON and an exit code over 0.
 
-    Ctrl-C ends it with one sentence and exit code 130, also where a library made an error of it.
+    Ctrl-C ends it with one sentence and exit code 130, also where a library made an error of it:
+    some do so while they load, and one written in Rust raises what is no Exception.
     """
-    interrupts: list[int] = []
+    interrupts = remember_interrupts()
     try:
         if with_log:
             from ml_pipeline.config.environment import load_logging_settings
             from ml_pipeline.runs import run_log
 
-            remember_interrupts(interrupts)
             run_log.configure(load_logging_settings())
         return run()
     except KeyboardInterrupt:
         return _report(Stopped("Stopped by Ctrl-C.", hint=_STOPPED), INTERRUPTED)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:
         if interrupts:
             return _report(Stopped("Stopped by Ctrl-C.", hint=_STOPPED), INTERRUPTED)
         if isinstance(error, PipelineError):
@@ -245,8 +247,11 @@ def _about_a_place(error: OSError) -> PipelineError:
     )
 
 
-def remember_interrupts(interrupts: list[int]) -> None:
-    """Note each SIGINT in the list, and raise KeyboardInterrupt as ever.
+_interrupts: list[int] = []
+
+
+def remember_interrupts() -> list[int]:
+    """Note each SIGINT in the list that is returned, and raise KeyboardInterrupt as ever.
 
     DuckDB, for one, puts an error of its own in the place of what a signal raised. In a thread
     beside the main one, which gets no signals, nothing is changed.
@@ -254,12 +259,14 @@ def remember_interrupts(interrupts: list[int]) -> None:
     import signal
 
     def note(number: int, frame: FrameType | None) -> None:
-        interrupts.append(number)
+        _interrupts.append(number)
         signal.default_int_handler(number, frame)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with suppress(ValueError):
             signal.signal(signal.SIGINT, note)
+            _interrupts.clear()
+    return _interrupts
 
 
 def _report(error: PipelineError, exit_code: int) -> int:

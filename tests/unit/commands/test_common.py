@@ -219,3 +219,13 @@ def test_messages_go_to_stderr_and_the_answer_to_stdout(
     (line,) = printed.err.splitlines()
     message = json.loads(line)["message"] if form == "json" else line.rsplit(" - ", 1)[1]
     assert message == "Began"
+
+
+def test_s5_wrong_usage_that_quotes_an_argument_drives_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        _main(["--\x1b]52;c;QUJD\x07\u202e"], lambda _: 0)
+    shown = capsys.readouterr().err
+    assert "unrecognized arguments" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & {*shown}

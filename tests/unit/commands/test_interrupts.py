@@ -46,7 +46,18 @@ def asleep() -> int:
     return 0
 
 
-@pytest.mark.parametrize("work", [in_a_query, wrapped, asleep])
+class PanicException(BaseException):
+    """What a library written in Rust raises in the place of an interrupt while it loads."""
+
+
+def in_rust() -> int:
+    try:
+        return asleep()
+    except KeyboardInterrupt:
+        raise PanicException from None
+
+
+@pytest.mark.parametrize("work", [in_a_query, wrapped, asleep, in_rust])
 def test_o7_ctrl_c_is_one_sentence_and_exit_code_130(
     work: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,3 +89,34 @@ def test_o7_ctrl_c_while_a_command_starts_is_no_traceback(words: str, tmp_path: 
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 130, shown
     assert "Traceback" not in shown
+
+
+# Sends itself SIGINT when that module is looked for; a library of Rust would panic then.
+AT_AN_IMPORT = """
+import os, signal, sys
+class Panic(BaseException): pass
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(1000): pass
+            except KeyboardInterrupt:
+                raise Panic(name) if sys.argv[2] == "panic" else KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from ml_pipeline.cli import main
+sys.exit(main(["reconcile", "--local", "none"]))
+"""
+
+
+@pytest.mark.parametrize("how", ["panic", "interrupt"])
+@pytest.mark.parametrize("module", ["pydantic_core", "ml_pipeline.commands.reconcile"])
+def test_o7_ctrl_c_while_libraries_load_is_one_sentence(
+    tmp_path: Path, module: str, how: str
+) -> None:
+    done = subprocess.run(
+        [PYTHON, "-c", AT_AN_IMPORT, module, how],
+        cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 130, done.stderr
