@@ -99,6 +99,8 @@ def _content(
     from ml_pipeline.commands.checks import content, examined, machine
     from ml_pipeline.store.opening import open_store
 
+    if chosen.local_dir is not None and not quick:
+        yield machine.file_system(chosen.local_dir)
     try:
         store = open_store(chosen)
     except PipelineError as error:

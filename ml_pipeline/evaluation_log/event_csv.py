@@ -7,6 +7,7 @@ returns. Nothing that stands is ever rewritten: an outcome is one more line that
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -38,6 +39,12 @@ _WIDTH = len(EVENT_COLUMNS)
 _cells = itemgetter(*EVENT_COLUMNS)
 _STATUS = EVENT_COLUMNS.index("status")
 _EVALUATED_AT = EVENT_COLUMNS.index("evaluated_at")
+# What file systems answer that have no locks, or map no files into memory.
+_LACKING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV}
+_OTHER_DISK = (
+    "The file system there has no locks, or maps no files into memory: name a file on a local disk "
+    "in log.csv_file."
+)
 
 Span = tuple[int, int]
 
@@ -362,4 +369,5 @@ def naming_errors(path: str) -> Iterator[None]:
         message = f"{path}: {error.strerror}."
         raise StoreRefused(message, hint="Name another file in log.csv_file.") from error
     except OSError as error:
-        raise StoreUnavailable(f"{path}: {error.strerror or error}.") from error
+        hint = _OTHER_DISK if error.errno in _LACKING else ""
+        raise StoreUnavailable(f"{path}: {error.strerror or error}.", hint=hint) from error

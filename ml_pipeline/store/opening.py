@@ -53,6 +53,15 @@ def inspect_project(
     )
 
 
+def missing_of_file_system(folder: str) -> list[str]:
+    """What the file system of an embedded store's folder lacks. Raises OSError."""
+    from pathlib import Path
+
+    from ml_pipeline.store.embedded.file_system import missing
+
+    return missing(Path(folder))
+
+
 def open_local_serving_view(folder: str) -> ServingView:
     """The embedded store as a prediction needs it; the folder must hold a store."""
     from ml_pipeline.store.embedded.serving_view import LocalServingView

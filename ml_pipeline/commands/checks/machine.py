@@ -46,6 +46,22 @@ def work_folder(folder: Path) -> Finding:
     return fine("work_folder", f"The work folder {folder} is writable, {free} MB are free.")
 
 
+def file_system(folder: str) -> Finding:
+    """Whether an embedded store can stand in the folder; nothing is left behind."""
+    from ml_pipeline.store.opening import missing_of_file_system
+
+    name = "file_system"
+    do = "Put the store's folder on a local disk: network shares and mounted folders often lack it."
+    try:
+        lacking = missing_of_file_system(folder)
+    except OSError as error:
+        what = f"Nothing can be written into {folder}: {error.strerror or error}."
+        return fault(name, what, "Choose a folder that this user may write to.")
+    if lacking:
+        return fault(name, f"The file system of {folder} lacks {'; '.join(lacking)}.", do)
+    return fine(name, f"The file system of {folder} has locks, hard links and shared memory.")
+
+
 def private_store(folder: Path) -> Finding:
     """Whether other accounts of this machine can read the store's rows and models."""
     name = "store_files"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Final
 
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.private_files import make_folder, opener
@@ -18,7 +20,11 @@ from ml_pipeline.store.artifact_files import (
     verify,
     write_blocks,
 )
+from ml_pipeline.store.embedded.database import LOCAL_DISK
 from ml_pipeline.store.records import ArtifactRef
+
+# What file systems without hard links answer: FAT and FUSE, network shares, others.
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 def _digest(path: Path) -> str:
@@ -26,7 +32,7 @@ def _digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a new name in the folder survive a power cut, where folders can be synced."""
     if os.name == "nt":
         return
@@ -67,13 +73,21 @@ class LocalArtifacts:
                 with open(draft, "xb", opener=opener) as copy:
                     digest, size = write_blocks(blocks_of(origin), copy)
                 self._settle(draft, place, digest)
-            _sync_folder(place.parent)
+            sync_folder(place.parent)
         return ArtifactRef(bucket=bucket, path=path, digest=digest, size=size)
 
     def _settle(self, draft: Path, place: Path, digest: str) -> None:
         # A link never overwrites, so of two writers racing for a name one finds it taken.
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(draft, place)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            message = f"{place}: the file system there has no hard links ({error.strerror})."
+            raise StoreRefused(message, hint=LOCAL_DISK) from error
+        else:
             return
         refuse_other_bytes(place, _digest(place), digest)
 

@@ -32,6 +32,24 @@ _ERRORS: Mapping[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_CONSTRAINT: (StoreRefused, ""),
     sqlite3.SQLITE_TOOBIG: (StoreRefused, ""),
 }
+LOCAL_DISK = (
+    "Put the store's folder on a local disk; `ml-pipeline doctor --local DIR` tries what the file "
+    "system of a folder can."
+)
+# Codes that say "disk I/O error" or "locking protocol" of a file system that lacks something.
+_LACKING: Mapping[int, str] = {
+    sqlite3.SQLITE_PROTOCOL: "locks",
+    sqlite3.SQLITE_IOERR_LOCK: "locks",
+    sqlite3.SQLITE_IOERR_RDLOCK: "locks",
+    sqlite3.SQLITE_IOERR_UNLOCK: "locks",
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK: "locks",
+    sqlite3.SQLITE_IOERR_SHMLOCK: "locks",
+    sqlite3.SQLITE_IOERR_SHMOPEN: "shared memory of files (mmap)",
+    sqlite3.SQLITE_IOERR_SHMMAP: "shared memory of files (mmap)",
+    sqlite3.SQLITE_IOERR_MMAP: "shared memory of files (mmap)",
+    sqlite3.SQLITE_IOERR_FSYNC: "fsync",
+    sqlite3.SQLITE_IOERR_DIR_FSYNC: "fsync",
+}
 _RESTORE = (
     "Restore a backup into a new folder (`ml-pipeline restore BACKUP --local DIR`). Where store.db "
     "alone was copied here from elsewhere, store.db-wal and store.db-shm are of another file: move "
@@ -41,8 +59,11 @@ _RESTORE = (
 
 def _store_error(error: sqlite3.Error, path: str) -> StoreError:
     """The store's error for SQLite's; the low byte of a code is the primary result code."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    kind, hint = _ERRORS.get(code, (StoreCorrupt, _RESTORE))
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _LACKING:
+        message = f"{path}: {error}: {_LACKING[code]} failed in the file system there."
+        return StoreUnavailable(message, hint=LOCAL_DISK)
+    kind, hint = _ERRORS.get(code & 0xFF, (StoreCorrupt, _RESTORE))
     return kind(f"{path}: {error}.", hint=hint)
 
 
@@ -81,19 +102,23 @@ def _connect(path: str, *, lock_timeout: timedelta, mode: str = "rw") -> sqlite3
     return connection
 
 
-def _use_wal(db: sqlite3.Connection, lock_timeout: timedelta) -> None:
+def _use_wal(db: sqlite3.Connection, path: str, lock_timeout: timedelta) -> None:
     # SQLite does not wait for its lock here, so two processes opening a new store need a retry.
     deadline = time.monotonic() + lock_timeout.total_seconds()
     while True:
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
             busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:
-            return
+            break
+    # SQLite goes on by another journal and says nothing: readers would wait for writers.
+    if mode != "wal":
+        message = f"{path}: the file system there cannot hold a write-ahead log ({mode} instead)."
+        raise StoreRefused(message, hint=LOCAL_DISK)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -206,7 +231,7 @@ class Database:
             _translated(self.path),
             closing(_connect(self.path, lock_timeout=self._lock_timeout, mode="rwc")) as db,
         ):
-            _use_wal(db, self._lock_timeout)
+            _use_wal(db, self.path, self._lock_timeout)
             _migrate(db, self.path)
 
     @contextmanager
