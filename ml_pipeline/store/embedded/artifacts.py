@@ -57,7 +57,9 @@ class LocalArtifacts:
         place = self._folder
         for segment in (bucket, *segments_of(bucket, path)):
             place /= segment
-            if place.is_symlink():
+            with file_errors(place):
+                leads_elsewhere = place.is_symlink()
+            if leads_elsewhere:
                 message = f"{place} is a symbolic link: it may lead out of the store."
                 raise StoreRefused(message)
         return place
