@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ml_pipeline.config.environment import load_store_settings
 from tests.support import shell
 from tests.support.lives.alone import lived
-from tests.support.places import long_but
+from tests.support.places import Place, long_but
 
 EVERYDAY, LIVES = 12, 200
+ON_SUPABASE = range(300, 310)
 
 
 @pytest.mark.long
@@ -27,3 +29,10 @@ def test_the_command_lives_lives_in_processes_of_their_own(tmp_path: Path) -> No
 @pytest.mark.parametrize("seed", long_but(range(EVERYDAY), range(LIVES)))
 def test_every_result_is_learned_once_or_counted_with_its_reason(seed: int) -> None:
     assert not lived(seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["supabase"], indirect=True)
+@pytest.mark.parametrize("seed", ON_SUPABASE)
+def test_on_supabase_as_well(seed: int, place: Place) -> None:
+    assert not lived(seed, settings=load_store_settings(environment=place.variables))

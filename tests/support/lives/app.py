@@ -162,7 +162,8 @@ class App:
             work_dir=self.site.folder / "work",
         )
         self.history.append(f"{now:%d %H:%M} erases {[e.event_id[:8] for e in gone]}")
-        logger = self._logger(Door(self.site.open_view(), None), lambda: now)
+        door = Door(self.site.open_view(), None)
+        logger = self._logger(door, lambda: now)
         try:
             erase(self.site.store, logger, self.nature.settings, asked)
         except RunInProgress:
@@ -172,6 +173,7 @@ class App:
             return
         finally:
             logger.close()
+            door.close()
         self.ledger.is_corrected = self.ledger.was_corrected = True
         for entry in gone:
             del self.ledger.entries[entry.event_id]
@@ -198,6 +200,7 @@ class App:
             self.history.append(f"{now:%d %H:%M} the app was killed at {door.met}")
         finally:
             logger.close()
+            door.close()
         self.history.append(f"{now:%d %H:%M} session, {trouble}")
 
     def _logger(self, door: Door, clock: Callable[[], datetime]) -> MLLogger:
