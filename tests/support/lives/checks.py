@@ -248,7 +248,8 @@ def at_the_end(life: Life) -> None:
     assert all(run.status in {RunStatus.COMPLETED, RunStatus.FAILED} for run in runs)
     somebody_serves(life)
     _check_model(life)
-    if life.chance.random() < AGAIN:
+    # A first model that waits for a person is trained anew by each run.
+    if life.champion is not None and life.chance.random() < AGAIN:
         outcome = life.run(None)
         assert isinstance(outcome, Skipped), "a run without anything new did something"
 

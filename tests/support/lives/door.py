@@ -45,10 +45,12 @@ class Door:
         store: Store | ServingView,
         trouble: Trouble | None,
         meanwhile: Callable[[], None] = lambda: None,
+        die: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._trouble = trouble
         self._meanwhile = meanwhile
+        self._die = die
         self._calls = 0
         self._is_dead = False
         self.met: str | None = None
@@ -85,6 +87,7 @@ class Door:
             call()
         if fault in {Fault.KILLED_BEFORE, Fault.KILLED_AFTER}:
             self._is_dead = True
+            self._die()
             raise Killed
         raise StoreUnavailable("The connection is gone.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 from ml_pipeline.errors import RunInProgress, StoreUnavailable, TrainingError
@@ -23,6 +24,7 @@ from tests.support.lives.place import Site, enthrone
 
 BIRTH = datetime(2026, 3, 1, tzinfo=UTC)
 CALLS = 60  # of the store, in a run that trains
+Kill = Callable[[Path, int, datetime, Fault, int], None]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,11 +50,12 @@ class Life:
     app: App
     clock: Clock
     new_id: Callable[[], str]
+    kill: Kill | None = None
     history: list[str] = field(default_factory=list)
 
     @classmethod
-    def born(cls, seed: int, site: Site) -> Life:
-        """A life that its seed decides on."""
+    def born(cls, seed: int, site: Site, kill: Kill | None = None) -> Life:
+        """A life that its seed decides on; `kill` runs it in a process that is really killed."""
         chance, name = Random(seed), f"life-{seed}"
         nature = invent(chance, name)
         count = iter(range(1_000_000))
@@ -70,7 +73,7 @@ class Life:
             enthrone(site.store, nature, now=BIRTH - timedelta(days=1), event_id=new_id())
         return cls(
             seed=seed, site=site, nature=nature, ledger=ledger, chance=chance, app=app,
-            clock=Clock(now=BIRTH), new_id=new_id, history=history,
+            clock=Clock(now=BIRTH), new_id=new_id, history=history, kill=kill,
         )  # fmt: skip
 
     @property
@@ -126,6 +129,10 @@ class Life:
     def run(self, trouble: Trouble | None) -> RunOutcome | None:
         """Run the loop once; what it came to, or None when it was killed or not even begun."""
         before = checks.Before.of(self)
+        if self.kill and trouble and trouble.fault in {Fault.KILLED_BEFORE, Fault.KILLED_AFTER}:
+            self.kill(self.site.folder, self.seed, self.clock(), trouble.fault, trouble.at)
+            self._after_trouble(before, f"{trouble}: killed by a signal")
+            return None
         taken_over = trouble is not None and trouble.fault is Fault.TAKEN_OVER
         door = Door(self.site.store, trouble, self._other_run if taken_over else self._meanwhile)
         order = self._order(trouble)
