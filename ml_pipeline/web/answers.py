@@ -37,7 +37,6 @@ class Services:
     overviews: OverviewCache
     sessions: Sessions
     guesses: Guesses
-    base_path: str
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
 
@@ -61,7 +60,7 @@ def page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the te
     """A page from a template, with what every page shows."""
     return pages.render(
         template,
-        base=services().base_path,
+        base=request.script_root,
         csrf=csrf_token(),
         messages=get_flashed_messages(with_categories=True),
         signed_in=services().sessions.holds(session.get(SIGNED_IN)),
@@ -71,7 +70,7 @@ def page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the te
 
 def redirect_to(path: str) -> AnyResponse:
     """Send the browser to another of our pages."""
-    return redirect(f"{services().base_path}{path}", 303)
+    return redirect(f"{request.script_root}{path}", 303)
 
 
 def refusal(text: str, status: int) -> Response:
@@ -91,6 +90,6 @@ def json_fault(text: str, status: int) -> Response:
 def message_page(text: str, status: int) -> Response:
     """The same for people."""
     text_page = pages.render(
-        "monitor_message.html", base=services().base_path, title="Not done", text=text
+        "monitor_message.html", base=request.script_root, title="Not done", text=text
     )
     return Response(text_page, status, mimetype="text/html")

@@ -86,7 +86,6 @@ def create_app(  # noqa: PLR0913 - what an application consists of
         overviews=OverviewCache(store, settings, clock),
         sessions=Sessions(),
         guesses=Guesses(),
-        base_path=proxies.base_path,
         clock=clock,
         new_id=new_id,
     )
@@ -107,7 +106,7 @@ def create_app(  # noqa: PLR0913 - what an application consists of
 def home() -> str:
     """The page."""
     snapshot = services().overviews.latest()
-    live = rendered_once(snapshot, "live", lambda: _live(snapshot))
+    live = rendered_once(snapshot, f"live {request.script_root}", lambda: _live(snapshot))
     parts = live.replace(PLACEHOLDER, csrf_token()).split(FORMS)
     return page(
         "monitor.html",
@@ -124,7 +123,7 @@ def home() -> str:
 def _live(snapshot: Snapshot) -> str:
     return pages.render(
         "monitor_live.html",
-        base=services().base_path,
+        base=request.script_root,
         overview=snapshot.overview,
         view=snapshot.view,
         csrf=PLACEHOLDER,

@@ -26,6 +26,10 @@ class CookieAsSent(SecureCookieSessionInterface):
         name = super().get_cookie_name(app)
         return f"{name}_{port}" if port.isdecimal() and port.isascii() else name
 
+    def get_cookie_path(self, app: Flask) -> str:  # noqa: ARG002 - the base class's signature
+        """The path under which the page stands, also where another application mounts it."""
+        return request.script_root or "/"
+
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - the base class's signature
         """Whether the browser may send the cookie by HTTPS alone."""
         return request.is_secure
@@ -56,7 +60,6 @@ class Proxies:
 def place_behind(app: Flask, proxies: Proxies) -> None:
     """Let the application stand under its path, and believe the proxies that are trusted."""
     app.session_interface = CookieAsSent()
-    app.config["APPLICATION_ROOT"] = proxies.base_path or "/"
     inner: Any = app.wsgi_app
     if proxies.base_path:
         inner = _Under(inner, proxies.base_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import re
 import shutil
 import socket
 import ssl
@@ -13,18 +14,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Browser, expect
 from pydantic import SecretStr
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
 
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.store import schema
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.supabase.store import SupabaseStore
+from ml_pipeline.web.app import create_app
+from ml_pipeline.web.guard import Guard
 from ml_pipeline.web.proxies import Proxies
 from tests.support import league
 from tests.support.browser import open_browser
@@ -138,6 +146,24 @@ def test_s6_two_pages_of_one_host_keep_their_sessions_apart(
         kept = dict(signed_in(served).split("=", 1) for served in (guarded, second))
         sent = "; ".join(f"{name}={value}" for name, value in kept.items())
         assert [ask(served, "/", Cookie=sent)[0] for served in (guarded, second)] == [200, 200]
+
+
+def test_o4_another_application_may_mount_the_page_under_any_path(store: LocalStore) -> None:
+    page = create_app(
+        store, league.settings_for(), Guard(token=TOKEN),
+        clock=lambda: datetime.now(UTC), new_id=lambda: str(uuid4()),
+    )  # fmt: skip
+    theirs = Flask("theirs")
+    mounted = Client(DispatcherMiddleware(theirs, {"/tools/ml": page}))
+    assert mounted.get("/tools/ml/").headers["location"] == "/tools/ml/sign-in"
+    let_in = mounted.get(f"/tools/ml/?{urlencode({'token': TOKEN})}")
+    assert let_in.headers["location"] == "/tools/ml/"
+    assert "Path=/tools/ml;" in f"{let_in.headers['set-cookie']};"
+    home = mounted.get("/tools/ml/")
+    assert home.status_code == 200
+    places = re.findall(r'(?:href|src|action)="(/[^"]*)"', home.text)
+    assert places
+    assert all(place.startswith("/tools/ml/") for place in places)
 
 
 @pytest.mark.parametrize("origin", ["http://[", "[", "null", "", "http://127.0.0.1\\@x"])
