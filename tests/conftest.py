@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Final
+
 import pytest
 
 from tests.support import league, properties, shell
 from tests.support.league import FirstModel
-from tests.support.places import our_schema, place
+from tests.support.places import SUPABASE, our_schema, place
 from tests.support.supabase.fixtures import project, supabase
 from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["FirstModel", "our_schema", "place", "project", "properties", "supabase"]
 
+_OF_LINUX: Final = ("/proc", "prlimit", "RLIMIT_")
+
 
 def pytest_configure() -> None:
     """Take a person's variables out before anything asks for them."""
     shell.shut_out()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Linux: real servers, whose binaries are Linux's, and its own interfaces."""
+    for item in items:
+        if _needs_servers(item) or _names_linux(item):
+            item.add_marker(pytest.mark.linux)
+
+
+def _needs_servers(item: pytest.Item) -> bool:
+    # A test in both places asks for the servers when it runs, by its parameter.
+    values = getattr(getattr(item, "callspec", None), "params", {})
+    return "supabase" in getattr(item, "fixturenames", ()) or values.get("place") == SUPABASE
+
+
+def _names_linux(item: pytest.Item) -> bool:
+    function = getattr(item, "function", None)
+    if function is None:
+        return False
+    try:
+        return any(word in inspect.getsource(function) for word in _OF_LINUX)
+    except OSError:
+        return False  # a test that was made, not written
 
 
 @pytest.fixture

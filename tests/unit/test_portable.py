@@ -34,3 +34,12 @@ def test_a_limit_that_the_system_does_not_set_is_said(
     monkeypatch.setattr(resource, "setrlimit", refuse)
     limit_memory(100)
     assert "memory_limit_mb has no effect on this system" in capsys.readouterr().err
+
+
+def test_a_test_that_reads_proc_is_left_out_on_macos(request: pytest.FixtureRequest) -> None:
+    assert "/proc" in Path(__file__).read_text(encoding="utf-8")
+    assert request.node.get_closest_marker("linux") is not None
+
+
+def test_others_are_not(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("linux") is None

@@ -66,6 +66,22 @@ def test_defect_25_a_workflow_has_concurrency_permissions_and_a_time_limit(name:
     assert not [cron for cron in crons if "*/" in cron]
 
 
+def test_the_one_check_to_require_waits_for_every_job() -> None:
+    jobs = workflow("ci")["jobs"]
+    last = jobs.pop("all")
+    assert last["needs"] == [*jobs]
+    assert f'"{" ".join(["success"] * len(jobs))}"' in last["steps"][0]["run"]
+
+
+def test_o8_a_macos_runs_the_demo_and_the_tests_that_do_not_need_linux() -> None:
+    job = workflow("ci")["jobs"]["macos"]
+    assert job["runs-on"].startswith("macos-")
+    ran = [step["run"] for step in job["steps"] if "run" in step]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"```bash\n{ran[0]}\n```" in readme
+    assert '-m "not linux and not long" tests/unit' in ran[1]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runner:
     """Runs a job's shell steps in order in a clean checkout, as the service would.
