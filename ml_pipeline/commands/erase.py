@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Erase, and print how many rows of which place went and what cannot be reached."""
     from ml_pipeline.runs.erasing.erasing import Erasure, erase
+    from ml_pipeline.store.event_row import some
 
     settings = load_settings(common.path_or_none(args.config))
     chosen = load_store_settings(local_dir=args.local)
@@ -55,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
             report = erase(store, logger, settings, asked)
         finally:
             store.close()
+    if missing := report["without_prediction"]:
+        common.say(
+            f"No prediction was found of {some(missing)}: erased before, or written otherwise "
+            "(match ids count as they were logged, capitals and spaces included)."
+        )
     common.print_json(report)
     return 0
 

@@ -26,10 +26,6 @@ from ml_pipeline.store.event_row import (
     merge_rows,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import IO
-
 TORN_SUFFIX = ".torn"
 READ_ROWS = 1000
 _FEW = 20
@@ -37,6 +33,7 @@ _BLOCK = 1 << 16
 _NUMBERS = ("confidence", "accuracy")
 _WIDTH = len(EVENT_COLUMNS)
 _cells = itemgetter(*EVENT_COLUMNS)
+_CONFIDENCE = EVENT_COLUMNS.index("confidence")
 _STATUS = EVENT_COLUMNS.index("status")
 _EVALUATED_AT = EVENT_COLUMNS.index("evaluated_at")
 # What file systems answer that have no locks, or map no files into memory.
@@ -199,28 +196,27 @@ class EventCsv:
             pass
 
     def erase(self, is_erased: Callable[[EventRow], bool], mark: int) -> tuple[int, int]:
-        """Write the file anew without some events, whole or not at all.
+        """Write the file anew without some events, whole or not at all; torn lines as well.
 
         Returns how many lines went, and how many bytes before `mark` stayed. Whoever has the file
         open notices: it is another one.
         """
         if not self.size():
             return 0, 0
-        draft = f"{self.path}.{os.getpid()}.tmp"
         with naming_errors(self.path), self._locked():
-            try:
-                with open(self.path, "rb") as old, open(draft, "wb") as new:
-                    gone, kept = _copy_without(old, new, is_erased, mark)
-                    new.flush()
-                    os.fsync(new.fileno())
-                if gone:
-                    os.replace(draft, self.path)
-                    _sync_folder(self.path)
-            finally:
-                if os.path.exists(draft):
-                    os.unlink(draft)
+            gone, kept = _written_without(self.path, is_erased, mark)
+            torn = self.path + TORN_SUFFIX
+            if os.path.exists(torn):
+                gone += _written_without(torn, is_erased, 0)[0]
         self.close()
         return gone, kept
+
+    def torn(self) -> list[EventRow]:
+        """What can be read of the lines that were set aside."""
+        if not os.path.exists(self.path + TORN_SUFFIX):
+            return []
+        with naming_errors(self.path), open(self.path + TORN_SUFFIX, "rb") as file:
+            return [row for line in file for row in _events([line], is_torn=True)]
 
     def size(self) -> int:
         """Bytes in the file; 0 when there is none."""
@@ -250,7 +246,7 @@ class EventCsv:
             return {}
         wanted_events, wanted_matches = frozenset(event_ids), frozenset(match_ids)
         if len(wanted_events) + len(wanted_matches) <= _FEW:
-            found = self._search([*wanted_events, *wanted_matches])
+            found = self._search([text for text in wanted_events | wanted_matches if text])
         else:
             found = (row for rows, _ in self.rows_from(0) for row in rows)
         return merge_rows(
@@ -270,11 +266,12 @@ class EventCsv:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             for text in texts:
-                place = content.find(text.encode())
+                cell = text.replace('"', '""').encode()
+                place = content.find(cell)
                 while place >= 0:
                     starts.add(content.rfind(b"\n", 0, place) + 1)
                     end = content.find(b"\n", place)
-                    place = content.find(text.encode(), end) if end >= 0 else -1
+                    place = content.find(cell, end) if end >= 0 else -1
             ends = {start: content.find(b"\n", start) for start in starts}
             lines = [content[start:end] for start, end in sorted(ends.items()) if end >= 0]
         yield from _events(lines)
@@ -286,8 +283,11 @@ class EventCsv:
         self._file, self._opened = -1, None
 
 
-def _events(lines: Iterable[bytes]) -> Iterator[EventRow]:
-    """The events in those lines, whatever they end with: no cell holds a line break."""
+def _events(lines: Iterable[bytes], *, is_torn: bool = False) -> Iterator[EventRow]:
+    """The events in those lines, whatever they end with: no cell holds a line break.
+
+    Of a torn line the cells before its numbers are read; the last one may be cut.
+    """
     texts = (line.decode("utf-8", "replace") for line in lines)
     plain = (
         part
@@ -295,23 +295,42 @@ def _events(lines: Iterable[bytes]) -> Iterator[EventRow]:
         for part in (text.replace("\r\n", "\n").split("\r") if "\r" in text else (text,))
     )
     for cells in csv.reader(plain):
+        if is_torn:
+            cells = [*cells[:_CONFIDENCE], *[""] * _WIDTH][:_WIDTH]
         row = None if cells[:2] == ["timestamp", "event_id"] else row_of(cells)
         if row is not None:
             yield row
 
 
-def _copy_without(
-    old: IO[bytes], new: IO[bytes], is_erased: Callable[[EventRow], bool], mark: int
+def _written_without(
+    path: str, is_erased: Callable[[EventRow], bool], mark: int
 ) -> tuple[int, int]:
-    """Copy the lines; return how many were left out, and the bytes kept of those before `mark`."""
+    """Write a file anew; return how many lines were left out, and the bytes kept before `mark`."""
+    draft = f"{path}.{os.getpid()}.tmp"
+    is_torn = path.endswith(TORN_SUFFIX)
     gone = kept = place = 0
-    for line in old:
-        place += len(line)
-        if any(is_erased(row) for row in _events([line])):
-            gone += 1
-            continue
-        new.write(line)
-        kept += len(line) if place <= mark else 0
+    try:
+        with open(path, "rb") as old, open(draft, "wb", opener=opener) as new:
+            for line in old:
+                place += len(line)
+                # With line ends of several kinds an event goes without its neighbour.
+                parts = line.splitlines(keepends=True) if b"\r" in line else (line,)
+                for part in parts:
+                    if any(map(is_erased, _events([part], is_torn=is_torn))):
+                        gone += 1
+                        continue
+                    # A line that ends with what its neighbour ended with would not be whole.
+                    whole = part[:-1] + b"\n" if part.endswith(b"\r") else part
+                    new.write(whole)
+                    kept += len(whole) if place <= mark else 0
+            new.flush()
+            os.fsync(new.fileno())
+        if gone:
+            os.replace(draft, path)
+            _sync_folder(path)
+    finally:
+        if os.path.exists(draft):
+            os.unlink(draft)
     return gone, kept
 
 

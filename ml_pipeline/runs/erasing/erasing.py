@@ -52,6 +52,10 @@ def erase(
     """
     name = settings.model_name
     _refuse_while_running(store, name)
+    given = asked
+    # Everywhere else an id means the same in upper case: a spreadsheet or a database changed it.
+    lower = {event_id.lower() for event_id in asked.event_ids}
+    asked = replace(asked, event_ids=asked.event_ids | lower)
     rows = _known_rows(store, logger, name, asked)
     names = Names(event_ids=asked.event_ids | rows.keys(), match_ids=asked.match_ids)
     models = _fitted_on(store, name, rows)
@@ -71,6 +75,7 @@ def erase(
         "status": "completed",
         "dry_run": asked.dry_run,
         "events": len(rows),
+        "without_prediction": _not_found(given, rows),
         "erased": counts,
         "learned_again": "by the next run" if any(map(_is_labelled, rows.values())) else None,
         "not_reached": [*_elsewhere(logger, settings), *models],
@@ -105,6 +110,13 @@ def _known_rows(
     return found
 
 
+def _not_found(asked: Erasure, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The ids of which there is no prediction: erased before, a label's alone, or misspelt."""
+    matches = {row["match_id"] for row in rows.values()}
+    events = {name for name in asked.event_ids if rows.keys().isdisjoint({name, name.lower()})}
+    return sorted(events | (asked.match_ids - matches))
+
+
 def _is_labelled(row: Mapping[str, Any]) -> bool:
     return isinstance(row["actual_result"], str)
 
@@ -117,7 +129,8 @@ def _clean_csv(logger: EvaluationLogger, names: Names, model_name: str, *, dry_r
         return logger.erase(is_erased)
     if not logger.csv.size():
         return 0
-    return sum(is_erased(row) for rows, _ in logger.csv.rows_from(0) for row in rows)
+    stand = sum(is_erased(row) for rows, _ in logger.csv.rows_from(0) for row in rows)
+    return stand + sum(map(is_erased, logger.csv.torn()))
 
 
 # ------------------------------------------------------------------------------------ runs

@@ -176,6 +176,16 @@ def test_l11_a_persons_rows_are_gone_everywhere_and_do_not_come_back(
     repeated = erase(filled, csv_path, "--id", PERSON, "--event-id", THEIRS)
     assert repeated.code == 0
     assert set(repeated.json["erased"].values()) == {0}
+    assert repeated.json["without_prediction"] == sorted([PERSON, THEIRS])
+    assert f"No prediction was found of {THEIRS}" in repeated.stderr
+
+
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_l11_an_event_is_erased_by_its_id_in_any_case(filled: Place, csv_path: Path) -> None:
+    done = erase(filled, csv_path, "--event-id", THEIRS.upper())
+    assert (done.code, done.json["events"], done.json["without_prediction"]) == (0, 1, [])
+    assert (done.json["erased"]["evaluation_log"], done.json["erased"]["csv_lines"]) == (1, 1)
+    assert THEIRS not in everything(filled, csv_path)
 
 
 def test_l11_wrong_usage_erases_nothing(filled: Place, csv_path: Path) -> None:

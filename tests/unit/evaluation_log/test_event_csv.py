@@ -294,3 +294,45 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
     with pytest.raises(StoreUnavailable, match="logs"):
         EventCsv(str(tmp_path / "logs" / "evaluation_log.csv")).append([make_row(1)])
+
+
+@pytest.mark.parametrize("name", ['say "hi"', 'a,"b', "it's", "100 %", "é😀"])
+def test_an_event_is_found_whatever_its_id_holds(path: Path, name: str) -> None:
+    log = EventCsv(str(path))
+    row = make_row(1, match_id=name)
+    log.append([row, make_row(2)])
+    assert log.find([], [name]) == {make_id(1): row}
+
+
+def test_an_empty_id_is_that_of_no_event(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(1, match_id=None)])
+    assert log.find([""], [""]) == {}
+
+
+def test_l11_an_event_is_erased_without_its_neighbour_where_line_ends_are_mixed(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(number) for number in range(4)])
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"%s\n%s\r%s\n%s\r\n%s\n" % tuple(lines))
+    gone, kept = log.erase(lambda row: row["match_id"] in {"match_1", "match_2"}, 1 << 20)
+    assert (gone, kept) == (2, path.stat().st_size)
+    assert [row["match_id"] for row in read(path)] == ["match_0", "match_3"]
+
+
+def test_l11_torn_lines_are_erased_too_and_the_file_stays_its_owners(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(0)])
+    log.append([make_row(1)])
+    lines = path.read_bytes().splitlines()
+    torn = path.with_name(path.name + ".torn")
+    torn.write_bytes(lines[1][:-90] + b"\n" + lines[2][:-90] + b"\n")
+    assert [row["match_id"] for row in log.torn()] == ["match_0", "match_1"]
+    before = os.umask(0o022)
+    try:
+        assert log.erase(lambda row: row["match_id"] == "match_1", 0)[0] == 2
+    finally:
+        os.umask(before)
+    assert torn.read_bytes() == lines[1][:-90] + b"\n"
+    assert [row["match_id"] for row in read(path)] == ["match_0"]
+    assert {file.stat().st_mode & 0o777 for file in (path, torn)} == {0o600}
