@@ -294,9 +294,8 @@ def _events(lines: Iterable[bytes], *, is_torn: bool = False) -> Iterator[EventR
         for text in texts
         for part in (text.replace("\r\n", "\n").split("\r") if "\r" in text else (text,))
     )
-    for cells in csv.reader(plain):
-        if is_torn:
-            cells = [*cells[:_CONFIDENCE], *[""] * _WIDTH][:_WIDTH]
+    for found in csv.reader(plain):
+        cells = [*found[:_CONFIDENCE], *[""] * _WIDTH][:_WIDTH] if is_torn else found
         row = None if cells[:2] == ["timestamp", "event_id"] else row_of(cells)
         if row is not None:
             yield row

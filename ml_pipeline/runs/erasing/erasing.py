@@ -52,7 +52,7 @@ def erase(
     """
     name = settings.model_name
     _refuse_while_running(store, name)
-    given = asked
+    requested = asked
     # Everywhere else an id means the same in upper case: a spreadsheet or a database changed it.
     lower = {event_id.lower() for event_id in asked.event_ids}
     asked = replace(asked, event_ids=asked.event_ids | lower)
@@ -75,7 +75,7 @@ def erase(
         "status": "completed",
         "dry_run": asked.dry_run,
         "events": len(rows),
-        "without_prediction": _not_found(given, rows),
+        "without_prediction": _not_found(requested, rows),
         "erased": counts,
         "learned_again": "by the next run" if any(map(_is_labelled, rows.values())) else None,
         "not_reached": [*_elsewhere(logger, settings), *models],
