@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, set[str]]:
     """The ids of a file. Raises DataError for one that cannot be read, InputError without ids."""
-    from ml_pipeline.datasets.csv_file import CsvFile, listed
+    from ml_pipeline.datasets.csv_file import CsvFile, id_cell, listed
 
     file = CsvFile.opened(path)
     places = {key: place for key in KEYS if (place := file.place(key)) is not None}
@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, set[str]]:
         )
     found: dict[str, set[str]] = {key: set() for key in KEYS}
     for number, row in file.records():
-        cells = {key: row[place].strip() for key, place in places.items()}
+        cells = {key: id_cell(row[place]) for key, place in places.items()}
         if not any(cells.values()):
             raise InputError(f"{path}, line {number}: no id. Nothing was erased.")
         for key, cell in cells.items():

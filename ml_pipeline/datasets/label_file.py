@@ -15,7 +15,7 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.csv_file import CsvFile, listed, number_hint
+from ml_pipeline.datasets.csv_file import CsvFile, id_cell, listed, number_hint
 from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth
@@ -121,7 +121,7 @@ def _entry(  # noqa: PLR0913 - what a line says, and what holds where it says no
     source: str,
 ) -> LabelEntry:
     return LabelEntry(
-        id=cells.get("id", ""),
+        id=id_cell(cells.get("id", "")),
         label=cells["label"],
         created_at=_moment(cells.get("created_at", ""), where, settings, now),
         source=cells.get("source") or source,
@@ -261,7 +261,7 @@ def _logged(store: LabelStore, ids: Collection[str], name: str) -> dict[str, dic
     for event in events.sort_values("timestamp").to_dict("records"):
         if isinstance(event["features"], str):
             features = json.loads(event["features"])
-            found |= {str(event["event_id"]): features, str(event["match_id"]): features}
+            found |= {event[key]: features for key in ("event_id", "match_id") if event[key] in ids}
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.csv_file import CsvFile, listed
+from ml_pipeline.datasets.csv_file import CsvFile, id_cell, listed
 from ml_pipeline.errors import DataError, StoreUnavailable
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.recording.parsed import (
@@ -53,7 +53,10 @@ def read_outcomes(path: Path, settings: Settings, now: datetime) -> tuple[list[P
     places = _columns(file, settings)
     outcomes, blank = list[ParsedOutcome](), list[int]()
     for number, row in file.records():
-        cells = {name: row[place].strip() for name, place in places.items()}
+        cells = {
+            name: id_cell(row[place]) if name in KEYS else row[place].strip()
+            for name, place in places.items()
+        }
         if is_blank(cells["actual_result"]) and labels.find(cells["actual_result"]) is None:
             blank.append(number)
         else:

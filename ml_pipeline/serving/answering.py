@@ -90,6 +90,8 @@ def _number(value: object, name: str, imputes: bool) -> float:  # noqa: FBT001 -
         if not _is_nothing(value):
             raise InputError(f"{name} = {value!r} is not a number.") from None
         number = nan
+    except OverflowError:
+        raise InputError(f"{name} is out of range: it has over 300 digits.") from None
     if isnan(number):
         if imputes:
             return nan

@@ -209,7 +209,7 @@ class _Batch:
             "FROM input_rows JOIN answers ON input_rows.rowid = answers.rowid "
             f"WHERE {self._in_chunk(start)} AND error IS NULL ORDER BY input_rows.rowid"
         )
-        query = f"SELECT event_id::VARCHAR, {self._file.cell('match_id')} {sound}"
+        query = f"SELECT event_id::VARCHAR, {self._file.match_id()} {sound}"
         ids = self._db.execute(query).fetchall()
         names = ["best", "confidence", "blocked", *self._shares()]
         found = self._db.execute(f"SELECT {', '.join(names)} {sound}").fetchnumpy()

@@ -28,7 +28,7 @@ from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.store.event_row import UNCERTAIN
-from ml_pipeline.store.inputs.labels import BLANKS
+from ml_pipeline.store.inputs.label_sql import is_blank
 from ml_pipeline.store.sql_text import literal
 
 MEMORY_MB = 160
@@ -95,6 +95,11 @@ class BatchCsv:
     def cell(self, name: str) -> str:
         """SQL of a column's text; NULL for one that the file does not have."""
         return f"c{self.places[name]}" if name in self.places else "NULL::VARCHAR"
+
+    def match_id(self) -> str:
+        """SQL of the match's id; NULL where a program wrote `nan` or the like for none."""
+        cell = self.cell("match_id")
+        return f"CASE WHEN NOT {is_blank(cell)} THEN {cell} END"
 
     def number(self, name: str) -> str:
         """SQL of a column's number; NULL where it holds none."""
@@ -174,8 +179,7 @@ class BatchCsv:
         return ", ".join(faults)
 
     def _is_missing(self, feature: str) -> str:
-        blanks = ", ".join(map(literal, BLANKS))
-        return f"coalesce(lower(trim({self.cell(feature)})) IN ({blanks}), true)"
+        return f"coalesce({is_blank(self.cell(feature))}, true)"
 
     def _number_faults(self, feature: str) -> str:
         cell, value, missing = self.cell(feature), self.number(feature), self._is_missing(feature)

@@ -65,7 +65,11 @@ def utc_text(moment: datetime) -> str:
     """UTC text of one width, so that text order is time order. Raises InputError without a zone."""
     if moment.tzinfo is None:
         raise InputError(f"The time {moment.isoformat()} has no time zone.")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    except OverflowError:
+        message = f"The time {moment.isoformat()} is none in UTC: it ends with the year 9999."
+        raise InputError(message) from None
 
 
 def json_cell(value: Mapping[str, object] | None, name: str) -> str | None:

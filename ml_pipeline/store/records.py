@@ -116,7 +116,10 @@ def parse_utc(text: str) -> datetime:
     Raises ValueError when `text` is not a time.
     """
     moment = datetime.fromisoformat(text.strip())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is no time in UTC: {error}") from None
 
 
 def day_start(day: date) -> datetime:

@@ -28,7 +28,12 @@ def read_time(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = _written(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(
+            f"{text!r} is no time in UTC: its year would be under 1 or over 9999"
+        ) from None
 
 
 def _written(text: str) -> datetime:

@@ -15,7 +15,7 @@ from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets.ground_truth import read_truth
 from ml_pipeline.store.contract import Store
 from tests.support.factories import NOW, make_event, make_events, make_id
-from tests.support.places import Place
+from tests.support.places import EMBEDDED, Place
 from tests.support.shell import Finished
 
 CONFIG = {
@@ -178,3 +178,15 @@ def test_another_table_is_not_filled(add: Add) -> None:
     done = add("--id", "q", "--label", "EASY", config={"ground_truth": {"table": "mine"}})
     assert done.code == 1
     assert "ground_truth.table is mine" in done.json["error"]
+
+
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_l12_what_a_program_writes_for_no_id_is_none(place: Place, add: Add) -> None:
+    done = add(text="id,label,a,b\nnan,EASY,1,1\nNone,EASY,2,1\nNULL,HARD,3,1\n<NA>,EASY,4,1\n")
+    assert (done.code, counts(done)) == (0, (4, 0, 0, 0, 0)), done.stderr
+    with place.opened() as store:
+        event = make_event(1, match_id=None, features=json.dumps({"a": 9.0, "b": 9.0}))
+        store.append_events(pd.DataFrame([event]))
+        done = add(text=f"id,label\nNone,EASY\n{event['event_id']},HARD\n")
+        assert (done.code, counts(done)) == (1, (1, 0, 0, 0, 1)), done.stderr
+        assert done.json["refused"][0]["line"] == 2

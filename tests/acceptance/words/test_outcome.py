@@ -376,3 +376,23 @@ def test_o10_answers_that_were_uncertain_are_counted_apart(folder: Path, tmp_pat
     assert found == {"recorded": 3, "uncertain": 1, "accuracy": 0.5}
     alone = ml_pipeline("outcome", *store, "--match-id", "y", "--actual", "H", cwd=tmp_path).json
     assert (alone["uncertain"], alone["accuracy"]) == (1, None)
+
+
+def test_l12_what_a_program_writes_for_no_id_is_none(
+    folder: Path, ids: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "both.csv"
+    path.write_text(f"event_id,match_id,actual_result\nnan,match_000,H\n{ids[1]},None,A\n")
+    done = ml_pipeline("outcome", "--local", folder, "--csv", path, cwd=tmp_path)
+    assert (done.code, done.json["recorded"]) == (0, 2), done.stdout
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+02:00", "9999-12-31T23:59:00-02:00"])
+def test_l12_a_time_at_the_end_of_the_calendar_is_refused_with_its_line(
+    folder: Path, tmp_path: Path, moment: str
+) -> None:
+    path = tmp_path / "ends.csv"
+    path.write_text(f"match_id,actual_result,evaluated_at\nmatch_000,H,{moment}\n")
+    done = ml_pipeline("outcome", "--local", folder, "--csv", path, cwd=tmp_path)
+    assert (done.code, done.json["error_type"]) == (1, "DataError"), done.stderr
+    assert "ends.csv, line 2: evaluated_at" in done.json["error"]

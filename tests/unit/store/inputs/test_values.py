@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -151,7 +151,13 @@ def test_a_time_is_a_datetime_with_a_zone_or_its_text(
 ) -> None:
     for value in (AT, pd.Timestamp(AT), AT.isoformat(), pd.NaT, None):
         assert log(timestamp=value)["timestamp"] == "2026-03-14T12:00:00.000000+00:00"
-    for wrong, words in ((5, "not int"), (datetime(2026, 3, 14), "no time zone"), ("soon", "ISO")):  # noqa: DTZ001
+    ends = datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))
+    for wrong, words in (
+        (5, "not int"),
+        (datetime(2026, 3, 14), "no time zone"),  # noqa: DTZ001
+        ("soon", "ISO"),
+        (ends, "9999"),
+    ):
         with pytest.raises(InputError, match=words):
             log(timestamp=wrong)
 
@@ -198,6 +204,7 @@ def test_one_row_is_read_from_whatever_holds_one(row: object) -> None:
         ({1.0, 0.5}, "not set"),
         (b"1", "not bytes"),
         ([pd.NA, 1], "a is missing"),
+        ([10**400, 1], "a is out of range"),
         ([[1.0], 1], r"a = \[1.0\] is not a number"),
     ],
 )
