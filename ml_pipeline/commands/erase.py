@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, set[str]]:
     """The ids of a file. Raises DataError for one that cannot be read, InputError without ids."""
-    from ml_pipeline.datasets.csv_file import CsvFile, id_cell, listed
+    from ml_pipeline.datasets.csv_file import CsvFile, listed
+    from ml_pipeline.store.inputs.labels import id_cell
 
     file = CsvFile.opened(path)
     places = {key: place for key in KEYS if (place := file.place(key)) is not None}

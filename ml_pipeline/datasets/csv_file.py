@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import DataError
-from ml_pipeline.store.inputs.labels import is_blank
 from ml_pipeline.store.sql_text import literal
 
 if TYPE_CHECKING:
@@ -239,11 +238,6 @@ class CsvFile:
             f"{self.path} cannot be read as CSV: line {number} is not valid UTF-8: {shown!r}.",
             hint=AS_UTF_8,
         )
-
-
-def id_cell(cell: str) -> str:
-    """The id in a cell, '' where a program wrote `nan`, `None` or the like for no id."""
-    return "" if is_blank(cell) else cell.strip()
 
 
 def column_place(name: str, names: Sequence[str], source: str) -> int | None:

@@ -15,11 +15,11 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.csv_file import CsvFile, id_cell, listed, number_hint
+from ml_pipeline.datasets.csv_file import CsvFile, listed, number_hint
 from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth
-from ml_pipeline.store.inputs.labels import Labels, is_blank
+from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
 from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
 
 _NOTHING: Final = "Nothing was added."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.csv_file import CsvFile, id_cell, listed
+from ml_pipeline.datasets.csv_file import CsvFile, listed
 from ml_pipeline.errors import DataError, StoreUnavailable
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.recording.parsed import (
@@ -34,7 +34,7 @@ from ml_pipeline.store.event_row import (
     brings_outcome,
     utc_text,
 )
-from ml_pipeline.store.inputs.labels import Labels, is_blank
+from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
 from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
 
 ASKED_AT_MOST = 1000

@@ -134,6 +134,11 @@ def is_blank(text: str) -> bool:
     return text.strip().lower() in BLANKS
 
 
+def id_cell(cell: str) -> str:
+    """The id in a cell, '' where a program wrote `nan`, `None` or the like for no id."""
+    return "" if is_blank(cell) else cell.strip()
+
+
 def fold(text: str) -> str:
     """A spelling in lower case, a whole number without its point."""
     text = text.strip().lower()

@@ -31,9 +31,7 @@ def read_time(text: str) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError(
-            f"{text!r} is no time in UTC: its year would be under 1 or over 9999"
-        ) from None
+        raise ValueError(f"{text!r} is in no year from 1 to 9999 in UTC") from None
 
 
 def _written(text: str) -> datetime:

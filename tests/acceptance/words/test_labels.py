@@ -185,7 +185,9 @@ def test_l12_what_a_program_writes_for_no_id_is_none(place: Place, add: Add) -> 
     done = add(text="id,label,a,b\nnan,EASY,1,1\nNone,EASY,2,1\nNULL,HARD,3,1\n<NA>,EASY,4,1\n")
     assert (done.code, counts(done)) == (0, (4, 0, 0, 0, 0)), done.stderr
     with place.opened() as store:
-        event = make_event(1, match_id=None, features=json.dumps({"a": 9.0, "b": 9.0}))
+        event = make_event(
+            match_id=None, model_name="default", features=json.dumps({"a": 9.0, "b": 9.0})
+        )
         store.append_events(pd.DataFrame([event]))
         done = add(text=f"id,label\nNone,EASY\n{event['event_id']},HARD\n")
         assert (done.code, counts(done)) == (1, (1, 0, 0, 0, 1)), done.stderr

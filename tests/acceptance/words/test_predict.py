@@ -339,6 +339,16 @@ def test_a_batch_of_nothing_is_a_header(folder: Path) -> None:
     assert "prediction" in (folder / "rows_predictions.csv").read_text()
 
 
+def test_l12_what_a_program_writes_for_no_match_is_none(folder: Path) -> None:
+    numbers = ["0.5"] * len(FEATURES)
+    write_rows(folder / "rows.csv", [[name, "", *numbers] for name in ("nan", "None", "", "m1")])
+    assert predict(folder, "--batch", "rows.csv").json["logged"] == 4
+    logged = table(folder, "SELECT match_id FROM evaluation_log ORDER BY 1")
+    assert logged == [(None,), (None,), (None,), ("m1",)]
+    written = read_rows(folder / "rows_predictions.csv")
+    assert [row["match_id"] for row in written] == ["nan", "None", "", "m1"]
+
+
 # Names of ours, of DuckDB, of other programs, and none.
 ODD = (
     "", "level", "best", "blocked", "p0", "p1", "rowid", "c0", "i0", "fault", "chunk", "answers",
