@@ -38,14 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that differ, but never the settings")  # fmt: skip
     parser.add_argument("--example", choices=sorted(init_example.EXAMPLES), help="write the "
         "settings and the training data of an example into the working directory")  # fmt: skip
-    parser.add_argument("--output", metavar="DIR", help="with --print_sql: write timestamped "
-        "files, for example into supabase/migrations")  # fmt: skip
+    parser.add_argument("--output", metavar="PATH", help="with --print_sql: a folder for "
+        "timestamped files, for example supabase/migrations; with --print_keys: a file that is "
+        "not there yet")  # fmt: skip
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Create or update what the flags name, and print what there is now."""
-    if args.output and not args.print_sql:
-        raise ConfigError("--output can be used only together with --print_sql.")
+    if args.output and not (args.print_sql or args.print_keys):
+        raise ConfigError("--output can be used only together with --print_sql or --print_keys.")
     if (args.package or args.overwrite) and not args.workflows:
         raise ConfigError("--package and --overwrite can be used only together with --workflows.")
     if args.local and (args.database_url or args.print_sql or args.workflows):
@@ -59,9 +60,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         sys.stdout.write(schema.whole())
         return 0
     if args.print_keys:
-        lines = init_keys.compose_environment(now=now, new_secret=_secret)
-        sys.stdout.write("".join(f"{name}={value}\n" for name, value in lines.items()))
-        return 0
+        return _keys(args.output, now)
     written: dict[str, Any] = {}
     if args.example:
         files = init_example.write(args.example, Path())
@@ -70,6 +69,18 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     if not written or args.database_url or is_local(args.local):
         written |= _created(args, now)
     common.print_json(written)
+    return 0
+
+
+def _keys(output: str | None, now: datetime) -> int:
+    """Print fresh secrets, or write them into a new file."""
+    lines = init_keys.compose_environment(now=now, new_secret=_secret)
+    text = "".join(f"{name}={value}\n" for name, value in lines.items())
+    if output is None:
+        sys.stdout.write(text)
+        return 0
+    init_keys.write(text, Path(output))
+    common.print_json({"status": "written", "kind": "keys", "file": output})
     return 0
 
 

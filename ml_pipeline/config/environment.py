@@ -18,6 +18,7 @@ from ml_pipeline.config.defaults import LOCAL_VARIABLE, SETTING_PREFIX
 from ml_pipeline.errors import ConfigError
 
 URL_VARIABLE = "SUPABASE_URL"
+PUBLIC_URL_VARIABLE = "SUPABASE_PUBLIC_URL"
 NOTIFY_VARIABLE = "ML_PIPELINE_NOTIFY_URLS"
 KEY_VARIABLES = ("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 MONITOR_TOKEN_VARIABLE = "ML_PIPELINE_MONITOR_TOKEN"  # noqa: S105 - its name
@@ -25,10 +26,15 @@ MIN_TOKEN_LETTERS = 16
 
 
 class StoreSettings(Section):
-    """Which store to open. The key prints masked."""
+    """Which store to open. The key prints masked.
+
+    `supabase_public_url`: the same project by the address that people reach it at, where
+    `supabase_url` is known to machines alone.
+    """
 
     local_dir: str | None = None
     supabase_url: str | None = None
+    supabase_public_url: str | None = None
     supabase_key: SecretStr | None = None
 
 
@@ -59,7 +65,8 @@ def load_store_settings(
             "to use an embedded store in that folder."
         )
         raise ConfigError(message, hint=hint)
-    return StoreSettings(supabase_url=url, supabase_key=SecretStr(key))
+    public = environment.get(PUBLIC_URL_VARIABLE, "").strip() or None
+    return StoreSettings(supabase_url=url, supabase_key=SecretStr(key), supabase_public_url=public)
 
 
 def is_local(local_dir: str | None = None, *, environment: Mapping[str, str] | None = None) -> bool:

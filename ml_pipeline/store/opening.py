@@ -28,7 +28,11 @@ def open_store(settings: StoreSettings) -> Store:
     if settings.supabase_url is not None and settings.supabase_key is not None:
         from ml_pipeline.store.supabase.store import SupabaseStore
 
-        return SupabaseStore.open(settings.supabase_url, settings.supabase_key)
+        return SupabaseStore.open(
+            settings.supabase_url,
+            settings.supabase_key,
+            public_url=settings.supabase_public_url,
+        )
     raise ConfigError(
         "No store is configured.",
         hint="Set SUPABASE_URL and SUPABASE_SERVICE_KEY, or give --local DIR.",

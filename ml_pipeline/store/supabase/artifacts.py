@@ -38,6 +38,7 @@ class SupabaseArtifacts:
     """`ArtifactStore` on objects that are never overwritten."""
 
     _project: Project
+    _public_url: str
 
     def put(self, bucket: str, path: str, source: Path) -> ArtifactRef:
         """Store the file's bytes. Raises StoreRefused when the path holds other bytes already."""
@@ -161,7 +162,7 @@ class SupabaseArtifacts:
     def url(self, ref: ArtifactRef) -> str:
         """Where a person with the service key finds the bytes."""
         segments_of(ref.bucket, ref.path)
-        return f"{self._project.url}/storage/v1/object/authenticated/{_place(ref.bucket, ref.path)}"
+        return f"{self._public_url}/storage/v1/object/authenticated/{_place(ref.bucket, ref.path)}"
 
 
 def _place(bucket: str, path: str) -> str:

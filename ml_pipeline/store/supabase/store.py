@@ -30,7 +30,7 @@ from ml_pipeline.store.supabase.tables import (
     from_json,
     to_json,
 )
-from ml_pipeline.store.supabase.transport import Project, Timeouts
+from ml_pipeline.store.supabase.transport import Project, Timeouts, checked_url
 
 _TIMEOUTS: Final = Timeouts()
 _CANDIDATES: Final = 20
@@ -46,17 +46,28 @@ class SupabaseStore(
 ):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, public_url: str | None = None) -> None:
         self._project = project
+        self._public_url = project.url if public_url is None else public_url
 
     @classmethod
-    def open(cls, url: str, key: SecretStr, *, timeouts: Timeouts = _TIMEOUTS) -> Self:
+    def open(
+        cls,
+        url: str,
+        key: SecretStr,
+        *,
+        timeouts: Timeouts = _TIMEOUTS,
+        public_url: str | None = None,
+    ) -> Self:
         """Open the store of the project; nothing is asked of it yet.
 
-        `key` is a service key of either style. Raises ConfigError when the address or the key
-        cannot be one.
+        `key` is a service key of either style. `public_url` is the project's address in what is
+        written for people, when they do not reach it at `url`. Raises ConfigError when an address
+        or the key cannot be one.
         """
-        return cls(Project(url, key, timeouts))
+        if public_url is not None:
+            public_url = checked_url(public_url, "SUPABASE_PUBLIC_URL")
+        return cls(Project(url, key, timeouts), public_url=public_url)
 
     def __repr__(self) -> str:
         return f"SupabaseStore({self._project.url!r})"

@@ -103,7 +103,7 @@ class Project:
     """A Supabase project as its service role sees it."""
 
     def __init__(self, url: str, key: SecretStr, timeouts: Timeouts) -> None:
-        self.url = _checked_url(url)
+        self.url = checked_url(url, "SUPABASE_URL")
         self._timeouts = timeouts
         self._http = CheckedClient(self.url, _checked_key(key), timeouts)
         for name, level in _QUIET.items():
@@ -313,7 +313,7 @@ def _check_sendable(parameters: Mapping[str, object]) -> None:
         raise StoreRefused(message) from None
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str, variable: str) -> str:
     """The address without a slash at its end. Raises ConfigError for what is none."""
     try:
         parts = urlsplit(url)
@@ -323,7 +323,7 @@ def _checked_url(url: str) -> str:
     # A password in the address would be shown wherever the store describes itself.
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
-            "SUPABASE_URL is not the address of a project.",
+            f"{variable} is not the address of a project.",
             hint="It looks like https://PROJECT.supabase.co; copy it from the project's settings.",
         )
     return url.rstrip("/").removesuffix("/rest/v1")

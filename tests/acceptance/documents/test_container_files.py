@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -98,7 +99,18 @@ def test_every_variable_of_the_compose_file_is_one_that_people_are_told_of() -> 
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     reported = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
     assert read <= made | reported
-    assert made - {"COMPOSE_PROFILES"} <= read
+    # What people are offered reaches the program.
+    assert (made | reported) - {"COMPOSE_PROFILES"} <= read
+
+
+def test_a_change_of_routes_is_a_change_of_the_gateway_and_names_are_looked_up_again() -> None:
+    services = compose()["services"]
+    # `up` recreates no container for a changed `configs`; the database reads its own once.
+    assert [name for name, service in services.items() if "configs" in service] == ["db"]
+    routes = services["gateway"]["environment"]["ROUTES"]
+    assert re.search(r"resolver 127\.0\.0\.11 valid=\d+s", routes)
+    # An address that stands there as a text is looked up once, when nginx starts.
+    assert re.findall(r"proxy_pass (.*);", routes) == ["$$rest", "$$storage"]
 
 
 def test_services_start_when_what_they_need_is_healthy_and_keep_what_they_write() -> None:
@@ -127,6 +139,7 @@ def test_the_keys_that_init_prints_are_what_a_real_server_takes(
     supabase: SupabaseProject, tmp_path: Path
 ) -> None:
     done = warm.ml_pipeline("init", "--print_keys", cwd=tmp_path)
+    assert re.fullmatch(r"([A-Z_]+=\S+\n)+", done.stdout)
     lines = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert len(set(lines.values())) == len(lines)
     other = warm.ml_pipeline("init", "--print_keys", cwd=tmp_path).stdout
@@ -146,6 +159,24 @@ def test_the_keys_that_init_prints_are_what_a_real_server_takes(
         assert _rows(rest, supabase.service_key)[0] == 401
     finally:
         rest.stop()
+
+
+def test_keys_are_never_written_over_keys(tmp_path: Path) -> None:
+    command = ("init", "--print_keys", "--output", ".env")
+    done = warm.ml_pipeline(*command, cwd=tmp_path)
+    assert (done.code, done.json["file"]) == (0, ".env")
+    env = tmp_path / ".env"
+    written = env.read_text()
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert "JWT_SECRET=" in written
+    assert written.partition("JWT_SECRET=")[2].splitlines()[0] not in done.stdout + done.stderr
+    again = warm.ml_pipeline(*command, cwd=tmp_path)
+    assert again.code != 0
+    assert ".env is there already" in again.stderr
+    assert env.read_text() == written
+    nowhere = warm.ml_pipeline("init", "--print_keys", "--output", "no/folder/.env", cwd=tmp_path)
+    assert nowhere.code != 0
+    assert "no/folder/.env: No such file or directory" in nowhere.stderr
 
 
 def _rows(rest: Rest, key: str) -> tuple[int, bytes]:

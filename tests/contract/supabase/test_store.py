@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ml_pipeline.config.environment import StoreSettings
+from ml_pipeline.config.environment import StoreSettings, load_store_settings
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import (
     ArtifactCorrupt,
@@ -876,3 +876,22 @@ class TestSecrets:
             assert configured.describe() == {"kind": "supabase", "url": project.url}
             assert configured.latest_run(model_name=MODEL_NAME) is None
             configured.close()
+
+    def test_what_people_are_given_is_the_address_that_they_reach(
+        self, project: SupabaseProject
+    ) -> None:
+        variables = {"SUPABASE_URL": project.url, "SUPABASE_SERVICE_KEY": project.service_key}
+        ref = ArtifactRef(bucket="model-artifacts", path="a.log", digest=f"sha256:{0:064}", size=0)
+        place = "/storage/v1/object/authenticated/model-artifacts/a.log"
+        for public, start in (
+            ("", project.url),
+            ("https://data.example.org/", "https://data.example.org"),
+        ):
+            given = variables | {"SUPABASE_PUBLIC_URL": public}
+            opened = open_configured(load_store_settings(environment=given))
+            assert opened.url(ref) == start + place
+            assert opened.describe()["url"] == project.url
+            opened.close()
+        wrong = variables | {"SUPABASE_PUBLIC_URL": "data.example.org"}
+        with pytest.raises(ConfigError, match="SUPABASE_PUBLIC_URL"):
+            open_configured(load_store_settings(environment=wrong))
