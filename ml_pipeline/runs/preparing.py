@@ -359,7 +359,9 @@ def is_whole(
     if lineage.first_night is None:
         return True
     first = date.fromordinal(lineage.first_night)
-    found = labelled_by_day.get(first, 0) + (changes_by_day or {}).get(first, 0)
+    # One that moved a row to an earlier day is noted there.
+    changes = sum(count for day, count in (changes_by_day or {}).items() if day <= first)
+    found = labelled_by_day.get(first, 0) + changes
     return found >= (lineage.first_night_rows or 0)
 
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from ml_pipeline.runs.preparing import has_late_rows, restart_night
+from ml_pipeline.runs.preparing import has_late_rows, is_whole, restart_night
 from ml_pipeline.store.records import Lineage
 
 FIRST = date(2026, 3, 1)
@@ -76,3 +76,11 @@ def test_it_is_learned_again_from_the_newest_state_before_the_late_rows(
     assert (None if night is None else night - first) == days_after_the_first
     assert restart_night(lineage, days, FIRST - timedelta(days=1)) is None
     assert restart_night(replace(lineage, snapshots=None), days, FIRST) is None
+
+
+def test_a_result_that_was_moved_from_the_first_day_to_an_earlier_one_is_no_forgotten_row() -> None:
+    first = date(2026, 3, 2)
+    lineage = Lineage(first_night=first.toordinal(), first_night_rows=3)
+    before = first - timedelta(days=1)
+    assert is_whole(lineage, {before: 1, first: 2}, {before: 1})
+    assert not is_whole(lineage, {first: 1}, {before: 1})
