@@ -205,17 +205,26 @@ def test_defect_20_without_a_model_there_is_no_answer(tmp_path: Path) -> None:
 
 
 def test_defect_20_a_missing_or_damaged_model_file_is_an_error_not_a_dummy(folder: Path) -> None:
-    (path,) = (folder / "store" / "artifacts").rglob("lr-1/model.scoring")
-    path.chmod(0o644)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"0", b"1", 1))
+    """A damaged scoring file alone is said: the artifact, whose digest holds, answers alike."""
+    whole = predict(folder, "--predict", *ROW, "--no-log").json
+    (scoring,) = (folder / "store" / "artifacts").rglob("lr-1/model.scoring")
+    (artifact,) = (folder / "store" / "artifacts").rglob("lr-1/model.skops")
+    for path in (scoring, artifact):
+        path.chmod(0o644)
+    scoring.write_bytes(scoring.read_bytes().replace(b"0", b"1", 1))
+    slower = predict(folder, "--predict", *ROW, "--no-log")
+    assert slower.code == 0, slower.stderr
+    assert "scoring file" in slower.stderr
+    assert slower.json["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-9)
+    artifact.write_bytes(artifact.read_bytes()[:-1] + b"x")
     damaged = predict(folder, "--predict", *ROW)
     assert damaged.code == 1
-    assert "expected was" in damaged.json["error"]
-    path.unlink()
+    assert "expected" in damaged.json["error"]
+    for path in (scoring, artifact):
+        path.unlink()
     missing = predict(folder, "--predict", *ROW)
     assert missing.code == 1
-    assert "cannot be read" in missing.json["error"]
+    assert "lr-1" in missing.json["error"]
     assert table(folder, "SELECT count(*) FROM evaluation_log") == [(0,)]
 
 
