@@ -576,16 +576,18 @@ def test_a_new_champion_is_taken_up_and_one_that_cannot_be_loaded_is_not(
         answer = engine.predict(row)
         assert answer["model_id"] == "vote-1"
         promote(folder, "lr-1", "vote-1", 2)
-        (path,) = (folder / "store" / "artifacts").rglob("lr-1/model.scoring")
-        content = path.read_bytes()
-        path.chmod(0o644)
-        path.write_bytes(b"rubbish")
+        whole = {path: path.read_bytes() for path in (folder / "store").rglob("lr-1/model.s*")}
+        assert len(whole) == 2
+        for path in whole:
+            path.chmod(0o644)
+            path.write_bytes(b"rubbish")
         still = engine.predict(row)
         assert (still["model_id"], still["probabilities"]) == ("vote-1", answer["probabilities"])
         assert "vote-1 goes on answering" in still["warnings"][0]
         assert "goes on answering" in (engine.get_model_info()["warning"] or "")
         assert caplog.text.count("goes on answering") == 1
-        path.write_bytes(content)
+        for path, content in whole.items():
+            path.write_bytes(content)
         assert engine.predict(row)["model_id"] == "lr-1"
         assert engine.get_model_info()["warning"] is None
 
