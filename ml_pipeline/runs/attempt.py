@@ -25,7 +25,7 @@ from ml_pipeline.registry.registration import (
     register_judged,
     step_back_left_undone,
 )
-from ml_pipeline.registry.serving_state import serving_state_of
+from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.reports.labels_given import label_samples, refusal_of
 from ml_pipeline.reports.review import Judged
@@ -110,12 +110,12 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     prepared = progress.prepared = prepare(
         store, settings, progress.serving, context.folder, now=context.run.started_at
     )
-    progress.serving = prepared.serving
+    progress.serving = serving = prepared.serving
     if prepared.is_corrected and prepared.is_rebuilt and not prepared.loaded.labelled_rows:
         prepared = _without_what_was_erased(context, progress, prepared)
     skip = reason_to_skip(prepared, settings)
     if skip is not None:
-        return skip
+        return _naming_the_step_back(skip, serving, progress.serving)
     progress.enter("training")
     known = known_rows(
         store, prepared.settings, prepared.serving.head, context.folder, now=context.run.started_at
@@ -135,6 +135,17 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     return JudgedChallenger(
         prepared=prepared, known=known, answer=answer, verdict=verdict, samples=samples
     )
+
+
+def _naming_the_step_back(skip: Skip, before: ServingState, now: ServingState) -> Skip:
+    """A run that had nothing to learn may all the same have changed who serves."""
+    if before.champion is None or now.champion is None or before.champion == now.champion:
+        return skip
+    reason = (
+        f"{now.champion.model_id} serves again: every result that {before.champion.model_id} had "
+        f"learned was erased or taken back. {skip.reason}"
+    )
+    return replace(skip, reason=reason, champion_id=now.champion.model_id)
 
 
 def _without_what_was_erased(

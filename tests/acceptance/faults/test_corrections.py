@@ -275,6 +275,9 @@ def test_l11_when_everything_was_erased_the_approved_base_serves(
             run = store.latest_run(model_name="default")
             assert run is not None
             assert run.outcome == "skipped_no_new_data", run.outcome_reason
+            assert run.champion_id == league.FIRST_MODEL
+            is_told = f"{league.FIRST_MODEL} serves again" in (run.outcome_reason or "")
+            assert is_told is (hour == 12), run.outcome_reason
             after = store.champion(model_name="default")
             assert after is not None
             assert after.model_id == league.FIRST_MODEL
