@@ -159,7 +159,8 @@ class LabelSample:
         """Plain values, for a run's row and its JSON."""
         return {
             "answers": self.answers,
-            "confidence": self.confidence,
+            # Stores add in different orders.
+            "confidence": None if self.confidence is None else round(self.confidence, 9),
             "labelled": self.labelled,
             "right": self.right,
             "accuracy": self.accuracy,

@@ -141,6 +141,9 @@ def _terms(state: Mapping[str, Any]) -> str | None:
         return "whose terms are not numbered"
     if sorted(places) != list(range(len(places))):
         return "whose terms are numbered wrongly"
+    weights = getattr(state.get("_tfidf"), "idf_", None)
+    if places and getattr(weights, "shape", None) != (len(places),):
+        return "that has not one weight a term"
     return None
 
 

@@ -167,7 +167,8 @@ class Life:
         self.history.append(f"  {what}")
         checks.somebody_serves(self)
         checks.note_what_was_learned(before, self)
-        self._look_up_head()
+        # What was corrected may still wait for a run that learns it again.
+        self.ledger.head = checks.head_in_registry(self)
 
     def _look_up_head(self) -> None:
         self.ledger.head = checks.head_in_registry(self)
@@ -187,6 +188,8 @@ class Life:
     def _other_run(self) -> None:
         """Another machine takes the run over while this one sleeps."""
         self.clock.now += timedelta(hours=2)
+        # The one that sleeps may have come as far as to register what it learned.
+        self.ledger.head = checks.head_in_registry(self)
         self.run(None)
 
     def _meanwhile(self) -> None:
