@@ -141,7 +141,7 @@ def after_run(before: Before, life: Life, outcome: RunOutcome, met: str | None) 
     elif isinstance(outcome, Skipped):
         # When every result was erased, the approved model serves, which had learned none.
         if before.champion_id is not None and champion_id == _anchor_of(life, before.champion_id):
-            is_told = champion_id == before.champion_id or "serves again" in run.outcome_reason
+            is_told = champion_id == before.champion_id or "serves again" in str(run.outcome_reason)
             assert is_told, run.outcome_reason
         else:
             nothing_changed(before, life)
