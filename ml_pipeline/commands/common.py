@@ -205,6 +205,8 @@ def guarded(run: Callable[[], int], *, with_log: bool = True) -> int:
     some do so while they load, and one written in Rust raises what is no Exception.
     """
     interrupts = remember_interrupts()
+    # Of a command before this one in the same process, if anything.
+    interrupts.clear()
     try:
         if with_log:
             from ml_pipeline.config.environment import load_logging_settings
@@ -265,7 +267,6 @@ def remember_interrupts() -> list[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with suppress(ValueError):
             signal.signal(signal.SIGINT, note)
-            _interrupts.clear()
     return _interrupts
 
 

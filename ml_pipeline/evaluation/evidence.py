@@ -71,8 +71,8 @@ class Evidence:
                 actual=arrays["actual"],
                 challenger=arrays["challenger"],
                 champion=arrays.get("champion"),
-                weights=arrays["weights"],
-                entities=arrays["entities"],
+                weights=arrays.get("weights", np.empty(0)),
+                entities=arrays.get("entities", np.empty(0)),
             )
 
     def actual_labels(self) -> NDArray[np.str_]:

@@ -91,7 +91,15 @@ def test_an_outcome_that_only_the_csv_has_is_repaired_wherever_the_features_stan
     metadata: dict[str, object] = {"why": {"b": 1, "a": []}}
     with open_logger(load_settings(), chosen_store()) as logger:
         ids = [
-            logger.log_prediction("m", f"{n}", "H", 1 / 3, features=features, metadata=metadata)
+            logger.log_prediction(
+                "m",
+                f"{n}",
+                "H",
+                1 / 3,
+                features=features,
+                metadata=metadata,
+                timestamp=datetime(2026, 2, 1, tzinfo=UTC),
+            )
             for n in range(3)
         ]
         late = with_outcome(logger.csv.find(ids[:1])[ids[0]], "A", datetime(2026, 3, 1, tzinfo=UTC))
