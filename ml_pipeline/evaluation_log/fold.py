@@ -83,6 +83,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
             prediction, guess, outcome, features, past, {rules.fault(request.now)} AS fault
         FROM (SELECT *, {time_sql("time_text")} AS known,
+                {rules.best_guess("guess_text")} AS guess,
                 {rules.confidence("confidence_text")} AS confidence
             FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
@@ -90,7 +91,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
                 {rules.past()} AS past,
                 {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
-                {rules.best_guess()} AS guess,
+                {rules.guess_text()} AS guess_text,
                 {labels.name("a", rules.raw("actual_result"))} AS outcome
                 FROM whole))"""
 

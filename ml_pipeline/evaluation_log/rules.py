@@ -252,12 +252,15 @@ class RowRules:
 
     # The rules for a row that is examined.
 
-    def best_guess(self) -> str:
-        """What an answer that was not given would have been, if the row says so."""
+    def guess_text(self) -> str:
+        """What an answer that was not given would have been, as the row says it, if it does."""
         meta = self.text("metadata")
         guess = f"CASE WHEN json_valid({meta}) THEN json_extract_string({meta}, '$.best_guess') END"
-        label = self.labels.name(self.labels.code(guess, is_prediction=False), guess)
-        return f"CASE WHEN trim({self.raw('prediction')}) = {literal(UNCERTAIN)} THEN {label} END"
+        return f"CASE WHEN trim({self.raw('prediction')}) = {literal(UNCERTAIN)} THEN {guess} END"
+
+    def best_guess(self, x: str) -> str:
+        """The label of `x`, a column: its text stands at each spelling that it is compared with."""
+        return self.labels.name(self.labels.code(x, is_prediction=False), x)
 
     def time_text(self) -> str:
         """The text of the time the row became known."""
