@@ -87,6 +87,13 @@ def test_a_confident_wrong_prediction_in_the_window_is_an_error_sample(desk: Des
     assert [error[name] for name in DEFAULT_FEATURES] == list(FEATURES.values())
 
 
+def test_an_ordinary_log_is_read_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """What an expression of SQL repeats is held by each thread: it fits the first step of memory."""
+    with caplog.at_level("INFO", "data_loader"):
+        assert desk.load([make_row(number) for number in range(1, 500)]).labelled_rows == 499
+    assert "were too little" not in caplog.text
+
+
 def test_files_are_named_after_the_time_of_the_run(desk: Desk) -> None:
     loaded = desk.load([make_row(1)])
     assert loaded.errors_path == desk.work / "finetune_20260314_020000.csv"
