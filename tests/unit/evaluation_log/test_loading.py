@@ -87,10 +87,20 @@ def test_a_confident_wrong_prediction_in_the_window_is_an_error_sample(desk: Des
     assert [error[name] for name in DEFAULT_FEATURES] == list(FEATURES.values())
 
 
-def test_an_ordinary_log_is_read_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """What an expression of SQL repeats is held by each thread: it fits the first step of memory."""
+@pytest.mark.parametrize("source", ["log.csv", "table"])
+def test_an_ordinary_log_is_read_once(
+    desk: Desk, caplog: pytest.LogCaptureFixture, source: str
+) -> None:
+    """What an expression repeats each thread holds: it has to fit the first step of memory."""
+    rows = [make_row(hours, metadata='{"best_guess": "H"}') for hours in range(1, 500)]
+    request = make_log_request(with_guesses=True)
     with caplog.at_level("INFO", "data_loader"):
-        assert desk.load([make_row(number) for number in range(1, 500)]).labelled_rows == 499
+        if source == "table":
+            fill_table(desk.store, rows)
+            loaded = desk.load_file("table", request=request)
+        else:
+            loaded = desk.load(rows, request=request)
+    assert loaded.labelled_rows == 499
     assert "were too little" not in caplog.text
 
 
