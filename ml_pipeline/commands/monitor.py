@@ -32,7 +32,6 @@ log = logging.getLogger("monitor")
 HOST, PORT = "127.0.0.1", 8000
 THREADS = 8
 NICENESS = 10
-LARGEST_FORM = 64 * 1024
 LARGEST_HEADER = 16 * 1024
 CONNECTIONS = 500
 IDLE_S = 20
@@ -126,6 +125,8 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
 
 def listen(create_server: Any, app: object, *, host: str, port: int) -> Any:  # noqa: ANN401
     """A server of Waitress with bounds on what a caller may send and how long it may dawdle."""
+    from ml_pipeline.web.app import LARGEST_FORM
+
     try:
         return create_server(
             app,

@@ -91,6 +91,12 @@ def write_blocks(blocks: Iterable[bytes], target: IO[bytes]) -> tuple[str, int]:
     return f"sha256:{digest.hexdigest()}", size
 
 
+def digest_of(path: Path) -> str:
+    """`sha256:` and the digest of a file's bytes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def verify(ref: ArtifactRef, place: object, digest: str, size: int) -> None:
     """Raise ArtifactCorrupt when digest or size are not those of the row."""
     if (digest, size) != (ref.digest, ref.size):

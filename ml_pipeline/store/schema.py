@@ -27,6 +27,9 @@ _URL_HINT: Final = (
     "project's Connect dialog, put the database password in, and write characters such as "
     "@ : / # ? % in it as %40 %3A %2F %23 %3F %25 (or leave it out and set PGPASSWORD)."
 )
+_NAMES_HINT: Final = (
+    "Check what already has that name in the database, then run `ml-pipeline init` again."
+)
 _CONNECT_HINT: Final = (
     "Check host, port, user and database password. A machine without IPv6 needs the URL of the "
     "session pooler (port 5432) from the project's Connect dialog. Nothing was changed."
@@ -126,32 +129,21 @@ def apply(url: str) -> Applied:
     the database cannot be reached or is busy, StoreRefused for everything that it refuses. Then
     nothing has changed. No message holds the password.
     """
-    psycopg = _psycopg()
-    clean = _cleaner(url)
     warnings: list[str] = []
 
     def listen(notice: Any) -> None:  # noqa: ANN401 - psycopg's
         if notice.severity_nonlocalized == "WARNING":
             warnings.append(notice.message_primary)
 
-    step = "connecting"
-    try:
-        # Poolers that hand out connections by transaction know no prepared statements.
-        with psycopg.connect(
-            url, connect_timeout=_CONNECT_SECONDS, prepare_threshold=None
-        ) as database:
-            database.add_notice_handler(listen)
-            step = "waiting for another `ml-pipeline init`"
-            database.execute(_TIMEOUTS)
-            database.execute(_LOCK)
-            for script in scripts():
-                step = script.name
-                database.execute(script.text.encode())
-            step = "looking for the buckets"
-            buckets = _buckets(database)
-            step = "committing"
-    except psycopg.Error as error:
-        raise _error_for(error, step, clean) from None
+    with session(url, "waiting for another `ml-pipeline init`", hint=_NAMES_HINT) as opened:
+        opened.database.add_notice_handler(listen)
+        opened.database.execute(_LOCK)
+        for script in scripts():
+            opened.step = script.name
+            opened.database.execute(script.text.encode())
+        opened.step = "looking for the buckets"
+        buckets = _buckets(opened.database)
+        opened.step = "committing"
     missing = [name for name in BUCKETS if name not in buckets]
     if missing:
         warnings.append(
@@ -161,24 +153,35 @@ def apply(url: str) -> Applied:
     return Applied(version=newest(), names=made, buckets=buckets, warnings=warnings)
 
 
-@contextmanager
-def session(url: str, what: str) -> Iterator[Any]:
-    """A connection in one transaction, for `what` is done in it; nothing of it stays on an error.
+@dataclass(slots=True)
+class Session:
+    """A connection to the database, and what is being done in it, for a message."""
 
-    Raises ConfigError, StoreUnavailable and StoreRefused as `apply` does.
+    database: Any
+    step: str
+
+
+@contextmanager
+def session(url: str, step: str, *, hint: str) -> Iterator[Session]:
+    """A connection in one transaction; nothing that is done in it stays on an error.
+
+    `hint` is the way out where the database refuses. Raises ConfigError, StoreUnavailable and
+    StoreRefused as `apply` does.
     """
     psycopg = _psycopg()
     clean = _cleaner(url)
-    step = "connecting"
+    opened: Session | None = None
     try:
+        # Poolers that hand out connections by transaction know no prepared statements.
         with psycopg.connect(
             url, connect_timeout=_CONNECT_SECONDS, prepare_threshold=None
         ) as database:
+            opened = Session(database=database, step=step)
             database.execute(_TIMEOUTS)
-            step = what
-            yield database
+            yield opened
     except psycopg.Error as error:
-        raise _error_for(error, step, clean) from None
+        reached = None if opened is None else opened.step
+        raise _error_for(error, reached, clean, hint) from None
 
 
 def _psycopg() -> Any:  # noqa: ANN401 - a module that may be missing
@@ -231,10 +234,15 @@ def _cleaner(url: str) -> Callable[[str], str]:
     return clean
 
 
-def _error_for(error: Any, step: str, clean: Callable[[str], str]) -> PipelineError:  # noqa: ANN401 - psycopg's
+def _error_for(
+    error: Any,  # noqa: ANN401 - psycopg's
+    step: str | None,
+    clean: Callable[[str], str],
+    hint: str,
+) -> PipelineError:
     code = getattr(error, "sqlstate", None) or ""
     text = clean(getattr(error.diag, "message_primary", None) or str(error))
-    if step == "connecting":
+    if step is None:
         if code or type(error).__name__ == "OperationalError":
             return StoreUnavailable(f"No connection to the database: {text}.", hint=_CONNECT_HINT)
         return ConfigError(f"--database_url cannot be used: {text}.", hint=_URL_HINT)
@@ -245,5 +253,4 @@ def _error_for(error: Any, step: str, clean: Callable[[str], str]) -> PipelineEr
     if not code or code.startswith(_BUSY):
         hint = "Try again when no other run, migration or long query holds the tables."
         return StoreUnavailable(message, hint=hint)
-    hint = "Check what already has that name in the database, then run `ml-pipeline init` again."
     return StoreRefused(message, hint=hint)

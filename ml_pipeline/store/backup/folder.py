@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import Any, Final, Literal, Self
 from uuid import uuid4
 
 from ml_pipeline.errors import ConfigError, StoreCorrupt
-from ml_pipeline.store.artifact_files import file_errors
+from ml_pipeline.store.artifact_files import digest_of, file_errors
 
 MANIFEST: Final = "backup.json"
 FORMAT: Final = 1
@@ -116,12 +115,6 @@ def _check(folder: Path, file: BackupFile) -> None:
             raise StoreCorrupt(f"{place} is damaged: it is not what was saved.", hint=_OTHER)
     except (OSError, ValueError) as error:
         raise StoreCorrupt(f"{place} in the backup cannot be read: {error}.", hint=_OTHER) from None
-
-
-def digest_of(path: Path) -> str:
-    """`sha256:` and the digest of a file's bytes."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.private_files import make_folder, opener
 from ml_pipeline.store.artifact_files import (
     blocks_of,
+    digest_of,
     file_errors,
     refuse_other_bytes,
     segments_of,
@@ -25,11 +25,6 @@ from ml_pipeline.store.records import ArtifactRef
 
 # What file systems without hard links answer: FAT and FUSE, network shares, others.
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def sync_folder(folder: Path) -> None:
@@ -91,7 +86,7 @@ class LocalArtifacts:
             raise StoreRefused(message, hint=LOCAL_DISK) from error
         else:
             return
-        refuse_other_bytes(place, _digest(place), digest)
+        refuse_other_bytes(place, digest_of(place), digest)
 
     def fetch(self, ref: ArtifactRef, target: Path) -> Path:
         """Write the verified bytes to `target`. Raises NotFound, ArtifactCorrupt."""

@@ -45,6 +45,8 @@ _OBJECTS: Final = (
     "select bucket_id, name from storage.objects where bucket_id = any (%s) order by 1, 2"
 )
 
+_HINT: Final = "`ml-pipeline doctor` says whether the project is as `ml-pipeline init` makes it."
+
 Connection = Any
 
 
@@ -56,7 +58,8 @@ def back_up(store: SupabaseStore, database_url: str, target: Path, *, now: datet
     """
     with new_folder(target, what="the backup") as draft:
         rows: dict[str, int] = {}
-        with schema.session(database_url, "copying the tables") as database:
+        with schema.session(database_url, "copying the tables", hint=_HINT) as opened:
+            database = opened.database
             database.execute("set transaction isolation level repeatable read, read only")
             database.execute(_TEXT)
             version = _version(database)
@@ -90,11 +93,12 @@ def restore(store: SupabaseStore, database_url: str, folder: Path) -> Manifest:
     saved = _saved_tables(manifest, folder)
     objects = _saved_objects(manifest)
     schema.apply(database_url)
-    with schema.session(database_url, "looking for rows") as database:
-        _refuse_rows(database, saved)
+    with schema.session(database_url, "looking for rows", hint=_HINT) as opened:
+        _refuse_rows(opened.database, saved)
     for bucket, path in objects:
         store.put(bucket, path, folder / ARTIFACTS / bucket / path)
-    with schema.session(database_url, "restoring the rows") as database:
+    with schema.session(database_url, "restoring the rows", hint=_HINT) as opened:
+        database = opened.database
         database.execute(_TEXT)
         _refuse_rows(database, saved)
         database.execute("delete from public.ml_pipeline_limits")
