@@ -33,12 +33,14 @@ def check(version: int) -> Literal["ready", "not asked"]:
         log.info("SUPABASE_URL and its key are not set: `ml-pipeline doctor` asks the API later")
         return "not asked"
     until = time.monotonic() + _WAIT_S
-    while (seen := _version(settings, is_last=time.monotonic() > until)) != version:
-        if time.monotonic() > until:
+    while True:
+        is_last = time.monotonic() > until
+        seen = _version(settings, is_last=is_last)
+        if seen == version:
+            return "ready"
+        if is_last:
             break
         time.sleep(_PAUSE_S)
-    else:
-        return "ready"
     known = "none" if seen is None else f"version {seen}"
     raise StoreRefused(
         f"The database has schema version {version}, but the API at SUPABASE_URL knows {known}: "
