@@ -283,6 +283,12 @@ def test_l11_when_everything_was_erased_the_approved_base_serves(
             assert after.model_id == league.FIRST_MODEL
         (event, *_) = store.promotion_events(model_name="default")
         assert "erased" in event.reason
+        # What comes later is learned on the base, beside nothing of what was erased.
+        tomorrow = NOW + timedelta(days=2)
+        (night,) = league.nights_before(tomorrow, 1, matches=30)
+        store.append_events(league.events_of(first_model.model, night))
+        pass_at(store, tmp_path / "later", tomorrow)
+        assert state(store)["seen"] == 30
 
 
 def test_a_change_after_which_the_last_learned_day_is_empty_is_learned_once(
