@@ -15,14 +15,13 @@ from typing import Any, Final
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.registry.models import MODEL_BUCKET
 from ml_pipeline.registry.serving_state import lineage_head
-from ml_pipeline.store.contract import Store
+from ml_pipeline.store.contract import EVERYTHING, Store
 from ml_pipeline.store.records import ModelState, ModelVersion, RetrainingRun, RunStatus
 
 log = logging.getLogger("model_registry")
 
 LOG_BUCKET: Final = "model-artifacts"
 RUN_FILES: Final = (("training-logs", ".txt"), ("reports", ".html"))
-EVERYTHING: Final = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

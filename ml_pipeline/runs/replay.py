@@ -21,7 +21,7 @@ from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import archive, models
 from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.runs.manifest import changed_environment, days_of
-from ml_pipeline.store.contract import Store
+from ml_pipeline.store.contract import EVERYTHING, Store
 from ml_pipeline.store.records import RUN_MANIFEST, LookbackWindow, ModelVersion, RetrainingRun
 from ml_pipeline.training.trainer import ModelFile, TrainingJob, run_trainer
 
@@ -116,7 +116,7 @@ class Replay:
     def _lineage_then(self, champion: ModelVersion) -> tuple[str, ...]:
         """Whose errors counted: the models of the lineage that were there when the run started."""
         members = self.store.list_models(
-            model_name=champion.model_name, anchor_id=champion.anchor_id
+            model_name=champion.model_name, anchor_id=champion.anchor_id, limit=EVERYTHING
         )
         there = (m.model_id for m in members if m.created_at <= self.run.started_at)
         return tuple(sorted({champion.model_id, *there}))

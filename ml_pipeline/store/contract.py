@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 EXPORT_DELIMITER: Final = "\x1f"
 EXPORT_QUOTE: Final = "\x1e"
+# As a `limit`: what goes over all rows must not lose the oldest of them.
+EVERYTHING: Final = 1_000_000
 
 
 class EvaluationLog(LogChanges, Protocol):

@@ -16,7 +16,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import ArtifactCorrupt, NotFound
 from ml_pipeline.registry.models import fetch_model
 from ml_pipeline.store import json_values
-from ml_pipeline.store.contract import Store
+from ml_pipeline.store.contract import EVERYTHING, Store
 from ml_pipeline.store.records import ModelState, ModelVersion
 
 log = logging.getLogger("registry")
@@ -37,8 +37,8 @@ def export(
 ) -> dict[str, Any]:
     """Write `model_registry.json` into `folder`, and the artifacts beside it if asked to."""
     name = settings.model_name
-    models = store.list_models(model_name=name)
-    events = store.promotion_events(model_name=name)
+    models = store.list_models(model_name=name, limit=EVERYTHING)
+    events = store.promotion_events(model_name=name, limit=EVERYTHING)
     by_state = {model.state: model.model_id for model in reversed(models)}
     content = {
         "format": FORMAT,

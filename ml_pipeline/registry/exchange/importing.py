@@ -25,7 +25,7 @@ from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.exchange.export import FORMAT, files_of
 from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, load_classifier, safe_name
 from ml_pipeline.registry.scoring_writer import write_scoring
-from ml_pipeline.store.contract import ArtifactStore, Store
+from ml_pipeline.store.contract import EVERYTHING, ArtifactStore, Store
 from ml_pipeline.store.records import (
     ArtifactRef,
     Lineage,
@@ -38,7 +38,6 @@ from ml_pipeline.store.records import (
 log = logging.getLogger("registry")
 
 MAX_BYTES: Final = 64 * 1024**2
-EVERYTHING: Final = 1_000_000
 _SHOWN: Final = 3
 _EXPORT: Final = "Write it with `ml-pipeline models export --with_artifacts`."
 _Name = Annotated[str, Field(min_length=1, max_length=200)]

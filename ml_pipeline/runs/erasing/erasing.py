@@ -22,7 +22,7 @@ from ml_pipeline.evaluation_log.loading import TABLE
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.reports.report import REPORT_BUCKET, as_html
 from ml_pipeline.runs.erasing.redaction import Names, clean_folder, redacted, redacted_text
-from ml_pipeline.store.contract import Store
+from ml_pipeline.store.contract import EVERYTHING, Store
 from ml_pipeline.store.event_row import EventRow
 from ml_pipeline.store.records import ModelVersion, RetrainingRun, RunStatus, parse_utc
 
@@ -259,7 +259,7 @@ def _fitted_on(
             "--register` trains another base without them, and `ml-pipeline models prune` deletes "
             "old ones.",
         }
-        for model in store.list_models(model_name=model_name)
+        for model in store.list_models(model_name=model_name, limit=EVERYTHING)
         if model.pruned_at is None and _may_know(model, min(known))
     ]
 

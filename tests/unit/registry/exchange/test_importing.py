@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,12 +19,14 @@ from ml_pipeline.errors import PipelineError
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.exchange import export, importing
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.event_row import utc_text
 from tests.conftest import FirstModel
 from tests.support import league, mutated
 from tests.support.factories import NOW, make_id
 from tests.support.properties import tries
 
 SETTINGS = league.settings_for()
+LATER = utc_text(NOW + timedelta(days=1))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,33 @@ def imported(content: object, exported: Path, folder: Path) -> dict[str, Any]:
         raise
     finally:
         store.close()
+
+
+MORE_THAN_A_PAGE = 1_001
+_COPIES = """
+    WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?)
+    INSERT INTO model_metadata ({names})
+    SELECT {values} FROM model_metadata, n WHERE model_id = 'first'
+"""
+
+
+def test_an_export_holds_every_model_also_a_base_older_than_a_thousand(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    league.enthrone(store, first_model.path, SETTINGS, now=NOW)
+    with sqlite3.connect(tmp_path / "store" / "store.db") as db:
+        names = [row[1] for row in db.execute("PRAGMA table_info(model_metadata)")]
+        changed = {"model_id": "'m-' || n", "state": "'retired'", "created_at": f"'{LATER}'"}
+        values = ", ".join(changed.get(name, name) for name in names)
+        query = _COPIES.format(names=", ".join(names), values=values)
+        db.execute(query, [MORE_THAN_A_PAGE])
+    db.close()
+    told = export.export(store, SETTINGS, tmp_path, now=NOW, with_artifacts=False)
+    store.close()
+    content = content_of(tmp_path / export.FILE_NAME)
+    assert told["models"] == len(content["models"]) == MORE_THAN_A_PAGE + 1
+    assert content["champion"] == league.FIRST_MODEL
 
 
 def content_of(exported: Path) -> dict[str, Any]:
