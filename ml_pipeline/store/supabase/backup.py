@@ -6,8 +6,9 @@ Supabase's own backups hold no objects of Storage, and a copy of its files loses
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from graphlib import TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -197,19 +198,13 @@ def _alter(database: Connection, table: str, change: str) -> None:
     database.execute(f"alter table public.{identifier(table)} {change}")
 
 
-def _in_order(database: Connection, tables: Iterable[str]) -> Sequence[str]:
+def _in_order(database: Connection, tables: Iterable[str]) -> list[str]:
     """The tables, each behind those that its rows refer to."""
     parents: dict[str, set[str]] = {table: set() for table in tables}
     for child, parent in database.execute(_PARENTS).fetchall():
         if child in parents and parent in parents and parent != child:
             parents[child].add(parent)
-    ordered: list[str] = []
-    while len(ordered) < len(parents):
-        ready = sorted(
-            table for table in parents if table not in ordered and parents[table] <= {*ordered}
-        )
-        ordered += ready or sorted(set(parents) - set(ordered))
-    return ordered
+    return list(TopologicalSorter(parents).static_order())
 
 
 def _refuse_rows(database: Connection, tables: Iterable[str]) -> None:
