@@ -21,6 +21,7 @@ from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused, StoreUnavai
 from ml_pipeline.store.alerts import SystemEvent
 from ml_pipeline.store.embedded import log
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.embedded.tables import within
 from ml_pipeline.store.records import ArtifactRef, LookbackWindow
 from ml_pipeline.store.schema import newest
 from tests.contract.kit.base import EVER
@@ -101,6 +102,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.embedded.tables import within
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(5):
@@ -249,6 +251,7 @@ import resource, sys
 from pathlib import Path
 from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.embedded.tables import within
 from tests.support.factories import make_events
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -306,6 +309,7 @@ from ml_pipeline.store import event_frames
 from ml_pipeline.store.embedded import log as written
 from ml_pipeline.store.alerts import SystemEvent
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.embedded.tables import within
 from tests.support.factories import make_events
 written.EVENT_CHUNK = 200
 store = LocalStore.open(Path(sys.argv[1]))
@@ -442,7 +446,7 @@ def test_an_abandoned_read_blocks_nobody(folder: Path, monkeypatch: pytest.Monke
 def plan(folder: Path, query: str, **values: object) -> str:
     """How SQLite would answer."""
     window = LookbackWindow(start=NOW, end=NOW + timedelta(days=7))
-    everything = {**log._within(window, MODEL_NAME), **values}
+    everything = {**within(window, MODEL_NAME), **values}
     with raw(folder) as db:
         rows = db.execute(f"EXPLAIN QUERY PLAN {query}", everything).fetchall()
     return json.dumps([row[-1] for row in rows])

@@ -13,6 +13,7 @@ from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.embedded.database import Connection, Database
 from ml_pipeline.store.embedded.serving_view import KNOWN_EVENTS, SET_OUTCOME, insert_rows
+from ml_pipeline.store.embedded.tables import CHOSEN, IN_WINDOW, chosen, within
 from ml_pipeline.store.event_row import refuse_early_outcomes, refuse_other_content, some
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow
 from ml_pipeline.store.rows import time_text
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
 
 EVENT_CHUNK: Final = 50_000
 _EVENTS = ", ".join(EVENT_COLUMNS)
-_IN_WINDOW = "model_name = :model_name AND known_at >= :start AND known_at < :end"
 # The conditions of the partial indexes stand here word for word, else SQLite does not use them.
 _LABELLED = (
     f"SELECT {_EVENTS}, known_at FROM evaluation_log "  # noqa: S608 - constants
-    f"WHERE actual_result IS NOT NULL AND {_IN_WINDOW}"
+    f"WHERE actual_result IS NOT NULL AND {IN_WINDOW}"
 )
 _PENDING = (
     f"SELECT {_EVENTS}, known_at FROM evaluation_log "  # noqa: S608 - constants
-    f"WHERE actual_result IS NULL AND {_IN_WINDOW}"
+    f"WHERE actual_result IS NULL AND {IN_WINDOW}"
 )
 _IN_ORDER = "ORDER BY known_at, event_id"
 _FOUND = (
@@ -40,8 +40,7 @@ _FOUND = (
 )
 _WRONG = (
     f"SELECT {_EVENTS}, known_at FROM evaluation_log "  # noqa: S608 - constants
-    f"WHERE accuracy = 0.0 AND {_IN_WINDOW} AND confidence > :threshold "
-    "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models)))"
+    f"WHERE accuracy = 0.0 AND {CHOSEN} AND confidence > :threshold"
 )
 # Of an answer that was not given its best guess counts.
 ERROR_SAMPLES = (
@@ -75,7 +74,7 @@ _EXPORT, _EXPORT_QUOTED = (
 )
 _LABELLED_PER_DAY = (
     "SELECT substr(known_at, 1, 10) AS day, count(*) AS events FROM evaluation_log "  # noqa: S608
-    f"WHERE actual_result IS NOT NULL AND {_IN_WINDOW} GROUP BY 1"
+    f"WHERE actual_result IS NOT NULL AND {IN_WINDOW} GROUP BY 1"
 )
 
 
@@ -112,11 +111,6 @@ def events_query(*, labelled_only: bool) -> str:
     """The statement of `read_events`; each half comes in order from its own index."""
     query = _LABELLED if labelled_only else f"{_LABELLED} UNION ALL {_PENDING}"
     return f"{query} {_IN_ORDER}"
-
-
-def _within(window: LookbackWindow, model_name: str) -> dict[str, object]:
-    start, end = time_text(window.start), time_text(window.end)
-    return {"model_name": model_name, "start": start, "end": end}
 
 
 def _check_outcomes(outcomes: Mapping[str, str], known: Mapping[str, str | None]) -> None:
@@ -188,7 +182,7 @@ class LocalLog:
 
         with self._database.reading() as db:
             cursor = db.execute(
-                events_query(labelled_only=labelled_only), _within(window, model_name)
+                events_query(labelled_only=labelled_only), within(window, model_name)
             )
             rows = cursor.fetchmany(EVENT_CHUNK)
             yield event_frame(rows)
@@ -231,16 +225,12 @@ class LocalLog:
         """Labelled events that are wrong with confidence strictly over the threshold."""
         from ml_pipeline.store.event_frames import event_frame
 
-        values = {
-            **_within(window, model_name),
-            "threshold": float(confidence_threshold),
-            "models": None if model_ids is None else json.dumps(list(model_ids)),
-        }
+        values = chosen(window, model_name, model_ids) | {"threshold": float(confidence_threshold)}
         with self._database.reading() as db:
             return event_frame(db.execute(ERROR_SAMPLES, values).fetchall())
 
     def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
         """Labelled events per UTC day of the time they became known."""
         with self._database.reading() as db:
-            rows = db.execute(_LABELLED_PER_DAY, _within(window, model_name)).fetchall()
+            rows = db.execute(_LABELLED_PER_DAY, within(window, model_name)).fetchall()
         return {date.fromisoformat(row["day"]): row["events"] for row in rows}

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from ml_pipeline.store.alerts import SAMPLED_FROM
 from ml_pipeline.store.embedded.database import Database
+from ml_pipeline.store.embedded.tables import CHOSEN, chosen
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
-from ml_pipeline.store.rows import time_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_CHOSEN: Final = (
-    "model_name = :model_name AND known_at >= :start AND known_at < :end "
-    "AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models)))"
-)
 _IN_ORDER: Final = f"""
     SELECT accuracy = 1 OR agree(prediction, actual_result) AS is_right FROM evaluation_log
-    WHERE actual_result IS NOT NULL AND {_CHOSEN}
+    WHERE actual_result IS NOT NULL AND {CHOSEN}
       AND prediction <> '{UNCERTAIN}' AND confidence IS NOT NULL
     ORDER BY timestamp DESC, event_id DESC LIMIT :rows
 """  # noqa: S608 - constants
@@ -53,7 +48,7 @@ class LocalSamples:
         rows: int,
     ) -> list[bool]:
         """Whether each answer was right, in the order of their predictions: the last `rows`."""
-        values = _values(window, model_name, model_ids) | {"rows": rows}
+        values = chosen(window, model_name, model_ids) | {"rows": rows}
         with self._database.reading() as db:
             db.create_function("agree", 2, labels.agree, deterministic=True)
             found = [bool(row["is_right"]) for row in db.execute(_IN_ORDER, values)]
@@ -72,8 +67,8 @@ class LocalSamples:
         """At most `rows` events of the window, ordered by time and id."""
         from ml_pipeline.store.event_frames import sample_frame
 
-        query = _SAMPLE.format(known="IS NOT NULL" if labelled else "IS NULL", chosen=_CHOSEN)
-        values = _values(window, model_name, model_ids) | {
+        query = _SAMPLE.format(known="IS NOT NULL" if labelled else "IS NULL", chosen=CHOSEN)
+        values = chosen(window, model_name, model_ids) | {
             "rows": rows,
             "with_features": with_features,
             "sampled_from": SAMPLED_FROM,
@@ -82,14 +77,3 @@ class LocalSamples:
             # Ids of one machine may be in the order of time; their checksums are in none.
             db.create_function("spread", 1, lambda text: crc32(text.encode()), deterministic=True)
             return sample_frame([tuple(row) for row in db.execute(query, values)])
-
-
-def _values(
-    window: LookbackWindow, model_name: str, model_ids: Sequence[str] | None
-) -> dict[str, object]:
-    return {
-        "model_name": model_name,
-        "start": time_text(window.start),
-        "end": time_text(window.end),
-        "models": None if model_ids is None else json.dumps(list(model_ids)),
-    }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import NotFound
 from ml_pipeline.store.embedded.database import Connection, Database
+from ml_pipeline.store.records import LookbackWindow
 from ml_pipeline.store.rows import (
     KEYS,
     LABEL_COLUMNS,
@@ -17,12 +19,33 @@ from ml_pipeline.store.rows import (
     label_row,
     refuse_other_labels,
     text_frame,
+    time_text,
     to_row,
 )
 from ml_pipeline.store.sql_text import identifier
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Of which events, with the values of `within` or `chosen`.
+IN_WINDOW: Final = "model_name = :model_name AND known_at >= :start AND known_at < :end"
+CHOSEN: Final = (
+    f"{IN_WINDOW} AND (:models IS NULL OR model_id IN (SELECT value FROM json_each(:models)))"  # noqa: S608
+)
+
+
+def within(window: LookbackWindow, model_name: str) -> dict[str, object]:
+    """The values of `IN_WINDOW`."""
+    start, end = time_text(window.start), time_text(window.end)
+    return {"model_name": model_name, "start": start, "end": end}
+
+
+def chosen(
+    window: LookbackWindow, model_name: str, model_ids: Sequence[str] | None
+) -> dict[str, object]:
+    """The values of `CHOSEN`; None chooses the events of every model."""
+    models = None if model_ids is None else json.dumps(list(model_ids))
+    return within(window, model_name) | {"models": models}
 
 
 def insert(db: Connection, record: object) -> None:

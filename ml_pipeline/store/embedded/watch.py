@@ -17,7 +17,15 @@ from ml_pipeline.store.alerts import (
     SystemEvent,
 )
 from ml_pipeline.store.embedded.database import Database
-from ml_pipeline.store.embedded.tables import find, get, insert, select, update
+from ml_pipeline.store.embedded.tables import (
+    IN_WINDOW,
+    find,
+    get,
+    insert,
+    select,
+    update,
+    within,
+)
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 from ml_pipeline.store.rows import cycle_of, day_of, day_row, json_text, time_text, to_row
@@ -30,8 +38,7 @@ _SUM_DAYS: Final = f"""
                confidence, prediction = '{UNCERTAIN}' AS is_uncertain,
                CASE WHEN accuracy = 1 THEN 1 ELSE agree(prediction, actual_result) END AS is_hit
         FROM evaluation_log
-        WHERE actual_result IS NOT NULL AND model_name = :model_name
-          AND known_at >= :start AND known_at < :end
+        WHERE actual_result IS NOT NULL AND {IN_WINDOW}
     ), answers AS MATERIALIZED (
         SELECT day, model_id, confidence, is_uncertain,
                NOT is_uncertain AND is_hit AS is_right,
@@ -52,20 +59,18 @@ _SUM_DAYS: Final = f"""
     FROM answers GROUP BY day, model_id ORDER BY day, model_id
 """  # noqa: S608 - constants
 # Two halves, each of which an index serves.
-_COUNT_ANSWERS: Final = """
+_COUNT_ANSWERS: Final = f"""
     SELECT prediction, count(*) AS answers, count(actual_result) AS labelled,
            count(confidence) AS scored, total(confidence) AS confidence_sum
     FROM (
         SELECT prediction, actual_result, confidence FROM evaluation_log
-        WHERE actual_result IS NOT NULL AND model_name = :model_name
-          AND known_at >= :start AND known_at < :end
+        WHERE actual_result IS NOT NULL AND {IN_WINDOW}
         UNION ALL
         SELECT prediction, actual_result, confidence FROM evaluation_log
-        WHERE actual_result IS NULL AND model_name = :model_name
-          AND known_at >= :start AND known_at < :end
+        WHERE actual_result IS NULL AND {IN_WINDOW}
     )
     GROUP BY prediction ORDER BY prediction
-"""
+"""  # noqa: S608 - constants
 _KEEP_DAY: Final = """
     INSERT INTO prediction_accuracy_daily
         (model_name, day, model_id, evaluated, correct, uncertain, log_loss, details, updated_at)
@@ -104,12 +109,7 @@ class LocalWatch:
         labels: Labels = ANY_LABEL,
     ) -> list[DailyAccuracy]:
         """Labelled events of the window, summed by UTC day and model."""
-        values = {
-            "model_name": model_name,
-            "start": time_text(window.start),
-            "end": time_text(window.end),
-            "threshold": float(confidence_threshold),
-        }
+        values = within(window, model_name) | {"threshold": float(confidence_threshold)}
         with self._database.reading() as db:
             db.create_function("loss_of", 1, loss_of, deterministic=True)
             db.create_function("agree", 2, labels.agree, deterministic=True)
@@ -117,13 +117,9 @@ class LocalWatch:
 
     def count_answers(self, window: LookbackWindow, *, model_name: str) -> list[AnswerCount]:
         """Events by their prediction, whether labelled or not; by the time known, or given."""
-        values = {
-            "model_name": model_name,
-            "start": time_text(window.start),
-            "end": time_text(window.end),
-        }
         with self._database.reading() as db:
-            return [AnswerCount(**dict(row)) for row in db.execute(_COUNT_ANSWERS, values)]
+            rows = db.execute(_COUNT_ANSWERS, within(window, model_name))
+            return [AnswerCount(**dict(row)) for row in rows]
 
     def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
         """Write rows of `prediction_accuracy_daily`; later sums replace earlier ones."""

@@ -21,6 +21,7 @@ from ml_pipeline.store.event_frames import EVENT_TIMES, event_frame, event_rows
 from ml_pipeline.store.event_row import brings_outcome, contradicts, refuse_early_outcomes, some
 from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow
 from ml_pipeline.store.rows import Row, time_text
+from ml_pipeline.store.supabase.tables import UUID_TEXT, chosen, within
 from ml_pipeline.store.supabase.transport import Project
 
 # Both are done well within the 8 seconds that a hosted project gives a statement.
@@ -31,7 +32,6 @@ APPENDED_AT_ONCE: Final = 10_000
 NAMED_AT_ONCE: Final = 100
 NAMED_AT_MOST: Final = 1000
 FOUND_AT_ONCE: Final = 500
-_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 _WRITTEN_TIME: Final = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 _PAGE_COLUMNS: Final = (*EVENT_COLUMNS, "known_at")
@@ -89,7 +89,7 @@ class SupabaseLog:
         """
         pages = self._pages(
             "read_evaluation_events",
-            _within(window, model_name) | {"p_labelled_only": labelled_only},
+            within(window, model_name) | {"p_labelled_only": labelled_only},
         )
         frames = map(_event_frame, _once(pages))
         yield next(frames, _event_frame([]))
@@ -99,7 +99,7 @@ class SupabaseLog:
         self, *, model_name: str, event_ids: Collection[str], match_ids: Collection[str]
     ) -> pd.DataFrame:
         """The events with those ids and of those matches, ordered by event id."""
-        ids = [event_id for event_id in event_ids if _ID.fullmatch(event_id)]
+        ids = [event_id for event_id in event_ids if UUID_TEXT.fullmatch(event_id)]
         if len(ids) + len(match_ids) > NAMED_AT_MOST:
             found = [
                 frame[frame["event_id"].isin(ids) | frame["match_id"].isin(list(match_ids))]
@@ -149,11 +149,10 @@ class SupabaseLog:
         model_ids: Sequence[str] | None,
     ) -> pd.DataFrame:
         """Labelled events that are wrong with confidence strictly over the threshold."""
-        chosen = {
-            "p_confidence": float(confidence_threshold),
-            "p_model_ids": None if model_ids is None else list(model_ids),
+        asked = chosen(window, model_name, model_ids) | {
+            "p_confidence": float(confidence_threshold)
         }
-        pages = self._pages("read_error_samples", _within(window, model_name) | chosen)
+        pages = self._pages("read_error_samples", asked)
         return _event_frame([row for page in pages for row in page])
 
     def _pages(self, function: str, parameters: Mapping[str, Any]) -> Iterator[list[Row]]:
@@ -172,7 +171,7 @@ class SupabaseLog:
 
     def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
         """Labelled events per UTC day of the time they became known."""
-        days = self._project.call("count_labelled_by_day", **_within(window, model_name))
+        days = self._project.call("count_labelled_by_day", **within(window, model_name))
         if not isinstance(days, list):
             message = f"count_labelled_by_day answered {type(days).__name__}, not days."
             raise StoreCorrupt(message)
@@ -181,11 +180,6 @@ class SupabaseLog:
         except (KeyError, TypeError, ValueError) as error:
             message = f"count_labelled_by_day answered something else than days: {error}."
             raise StoreCorrupt(message) from error
-
-
-def _within(window: LookbackWindow, model_name: str) -> dict[str, Any]:
-    start, end = time_text(window.start), time_text(window.end)
-    return {"p_model_name": model_name, "p_start": start, "p_end": end}
 
 
 def _named(column: str, values: Collection[str]) -> Iterator[Callable[[Any], Any]]:

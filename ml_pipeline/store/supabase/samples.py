@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from ml_pipeline.errors import StoreCorrupt
 from ml_pipeline.store.alerts import SAMPLE_COLUMNS
+from ml_pipeline.store.event_frames import sample_frame
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import LookbackWindow
-from ml_pipeline.store.rows import time_text
+from ml_pipeline.store.supabase.log import times
+from ml_pipeline.store.supabase.tables import chosen
 from ml_pipeline.store.supabase.transport import Project
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class SupabaseSamples:
@@ -33,7 +34,7 @@ class SupabaseSamples:
         """Whether each answer was right, in the order of their predictions: the last `rows`."""
         answer = self._project.call(
             "evaluations_in_order",
-            **_chosen(window, model_name, model_ids),
+            **chosen(window, model_name, model_ids),
             p_labels={"exact": labels.exact, "folded": labels.folded},
             p_rows=rows,
         )
@@ -55,12 +56,9 @@ class SupabaseSamples:
         with_features: bool = True,
     ) -> pd.DataFrame:
         """At most `rows` events of the window, ordered by time and id."""
-        from ml_pipeline.store.event_frames import sample_frame
-        from ml_pipeline.store.supabase.log import times
-
         answer = self._project.call(
             "sample_evaluation_events",
-            **_chosen(window, model_name, model_ids),
+            **chosen(window, model_name, model_ids),
             p_labelled=labelled,
             p_rows=rows,
             p_features=with_features,
@@ -70,14 +68,3 @@ class SupabaseSamples:
         if not all(isinstance(row, list) and len(row) == width for row in found):
             raise StoreCorrupt("sample_evaluation_events answered something else than events.")
         return sample_frame(found, times)
-
-
-def _chosen(
-    window: LookbackWindow, model_name: str, model_ids: Sequence[str] | None
-) -> dict[str, Any]:
-    return {
-        "p_model_name": model_name,
-        "p_start": time_text(window.start),
-        "p_end": time_text(window.end),
-        "p_model_ids": None if model_ids is None else list(model_ids),
-    }

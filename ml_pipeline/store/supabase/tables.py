@@ -73,7 +73,21 @@ def from_array(kind: type[Record], rows: object) -> list[Record]:
 
 # Few enough that the ids of one call fit into an address.
 ADDED_AT_ONCE: Final = 100
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def within(window: LookbackWindow, model_name: str) -> dict[str, Any]:
+    """The parameters by which functions choose events."""
+    start, end = time_text(window.start), time_text(window.end)
+    return {"p_model_name": model_name, "p_start": start, "p_end": end}
+
+
+def chosen(
+    window: LookbackWindow, model_name: str, model_ids: Sequence[str] | None
+) -> dict[str, Any]:
+    """The same with those of models; None chooses the events of every model."""
+    models = None if model_ids is None else list(model_ids)
+    return within(window, model_name) | {"p_model_ids": models}
 
 
 class SupabaseTruth:
@@ -111,7 +125,7 @@ class SupabaseTruth:
 
     def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
         """The label of each id that is in `ml_data`, None for one that waits."""
-        valid = sorted({text.lower() for text in ids if _UUID.fullmatch(text)})
+        valid = sorted({text.lower() for text in ids if UUID_TEXT.fullmatch(text)})
         found: dict[str, str | None] = {}
         for at in range(0, len(valid), ADDED_AT_ONCE):
             part = valid[at : at + ADDED_AT_ONCE]
@@ -192,9 +206,7 @@ class SupabaseWatch:
         """Labelled events of the window, summed by UTC day and model."""
         rows = self._project.call(
             "sum_evaluations_by_day",
-            p_model_name=model_name,
-            p_start=time_text(window.start),
-            p_end=time_text(window.end),
+            **within(window, model_name),
             p_confidence=float(confidence_threshold),
             p_labels={"exact": labels.exact, "folded": labels.folded},
         )
@@ -202,12 +214,7 @@ class SupabaseWatch:
 
     def count_answers(self, window: LookbackWindow, *, model_name: str) -> list[AnswerCount]:
         """Events by their prediction, whether labelled or not; by the time known, or given."""
-        rows = self._project.call(
-            "count_answers",
-            p_model_name=model_name,
-            p_start=time_text(window.start),
-            p_end=time_text(window.end),
-        )
+        rows = self._project.call("count_answers", **within(window, model_name))
         return [AnswerCount(**row) for row in _rows(rows, "count_answers")]
 
     def keep_days(self, days: Sequence[DailyAccuracy], *, now: datetime) -> None:
