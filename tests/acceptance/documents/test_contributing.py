@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ml_pipeline
 from ml_pipeline.cli import COMMANDS
+from ml_pipeline.store import schema
 from tests.acceptance.documents.naming import missing_modules, missing_paths
 from tests.support.shell import ROOT
 
@@ -76,6 +77,12 @@ def test_the_changelog_ends_with_the_versions_in_their_order() -> None:
     headings = re.findall(r"^## (.*)$", CHANGELOG, re.MULTILINE)
     assert headings[0] == "[Unreleased]"
     assert headings[1].startswith(f"[{ml_pipeline.__version__}]")
+
+
+def test_the_changelog_says_nothing_twice_and_how_to_get_the_newest_schema() -> None:
+    begins = [line[:80] for line in CHANGELOG.splitlines() if line.startswith("- ")]
+    assert len(begins) == len({*begins})
+    assert f" to {schema.newest()}, and `doctor`" in CHANGELOG
 
 
 def test_the_names_that_the_changelog_sends_people_to_are_there() -> None:
