@@ -19,6 +19,7 @@ from tests.support.supabase.project import SupabaseProject
 __all__ = ["our_schema"]
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+OF_OTHER_PROGRAMS = {"handle_path"}  # Caddy's
 COLUMNS = """
     select table_name, column_name from information_schema.columns where table_schema = 'public'
 """
@@ -71,17 +72,28 @@ def test_a_page_names_paths_and_modules_that_are_there(page: Path) -> None:
     assert missing_modules(text) == []
 
 
+def source_texts() -> list[str]:
+    files = (ROOT / "ml_pipeline").rglob("*")
+    return [path.read_text(encoding="utf-8") for path in files if path.suffix in {".py", ".sql"}]
+
+
+def test_columns_keys_and_values_that_the_manual_names_are_in_the_source() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *PAGES])
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)\b", pages))
+    assert len(named) > 100
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", " ".join([compose, *source_texts()])))
+    assert named - OF_OTHER_PROGRAMS - words == set()
+
+
 def test_the_symptoms_of_the_table_are_what_the_program_says() -> None:
     table = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8").partition("by symptom")[2]
     symptoms = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
     quoted = [text for cell in symptoms for text in re.findall(r"`([^`]*)`", cell)]
     messages = [text for text in quoted if " " in text and ": " not in text]
     assert len(messages) > 5
-    files = [path for path in (ROOT / "ml_pipeline").rglob("*") if path.suffix in {".py", ".sql"}]
     # Sentences go over several lines of the source.
-    source = "".join(
-        re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in files
-    )
+    source = "".join(re.sub(r'"\s*\n\s*f?"', "", text) for text in source_texts())
     for message in messages:
         assert message.removeprefix("Failed while ") in source, message
 
