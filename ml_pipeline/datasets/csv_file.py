@@ -100,7 +100,7 @@ class CsvFile:
         return self.delimiter != ","
 
     def stream(self) -> IO[bytes]:
-        """Its bytes, unpacked."""
+        """Its bytes, unpacked. Reading them raises DataError for a damaged gzip file."""
         return _bytes_of(self.path, is_gzip=self.is_gzip)
 
     def text(self, errors: str = "strict") -> io.TextIOWrapper:
@@ -127,8 +127,6 @@ class CsvFile:
                     chunk = chunk[: len(chunk) - len(held)]
                     plain = chunk.replace("\r\n", "\n").replace("\r", "\n")
                     copy.write(plain.encode("utf-8", "surrogateescape"))
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise damaged(self.path) from None
         except UnicodeError as error:
             raise DataError(f"{self.path} is no whole text in UTF-16: {error}.") from None
         return replace(self, path=target, encoding=UTF_8, preface=0, is_gzip=False)
@@ -137,7 +135,7 @@ class CsvFile:
         """The number of the column of that name, see `column_place`."""
         return column_place(name, self.names, str(self.path))
 
-    def frame(self, *, rows: int | None = None) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """Every cell as text, decimal commas as points.
 
         Raises DataError naming the line of what cannot be read.
@@ -147,11 +145,8 @@ class CsvFile:
         try:
             frame: pd.DataFrame = pd.read_csv(
                 self.stream() if self.is_gzip else self.path, dtype=str, keep_default_na=False,
-                sep=self.delimiter, nrows=rows, encoding=self.encoding, skiprows=self.preface,
-                compression=None,
+                sep=self.delimiter, encoding=self.encoding, skiprows=self.preface, compression=None,
             )  # fmt: skip
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise damaged(self.path) from None
         except UnicodeDecodeError:
             raise self._no_utf_8() from None
         except (pd.errors.ParserError, csv.Error, OSError) as error:
@@ -175,17 +170,27 @@ class CsvFile:
         if not self.has_decimal_commas:
             return []
         numbers, certain = set(places), set[int]()
+        for cells in self._readable_rows():
+            for place in [place for place in numbers if place < len(cells)]:
+                cell = cells[place].strip()
+                if cell and not _COMMA_NUMBER.fullmatch(cell):
+                    numbers.discard(place)
+                elif "," in cell and not _THOUSANDS.fullmatch(cell):
+                    certain.add(place)
+        return sorted(numbers & certain)
+
+    def _readable_rows(self) -> Iterator[list[str]]:
+        """The rows without those that cannot be read, which whoever reads the file speaks of."""
         with self.text("replace") as file:
             rows = csv.reader(file, delimiter=self.delimiter)
             next(rows)
-            for cells in rows:
-                for place in [place for place in numbers if place < len(cells)]:
-                    cell = cells[place].strip()
-                    if cell and not _COMMA_NUMBER.fullmatch(cell):
-                        numbers.discard(place)
-                    elif "," in cell and not _THOUSANDS.fullmatch(cell):
-                        certain.add(place)
-        return sorted(numbers & certain)
+            while True:
+                try:
+                    yield next(rows)
+                except StopIteration:
+                    return
+                except csv.Error:
+                    continue
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """The rows, as many cells as there are names, each with the number of its (last) line.
@@ -212,8 +217,6 @@ class CsvFile:
             except csv.Error as error:
                 message = f"{self.path} cannot be read as CSV behind line {number}: {error}."
                 raise DataError(message) from None
-            except (EOFError, gzip.BadGzipFile, zlib.error):
-                raise damaged(self.path) from None
 
     def _about_cells(self) -> str:
         if self.has_decimal_commas:
@@ -281,11 +284,6 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(name or "(unnamed)" for name in names[:_NAMES_SHOWN]) or "no header") + more
 
 
-def damaged(path: Path) -> DataError:
-    """What is said of a packed file that ends early or holds something else."""
-    return DataError(f"{path} is a truncated or damaged gzip file.")
-
-
 def number_hint(text: str) -> str:
     """What to do about a text that is no number, '' where its commas are not the reason."""
     return COMMA_HINT[0].upper() + COMMA_HINT[1:] if "," in text else ""
@@ -307,9 +305,6 @@ def _head(path: Path) -> tuple[bytes, bool]:
         raise DataError(
             f"There is no file {path}.", hint="Give a CSV with a header line."
         ) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        # A stream that ends early fails here only when it is short.
-        raise damaged(path) from None
     except OSError as error:
         message = f"{path} cannot be read as CSV: {error.strerror or error}."
         raise DataError(message) from None
@@ -332,8 +327,11 @@ class _Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - a writable buffer
-        """Raises DataError for a line that is too long."""
-        count = self._file.readinto(buffer)
+        """Raises DataError for a damaged file and for a line that is too long."""
+        try:
+            count = self._file.readinto(buffer)
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            raise DataError(f"{self._path} is a truncated or damaged gzip file.") from None
         block = bytes(memoryview(buffer)[:count])
         end = max(block.rfind(b"\n"), block.rfind(b"\r"))
         self._length = count - end - 1 + (self._length if end < 0 else 0)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -28,8 +26,6 @@ def refusals() -> Iterator[None]:
         yield
     except DataError as error:
         raise InputError(error.message, hint=error.hint) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"The file is truncated or damaged: {error}.") from None
     except OSError as error:
         raise InputError(f"The file cannot be read: {error}.") from error
 
