@@ -22,7 +22,6 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
-from ml_pipeline.datasets.csv_file import named
 from ml_pipeline.datasets.dataset import Dataset, class_order, groups_of, read_csv, read_labels
 from ml_pipeline.datasets.entities import entities_of
 from ml_pipeline.datasets.features import read_rows
@@ -32,6 +31,7 @@ from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.reports import backtest_page
 from ml_pipeline.reports.backtest_page import Course
+from ml_pipeline.store.inputs.columns import named
 from ml_pipeline.store.inputs.times import time_hint
 from ml_pipeline.training.backtest import Replay, backtest
 from ml_pipeline.training.parallel import on_cluster

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
-from ml_pipeline.config.settings import load_settings, work_dir
+from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.errors import InputError
 from ml_pipeline.evaluation_log import opening
-
-KEYS = ("event_id", "match_id")
+from ml_pipeline.evaluation_log.recording.parsed import KEYS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = load_store_settings(local_dir=args.local)
     ids = {"event_id": set(args.event_id), "match_id": set(args.match_id)}
     if args.csv:
-        for key, values in _read(Path(args.csv)).items():
+        for key, values in _read(Path(args.csv), settings).items():
             ids[key] |= values
     if not any(ids.values()) or not all(map(all, ids.values())):
         raise InputError("Give --match-id or --event-id, or --csv FILE with such a column.")
@@ -65,13 +64,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path) -> dict[str, set[str]]:
+def _read(path: Path, settings: Settings) -> dict[str, set[str]]:
     """The ids of a file. Raises DataError for one that cannot be read, InputError without ids."""
-    from ml_pipeline.datasets.csv_file import CsvFile, listed
+    from ml_pipeline.datasets.csv_file import CsvFile
+    from ml_pipeline.store.inputs.columns import listed
     from ml_pipeline.store.inputs.labels import id_cell
 
     file = CsvFile.opened(path)
-    places = {key: place for key in KEYS if (place := file.place(key)) is not None}
+    places = file.places({key: settings.log.spellings(key) for key in KEYS})
     if not places:
         raise InputError(
             f"{path} needs a column event_id or match_id.", hint=f"It has: {listed(file.names)}."

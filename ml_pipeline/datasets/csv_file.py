@@ -14,12 +14,13 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.columns import column_place, column_places
 from ml_pipeline.store.sql_text import literal
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _CHUNK: Final = 1 << 20
 LONGEST_LINE: Final = 32 << 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _LINES_TRIED: Final = 20
-_NAMES_SHOWN: Final = 20
 # A number as programs write it where the comma is the decimal mark, and one whose commas may as
 # well part thousands.
 _COMMA_NUMBER: Final = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
@@ -134,6 +134,10 @@ class CsvFile:
     def place(self, name: str) -> int | None:
         """The number of the column of that name, see `column_place`."""
         return column_place(name, self.names, str(self.path))
+
+    def places(self, spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
+        """The numbers of the columns that it has, by our names, see `column_places`."""
+        return column_places(spellings, self.names, str(self.path))
 
     def frame(self) -> pd.DataFrame:
         """Every cell as text, decimal commas as points.
@@ -241,47 +245,6 @@ class CsvFile:
             f"{self.path} cannot be read as CSV: line {number} is not valid UTF-8: {shown!r}.",
             hint=AS_UTF_8,
         )
-
-
-def column_place(name: str, names: Sequence[str], source: str) -> int | None:
-    """The number of the column of that name, which may be written in another case or with space.
-
-    Raises DataError where several are meant; what nobody asks for may stand there twice.
-    """
-    wanted = name.strip()
-    same = [place for place, other in enumerate(names) if other.strip() == wanted]
-    alike = [place for place, other in enumerate(names) if other.strip().lower() == wanted.lower()]
-    found = same or alike
-    if len(found) > 1:
-        raise DataError(
-            f"{source} has two columns called {names[found[0]].strip()!r}.",
-            hint="Rename or drop one of them.",
-        )
-    return found[0] if found else None
-
-
-def named(frame: pd.DataFrame, wanted: Sequence[str | None], source: str) -> pd.DataFrame:
-    """The frame with its columns called as they are asked for, however they are written there.
-
-    Raises DataError where several are meant.
-    """
-    names = [str(name) for name in frame.columns]
-    called = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
-    for name in wanted:
-        place = None if name is None else column_place(name, names, source)
-        if name is not None and place is not None:
-            called[place] = name
-    # Of columns that nobody asks for there may be several of a name.
-    for place, name in enumerate(called):
-        if name in called[:place]:
-            called[place] = f"{name}.{called[:place].count(name)}"
-    return frame if called == list(frame.columns) else frame.set_axis(called, axis=1)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names of a header, for a sentence."""
-    more = ", …" if len(names) > _NAMES_SHOWN else ""
-    return (", ".join(name or "(unnamed)" for name in names[:_NAMES_SHOWN]) or "no header") + more
 
 
 def number_hint(text: str) -> str:

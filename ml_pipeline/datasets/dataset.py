@@ -14,11 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DataSettings
-from ml_pipeline.datasets.csv_file import CsvFile, named
+from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
 from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.columns import listed, named
 from ml_pipeline.store.inputs.labels import Labels
 
 BUILTIN = "builtin"
@@ -136,7 +137,7 @@ def from_frame(
     if settings.target not in frame.columns:
         raise DataError(
             f"{source} has no column {settings.target!r} (data.target).",
-            hint=f"It has: {', '.join(map(str, frame.columns[:20]))}.",
+            hint=f"It has: {listed(list(frame.columns))}.",
         )
     time_column = _named(frame, "time_column", settings.time_column, source)
     group_column = _named(frame, "group_column", settings.group_column, source)
@@ -197,7 +198,7 @@ def _named(frame: pd.DataFrame, setting: str, column: str | None, source: str) -
         return None
     raise DataError(
         f"{source} has no column {column!r} (data.{setting}).",
-        hint=f"It has: {', '.join(map(str, frame.columns[:20]))}. Name one of them, or set "
+        hint=f"It has: {listed(list(frame.columns))}. Name one of them, or set "
         f"data.{setting} to null.",
     )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.csv_file import number_hint
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.columns import listed
 
 Inputs = NDArray[Any]
 
@@ -31,7 +32,7 @@ def matrix(frame: pd.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
     missing = [name for name in features if name not in frame.columns]
     if missing:
         message = f"Feature columns are missing: {', '.join(missing)}."
-        hint = f"The data has: {', '.join(map(str, frame.columns[:20]))}."
+        hint = f"The data has: {listed(list(frame.columns))}."
         raise DataError(message, hint=hint)
     columns = [_numbers(frame[name], name) for name in features]
     return np.column_stack(columns) if columns else np.empty((len(frame), 0))
@@ -63,7 +64,7 @@ def read_rows(frame: pd.DataFrame, features: Sequence[str], text_column: str | N
         return numbers
     if text_column not in frame.columns:
         message = f"The text column {text_column} is missing."
-        raise DataError(message, hint=f"The data has: {', '.join(map(str, frame.columns[:20]))}.")
+        raise DataError(message, hint=f"The data has: {listed(list(frame.columns))}.")
     written = frame[text_column].fillna("").astype(str)
     faults = written.map(texts.fault).to_numpy(dtype=str)
     bad = np.flatnonzero(faults != "")

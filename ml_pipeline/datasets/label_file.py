@@ -15,10 +15,11 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.csv_file import CsvFile, listed, number_hint
+from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth
+from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
 from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
 
@@ -140,12 +141,7 @@ def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:
         "features": ("features",),
         **{name: (name,) for name in settings.data.inputs},
     }
-    found = dict[str, int]()
-    for name, spelt in spellings.items():
-        places = (file.place(spelling) for spelling in spelt)
-        place = next((place for place in places if place is not None), None)
-        if place is not None:
-            found[name] = place
+    found = file.places(spellings)
     has_key = any(name in found for name in ("id", "features", *settings.data.inputs))
     if "label" not in found or not has_key:
         raise DataError(

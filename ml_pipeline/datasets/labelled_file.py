@@ -13,7 +13,7 @@ import pandas as pd
 
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.csv_file import CsvFile, column_place, named
+from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.dataset import (
     BUILTIN,
     PARQUET,
@@ -29,6 +29,7 @@ from ml_pipeline.datasets.duckdb_session import (
     written_path,
 )
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.columns import column_places, named
 from ml_pipeline.store.inputs.times import time_hint, time_sql
 
 if TYPE_CHECKING:
@@ -158,10 +159,8 @@ def _header(path: Path) -> list[str]:
             names = parquet_names(database, path)
     else:
         names = list(CsvFile.opened(path).names)
-    for name in (_ID, _TIME):
-        place = column_place(name, names, str(path))
-        if place is not None:
-            names[place] = name
+    for name, place in column_places({_ID: (_ID,), _TIME: (_TIME,)}, names, str(path)).items():
+        names[place] = name
     return names
 
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import duckdb
 
-from ml_pipeline.datasets.csv_file import listed
 from ml_pipeline.datasets.duckdb_errors import as_data_error, has_mixed_line_ends
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, files_of, written_path
 from ml_pipeline.errors import DataError
@@ -25,6 +24,7 @@ from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.event_csv import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
+from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.label_sql import corrections, label_of
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import EVENT_COLUMNS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.csv_file import CsvFile, listed
+from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.errors import DataError, StoreUnavailable
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.recording.parsed import (
@@ -34,6 +34,7 @@ from ml_pipeline.store.event_row import (
     brings_outcome,
     utc_text,
 )
+from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
 from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
 
@@ -72,12 +73,8 @@ def read_outcomes(path: Path, settings: Settings, now: datetime) -> tuple[list[P
 
 def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:
     """Which column holds what."""
-    found = dict[str, int]()
-    for name in (*KEYS, "actual_result", "evaluated_at"):
-        spelt = map(file.place, settings.log.spellings(name))
-        place = next((place for place in spelt if place is not None), None)
-        if place is not None:
-            found[name] = place
+    names = (*KEYS, "actual_result", "evaluated_at")
+    found = file.places({name: settings.log.spellings(name) for name in names})
     if "actual_result" not in found or not any(key in found for key in KEYS):
         raise DataError(
             f"{file.path} needs the columns event_id or match_id, and actual_result.",

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from ml_pipeline.config.data import DEFAULT_COLUMNS
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.csv_file import COMMA_HINT, column_place
+from ml_pipeline.datasets.csv_file import COMMA_HINT
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.columns import column_places, listed
 from ml_pipeline.store.inputs.label_sql import (
     NO_LABEL,
     OTHER_MODEL,
@@ -42,7 +43,6 @@ GUESS = "best guess"
 
 REQUIRED = ("event_id", "prediction", "actual_result", "confidence")
 TIMES = ("timestamp", "evaluated_at")
-_NAMES_SHOWN = 30
 # What to do about rows that are bad for a reason that begins so.
 REASON_HINTS = {
     "known_at is in the future": f"Of times: {NO_ZONE}.",
@@ -120,19 +120,14 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
 
     Raises DataError naming the missing column, the spellings tried and the columns found.
     """
-    found: dict[str, int] = {}
-    for column in DEFAULT_COLUMNS:
-        spelt = (column_place(s, names, source) for s in settings.log.spellings(column))
-        place = next((place for place in spelt if place is not None), None)
-        if place is not None:
-            found[column] = place
+    spellings = {column: settings.log.spellings(column) for column in DEFAULT_COLUMNS}
+    found = column_places(spellings, names, source)
     missing = [name for name in REQUIRED if name not in found]
     if not any(name in found for name in TIMES):
         missing.append(TIMES[0])
     if missing:
         raise _missing(missing, names, settings, source)
-    inputs = {name: column_place(name, names, source) for name in settings.data.inputs}
-    features = {name: place for name, place in inputs.items() if place is not None}
+    features = column_places({name: (name,) for name in settings.data.inputs}, names, source)
     return Columns(names=tuple(names), places=found, features=features)
 
 
@@ -146,8 +141,7 @@ def _missing(
     missing: Sequence[str], names: Sequence[str], settings: Settings, source: str
 ) -> DataError:
     tried = "; ".join(f"{name} (tried {', '.join(_tried(name, settings))})" for name in missing)
-    found = ", ".join(name or "(unnamed)" for name in names[:_NAMES_SHOWN])
-    message = f"{source} lacks {tried}. It has: {found}."
+    message = f"{source} lacks {tried}. It has: {listed(names)}."
     return DataError(message, hint="Name its columns under log.columns in the settings.")
 
 

@@ -21,13 +21,14 @@ from typing import IO, Self
 
 import duckdb
 
-from ml_pipeline.datasets.csv_file import CsvFile, listed, number_hint
+from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.store.event_row import UNCERTAIN
+from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.label_sql import is_blank
 from ml_pipeline.store.sql_text import literal
 

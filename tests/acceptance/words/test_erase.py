@@ -182,6 +182,9 @@ def test_l11_a_persons_rows_are_gone_everywhere_and_do_not_come_back(
 
 @pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
 def test_l11_an_event_is_erased_by_its_id_in_any_case(filled: Place, csv_path: Path) -> None:
+    (csv_path.parent / "ids.csv").write_text(f"Prediction_ID\n{THEIRS.upper()}\n")
+    counted = erase(filled, csv_path, "--csv", "ids.csv", "--dry-run")
+    assert (counted.code, counted.json.get("events")) == (0, 1), counted.stdout
     done = erase(filled, csv_path, "--event-id", THEIRS.upper())
     assert (done.code, done.json["events"], done.json["without_prediction"]) == (0, 1, [])
     assert (done.json["erased"]["evaluation_log"], done.json["erased"]["csv_lines"]) == (1, 1)
