@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ml_pipeline.evaluation_log.loading import TABLE, load_log
 from ml_pipeline.evaluation_log.rules import GUESS, LogRequest
 from ml_pipeline.store.alerts import SAMPLE_COLUMNS, DailyAccuracy
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.event_row import best_guess
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
@@ -65,7 +65,7 @@ def labelled_events(  # noqa: PLR0913 - a log, some of its rows, and where to wo
         events["known_at"] = events["evaluated_at"].fillna(events["timestamp"])
         if with_guesses:
             find = Labels.of(settings.data).find
-            guesses = events["metadata"].where(events["prediction"] == UNCERTAIN).map(_guess)
+            guesses = events["metadata"].where(events["prediction"] == UNCERTAIN).map(best_guess)
             events[GUESS] = guesses.map(lambda text: find(text) if text else None)
     else:
         events = _from_file(store, settings, window, work_dir, with_guesses=with_guesses)
@@ -137,16 +137,6 @@ def served_answers(
         correct=(found[GUESS] == found["actual_result"]).to_numpy(dtype=bool),
         confidences=found["confidence"].to_numpy(dtype=float),
     )
-
-
-def _guess(metadata: object) -> str | None:
-    """What an UNCERTAIN answer would have been, by its metadata."""
-    try:
-        known = json.loads(metadata) if isinstance(metadata, str) else None
-    except ValueError:
-        return None
-    guess = known.get("best_guess") if isinstance(known, dict) else None
-    return guess if isinstance(guess, str) else None
 
 
 def sum_file(

@@ -228,6 +228,16 @@ def with_outcome(
     }
 
 
+def best_guess(metadata: object) -> str | None:
+    """What an UNCERTAIN answer would have been, by the event's metadata."""
+    try:
+        known = json.loads(metadata) if isinstance(metadata, str) else None
+    except ValueError:
+        return None
+    guess = known.get("best_guess") if isinstance(known, dict) else None
+    return guess if isinstance(guess, str) else None
+
+
 def merge_rows(rows: Iterable[EventRow]) -> dict[str, EventRow]:
     """One row an event, by its id; a later row fills what an earlier one left empty.
 

@@ -6,11 +6,10 @@ learned, and by the same gate as every other one.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -33,9 +32,10 @@ from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.event_row import UNCERTAIN
+from ml_pipeline.store.event_row import UNCERTAIN, best_guess
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.opening import open_store
-from ml_pipeline.store.records import LookbackWindow, ModelVersion, Outcome, day_start
+from ml_pipeline.store.records import EVER, ModelVersion, Outcome
 from ml_pipeline.training.job import PreparedRows, train
 from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.request import TrainingRequest
@@ -129,7 +129,12 @@ def _prepared(
                 f"The champion has learned every row of {data.source}: none is left to judge on.",
                 hint="Train again when newer rows have come.",
             )
-        answers, lost = _answers(store, champion, model, data.take(parts.holdout), classes)
+        held = data.take(parts.holdout).frame
+        try:
+            answers = answers_for(store, champion, model, held, classes)
+        except (ArtifactError, NotFound) as error:
+            log.warning("The champion %s cannot be judged beside: %s", champion.model_id, error)
+            lost = _lost(store, champion, Labels.of(settings.data), error.message)
     rows = PreparedRows(
         data=data, classes=classes, answers=answers, parts=parts, learned_until=until
     )
@@ -146,40 +151,17 @@ def _inputs_of(store: Store, champion: ModelVersion) -> ModelInputs | None:
         return None
 
 
-def _answers(
-    store: Store,
-    champion: ModelVersion,
-    model: Any,  # noqa: ANN401 - AdaptiveClassifier or None
-    held: Dataset,
-    classes: list[str],
-) -> tuple[Floats | None, LostChampion | None]:
-    """What the champion answers for the rows to be judged on, or what it answered once."""
-    try:
-        return answers_for(store, champion, model, held.frame, classes), None
-    except (ArtifactError, NotFound) as error:
-        log.warning("The champion %s cannot be judged beside: %s", champion.model_id, error)
-        return None, _lost(store, champion, error.message)
-
-
-def _lost(store: Store, champion: ModelVersion, why: str) -> LostChampion:
+def _lost(store: Store, champion: ModelVersion, labels: Labels, why: str) -> LostChampion:
     """Count what the champion answered, its best guess where it was not sure."""
-    whole = LookbackWindow(start=day_start(date(1970, 1, 1)), end=day_start(date(9999, 1, 1)))
     rows = right = 0
-    for page in store.read_events(whole, model_name=champion.model_name):
+    for page in store.read_events(EVER, model_name=champion.model_name):
         own = page[page["model_id"] == champion.model_id]
-        guesses = own["metadata"].map(_best_guess)
+        own = own[own["actual_result"].map(labels.find).notna()]
+        guesses = own["metadata"].map(best_guess)
         answers = own["prediction"].where(own["prediction"] != UNCERTAIN, guesses)
         rows += len(own)
-        right += int((answers == own["actual_result"]).sum())
+        right += sum(map(labels.agree, answers, own["actual_result"]))
     return LostChampion(model_id=champion.model_id, why=why, rows=rows, right=right)
-
-
-def _best_guess(metadata: object) -> object:
-    try:
-        found = json.loads(str(metadata))
-    except ValueError:
-        return None
-    return found.get("best_guess") if isinstance(found, dict) else None
 
 
 def _registered(
