@@ -44,7 +44,7 @@ class Names:
         """The text without the ids that are long enough to stand for nothing else."""
         for name in self.everything:
             if len(name) >= _LONG_ENOUGH and name in text:
-                text = text.replace(name, ERASED)
+                text = _word(name).sub(ERASED, text)
         return text
 
 
