@@ -8,7 +8,7 @@ from dataclasses import replace
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN
-from ml_pipeline.errors import ArtifactError, DataError, NotFound
+from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.loading import load_known
 from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.store.contract import Store
@@ -51,7 +51,5 @@ def _is_only_in_the_log(store: Store, settings: Settings) -> bool:
     champion = store.champion(model_name=settings.model_name)
     if champion is None or settings.data.training_dataset != BUILTIN:
         return False
-    try:
-        return bool(inputs_of(store, champion).difference(settings.data))
-    except (ArtifactError, NotFound):
-        return False
+    inputs = inputs_of(store, champion)
+    return inputs is not None and bool(inputs.difference(settings.data))

@@ -79,16 +79,21 @@ class ModelInputs:
         )
 
 
-def inputs_of(store: Store, version: ModelVersion) -> ModelInputs:
+def inputs_of(store: Store, version: ModelVersion | None) -> ModelInputs | None:
     """What a model reads and knows: by its row, and of an earlier version by its artifact.
 
-    Raises ArtifactError.
+    None without a model, and with a warning where the artifact cannot be loaded: whoever needs its
+    answers is told so when asking for them.
     """
+    if version is None:
+        return None
     classes, inputs = version.lineage.classes, version.lineage.inputs
     if classes is not None and inputs is not None:
         features, text_column = tuple(inputs["features"]), inputs["text_column"]
         return ModelInputs(features=features, text_column=text_column, classes=tuple(classes))
-    model = load_model_version(store, version)
+    model = loaded(store, version)
+    if model is None:
+        return None
     return ModelInputs(
         features=tuple(model.feature_names_),
         text_column=model.text_column_,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.errors import ArtifactError, ConfigError, NotFound
+from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
@@ -104,7 +104,7 @@ def prepare(
     """Load the evaluation log; from the approved base on when it is to be learned again."""
     counted_ids = serving_models(store, settings.model_name)
     head, own, trained_by, difference = serving.head, settings, settings, ""
-    inputs = None if head is None else _inputs_of(store, head)
+    inputs = inputs_of(store, head)
     if inputs is not None:
         head, difference = _knowing(head, inputs), inputs.difference(settings.data)
     if inputs is not None and difference:
@@ -125,14 +125,6 @@ def prepare(
         restart_night=rows.restart_night,
         is_readable=rows.readable_since is not None,
     )
-
-
-def _inputs_of(store: Store, head: ModelVersion) -> ModelInputs | None:
-    """What the head reads; None where that cannot be told, which its training will say."""
-    try:
-        return inputs_of(store, head)
-    except (ArtifactError, NotFound):
-        return None
 
 
 def _knowing(head: ModelVersion | None, inputs: ModelInputs | None) -> ModelVersion | None:

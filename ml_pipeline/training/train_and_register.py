@@ -27,7 +27,7 @@ from ml_pipeline.evaluation import judging
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, evaluate
 from ml_pipeline.evaluation.replacing import LostChampion
-from ml_pipeline.registry.model_inputs import ModelInputs, answers_for, inputs_of, loaded
+from ml_pipeline.registry.model_inputs import answers_for, inputs_of, loaded
 from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
@@ -106,7 +106,7 @@ def _prepared(
 ) -> _Prepared:
     settings, champion = request.settings, state.champion
     notes: dict[str, Any] = {}
-    inputs = None if champion is None else _inputs_of(store, champion)
+    inputs = inputs_of(store, champion)
     if from_table:
         also = () if inputs is None else inputs.features
         data, report = ground_truth.read_truth(store, settings, also=also)
@@ -139,16 +139,6 @@ def _prepared(
         data=data, classes=classes, answers=answers, parts=parts, learned_until=until
     )
     return _Prepared(rows=rows, notes=notes, lost=lost)
-
-
-def _inputs_of(store: Store, champion: ModelVersion) -> ModelInputs | None:
-    try:
-        return inputs_of(store, champion)
-    except (
-        ArtifactError,
-        NotFound,
-    ):  # found out again, and told, where it is asked for its answers
-        return None
 
 
 def _lost(store: Store, champion: ModelVersion, labels: Labels, why: str) -> LostChampion:
