@@ -46,24 +46,6 @@ class PairedGain:
     wealth: Wealth | None = None
 
     @classmethod
-    def of_nights(
-        cls,
-        rows: Sequence[float] | NDArray[np.float64],
-        sums: NDArray[np.float64],
-        right: tuple[float, float] | None = None,
-    ) -> PairedGain:
-        """From per-night row counts and a (nights, 2) array of Σ difference, Σ difference²."""
-        counts = np.asarray(rows, dtype=np.float64)
-        total, squares = sums.sum(axis=0) if len(counts) else (0.0, 0.0)
-        return cls(
-            nights=len(counts),
-            rows=int(counts.sum()),
-            total=float(total),
-            squares=float(squares),
-            right=right,
-        )
-
-    @classmethod
     def of_rows(  # noqa: PLR0913 - rows have that many sides
         cls,
         gains: NDArray[np.float64],

@@ -11,12 +11,11 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.label_sample import AnswerShare, LabelSample
-from ml_pipeline.evaluation_log.loading import LoadedLog
+from ml_pipeline.evaluation_log.loading import TABLE, LoadedLog
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
-TABLE: Final = "table"
 ROWS_READ: Final = 200_000
 
 
