@@ -74,19 +74,24 @@ def _logged_check(report: EvaluationReport, lost: LostChampion, confidence: floa
     """Newcombe's upper bound for the difference of two shares, from two Wilson intervals.
 
     "Interval Estimation for the Difference Between Independent Proportions", Statistics in Medicine
-    17 (1998), method 10.
+    17 (1998), method 10. Where the lost one logged nothing there is none.
     """
+    mine = f"Accuracy {report.accuracy:.4f} on {report.rows} unseen rows"
+    complaint = f"{{it}} was right less often than {lost.model_id}, {_logged(lost)}"
+    if not lost.rows:
+        sentence = f"{mine}; {lost.model_id} logged no result to compare it with."
+        return Check(name="lost_champion", passed=True, sentence=sentence, complaint=complaint)
     new = wilson_interval(round(report.accuracy * report.rows), report.rows, confidence)
     old = wilson_interval(lost.right, lost.rows, confidence)
     apart = report.accuracy - lost.accuracy
     most = apart + ((new.high - report.accuracy) ** 2 + (lost.accuracy - old.low) ** 2) ** 0.5
     return Check(
         name="lost_champion",
-        passed=not lost.rows or most >= 0,
+        passed=most >= 0,
         sentence=(
-            f"Accuracy {report.accuracy:.4f} on {report.rows} unseen rows; {lost.model_id} logged "
-            f"{lost.accuracy:.4f} on {lost.rows} others (difference at most {most:+.4f})."
+            f"{mine}; {lost.model_id} logged {lost.accuracy:.4f} on {lost.rows} others (difference "
+            f"at most {most:+.4f})."
         ),
-        complaint=f"{{it}} was right less often than {lost.model_id}, {_logged(lost)}",
+        complaint=complaint,
         numbers={"difference": apart, "at_most": most},
     )
