@@ -163,7 +163,7 @@ class LabelSample:
             "confidence": None if self.confidence is None else round(self.confidence, 9),
             "labelled": self.labelled,
             "right": self.right,
-            "accuracy": self.accuracy,
+            "accuracy": self.accuracy if self.labelled else None,
             "by_answer": {
                 name: {"answers": share.answers, "labelled": share.labelled}
                 for name, share in self.by_answer.items()

@@ -106,10 +106,10 @@ def test_a_promotion_waits_and_a_rejection_stays_one() -> None:
 
 
 def test_a_sample_is_plain_json() -> None:
-    assert json.loads(json.dumps(TENTH.as_json(), allow_nan=False))["by_answer"]["H"] == {
-        "answers": 600,
-        "labelled": 240,
-    }
+    plain = json.loads(json.dumps(TENTH.as_json(), allow_nan=False))
+    assert plain["by_answer"]["H"] == {"answers": 600, "labelled": 240}
+    assert plain["accuracy"] == pytest.approx(75 / 325)
+    assert replace(TENTH, labelled=0, right=0).as_json()["accuracy"] is None
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
