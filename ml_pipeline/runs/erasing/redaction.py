@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -104,24 +104,31 @@ def _is_named(path: Path, names: Names, *, has_rows: bool) -> bool:
 
 
 def _clean_csv(path: Path, names: Names, dry_run: bool) -> int:  # noqa: FBT001 - private
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        gone = sum(is_named for _, is_named in _rows(file, names))
+    if gone and not dry_run:
+        _write_without(path, names)
+    return gone
+
+
+def _rows(file: Iterable[str], names: Names) -> Iterator[tuple[list[str], bool]]:
+    """The lines of a CSV, the header first, and whether each is one of the events."""
+    reader = csv.reader(file)
+    header = next(reader, [])
+    yield header, False
+    for cells in reader:
+        yield cells, names.has(dict(zip(header, cells, strict=False)))
+
+
+def _write_without(path: Path, names: Names) -> None:
     draft = path.with_name(f".{path.name}.part")
-    gone = 0
     try:
         with (
             path.open(encoding="utf-8", errors="surrogateescape", newline="") as old,
             draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as new,
         ):
-            reader = csv.reader(old)
-            header = next(reader, [])
             writer = csv.writer(new, lineterminator="\n")
-            writer.writerow(header)
-            for cells in reader:
-                if names.has(dict(zip(header, cells, strict=False))):
-                    gone += 1
-                else:
-                    writer.writerow(cells)
-        if gone and not dry_run:
-            draft.replace(path)
+            writer.writerows(cells for cells, is_named in _rows(old, names) if not is_named)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    return gone

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ml_pipeline.runs.erasing.redaction import Names, redacted, redacted_text
+import os
+from pathlib import Path
+
+from ml_pipeline.runs.erasing.redaction import Names, clean_folder, redacted, redacted_text
 
 NAMES = Names(event_ids=frozenset({"event-0000007"}), match_ids=frozenset({"match-2026-05-01-7"}))
 
@@ -15,3 +18,17 @@ def test_an_id_that_another_one_begins_or_ends_with_is_left_as_it_is() -> None:
     kept = "Odd: (erased), rematch-2026-05-01-7 and match-2026-05-01-70.\n"
     assert redacted_text(text, NAMES) == kept
     assert redacted("row event-0000007: bad", NAMES) == "row (erased): bad"
+
+
+def test_a_folder_is_only_written_to_where_rows_go(tmp_path: Path) -> None:
+    theirs, other = tmp_path / "theirs.csv", tmp_path / "other.csv"
+    theirs.write_text("event_id,home\nevent-0000007,1\nevent-00000071,2\n")
+    other.write_text("event_id,home\r\nevent-00000071,2\r\n")
+    os.utime(tmp_path, (1, 1))
+    counted = clean_folder(tmp_path, NAMES, dry_run=True)
+    assert tmp_path.stat().st_mtime == 1, "nothing came or went"
+    assert clean_folder(tmp_path, NAMES, dry_run=False) == counted
+    assert counted == {"work_rows": 1, "work_files": 0}
+    assert theirs.read_bytes() == b"event_id,home\nevent-00000071,2\n"
+    assert other.read_bytes() == b"event_id,home\r\nevent-00000071,2\r\n"
+    assert sorted(tmp_path.iterdir()) == [other, theirs]
