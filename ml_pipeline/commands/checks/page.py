@@ -8,10 +8,10 @@ import urllib.request
 from typing import Final
 
 from ml_pipeline.commands.checks.findings import Finding, fine, warning
+from ml_pipeline.commands.monitor import PORT
 from ml_pipeline.config.environment import MONITOR_TOKEN_VARIABLE, load_monitor_token
 from ml_pipeline.errors import ConfigError
 
-PORT: Final = 8000
 _TIMEOUT_S: Final = 1
 _NAME: Final = "monitor_page"
 _TOKEN_NEEDED: Final = 401
