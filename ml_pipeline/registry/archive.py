@@ -31,7 +31,6 @@ log = logging.getLogger("artifacts")
 
 PICKLE_SUFFIXES = (".joblib", ".pkl")
 
-_CHUNK = 1024 * 1024
 _SHOWN = 3
 _REMEDY = "Roll back to another model, or train a new one."
 
@@ -64,11 +63,8 @@ def digest_bytes(data: bytes) -> str:
 
 def digest_file(path: Path | str) -> str:
     """`sha256:` + hex of a file of any size. Raises NotFound when there is none."""
-    total = hashlib.sha256()
     with _open(Path(path)) as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
-    return f"sha256:{total.hexdigest()}"
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def require_digest(path: Path | str, expected: str, *, source: str) -> None:
