@@ -97,15 +97,13 @@ def _no_rows(examined: Examined) -> Finding:
 
 
 def _rows(examined: Examined, report: LoadReport) -> Finding:
+    from ml_pipeline.evaluation_log.loading import reasons_hint
+
     rows, bad = report.rows, report.bad
     if rows == 0:
         return warning("log_rows", "The evaluation log is empty.", "Write predictions into it.")
-    from ml_pipeline.evaluation_log.loading import reasons_hint
-
-    allowed, hint = (
-        examined.settings.log.max_bad_rows,
-        reasons_hint(report.reasons, examined.settings),
-    )
+    allowed = examined.settings.log.max_bad_rows
+    hint = reasons_hint(report.reasons, examined.settings)
     reasons = some(f"{reason} ({n})" for reason, n in report.reasons.items())
     if bad / rows > allowed:
         what = (
@@ -128,7 +126,7 @@ def _sample(samples: list[LabelSample]) -> Finding:
     from ml_pipeline.reports.labels_given import refusal_of
 
     whole = samples[0]
-    what = " ".join(filter(None, (f"{whole.sentence()}", whole.shares())))
+    what = " ".join(filter(None, (whole.sentence(), whole.shares())))
     refusal = refusal_of(samples)
     if refusal is not None:
         do = "Until then a run promotes nothing unasked."

@@ -100,7 +100,7 @@ class LabelCodes:
         return f"(CASE WHEN {x} IS NULL THEN {NO_LABEL} ELSE {fast} END)::UINTEGER"
 
     def _open_code(self, x: str, *, is_prediction: bool) -> str:
-        label, trimmed = self._open_label(x), _trimmed(x)
+        label, trimmed = label_of(self._labels, x), _trimmed(x)
         refused = "false" if is_prediction else f"{label} = {literal(UNCERTAIN)}"
         is_blank_text = is_blank(trimmed)
         if self._exact:
@@ -110,12 +110,9 @@ class LabelCodes:
             f"THEN {UNKNOWN_LABEL} ELSE 1 + (hash({label}) & {_HASHES}) END)::UINTEGER"
         )
 
-    def _open_label(self, x: str) -> str:
-        return label_of(self._labels, x)
-
     def name(self, code: str, x: str) -> str:
         """The label with that code; `x` is the cell."""
         if self._labels.is_open:
-            label = self._open_label(x)
+            label = label_of(self._labels, x)
             return f"CASE WHEN {code} BETWEEN 1 AND {OTHER_MODEL - 1} THEN {label} END"
         return f"({listing(self.names)})[{code}]"
