@@ -18,7 +18,7 @@ class StoreServingView(ServingView):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._served: ServedModel | None = None
+        self._served: dict[str, ServedModel] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="ml_pipeline_")
 
     def champion(self, model_name: str) -> ServedModel | None:
@@ -26,11 +26,14 @@ class StoreServingView(ServingView):
 
         Its row is read when another one serves than before: engines ask every second.
         """
-        before = self._served
-        if before is None or before.model_id != self._store.champion_id(model_name=model_name):
-            version = self._store.champion(model_name=model_name)
-            self._served = None if version is None else served(version)
-        return self._served
+        before = self._served.get(model_name)
+        if before and before.model_id == self._store.champion_id(model_name=model_name):
+            return before
+        version = self._store.champion(model_name=model_name)
+        if version is None:
+            return None
+        now = self._served[model_name] = served(version)
+        return now
 
     def model(self, model_name: str, model_id: str) -> ServedModel:
         """A registered model. Raises NotFound."""

@@ -201,7 +201,9 @@ class RunLedgerContract(StoreFixtures):
 
         before = etag()
         if before is None:
-            return  # this store is read anew each time
+            # What is on this machine is read anew each time.
+            assert store.describe()["kind"] == "local"
+            return
         changes: list[Callable[[], object]] = [
             lambda: store.start_run(make_run(1)),
             lambda: store.heartbeat(make_id(1), now=NOW + timedelta(minutes=1)),
