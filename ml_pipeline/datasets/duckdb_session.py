@@ -1,4 +1,4 @@
-"""DuckDB as this package uses it: sessions that never leave the machine, and paths taken literally.
+"""DuckDB as this package uses it: alone on the machine, paths taken literally, its errors ours.
 
 To DuckDB a path is a pattern: `rows[1].csv` reads `rows1.csv`, `a*.csv` whatever begins with an a,
 `https://…` another machine, and `year=2026/` in it is one more column. A path is one file here.
@@ -7,13 +7,15 @@ To DuckDB a path is a pattern: `rows[1].csv` reads `rows1.csv`, `a*.csv` whateve
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from ml_pipeline.errors import InputError
+from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.store.sql_text import literal
 
 if TYPE_CHECKING:
@@ -102,3 +104,25 @@ def _linked(text: str) -> str:
 def _links() -> TemporaryDirectory[str]:
     """A folder of this process, gone with it."""
     return TemporaryDirectory(prefix="ml_pipeline_")
+
+
+@contextmanager
+def as_data_error(source: str) -> Iterator[None]:
+    """Raise DataError, naming `source`, for what DuckDB cannot read.
+
+    Faults of this package's own statements pass, and so does DuckDB's OutOfMemoryException.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise
+    except (duckdb.OperationalError, duckdb.DataError, duckdb.InvalidInputException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{source} cannot be read: {reason}.") from error
+
+
+def has_mixed_line_ends(error: Exception) -> bool:
+    """Whether DuckDB failed on them: it parses one kind of line end per file."""
+    return "state machine" in str(error)

@@ -25,6 +25,7 @@ from ml_pipeline.datasets.dataset import (
 from ml_pipeline.datasets.duckdb_session import (
     connect,
     exact_file,
+    has_mixed_line_ends,
     parquet_names,
     written_path,
 )
@@ -210,8 +211,6 @@ def _dated(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
     Beside these texts stand `event`, `known`, `place` (the row's number) and `day` (in UTC).
     """
     import duckdb
-
-    from ml_pipeline.datasets.duckdb_errors import has_mixed_line_ends
 
     names = _header(path)
     if not {_TIME, _ID} <= set(names):

@@ -17,8 +17,14 @@ from typing import Any, Final
 
 import duckdb
 
-from ml_pipeline.datasets.duckdb_errors import as_data_error, has_mixed_line_ends
-from ml_pipeline.datasets.duckdb_session import connect, exact_file, files_of, written_path
+from ml_pipeline.datasets.duckdb_session import (
+    as_data_error,
+    connect,
+    exact_file,
+    files_of,
+    has_mixed_line_ends,
+    written_path,
+)
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.csv_source import CsvSource
 from ml_pipeline.evaluation_log.event_csv import row_of
@@ -88,7 +94,7 @@ SEMI JOIN csv_alone USING (key) GROUP BY key"""
 def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A session that spills into `folder`; its sides are empty, and so is `different` (key).
 
-    Who needs more memory gets OutOfMemory.
+    Who needs more memory gets duckdb.OutOfMemoryException.
     """
     with connect() as db:
         db.execute(f"SET memory_limit = '{memory_mb}MB'")

@@ -13,11 +13,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
+import duckdb
 import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.duckdb_errors import OutOfMemory, as_data_error
+from ml_pipeline.datasets.duckdb_session import as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE, Counts
@@ -159,7 +160,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         try:
             loaded = _load(store, settings, request, files, memory)
             break
-        except OutOfMemory:
+        except duckdb.OutOfMemoryException:
             log.info("The rows are long: %d MB for each thread were too little", memory)
     else:
         raise DataError(

@@ -15,7 +15,6 @@ from typing import Any
 
 import duckdb
 
-from ml_pipeline.datasets.duckdb_errors import OutOfMemory
 from ml_pipeline.errors import DataError, StoreRefused
 from ml_pipeline.evaluation_log import comparison
 from ml_pipeline.evaluation_log.comparison import CSV, TABLE
@@ -63,7 +62,7 @@ def reconcile(
                 comparison.forget_erased(db, erased)
                 _load(db, logger, store, Path(folder))
                 report = _report(db, logger, store)
-            except OutOfMemory:
+            except duckdb.OutOfMemoryException:
                 continue
             report["erased_lines"] = lines
             report["consistent"] = report["consistent"] and (repair or not lines)

@@ -13,8 +13,12 @@ import duckdb
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.duckdb_errors import as_data_error, has_mixed_line_ends
-from ml_pipeline.datasets.duckdb_session import exact_file, parquet_names
+from ml_pipeline.datasets.duckdb_session import (
+    as_data_error,
+    exact_file,
+    has_mixed_line_ends,
+    parquet_names,
+)
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.csv_source import (
     CsvSource,
