@@ -71,6 +71,7 @@ class DataSettings(Section):
     ordered: bool = True
     labels: dict[str, str] | None = None
     training_dataset: str = "builtin"
+    unlabelled_rows: Literal["refuse", "skip"] = "refuse"
     time_column: str | None = "match_date"
     group_column: str | None = "match_id"
 

@@ -20,7 +20,7 @@ from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, 
 from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.columns import listed, named
-from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.labels import Labels, is_blank
 
 BUILTIN = "builtin"
 PARQUET = (".parquet", ".pq")
@@ -141,6 +141,8 @@ def from_frame(
         )
     time_column = _named(frame, "time_column", settings.time_column, source)
     group_column = _named(frame, "group_column", settings.group_column, source)
+    if settings.unlabelled_rows == "skip":
+        frame = _labelled(frame, settings, source)
     features = read_rows(frame, settings.features, settings.text_column)
     if whole:
         check_usable(parted(features)[0], settings.features)
@@ -152,6 +154,20 @@ def from_frame(
         frame=frame,
         source=source,
     )
+
+
+def _labelled(frame: pd.DataFrame, settings: DataSettings, source: str) -> pd.DataFrame:
+    """The rows that have a label, of which there has to be one."""
+    names = set(Labels.of(settings).names)
+    texts = frame[settings.target].fillna("").astype(str)
+    empty = [text for text in texts.unique() if is_blank(text) and text.strip() not in names]
+    has_label = ~texts.isin(empty)
+    if not has_label.any():
+        raise DataError(f"{source}: {settings.target} is empty in every row.")
+    skipped = int((~has_label).sum())
+    if skipped:
+        log.warning("%s: %d rows have no %s and are not learned", source, skipped, settings.target)
+    return frame[has_label].reset_index(drop=True)
 
 
 def read_labels(column: pd.Series, settings: DataSettings, source: str) -> NDArray[np.str_]:
@@ -166,9 +182,11 @@ def read_labels(column: pd.Series, settings: DataSettings, source: str) -> NDArr
     if bad.any():
         rows = ", ".join(str(row) for row in np.flatnonzero(bad)[:SHOWN] + 1)
         shown = ", ".join(sorted({repr(text) for text in texts[bad].head(50)})[:SHOWN])
+        has_empty = any(is_blank(text) for text in texts[bad].unique())
+        skip = " data.unlabelled_rows: skip leaves out rows without a label." if has_empty else ""
         raise DataError(
             f"{source}: {column.name} is {shown} in {int(bad.sum())} rows (row {rows}).",
-            hint=labels.hint(),
+            hint=labels.hint() + skip,
         )
     return np.asarray(known.to_numpy(dtype=str))
 

@@ -156,7 +156,7 @@ def _in_order(names: Sequence[str]) -> str:
 def _header(path: Path) -> list[str]:
     """The names of the columns; `event_id` and `known_at` as we call them."""
     if path.suffix in PARQUET:
-        with _session(path) as (database, _):
+        with file_session(path) as (database, _):
             names = parquet_names(database, path)
     else:
         names = list(CsvFile.opened(path).names)
@@ -165,7 +165,7 @@ def _header(path: Path) -> list[str]:
     return names
 
 
-def _source(path: Path, columns: Sequence[str], scratch: Path, *, as_copy: bool = False) -> str:
+def source_sql(path: Path, columns: Sequence[str], scratch: Path, *, as_copy: bool = False) -> str:
     """SQL of the file's rows, with `columns` as names for its cells."""
     if path.suffix in PARQUET:
         return f"read_parquet({exact_file(path)}) AS file({', '.join(columns)})"
@@ -185,7 +185,11 @@ def _source(path: Path, columns: Sequence[str], scratch: Path, *, as_copy: bool 
 
 
 @contextmanager
-def _session(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+def file_session(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A session to read a file with, of bounded memory, and a folder for its copies.
+
+    What DuckDB cannot read of the file becomes a DataError that names it.
+    """
     import duckdb
 
     with TemporaryDirectory() as scratch:
@@ -217,13 +221,13 @@ def _dated(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
         raise DataError(f"{path} cannot be read: it has no columns {_ID} and {_TIME}.")
     columns = [f"c{place}" for place in range(len(names))]
     event, known = columns[names.index(_ID)], columns[names.index(_TIME)]
-    with _session(path) as (database, scratch):
+    with file_session(path) as (database, scratch):
         try:
-            bad = _view(database, _source(path, columns, scratch), columns, event, known)
+            bad = _view(database, source_sql(path, columns, scratch), columns, event, known)
         except duckdb.InvalidInputException as error:
             if not has_mixed_line_ends(error):
                 raise
-            source = _source(path, columns, scratch, as_copy=True)
+            source = source_sql(path, columns, scratch, as_copy=True)
             bad = _view(database, source, columns, event, known)
         if bad is not None:
             message = f"{path}: {_TIME} is not an ISO 8601 time: {bad[1]!r} (row {bad[0]})."

@@ -122,6 +122,21 @@ def test_what_cannot_be_trained_on_is_refused_with_its_fault(
     assert fault in _refusal(tmp_path, content, name)
 
 
+def test_rows_without_a_label_are_skipped_aloud_where_the_settings_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = "a,b,result\n1,2,H\n3,4,\n5,6,D\n7,8, NaN\n"
+    settings = SETTINGS.model_copy(update={"unlabelled_rows": "skip"})
+    data = read_dataset(_file(tmp_path, content), settings)
+    assert data.features.tolist() == [[1, 2], [5, 6]]
+    assert data.labels.tolist() == ["H", "D"]
+    assert "2 rows have no result and are not learned" in caplog.text
+    with pytest.raises(DataError, match="result is empty in every row"):
+        read_dataset(_file(tmp_path, "a,b,result\n1,2,\n"), settings)
+    with pytest.raises(DataError, match="result is 'X' in 1 rows"):
+        read_dataset(_file(tmp_path, "a,b,result\n1,2,X\n1,2,\n1,2,H\n"), settings)
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"There is no file .*none\.csv"):
         read_csv(tmp_path / "none.csv")
