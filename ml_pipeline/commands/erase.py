@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Erase, and print how many rows of which place went and what cannot be reached."""
-    from ml_pipeline.runs.erasing.erasing import Erasure, erase
+    from ml_pipeline.runs.erasing.erasing import OWN_SOURCE, Erasure, erase
     from ml_pipeline.store.event_row import some
 
     settings = load_settings(common.path_or_none(args.config))
@@ -60,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
             f"No prediction was found of {some(missing)}: erased before, or written otherwise "
             "(match ids count as they were logged, capitals and spaces included)."
         )
+    for kept in report["not_reached"]:
+        if kept["place"].startswith(OWN_SOURCE):
+            common.say(f"Nothing was erased from {kept['place']}. {kept['do']}")
     common.print_json(report)
     return 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
+from unicodedata import normalize
 
 from pydantic import Field, model_validator
 
@@ -99,7 +101,9 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def _consistent(self) -> DataSettings:
         for name, values in (("features", self.features), ("classes", self.classes or [])):
-            if len(set(values)) != len(values):
+            # Of a class only the form of its accented letters may differ, which is no difference.
+            distinct = _composed(values) if name == "classes" else set(values)
+            if len(distinct) != len(values):
                 message = f"{name} names something twice"
                 raise ValueError(message)
         if UNCERTAIN in {*(self.classes or []), *self.label_map().values()}:
@@ -109,7 +113,7 @@ class DataSettings(Section):
             if len(self.classes) < 2:  # noqa: PLR2004 - a classifier tells two things apart
                 message = "classes needs at least two labels"
                 raise ValueError(message)
-            strange = sorted(set(self.label_map().values()) - set(self.classes))
+            strange = sorted(_composed(self.label_map().values()) - _composed(self.classes))
             if strange:
                 message = f"labels maps to {', '.join(strange)}, not one of classes"
                 raise ValueError(message)
@@ -129,6 +133,10 @@ class DataSettings(Section):
         if self.labels is None and set(self.classes) == set(DEFAULT_CLASSES):
             return {**DEFAULT_LABELS, **spellings}
         return {**(self.labels or {}), **spellings}
+
+
+def _composed(labels: Iterable[str]) -> set[str]:
+    return {normalize("NFC", label) for label in labels}
 
 
 class GroundTruthSettings(Section):

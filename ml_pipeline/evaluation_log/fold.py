@@ -88,6 +88,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
             FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
                 {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
+                {rules.made()} AS made,
                 {rules.past()} AS past,
                 {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,

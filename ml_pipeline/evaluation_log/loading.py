@@ -257,29 +257,31 @@ def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -
 def _scan(
     stage: Stage, store: Store, settings: Settings, request: LogRequest, *, with_metadata: bool
 ) -> Scanned:
-    source, before = settings.log.source, request.settled_before
+    source = settings.log.source
     if source == STORAGE:
         source = str(store.download(STORED_LOG[0], STORED_LOG[1], stage.folder / STORED_LOG[1]))
     if source == TABLE:
-        return scan.scan_frames(stage, _frames(store, settings, request), settings, before)
-    return scan.scan_file(stage, Path(source), settings, before, with_metadata=with_metadata)
+        return scan.scan_frames(stage, _frames(store, settings, request), settings, request)
+    return scan.scan_file(stage, Path(source), settings, request, with_metadata=with_metadata)
 
 
 def _frames(store: Store, settings: Settings, request: LogRequest) -> Iterator[pd.DataFrame]:
-    """The rows to learn, then the error samples that are older than those."""
+    """The rows to learn, the error samples that are older than those, and rows of the future."""
     tolerance = timedelta(minutes=settings.log.future_tolerance_minutes)
     end = request.now + tolerance + timedelta(microseconds=1)
-    start = request.learn_from or _EPOCH
+    start, model_name = request.learn_from or _EPOCH, settings.model_name
     if start < end:
         window = LookbackWindow(start=start, end=end)
-        yield from store.read_events(window, model_name=settings.model_name)
+        yield from store.read_events(window, model_name=model_name)
+    yield from store.read_events(request.ahead, model_name=model_name)
+    yield from store.read_events(request.far_ahead, model_name=model_name, labelled_only=False)
     older_until = min(start, request.window.end)
     if older_until <= request.window.start:
         return
     percent = settings.log.confidence_unit == "percent"
     yield store.read_error_samples(
         LookbackWindow(start=request.window.start, end=older_until),
-        model_name=settings.model_name,
+        model_name=model_name,
         confidence_threshold=settings.run.confidence_threshold * (100 if percent else 1),
         model_ids=request.model_ids,
     )
@@ -288,8 +290,7 @@ def _frames(store: Store, settings: Settings, request: LogRequest) -> Iterator[p
 def _count_table(store: Store, settings: Settings, request: LogRequest) -> dict[date, int]:
     if request.count_from is None or request.count_from >= request.now:
         return {}
-    end = request.now + timedelta(microseconds=1)
-    window = LookbackWindow(start=request.count_from, end=end)
+    window = LookbackWindow(start=request.count_from, end=request.now + timedelta(microseconds=1))
     return store.count_labelled(window, model_name=settings.model_name)
 
 

@@ -50,7 +50,7 @@ def scan_long_csv(stage: Stage, file: CsvSource, reading: Reading) -> Scanned | 
     (rows of several lines): then the scan with text does the same.
     """
     is_long = not file.file.is_gzip and file.path.stat().st_size >= LONG_BYTES
-    if reading.before is None or not is_long:
+    if reading.request.settled_before is None or not is_long:
         return None
     try:
         sample = copy_sample(file, stage.folder / "sample.csv")

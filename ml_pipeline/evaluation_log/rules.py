@@ -13,6 +13,7 @@ from ml_pipeline.config.data import DEFAULT_COLUMNS
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.csv_file import COMMA_HINT
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.event_row import MOST_AHEAD
 from ml_pipeline.store.inputs.columns import column_places, listed
 from ml_pipeline.store.inputs.label_sql import (
     NO_LABEL,
@@ -46,6 +47,8 @@ TIMES = ("timestamp", "evaluated_at")
 # What to do about rows that are bad for a reason that begins so.
 REASON_HINTS = {
     "known_at is in the future": f"Of times: {NO_ZONE}.",
+    "timestamp is in the future": "It is when a prediction was made, or the day of a match that is "
+    "to be played within a year.",
     "time is not ISO 8601": "Write times as 2026-03-14T15:00:00Z: 03/04/2026 may be two days.",
     "confidence is not a number": "Write confidences with a decimal point; " + COMMA_HINT,
     "malformed: ": "Put a cell that holds a comma or a line break between double quotes, and "
@@ -60,6 +63,9 @@ _BLANK_TIMES = (*BLANKS, "nat")
 _EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
 _LATEST = "TIMESTAMPTZ '2149-01-01 00:00:00+00'"
 _DAY_US = 86_400_000_000
+# A log may have the day of the match for the time of a prediction; this is beyond any fixture list.
+_FAR_AHEAD = timedelta(days=366)
+_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +93,16 @@ class LogRequest:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, require_utc(value, name))
+
+    @property
+    def ahead(self) -> LookbackWindow:
+        """When nothing can be known to have happened yet."""
+        return LookbackWindow(start=self.now + MOST_AHEAD, end=_NEVER)
+
+    @property
+    def far_ahead(self) -> LookbackWindow:
+        """When nothing that has been predicted happens."""
+        return LookbackWindow(start=self.now + _FAR_AHEAD, end=_NEVER)
 
     @property
     def settled_before(self) -> datetime | None:
@@ -164,6 +180,10 @@ def _text(x: str, blanks: Sequence[str] = BLANKS) -> str:
     )
 
 
+def _farthest(now: datetime) -> str:
+    return f"least({instant(now + _FAR_AHEAD)}, {_LATEST})"
+
+
 def day_number(moment: str) -> str:
     """Days since 1970 in UTC."""
     return f"(epoch_us({moment}) // {_DAY_US})"
@@ -232,9 +252,9 @@ class RowRules:
             return "0"
         return corrections(self.raw("metadata"))
 
-    def is_waiting(self) -> str:
+    def is_waiting(self, now: datetime) -> str:
         """Over the same: a sound prediction without an outcome."""
-        return f"a = {NO_LABEL} AND known < {_LATEST} AND {self._is_sound()}"
+        return f"a = {NO_LABEL} AND known <= {_farthest(now)} AND {self._is_sound()}"
 
     def _is_sound(self) -> str:
         blanks = ", ".join(map(literal, BLANKS))
@@ -255,6 +275,10 @@ class RowRules:
     def best_guess(self, x: str) -> str:
         """The label of `x`, a column: its text stands at each spelling that it is compared with."""
         return self.labels.name(self.labels.code(x, is_prediction=False), x)
+
+    def made(self) -> str:
+        """The time of the prediction, if it is written as usual."""
+        return f"TRY_CAST({self.raw('timestamp')} AS TIMESTAMPTZ)"
 
     def time_text(self) -> str:
         """The text of the time the row became known."""
@@ -299,7 +323,7 @@ class RowRules:
     def fault(self, now: datetime) -> str:
         """Why a row is bad, or NULL.
 
-        Over `p, a, event_id, time_text, known, confidence_text, confidence`.
+        Over `p, a, event_id, made, time_text, known, confidence_text, confidence`.
         """
         tolerance = timedelta(minutes=self._settings.log.future_tolerance_minutes)
         return f"""CASE
@@ -311,6 +335,8 @@ class RowRules:
             WHEN known IS NULL THEN 'time is not ISO 8601'
             WHEN a > {NO_LABEL} AND known > {instant(now + tolerance)}
                 THEN 'known_at is in the future'
+            WHEN (a > {NO_LABEL} AND made > {instant(now + MOST_AHEAD)})
+                OR (a = {NO_LABEL} AND known > {_farthest(now)}) THEN 'timestamp is in the future'
             WHEN NOT (known >= {_EARLIEST} AND known < {_LATEST}) THEN 'time is out of range'
             {self._confidence_faults()} END"""
 

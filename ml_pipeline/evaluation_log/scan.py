@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +25,7 @@ from ml_pipeline.evaluation_log.csv_source import (
     with_hidden_lines,
 )
 from ml_pipeline.evaluation_log.long_csv import scan_long_csv
-from ml_pipeline.evaluation_log.rules import event_columns, find_columns
+from ml_pipeline.evaluation_log.rules import LogRequest, event_columns, find_columns
 from ml_pipeline.evaluation_log.stage import CODES, SETTLED, Reading, Scanned, Stage, scan_rows
 from ml_pipeline.store.records import EVENT_COLUMNS
 from ml_pipeline.store.sql_text import identifier
@@ -38,14 +37,14 @@ def scan_file(
     stage: Stage,
     path: Path,
     settings: Settings,
-    before: datetime | None,
+    request: LogRequest,
     *,
     with_metadata: bool = True,
 ) -> Scanned:
     """Scan a file. Raises DataError for one that cannot be read or lacks columns.
 
-    Sound rows known before `before` are not kept. Without metadata, which is long and seldom
-    needed beside a column of features, a scan takes an eighth less time.
+    Sound rows that the request does not need are not kept. Without metadata, which is long and
+    seldom needed beside a column of features, a scan takes an eighth less time.
     """
     if not path.name.lower().endswith(SUFFIXES):
         hint = f"Use table, or a file named {', '.join(SUFFIXES)}."
@@ -54,7 +53,7 @@ def scan_file(
         raise DataError(f"There is no log {path}.", hint="Set log.source.")
     with as_data_error(str(path)):
         if path.name.lower().endswith(".parquet"):
-            return _scan_parquet(stage, path, settings, before)
+            return _scan_parquet(stage, path, settings, request)
         file = CsvSource.opened(path, stage.folder)
         columns = find_columns(file.file.names, settings, str(path))
         features = (columns.features.get(name) for name in settings.data.features)
@@ -62,12 +61,12 @@ def scan_file(
         file = file.with_points(numbers)
         if not with_metadata and "features" in columns.places:
             columns = columns.without_metadata()
-        reading = Reading(columns=columns, settings=settings, before=before)
+        reading = Reading(columns=columns, settings=settings, request=request)
         return _scan_csv(stage, file, reading)
 
 
 def scan_frames(
-    stage: Stage, frames: Iterable[pd.DataFrame], settings: Settings, before: datetime | None
+    stage: Stage, frames: Iterable[pd.DataFrame], settings: Settings, request: LogRequest
 ) -> Scanned:
     """Scan frames with `EVENT_COLUMNS`; an event that an earlier frame held is left out."""
     columns = ", ".join(f"c{number} VARCHAR" for number in range(len(EVENT_COLUMNS)))
@@ -80,11 +79,11 @@ def scan_frames(
             WHERE event_id NOT IN (SELECT c{place} FROM frames)""")
         stage.connection.unregister("frame")
     with as_data_error("The table"):
-        reading = Reading(columns=event_columns(), settings=settings, before=before)
+        reading = Reading(columns=event_columns(), settings=settings, request=request)
         return _scan(stage, "frames", reading)
 
 
-def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime | None) -> Scanned:
+def _scan_parquet(stage: Stage, path: Path, settings: Settings, request: LogRequest) -> Scanned:
     found = stage.run(f"DESCRIBE SELECT * FROM read_parquet({exact_file(path)})")
     columns = find_columns(parquet_names(stage.connection, path), settings, str(path))
     numbered = [f"p{number}" for number in range(len(found))]
@@ -94,7 +93,7 @@ def _scan_parquet(stage: Stage, path: Path, settings: Settings, before: datetime
     )
     file = f"read_parquet({exact_file(path)}) AS file({', '.join(numbered)})"
     relation = f"(SELECT {cells} FROM {file})"
-    return _scan(stage, relation, Reading(columns=columns, settings=settings, before=before))
+    return _scan(stage, relation, Reading(columns=columns, settings=settings, request=request))
 
 
 def _as_text(column: str, kind: str) -> str:

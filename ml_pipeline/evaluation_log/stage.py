@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -24,7 +23,7 @@ import duckdb
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
-from ml_pipeline.evaluation_log.rules import Columns, RowRules, day_number
+from ml_pipeline.evaluation_log.rules import Columns, LogRequest, RowRules, day_number
 from ml_pipeline.store.inputs.label_sql import OTHER_MODEL
 from ml_pipeline.store.sql_text import literal
 
@@ -132,11 +131,11 @@ class Scanned:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """How rows are read: which column has what, by which rules, and from when on they matter."""
+    """How rows are read: which column has what, by which rules, and what is asked of them."""
 
     columns: Columns
     settings: Settings
-    before: datetime | None
+    request: LogRequest
 
 
 def scan_rows(stage: Stage, relation: str, reading: Reading, *, with_text: bool) -> Scanned:
@@ -157,7 +156,7 @@ def write_scan(
     stage: Stage, relation: str, reading: Reading, target: Path, *, with_text: bool
 ) -> None:
     """Write a line a row: `h`, the codes, day and state in `c`, and with text the row in `r`."""
-    columns, before = reading.columns, reading.before
+    columns, request = reading.columns, reading.request
     rules = RowRules(reading.settings, columns, lambda number: f"c{number}")
     row = ", ".join(f"c{number}" for number in columns.kept())
     text = f", CASE WHEN state <> {SETTLED} THEN [{row}] END AS r" if with_text else ""
@@ -168,8 +167,9 @@ def write_scan(
             | CASE WHEN state = {KEPT} OR day IS NULL THEN 0 ELSE day END AS c{text}
         FROM (SELECT *, ({day_number("known")} & 65535)::UBIGINT AS day, CASE
                 WHEN p = {OTHER_MODEL} OR {rules.past()} = 0
-                    AND coalesce({rules.is_settled(before)}, false) THEN {SETTLED}
-                WHEN coalesce({rules.is_waiting()}, false) THEN {WAITING} ELSE {KEPT} END AS state
+                    AND coalesce({rules.is_settled(request.settled_before)}, false) THEN {SETTLED}
+                WHEN coalesce({rules.is_waiting(request.now)}, false) THEN {WAITING}
+                ELSE {KEPT} END AS state
             FROM (SELECT *, trim({rules.raw("event_id")}) AS id,
                 CASE WHEN {rules.is_other_model()} THEN {OTHER_MODEL}::UINTEGER
                     ELSE {rules.code("prediction")} END AS p,

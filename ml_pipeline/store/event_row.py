@@ -37,6 +37,8 @@ SEED_LOG_COLUMNS = (
 EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
 TIME_WIDTH = 32
 CLOCKS_DIFFER = timedelta(hours=1)
+# No clock and no time zone puts what is made now so far into the future.
+MOST_AHEAD = timedelta(days=1)
 
 EventRow = dict[str, object]
 

@@ -30,6 +30,19 @@ log = logging.getLogger("erase")
 
 PROMOTIONS_SEEN: Final = 200
 SPARE_SUFFIX: Final = ".new"
+OWN_SOURCE: Final = "log.source"
+# Places that this machine does not reach, and what to do there.
+_ELSEWHERE: Final = (
+    {
+        "place": "backups of the database, the store's folder and the CSV log",
+        "do": "Delete them, or repeat this command after one was restored.",
+    },
+    {
+        "place": "CSV logs of other machines",
+        "do": "Nothing of them comes back into the table. `ml-pipeline reconcile --repair` on "
+        "such a machine takes the lines out.",
+    },
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +84,17 @@ def erase(
         ),
     }
     _refuse_while_running(store, name)
+    own, again = _own_source(logger, settings), "by the next run"
+    if own:
+        again += f", once they are out of {own[0]['place']}"
     return {
         "status": "completed",
         "dry_run": asked.dry_run,
         "events": len(rows),
         "without_prediction": _not_found(requested, rows),
         "erased": counts,
-        "learned_again": "by the next run" if any(map(_is_labelled, rows.values())) else None,
-        "not_reached": [*_elsewhere(logger, settings), *models],
+        "learned_again": again if any(map(_is_labelled, rows.values())) else None,
+        "not_reached": [*_ELSEWHERE, *own, *models],
     }
 
 
@@ -221,28 +237,13 @@ def _text_of(store: Store, path: str, folder: Path) -> str | None:
 # ------------------------------------------------------------------------------- elsewhere
 
 
-def _elsewhere(logger: EvaluationLogger, settings: Settings) -> list[dict[str, str]]:
-    """Places that this machine does not reach, and what to do there."""
-    found = [
-        {
-            "place": "backups of the database, the store's folder and the CSV log",
-            "do": "Delete them, or repeat this command after one was restored.",
-        },
-        {
-            "place": "CSV logs of other machines",
-            "do": "Nothing of them comes back into the table. `ml-pipeline reconcile --repair` on "
-            "such a machine takes the lines out.",
-        },
-    ]
+def _own_source(logger: EvaluationLogger, settings: Settings) -> list[dict[str, str]]:
+    """The log that runs read, where it is neither the table nor the CSV log, and what to do."""
     source = settings.log.source
-    if source != TABLE and Path(source).absolute() != Path(logger.csv.path):
-        found.append(
-            {
-                "place": f"log.source {source}",
-                "do": "Take the rows out of it: runs learn from it, and it is not ours to write.",
-            }
-        )
-    return found
+    if source == TABLE or Path(source).absolute() == Path(logger.csv.path):
+        return []
+    do = "Take the rows out of it: it is not ours to write, and runs learn from them until then."
+    return [{"place": f"{OWN_SOURCE} {source}", "do": do}]
 
 
 def _fitted_on(

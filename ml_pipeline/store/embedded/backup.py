@@ -23,12 +23,19 @@ def back_up(directory: Path, csv: Path, target: Path, *, now: datetime) -> Manif
 
     The database is copied as it is at one moment. An artifact stands before the row that names it
     and a line of the log before its row, so what is copied afterwards is never too little.
-    Raises ConfigError where there is no store or `target` is taken, StoreError.
+    Raises ConfigError where there is no store, or `target` is taken or among the artifacts,
+    StoreError.
     """
     database = directory / DATABASE
     if not database.is_file():
         raise ConfigError(
             f"There is no embedded store at {directory}.", hint="Name its folder with --local."
+        )
+    artifacts = (directory / ARTIFACTS).resolve()
+    if target.resolve().is_relative_to(artifacts):
+        raise ConfigError(
+            f"{target} is inside {artifacts}, which is what a backup copies.",
+            hint="Name a folder outside of the store, best on another disk.",
         )
     with new_folder(target, what="the backup") as draft:
         copy_whole(str(database), str(draft / DATABASE))

@@ -52,7 +52,7 @@ def _branches(x: str, values: Mapping[str, str]) -> str:
 
 
 def _trimmed(x: str) -> str:
-    return f"trim({x}, {literal(SPACE)})"
+    return f"trim(nfc_normalize({x}), {literal(SPACE)})"
 
 
 def _plain(x: str) -> str:

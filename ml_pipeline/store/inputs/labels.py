@@ -4,11 +4,15 @@
 Python and as tables for SQL, so that every reader means the same. A label is looked for as it is
 written, then without the space around it, then in any case and as a whole number without its point
 (`1.0` is `1`); of two classes that are `0` and `1`, or `false` and `true`, either spelling will do.
+An accented letter is the same whether it is one character or a letter with its accent (Unicode's
+forms NFC and NFD, of which macOS writes the second). A label is in NFC unless the settings name it
+otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from unicodedata import normalize
 
 from ml_pipeline.errors import InputError
 from ml_pipeline.store.event_row import UNCERTAIN
@@ -41,8 +45,10 @@ class Labels:
 
     def __init__(self, spellings: Mapping[str, str], *, is_open: bool = False) -> None:
         self.is_open = is_open
-        self.names = tuple(dict.fromkeys(spellings.values()))
-        self.exact = {**{name: name for name in self.names}, **spellings}
+        names = {composed(name): name for name in spellings.values()}
+        known = {composed(text): names[composed(name)] for text, name in spellings.items()}
+        self.names = tuple(names.values())
+        self.exact = {**names, **known}
         self.folded = _folded(self.exact)
 
     @classmethod
@@ -87,6 +93,13 @@ class Labels:
         found = self.find_answer(prediction)
         return found is not None and found == self.find(outcome)
 
+    def tables(self) -> dict[str, dict[str, str]]:
+        """`exact` and `folded` for SQL that does not compose letters: in either form of them."""
+        return {
+            name: {**{decomposed(text): label for text, label in table.items()}, **table}
+            for name, table in (("exact", self.exact), ("folded", self.folded))
+        }
+
     def described(self) -> str:
         """The known labels and their spellings, for a sentence."""
         also = [text for text, name in self.exact.items() if text != name]
@@ -109,10 +122,10 @@ class Labels:
 
 
 def spelt(value: object) -> str:
-    """A label as text; '' for a missing value. Raises InputError for what is no label."""
+    """A label as text in NFC; '' for a missing value. Raises InputError for what is no label."""
     if isinstance(value, str):
         # An enumeration of texts would say its own name.
-        return str.__str__(value)
+        return composed(str.__str__(value))
     if value is None:
         return ""
     if not hasattr(value, "__len__") and callable(take := getattr(value, "item", None)):
@@ -127,6 +140,16 @@ def spelt(value: object) -> str:
     if kind == "Decimal":
         return str(value)
     raise InputError(f"A label is a text, a whole number or a boolean, not {value!r} ({kind}).")
+
+
+def composed(text: str) -> str:
+    """A text with each accented letter as one character (NFC)."""
+    return text if text.isascii() else normalize("NFC", text)
+
+
+def decomposed(text: str) -> str:
+    """A text with each accent as a character of its own (NFD)."""
+    return text if text.isascii() else normalize("NFD", text)
 
 
 def is_blank(text: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ml_pipeline.errors import InputError, StoreRefused
 from ml_pipeline.store.event_row import (
+    MOST_AHEAD,
     EventRow,
     known_after,
     new_event_id,
@@ -46,7 +47,7 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
     at = values.get("timestamp")
     return prediction_row(
         event_id=values.get("event_id") or new_event_id(),
-        timestamp=now if at is None else moment(at, "timestamp"),
+        timestamp=now if at is None else _made(moment(at, "timestamp"), now),
         model_name=model_name,
         model_id=values["model_id"],
         match_id=values.get("match_id"),
@@ -56,6 +57,16 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
         features=values.get("features"),
         metadata=values.get("metadata"),
     )
+
+
+def _made(at: datetime, now: datetime) -> datetime:
+    if at > now + MOST_AHEAD:
+        raise InputError(
+            f"timestamp {at.isoformat()} is in the future: it is {now.isoformat()}.",
+            hint="timestamp is when the prediction was made; leave it out for now. When the match "
+            "is played, or whatever is predicted happens, may stand in metadata.",
+        )
+    return at
 
 
 def settled_row(  # noqa: PLR0913 - an event, what happened, and how it is read

@@ -35,7 +35,7 @@ class SupabaseSamples:
         answer = self._project.call(
             "evaluations_in_order",
             **chosen(window, model_name, model_ids),
-            p_labels={"exact": labels.exact, "folded": labels.folded},
+            p_labels=labels.tables(),
             p_rows=rows,
         )
         marks = answer[0] if isinstance(answer, list) and len(answer) == 1 else None

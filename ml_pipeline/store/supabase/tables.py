@@ -208,7 +208,7 @@ class SupabaseWatch:
             "sum_evaluations_by_day",
             **within(window, model_name),
             p_confidence=float(confidence_threshold),
-            p_labels={"exact": labels.exact, "folded": labels.folded},
+            p_labels=labels.tables(),
         )
         return [day_of(row, model_name) for row in _rows(rows, "sum_evaluations_by_day")]
 

@@ -147,6 +147,23 @@ def test_o5_a_damaged_or_foreign_backup_restores_nothing(
     assert not [item for item in tmp_path.iterdir() if item.name.endswith(".tmp")]
 
 
+def test_a_backup_among_the_artifacts_that_it_copies_is_refused(
+    tmp_path: Path, first_model: FirstModel
+) -> None:
+    place = Place(kind=EMBEDDED, variables={"ML_PIPELINE_LOCAL": str(tmp_path / "store")})
+    place.fill(first_model, [])
+    inside, link = tmp_path / "store" / "artifacts" / "saved" / "today", tmp_path / "link"
+    link.symlink_to(tmp_path / "store" / "artifacts")
+    before = sorted(tmp_path.rglob("*"))
+    for target in (inside, link / "today", inside.parent.parent):
+        done = ask("backup", place, tmp_path, str(target))
+        assert done.code == 1
+        assert "is inside" in done.stderr
+        assert "Name a folder outside of the store" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert ask("backup", place, tmp_path, str(tmp_path / "store" / "saved")).code == 0
+
+
 def test_o5_what_stands_in_the_write_ahead_log_alone_is_saved(
     first_model: FirstModel, tmp_path: Path
 ) -> None:

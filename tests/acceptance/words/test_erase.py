@@ -191,6 +191,23 @@ def test_l11_an_event_is_erased_by_its_id_in_any_case(filled: Place, csv_path: P
     assert THEIRS not in everything(filled, csv_path)
 
 
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_a_log_of_their_own_that_is_not_reached_is_named(filled: Place, csv_path: Path) -> None:
+    own = csv_path.parent / "own.csv"
+    own.write_bytes(csv_path.read_bytes())
+    env = {
+        **filled.variables,
+        "ML_PIPELINE__LOG__CSV_FILE": str(csv_path), "ML_PIPELINE__LOG__SOURCE": str(own),
+    }  # fmt: skip
+    done = ml_pipeline("erase", "--id", PERSON, cwd=csv_path.parent, **env)
+    assert done.code == 0, done.stderr
+    assert f"Nothing was erased from log.source {own}. Take the rows out of it" in done.stderr
+    assert done.json["learned_again"].startswith("by the next run, once they are out of log.source")
+    assert THEIRS in own.read_text()
+    plain = erase(filled, csv_path, "--id", PERSON)
+    assert "log.source" not in plain.stderr
+
+
 def test_l11_wrong_usage_erases_nothing(filled: Place, csv_path: Path) -> None:
     before = everything(filled, csv_path)
     (csv_path.parent / "ids.csv").write_text("name\nAda\n")

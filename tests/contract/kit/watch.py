@@ -93,6 +93,19 @@ class WatchLedgerContract(StoreFixtures):
         (raw,) = self.sums(store)
         assert raw.correct == 1
 
+    def test_a_day_reads_a_label_in_either_form_of_its_letters(self, store: Store) -> None:
+        spelt = (("Caf\u00e9", "Cafe\u0301"), ("CAFE\u0301", "caf\u00e9"), ("bar", "Cafe\u0301"))
+        events = [
+            make_event(number, prediction=prediction, actual_result=actual, confidence=0.9)
+            for number, (prediction, actual) in enumerate(spelt)
+        ]
+        store.append_events(frame_of(events))
+        labels = Labels.of(DataSettings(classes=["Caf\u00e9", "bar"]))
+        (day,) = store.sum_days(
+            EVER, model_name=MODEL_NAME, confidence_threshold=0.7, labels=labels
+        )
+        assert (day.evaluated, day.correct) == (3, 2)
+
     def test_answers_are_counted_with_and_without_an_outcome(self, store: Store) -> None:
         before = EVER.start + timedelta(days=1)
         store.append_events(

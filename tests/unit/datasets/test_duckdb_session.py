@@ -21,6 +21,7 @@ from ml_pipeline.evaluation_log import comparison, scan
 from ml_pipeline.evaluation_log.stage import open_stage
 from ml_pipeline.runs.manifest import days_of
 from ml_pipeline.store.records import EVENT_COLUMNS
+from tests.support.logs import make_log_request
 
 # Each name beside another one that it matches as a pattern.
 NAMES = {
@@ -93,7 +94,7 @@ def test_days_of_a_run_are_counted_in_exactly_that_file(tmp_path: Path, name: st
 def test_a_log_is_read_from_exactly_that_file(tmp_path: Path, name: str, suffix: str) -> None:
     path = both(tmp_path, name, suffix, EVENT)
     with open_stage(path.parent) as stage:
-        scanned = scan.scan_file(stage, path, SETTINGS, None)
+        scanned = scan.scan_file(stage, path, SETTINGS, make_log_request())
         place = scanned.column(scanned.columns.places["event_id"])
         assert stage.run(f"SELECT {place} FROM whole") == [("right",)]
 
@@ -124,7 +125,7 @@ def test_names_in_parquet_that_differ_in_case_stay_two(tmp_path: Path) -> None:
     assert list(read_csv(path).columns)[:3] == ["Form", "features_of_it", "form"]
     assert read_csv(path)["form"].tolist() == ["1"]
     with open_stage(tmp_path) as stage:
-        scanned = scan.scan_file(stage, path, SETTINGS, None)
+        scanned = scan.scan_file(stage, path, SETTINGS, make_log_request())
         place = scanned.column(scanned.columns.features["form"])
         assert stage.run(f"SELECT {place} FROM whole") == [("1",)]
 

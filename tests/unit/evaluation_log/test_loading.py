@@ -375,6 +375,12 @@ def test_the_time_is_evaluated_at_and_else_the_timestamp(desk: Desk) -> None:
         ({"evaluated_at": "", "timestamp": ""}, "no time"),
         ({"evaluated_at": "2026-03-14T03:00:01"}, "known_at is in the future"),
         ({"evaluated_at": "infinity"}, "known_at is in the future"),
+        ({"timestamp": "2062-03-14T02:00:00Z"}, "timestamp is in the future"),
+        ({"timestamp": "2026-03-15T02:00:01Z"}, "timestamp is in the future"),
+        (
+            {"timestamp": "2062-03-14", "actual_result": "", "evaluated_at": ""},
+            "timestamp is in the future",
+        ),
         ({"evaluated_at": "1961-03-14"}, "time is out of range"),
         ({"event_id": " "}, "event_id is empty"),
         ({"prediction": "", "actual_result": ""}, "neither prediction nor outcome"),
@@ -417,6 +423,19 @@ def test_a_prediction_of_a_match_to_come_is_pending_and_not_bad(desk: Desk) -> N
     row = without_outcome(1, timestamp=(NOW + timedelta(days=9)).isoformat())
     report = desk.load([row]).report
     assert (report.pending, report.bad) == (1, 0)
+
+
+def test_rows_of_the_future_that_came_into_the_table_by_themselves_are_bad(desk: Desk) -> None:
+    rows = [
+        make_row(1),
+        make_row(2, evaluated_at="2062-03-14T02:00:00+00:00"),
+        without_outcome(3, timestamp="2062-03-14T02:00:00+00:00"),
+        without_outcome(4, timestamp="2026-03-20T02:00:00+00:00"),
+    ]
+    fill_table(desk.store, rows)
+    loaded = desk.load_file("table")
+    assert (loaded.report.bad, loaded.report.labelled) == (2, 1)
+    assert reasons(loaded) == {"known_at is in the future": 1, "timestamp is in the future": 1}
 
 
 def test_percentages_are_read_when_the_settings_say_so(desk: Desk) -> None:

@@ -112,6 +112,19 @@ def test_l4_a_prediction_that_lies_ahead_has_no_outcome_yet(
     assert events(store)[soon]["evaluated_at"] == AT + timedelta(seconds=2)
 
 
+def test_a_prediction_that_lies_more_than_a_day_ahead_is_refused(
+    open_logger: Callable[[], MLLogger], store: LocalStore
+) -> None:
+    logger = open_logger()
+    far = datetime(2062, 3, 14, tzinfo=UTC)
+    with pytest.raises(InputError, match=r"2062-03-14T\S+ is in the future: it is 2026"):
+        logger.log_prediction("m", "x", "H", 0.5, timestamp=far)
+    good = {"model_id": "m", "prediction": "H", "confidence": 0.5}
+    with pytest.raises(InputError, match="is in the future"):
+        logger.log_predictions([good, good | {"timestamp": AT + timedelta(days=1, seconds=1)}])
+    assert not events(store)
+
+
 def test_the_same_outcome_twice_is_fine_and_another_is_refused(
     open_logger: Callable[[], MLLogger], store: LocalStore
 ) -> None:

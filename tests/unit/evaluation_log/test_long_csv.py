@@ -134,8 +134,9 @@ def test_a_prediction_that_only_waits_is_not_read_again(
 ) -> None:
     rows = [make_row(number) for number in OLD[:40]]
     rows[3:3] = [without_outcome(5), without_outcome(7)]
-    path = write_log(tmp_path / "log.csv", [*rows, make_row(5)])
+    of_the_future = without_outcome(8, timestamp="2062-03-14T02:00:00+00:00")
+    path = write_log(tmp_path / "log.csv", [*rows, make_row(5), of_the_future])
     monkeypatch.setattr(long_csv, "LONG_BYTES", 0)
     with open_stage(tmp_path) as stage:
-        scan_file(stage, path, settings_for(path), before=REQUEST.settled_before)
-        assert stage.run("SELECT row_no FROM whole ORDER BY 1") == [(4,), (43,)]
+        scan_file(stage, path, settings_for(path), REQUEST)
+        assert stage.run("SELECT row_no FROM whole ORDER BY 1") == [(4,), (43,), (44,)]

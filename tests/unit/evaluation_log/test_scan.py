@@ -14,9 +14,17 @@ from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.loading import LoadedLog
 from ml_pipeline.evaluation_log.scan import scan_file
 from ml_pipeline.evaluation_log.stage import open_stage
-from ml_pipeline.store.records import EVENT_COLUMNS
+from ml_pipeline.store.records import EVENT_COLUMNS, LookbackWindow
 from tests.support.factories import NOW, make_id
-from tests.support.logs import FEATURES, Desk, csv_text, make_row, settings_for, write_log
+from tests.support.logs import (
+    FEATURES,
+    Desk,
+    csv_text,
+    make_log_request,
+    make_row,
+    settings_for,
+    write_log,
+)
 
 HEADER = ",".join(EVENT_COLUMNS)
 
@@ -197,8 +205,9 @@ def test_a_damaged_parquet_file_is_refused(desk: Desk) -> None:
 def test_settled_rows_are_not_kept_whole(desk: Desk) -> None:
     rows = [make_row(1), make_row(24 * 30), make_row(24 * 30, confidence="7")]
     path = write_log(desk.folder / "log.csv", rows)
+    last = LookbackWindow.ending(NOW, days=0.01)
     with open_stage(desk.folder) as stage:
-        scan_file(stage, path, settings_for(path), before=NOW)
+        scan_file(stage, path, settings_for(path), make_log_request(learn_from=NOW, window=last))
         assert stage.run("SELECT row_no FROM whole") == [(3,)]
         folder = stage.folder
     assert not folder.exists()

@@ -42,6 +42,8 @@ class Result(enum.StrEnum):
 
 HOME = ("H", "h", " H", "H\u00a0", "home", "HOME", "Home_Win", "0", "0.0", "0.00")
 HOME_VALUES = (0, 0.0, np.int64(0), np.float32(0), np.str_("h"), Decimal(0), Result.HOME)
+# One word for people: with the accented letter as one character, and as a letter and its accent.
+CAFES = ("Caf\u00e9", "Cafe\u0301", " Cafe\u0301\n")
 NONE = ("banana", "nan", "None", "", " ", "7", "H,D", "true", UNCERTAIN)
 NO_VALUES = (None, float("nan"), pd.NA, pd.NaT, np.nan, 7, True, np.bool_(True))  # noqa: FBT003 - a label
 
@@ -90,6 +92,23 @@ def test_two_classes_that_are_a_truth_take_either_of_its_spellings() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("named", ["Caf\u00e9", "Cafe\u0301"])
+def test_the_form_of_an_accented_letter_makes_no_other_label(named: str) -> None:
+    closed = labels(classes=[named, "Bar"], labels={"bistro": "Caf\u00e9"})
+    assert {closed.find(text) for text in (*CAFES, "CAFE\u0301", "CAF\u00c9", "bistro")} == {named}
+    assert {labels(classes=None).find(text) for text in CAFES} == {"Caf\u00e9"}
+    for one in (closed, labels(classes=None)):
+        assert one.agree(*CAFES[:2])
+    tables = closed.tables()
+    assert {tables["exact"][text] for text in CAFES[:2]} == {named}
+    assert {tables["folded"][text] for text in ("caf\u00e9", "cafe\u0301")} == {named}
+
+
+def test_a_class_is_not_named_twice_in_two_forms_of_its_letters() -> None:
+    with pytest.raises(ConfigError, match="classes names something twice"):
+        settings(classes=[*CAFES[:2]])
+
+
 def test_another_case_that_means_two_classes_means_neither() -> None:
     both = labels(classes=["a", "A", "b"])
     assert [both.find(text) for text in ("a", " A ", "B")] == ["a", "A", "b"]
@@ -120,6 +139,8 @@ def test_a_class_may_be_called_none_when_the_settings_name_it() -> None:
         {"classes": ["True", "False"]},
         {"classes": ["None", "nan", "x"]},
         {"classes": ["Ja", "jA", "1.0"], "labels": {"J": "Ja"}},
+        {"classes": ["Caf\u00e9", "Bar"]},
+        {"classes": ["Cafe\u0301", "Bar"], "labels": {"coff\u00e9e": "Caf\u00e9"}},
     ],
 )
 def test_sql_reads_every_label_as_python_does(data: dict[str, object]) -> None:
@@ -127,7 +148,7 @@ def test_sql_reads_every_label_as_python_does(data: dict[str, object]) -> None:
     texts = [
         *HOME, *NONE, "yes", "YES ", "\twon\r\n", "lost", "ja", "J", "1", "1.0", "-1.0", "1.0.0",
         "01.0", "<NA>", "NULL", "uncertain", f" {UNCERTAIN}", "False", "x", *SPACE,
-        *(f"{space}h{space}" for space in SPACE),
+        *(f"{space}h{space}" for space in SPACE), *CAFES, "COFF\u00c9E", "coffe\u0301e",
     ]  # fmt: skip
     for find, is_prediction in ((read.find, False), (read.find_answer, True)):
         code = codes.code("x", is_prediction=is_prediction)
@@ -256,6 +277,25 @@ def test_every_place_reads_the_same_spellings(
         folder = tmp_path / str(number)
         folder.mkdir()
         assert place(text, folder) == "H", text
+
+
+def test_every_reader_of_open_labels_makes_one_class_of_both_forms(tmp_path: Path) -> None:
+    open_labels = settings(classes=None)
+    rows = [{"a": float(n), "result": text} for n, text in enumerate([*CAFES[:2], "Bar"])]
+    data = from_frame(pd.DataFrame(rows).astype(str), open_labels.data, source="rows")
+    assert data.labels.tolist() == ["Caf\u00e9", "Caf\u00e9", "Bar"]
+    path = tmp_path / "log.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        pairs = [CAFES[:2], CAFES[1::-1], ("Bar", "Bar")]
+        lines = [
+            [f"e{n}", AT.isoformat(), "default", said, was, 0.9, '{"a": 1}']
+            for n, (said, was) in enumerate(pairs)
+        ]
+        csv.writer(file).writerows([HEADER.split(","), *lines])
+    reading = open_labels.changed({"log.source": str(path)})
+    frame = read_labelled(LocalStore.open(tmp_path / "store"), reading, tmp_path, now=AT)
+    assert set(frame["result"]) == set(frame["prediction"]) == {"Caf\u00e9", "Bar"}
+    assert not frame["is_error"].astype(int).any()
 
 
 @pytest.mark.parametrize("place", PLACES)
