@@ -1,0 +1,121 @@
+"""Columns that know the result: found by how well each of them alone tells it.
+
+What is written down after something happened (when it was closed, the amount paid back) is not
+known when a prediction is asked for. A model that learns it looks perfect and is worth nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+# The share of errors of always answering the most frequent class that a column alone spares.
+DETERMINES: Final = 0.98
+NEARLY: Final = 0.93
+# Fewer rows of the other classes make a chance hit too likely.
+_LEAST_ROWS: Final = 20
+_LEAST_SEEN: Final = 4
+_HALVES: Final = 2
+
+
+class Relation(StrEnum):
+    """What a column says of the result."""
+
+    EQUALS = "equals"
+    DETERMINES = "determines"
+    NEARLY = "nearly determines"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspect:
+    """A column that may know the result; `spared` is its share of spared errors, 0..1."""
+
+    name: str
+    relation: Relation
+    spared: float
+
+    def sentence(self, target: str) -> str:
+        """What was found, for people."""
+        if self.relation is Relation.EQUALS:
+            return f"{self.name} says the same as {target}, row for row"
+        if self.relation is Relation.DETERMINES:
+            return f"{self.name} alone tells {target} in practically every row"
+        return f"{self.name} alone spares {self.spared:.0%} of the errors in {target}"
+
+
+def suspect_of(column: pd.Series, labels: NDArray[np.str_], name: str) -> Suspect | None:
+    """Whether a column of texts (n,) tells the labels (n,) alone, and how well."""
+    _, codes = np.unique(labels, return_inverse=True)
+    usual = np.bincount(codes).argmax()
+    if int((codes != usual).sum()) < _LEAST_ROWS:
+        return None
+    spared = spared_errors(column, codes)
+    if spared < NEARLY:
+        return None
+    if _is_renamed(column, labels):
+        return Suspect(name=name, relation=Relation.EQUALS, spared=1.0)
+    relation = Relation.DETERMINES if spared >= DETERMINES else Relation.NEARLY
+    return Suspect(name=name, relation=relation, spared=spared)
+
+
+def spared_errors(column: pd.Series, codes: NDArray[np.int64]) -> float:
+    """The share of errors that a column spares, on rows that were not counted; 0..1.
+
+    Goodman and Kruskal's lambda ("Measures of association for cross classifications", JASA 49,
+    1954), with each half of the rows predicted from the other, so that a value of its own for each
+    row says nothing. Of numbers the nearest one answers.
+    """
+    values, are_numbers = _values(column)
+    wrong = usual_wrong = 0
+    for half in range(_HALVES):
+        is_held = np.arange(len(codes)) % _HALVES == half
+        seen, held = codes[~is_held], codes[is_held]
+        usual = int(np.bincount(seen).argmax())
+        known, answers = _answers(values[~is_held], seen)
+        places = np.searchsorted(known, values[is_held]).clip(0, len(known) - 1)
+        if are_numbers:
+            before = (places - 1).clip(0)
+            is_nearer = values[is_held] - known[before] < known[places] - values[is_held]
+            answered = answers[np.where(is_nearer, before, places)]
+        else:
+            answered = np.where(known[places] == values[is_held], answers[places], usual)
+        wrong += int((answered != held).sum())
+        usual_wrong += int((held != usual).sum())
+    return max(0.0, 1 - wrong / usual_wrong) if usual_wrong else 0.0
+
+
+def _answers(
+    values: NDArray[np.float64], codes: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The different values in order, and the most frequent code of each."""
+    known, places = np.unique(values, return_inverse=True)
+    classes = int(codes.max()) + 1
+    counts = np.bincount(places * classes + codes, minlength=len(known) * classes)
+    return known, counts.reshape(-1, classes).argmax(axis=1)
+
+
+def _values(column: pd.Series) -> tuple[NDArray[np.float64], bool]:
+    """Numbers (n,) that stand for the cells, and whether they are numbers in their own right.
+
+    A missing one is far from all others. Of texts, those that hardly any row has are one.
+    """
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    known = np.isfinite(numbers)
+    if known.any() and known.sum() == (column.str.strip() != "").sum():
+        low, high = float(numbers[known].min()), float(numbers[known].max())
+        return np.where(known, numbers, low - 2 * (high - low) - 1), True
+    counts = column.map(column.value_counts())
+    # What nearly every row has of its own tells only that it is there.
+    levels = pd.factorize(column.where(counts >= _LEAST_SEEN, "\0rare"))[0]
+    return levels.astype(np.float64), False
+
+
+def _is_renamed(column: pd.Series, labels: NDArray[np.str_]) -> bool:
+    """Whether each label goes with one text of the column, and each text with one label."""
+    pairs = set(zip(column.tolist(), labels.tolist(), strict=True))
+    return len(pairs) == column.nunique() == len(set(labels.tolist()))
