@@ -44,9 +44,19 @@ class AdaptiveSettings(Section):
     label_probability_right: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property
+    def wrong_weight(self) -> float:
+        """For how many wrong answers one that got a label stands."""
+        return 1 / self.label_probability_wrong
+
+    @property
+    def right_weight(self) -> float:
+        """For how many right answers, or UNCERTAIN ones, one that got a label stands."""
+        return 1 / self.label_probability_right
+
+    @property
     def full_weight(self) -> float:
         """For how many answers a labelled one stands at most."""
-        return 1 / min(self.label_probability_wrong, self.label_probability_right)
+        return max(self.wrong_weight, self.right_weight)
 
     @model_validator(mode="after")
     def _half_lives_positive(self) -> AdaptiveSettings:

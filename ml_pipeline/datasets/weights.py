@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,11 +19,15 @@ def label_weights(data: Dataset, adaptive: AdaptiveSettings) -> NDArray[np.float
     """
     if "prediction" not in data.frame.columns:
         return np.ones(len(data))
-    predicted = data.frame["prediction"].to_numpy(dtype=str)
-    wrong = (predicted != data.labels) & (predicted != UNCERTAIN)
-    return np.where(
-        wrong, 1 / adaptive.label_probability_wrong, 1 / adaptive.label_probability_right
-    )
+    return weights_of(data.frame["prediction"].to_numpy(dtype=str), data.labels, adaptive)
+
+
+def weights_of(
+    predicted: NDArray[Any], actual: NDArray[Any], adaptive: AdaptiveSettings
+) -> NDArray[np.float64]:
+    """The same of what was predicted and what happened, (n,) each."""
+    wrong = (predicted != actual) & (predicted != UNCERTAIN)
+    return np.where(wrong, adaptive.wrong_weight, adaptive.right_weight)
 
 
 def fitting_weights(

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.reference import ColumnSummary, input_columns
 from ml_pipeline.decay.advisories import Finding, update_advisory
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.decay.measures import share_of
 from ml_pipeline.errors import NotFound
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import checked_rows, since
@@ -58,8 +60,10 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
         if finding is not None:
             update_advisory(store, context, finding, model_id=anchor)
     return {
-        "estimate": _estimate(_answered(rows.before), _answered(rows.waiting)),
-        "realised_accuracy": float(np.mean(rows.in_order)) if rows.in_order else None,
+        "estimate": _estimate(
+            _answered(rows.before), _answered(rows.waiting), settings.training.adaptive
+        ),
+        "realised_accuracy": _realised(rows.in_order, settings.training.adaptive),
         "errors_in_order": in_order.as_json(),
         "drift": [drift.as_json() for drift in moved],
         "drift_reason": None if reference is not None else _no_reference(champion),
@@ -79,11 +83,22 @@ def _right(events: pd.DataFrame) -> pd.Series[bool]:
     return events["prediction"] == events["actual_result"]
 
 
-def _estimate(known: pd.DataFrame, waiting: pd.DataFrame) -> dict[str, Any] | None:
+def _realised(in_order: Sequence[bool], adaptive: AdaptiveSettings) -> float | None:
+    if not in_order:
+        return None
+    odds = adaptive.right_weight / adaptive.wrong_weight
+    return share_of(sum(in_order), len(in_order), odds).value
+
+
+def _estimate(
+    known: pd.DataFrame, waiting: pd.DataFrame, adaptive: AdaptiveSettings
+) -> dict[str, Any] | None:
+    right = _right(known).to_numpy(dtype=bool)
     found = expected_accuracy(
         waiting["confidence"].to_numpy(dtype=float),
         known["confidence"].to_numpy(dtype=float),
-        _right(known).to_numpy(dtype=bool),
+        right,
+        weights=np.where(right, adaptive.right_weight, adaptive.wrong_weight),
     )
     return None if found is None else found.as_json()
 

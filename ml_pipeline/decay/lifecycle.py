@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from ml_pipeline.decay import actions, messages
 from ml_pipeline.decay.actions import log_event, update_alert
 from ml_pipeline.decay.context import CheckContext
+from ml_pipeline.decay.measures import LabelWeights
 from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, severity
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.store.alerts import (
@@ -88,7 +89,10 @@ class AlertLifecycle:
         if alert.model_id != anchor:
             self._resolve(alert, f"{anchor or 'No model'} serves now, not {alert.model_id}.")
             return
-        then = follow_up(alert, self.days, self.cycles, settings, since=_since(alert))
+        weights = LabelWeights.of(self.context.settings.training.adaptive)
+        then = follow_up(
+            alert, self.days, self.cycles, settings, since=_since(alert), weights=weights
+        )
         if then.recovered:
             self._resolve(alert, f"Recovered: {then.sentence}")
             return

@@ -8,17 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from operator import attrgetter
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Final, Self
 
-from ml_pipeline.config.sections import DecaySettings
-from ml_pipeline.evaluation.intervals import wilson_interval
+from ml_pipeline.config.sections import AdaptiveSettings, DecaySettings
+from ml_pipeline.evaluation.intervals import Interval, wilson_interval
 from ml_pipeline.store.alerts import AlertStatus, DailyAccuracy, DecayAlert
 
 HORIZON_BASELINES = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelWeights:
+    """For how many answers a right and a wrong one stand that got a label; UNCERTAIN is not wrong.
+
+    They are 1 over `training.adaptive.label_probability_right` and `…_wrong`.
+    """
+
+    right: float = 1.0
+    wrong: float = 1.0
+
+    @classmethod
+    def of(cls, settings: AdaptiveSettings) -> Self:
+        """Those that the settings tell."""
+        return cls(right=settings.right_weight, wrong=settings.wrong_weight)
+
+
+ALIKE: Final = LabelWeights()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +45,7 @@ class Window:
     """Sums over some days. `first` and `last` are the first and last of them that have rows."""
 
     days: tuple[DailyAccuracy, ...]
+    weights: LabelWeights = ALIKE
 
     def total(self, name: str) -> float:
         """The sum of one field."""
@@ -47,12 +67,22 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """A metric on a window: its value, its rows and its standard error."""
+    """A metric on a window: its value, its rows and its standard error.
+
+    For a share, `hits` of the `rows` count towards it, and one that does stands for `odds` times as
+    many answers as one that does not.
+    """
 
     value: float
     rows: int
     error: float
     hits: int | None = None
+    odds: float = 1.0
+
+    def bounds(self, confidence: float) -> Interval:
+        """Wilson's two-sided interval of a share, of all answers for which the rows stand."""
+        found = wilson_interval(self.hits or 0, self.rows, confidence)
+        return Interval(low=_tilted(found.low, self.odds), high=_tilted(found.high, self.odds))
 
 
 # ---------------------------------------------------------------------------------- measures
@@ -70,15 +100,22 @@ def added(days: Sequence[DailyAccuracy], *, model_id: str) -> DailyAccuracy:
 
 
 def measure(metric: str, window: Window) -> Measure | None:
-    """The metric on a window, None without rows."""
+    """The metric on a window, None without rows.
+
+    Shares are those of all answers, weighted by `window.weights`. Log loss and mean confidence are
+    of the labelled ones: their sums are not kept apart for right and wrong answers.
+    """
     answered, correct = window.total("answered"), window.total("correct")
-    scored = window.total("scored")
+    scored, weights = window.total("scored"), window.weights
+    odds = weights.right / weights.wrong
     if metric == "accuracy":
-        return _share(correct, answered)
+        return _share(correct, answered, odds)
     if metric == "confident_errors":
-        return _share(window.total("confident_errors"), window.total("confident"))
+        return _share(window.total("confident_errors"), window.total("confident"), 1 / odds)
     if metric == "abstention":
-        return _share(window.total("uncertain"), window.total("evaluated"))
+        stood_for = correct * weights.right + (answered - correct) * weights.wrong
+        odds = weights.right * answered / stood_for if answered else 1.0
+        return _share(window.total("uncertain"), window.total("evaluated"), odds)
     if not scored:
         return None
     if metric == "log_loss":
@@ -86,17 +123,39 @@ def measure(metric: str, window: Window) -> Measure | None:
         variance = max(0.0, window.total("loss_square_sum") / scored - mean * mean)
         return Measure(value=mean, rows=int(scored), error=math.sqrt(variance / scored))
     # The confidence of a calibrated model varies no more than its being right does.
-    right = window.total("scored_correct") / scored
-    gap = window.total("confidence_sum") / scored - right
-    return Measure(value=gap, rows=int(scored), error=math.sqrt(right * (1 - right) / scored))
+    right = share_of(window.total("scored_correct"), scored, odds)
+    gap = window.total("confidence_sum") / scored - right.value
+    return Measure(value=gap, rows=int(scored), error=right.error)
 
 
-def _share(hits: float, rows: float) -> Measure | None:
-    if not rows:
-        return None
+def _share(hits: float, rows: float, odds: float) -> Measure | None:
+    return share_of(hits, rows, odds) if rows else None
+
+
+def share_of(hits: float, rows: float, odds: float = 1.0) -> Measure:
+    """The share of hits among all answers for which the rows stand; there must be some rows.
+
+    Its error is that of the counted share by the delta method.
+    """
     share = hits / rows
-    error = math.sqrt(share * (1 - share) / rows)
-    return Measure(value=share, rows=int(rows), error=error, hits=int(hits))
+    slope = odds / (odds * share + 1 - share) ** 2
+    return Measure(
+        value=_tilted(share, odds),
+        rows=int(rows),
+        error=slope * math.sqrt(share * (1 - share) / rows),
+        hits=int(hits),
+        odds=odds,
+    )
+
+
+def stored_share(value: float, rows: int, odds: float) -> Measure:
+    """The share that had this value on so many rows; the inverse of `share_of`, to a whole hit."""
+    return replace(share_of(round(_tilted(value, 1 / odds) * rows), rows, odds), value=value)
+
+
+def _tilted(share: float, odds: float) -> float:
+    """A share among labelled answers as one among all answers."""
+    return share if odds == 1 else odds * share / (odds * share + 1 - share)
 
 
 def spread(recent: Window, baseline: Window) -> float:
@@ -107,12 +166,12 @@ def spread(recent: Window, baseline: Window) -> float:
     """
     total, freedom = 0.0, 0
     for window in (recent, baseline):
-        share = measure("accuracy", window)
         by_day = window.by_day()
-        if share is None or not 0 < share.value < 1 or len(by_day) < 2:  # noqa: PLR2004
+        share = window.total("correct") / max(1.0, window.total("answered"))
+        if not 0 < share < 1 or len(by_day) < 2:  # noqa: PLR2004
             continue
-        variance = share.value * (1 - share.value)
-        total += sum((hits - n * share.value) ** 2 / (n * variance) for hits, n in by_day)
+        variance = share * (1 - share)
+        total += sum((hits - n * share) ** 2 / (n * variance) for hits, n in by_day)
         freedom += len(by_day) - 1
     return max(1.0, total / freedom) if freedom else 1.0
 
@@ -127,8 +186,8 @@ def least_change(before: Measure, after: Measure, level: float, spread: float = 
     if before.hits is None or after.hits is None:
         z = NormalDist().inv_cdf(level)
         return change - z * math.hypot(before.error, after.error) * math.sqrt(spread)
-    high = wilson_interval(before.hits, before.rows, 2 * level - 1).high
-    low = wilson_interval(after.hits, after.rows, 2 * level - 1).low
+    high = before.bounds(2 * level - 1).high
+    low = after.bounds(2 * level - 1).low
     return change - math.hypot(high - before.value, after.value - low) * math.sqrt(spread)
 
 
@@ -156,7 +215,7 @@ def _least_drop(before: Measure, after: Measure, level: float, spread: float) ->
 
 def _complement(share: Measure) -> Measure:
     hits = None if share.hits is None else share.rows - share.hits
-    return Measure(value=1 - share.value, rows=share.rows, error=share.error, hits=hits)
+    return replace(share, value=1 - share.value, hits=hits, odds=1 / share.odds)
 
 
 # ----------------------------------------------------------------------------------- windows
@@ -168,10 +227,13 @@ def horizon(settings: DecaySettings, today: date) -> date:
     return today - timedelta(days=days - 1)
 
 
-def recent_window(days: Iterable[DailyAccuracy], today: date, length: int) -> Window:
+def recent_window(
+    days: Iterable[DailyAccuracy], today: date, length: int, weights: LabelWeights = ALIKE
+) -> Window:
     """The last `length` days, today among them."""
     first = today - timedelta(days=length - 1)
-    return Window(days=tuple(day for day in days if first <= day.day <= today))
+    kept = tuple(day for day in days if first <= day.day <= today)
+    return Window(days=kept, weights=weights)
 
 
 def baseline_window(
@@ -179,6 +241,7 @@ def baseline_window(
     settings: DecaySettings,
     today: date,
     closed: Sequence[DecayAlert] = (),
+    weights: LabelWeights = ALIKE,
 ) -> Window:
     """The last `baseline_days` days with rows before the longest recent window.
 
@@ -196,7 +259,7 @@ def baseline_window(
         if first <= day.day <= last and not any(_is_within(day.day, alert) for alert in closed)
     ]
     kept = set(sorted({day.day for day in usable})[-settings.baseline_days :])
-    return Window(days=tuple(day for day in usable if day.day in kept))
+    return Window(days=tuple(day for day in usable if day.day in kept), weights=weights)
 
 
 def _is_within(day: date, alert: DecayAlert) -> bool:

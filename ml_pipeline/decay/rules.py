@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from statistics import NormalDist
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from ml_pipeline.config.sections import DecaySettings
 from ml_pipeline.decay import messages
 from ml_pipeline.decay.measures import (
+    ALIKE,
+    LabelWeights,
     Measure,
     Window,
     baseline_window,
@@ -20,6 +22,7 @@ from ml_pipeline.decay.measures import (
     recent_window,
     settled_before,
     spread,
+    stored_share,
 )
 from ml_pipeline.evaluation.intervals import wilson_interval
 from ml_pipeline.store.alerts import Cause, DailyAccuracy, DecayAlert, LearningCycle, Severity
@@ -68,30 +71,32 @@ class Verdict:
 # ------------------------------------------------------------------------------------- rules
 
 
-def judge(
+def judge(  # noqa: PLR0913 - what is known of the days, and how they count
     days: Sequence[DailyAccuracy],
     cycles: Sequence[LearningCycle],
     settings: DecaySettings,
     *,
     now: datetime,
     closed: Sequence[DecayAlert] = (),
+    weights: LabelWeights = ALIKE,
 ) -> Verdict:
     """Compare recent days with the baseline.
 
     `days` are those of the champion's lineage, in any order. `closed` are the earlier alerts
-    of the same cause.
+    of the same cause. `weights` say for how many answers those stand that got a label.
     """
     today, settled = now.date(), settled_before(closed)
-    baseline = baseline_window(days, settings, today, closed)
+    baseline = baseline_window(days, settings, today, closed, weights)
     fresh = [day for day in days if settled is None or day.day > settled]
-    longest = recent_window(fresh, today, max(settings.recent_days))
+    longest = recent_window(fresh, today, max(settings.recent_days), weights)
     usual = _Usual(baseline=baseline, recent=longest, spread=spread(longest, baseline))
     signals = [
         signal
         for metric in ORDER
         for length in settings.recent_days
-        if (signal := _signal(metric, recent_window(longest.days, today, length), usual, length,
-                              settings)) is not None
+        if (signal := _signal(
+            metric, recent_window(longest.days, today, length, weights), usual, length, settings
+        )) is not None
     ]  # fmt: skip
     rate = accept_rate(cycles, settings, after=settled)
     return _verdict(signals if rate is None else [*signals, rate], settings)
@@ -111,7 +116,8 @@ class _Usual:
         days = sorted({day.day for day in self.recent.days}, reverse=True)
         last: list[Measure] = []
         for date_ in days:
-            window = Window(days=tuple(day for day in self.recent.days if day.day == date_))
+            same = tuple(day for day in self.recent.days if day.day == date_)
+            window = replace(self.recent, days=same)
             found = measure(metric, window)
             if found is not None:
                 last.append(found)
@@ -261,13 +267,14 @@ class FollowUp:
     rows: int = 0
 
 
-def follow_up(
+def follow_up(  # noqa: PLR0913 - an alert, what is known since, and how it counts
     alert: DecayAlert,
     days: Sequence[DailyAccuracy],
     cycles: Sequence[LearningCycle],
     settings: DecaySettings,
     *,
     since: date,
+    weights: LabelWeights = ALIKE,
 ) -> FollowUp:
     """Judge the days after `since` against the alert's own baseline.
 
@@ -276,13 +283,14 @@ def follow_up(
     """
     if alert.metric == "accept_rate":
         return _rate_follow_up(cycles, settings, since)
-    after = measure(alert.metric, Window(days=tuple(day for day in days if day.day > since)))
+    fresh = Window(days=tuple(day for day in days if day.day > since), weights=weights)
+    after = measure(alert.metric, fresh)
     if after is None or after.rows < settings.min_rows:
         rows = 0 if after is None else after.rows
         sentence = f"{rows} new results since {since}; {settings.min_rows} are needed to tell."
         return FollowUp(recovered=False, still_down=False, sentence=sentence, rows=rows)
-    before = _stored(alert.metric, alert.baseline, alert.baseline_rows)
-    was = _stored(alert.metric, alert.recent, alert.recent_rows)
+    before = _stored(alert.metric, alert.baseline, alert.baseline_rows, after.odds)
+    was = _stored(alert.metric, alert.recent, alert.recent_rows, after.odds)
     worse, bound, _ = compare(alert.metric, before, after, settings)
     better = _bettered(alert.metric, was, after)
     return FollowUp(
@@ -294,13 +302,10 @@ def follow_up(
     )
 
 
-def _stored(metric: str, value: float, rows: int) -> Measure:
+def _stored(metric: str, value: float, rows: int, odds: float) -> Measure:
     rows = max(rows, 1)
     if metric in {"accuracy", "confident_errors", "abstention"}:
-        hits = round(value * rows)
-        return Measure(
-            value=value, rows=rows, error=math.sqrt(value * (1 - value) / rows), hits=hits
-        )
+        return stored_share(value, rows, odds)
     return Measure(value=value, rows=rows, error=0.0)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.lifecycle import AlertLifecycle
 from ml_pipeline.decay.lineage import lineage_cycles, lineage_days
+from ml_pipeline.decay.measures import LabelWeights
 from ml_pipeline.decay.rules import Verdict, judge, of_cause
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.registry.serving_state import lineage_ids
@@ -55,7 +56,8 @@ def check_decay(store: Store, context: CheckContext) -> DecayCheck:
     alerts = store.list_alerts(model_name=settings.model_name, limit=SHOWN_ALERTS)
     closed = of_cause(alerts, Cause.PERFORMANCE)
     cycles = lineage_cycles(store, settings, champion, lineage)
-    verdict = judge(days, cycles, settings.decay, now=now, closed=closed)
+    weights = LabelWeights.of(settings.training.adaptive)
+    verdict = judge(days, cycles, settings.decay, now=now, closed=closed, weights=weights)
     is_open = [a for a in alerts if a.status.is_open and a.cause is Cause.PERFORMANCE]
     lifecycle = AlertLifecycle(
         store=store, context=context, champion=champion, days=days, cycles=cycles

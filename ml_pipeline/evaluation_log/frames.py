@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.weights import weights_of
 from ml_pipeline.evaluation.calibration import WINDOW_ANSWERS, Answers
 from ml_pipeline.evaluation_log.loading import TABLE, load_log
 from ml_pipeline.evaluation_log.rules import GUESS, LogRequest
@@ -133,9 +134,13 @@ def served_answers(
     usable = guesses.notna() & (guesses != "") & found["confidence"].notna()
     found = found.assign(**{GUESS: guesses})[usable].sort_values(["known_at", "event_id"])
     found = found.tail(WINDOW_ANSWERS)
+    actual = found["actual_result"].to_numpy(dtype=str)
     return Answers(
-        correct=(found[GUESS] == found["actual_result"]).to_numpy(dtype=bool),
+        correct=found[GUESS].to_numpy(dtype=str) == actual,
         confidences=found["confidence"].to_numpy(dtype=float),
+        weights=weights_of(
+            found["prediction"].to_numpy(dtype=str), actual, settings.training.adaptive
+        ),
     )
 
 

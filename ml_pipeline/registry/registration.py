@@ -106,7 +106,9 @@ class Registration:
         evidence = Evidence.load(self.answer.evidence_path)
         shares = evidence.challenger if len(evidence) else np.zeros((0, len(evidence.labels)))
         return Answers(
-            correct=shares.argmax(axis=1) == evidence.actual, confidences=shares.max(axis=1)
+            correct=shares.argmax(axis=1) == evidence.actual,
+            confidences=shares.max(axis=1),
+            weights=evidence.weights,
         )
 
     def _lineage(self) -> Lineage:

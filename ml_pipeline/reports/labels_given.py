@@ -57,8 +57,8 @@ def sample_of_table(store: Store, settings: Settings, *, now: datetime) -> Label
         confidence=confidence / scored / unit if scored else None,
         labelled=sum(day.answered for day in summed),
         right=sum(day.correct for day in summed),
-        wrong_weight=1 / settings.training.adaptive.label_probability_wrong,
-        right_weight=1 / settings.training.adaptive.label_probability_right,
+        wrong_weight=settings.training.adaptive.wrong_weight,
+        right_weight=settings.training.adaptive.right_weight,
         by_answer=shares,
     )
 
@@ -75,8 +75,8 @@ def sample_of_file(path: Path, settings: Settings) -> LabelSample:
         confidence=float(confidence.mean()) if len(confidence) else None,
         labelled=len(rows),
         right=int((rows["prediction"] == rows[settings.data.target]).sum()),
-        wrong_weight=1 / settings.training.adaptive.label_probability_wrong,
-        right_weight=1 / settings.training.adaptive.label_probability_right,
+        wrong_weight=settings.training.adaptive.wrong_weight,
+        right_weight=settings.training.adaptive.right_weight,
     )
 
 

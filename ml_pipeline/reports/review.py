@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation.calibration import reliability
+from ml_pipeline.evaluation.calibration import Answers, reliability
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.intervals import wilson_interval
 from ml_pipeline.evaluation.judging import Verdict
@@ -111,7 +111,9 @@ def _model(evidence: Evidence, probabilities: Floats, report: EvaluationReport) 
         if len(report.labels) <= SHOWN_CELLS
         else None,
         "per_class": {label: dict(scores) for label, scores in report.per_class.items()},
-        "reliability": reliability(hits, probabilities.max(axis=1)),
+        "reliability": reliability(
+            Answers(correct=hits, confidences=probabilities.max(axis=1), weights=evidence.weights)
+        ),
     }
 
 

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from ml_pipeline.config.sections import DecaySettings
-from ml_pipeline.decay.measures import Measure, baseline_window, least_change, recent_window
+from ml_pipeline.decay.measures import (
+    ALIKE,
+    LabelWeights,
+    Measure,
+    Window,
+    baseline_window,
+    least_change,
+    measure,
+    recent_window,
+)
 from ml_pipeline.decay.rules import Verdict, follow_up, judge
 from ml_pipeline.store.alerts import AlertStatus, DailyAccuracy, DecayAlert, LearningCycle, Severity
 from tests.support.factories import NOW, make_alert, make_day
@@ -236,3 +245,73 @@ def test_an_alert_has_recovered_when_the_metric_is_back() -> None:
     few = follow_up(OPEN, later(0.75, rows=4), [], SETTINGS, since=SINCE)
     assert (few.recovered, few.still_down) == (False, False)
     assert "50 are needed" in few.sentence
+
+
+# ------------------------------------------------------------------------- labels of errors
+
+
+WEIGHTS = LabelWeights(right=10.0)
+
+
+def labelled_errors(share: float, rows: int = 2000) -> DailyAccuracy:
+    """A day of so many answers: each error got its label, and one in ten of the right ones."""
+    right, wrong = round(share * rows / 10), round((1 - share) * rows)
+    return day(
+        0, right / (right + wrong), right + wrong, uncertain=round(rows / 100),
+        evaluated=right + wrong + round(rows / 100), correct=right,
+        confident=right // 2 + wrong // 4, confident_errors=wrong // 4,
+    )  # fmt: skip
+
+
+def biased_history(recent: float, usual: float) -> list[DailyAccuracy]:
+    return [
+        replace(labelled_errors(recent if ago < 7 else usual), day=TODAY - timedelta(days=ago))
+        for ago in range(60)
+    ]
+
+
+def test_rates_of_biased_labels_are_those_of_all_answers() -> None:
+    window = Window(days=(labelled_errors(0.75),), weights=WEIGHTS)
+    accuracy, blind = (
+        measure("accuracy", window),
+        measure("accuracy", replace(window, weights=ALIKE)),
+    )
+    assert accuracy is not None
+    assert blind is not None
+    assert accuracy.value == pytest.approx(0.75)
+    assert blind.value == pytest.approx(150 / 650)
+    assert accuracy.rows == 650
+    errors, abstention = measure("confident_errors", window), measure("abstention", window)
+    assert errors is not None
+    assert errors.value == pytest.approx(125 / (125 + 10 * 75))
+    assert abstention is not None
+    assert abstention.value == pytest.approx(200 / (200 + 500 + 1500))
+    bounds = accuracy.bounds(0.95)
+    assert bounds.low < 0.75 < bounds.high
+    half = (bounds.high - bounds.low) / 2
+    assert half == pytest.approx(1.96 * accuracy.error, rel=0.05)
+
+
+def test_a_fall_of_all_answers_is_judged_by_its_size_and_not_by_that_of_labelled_ones() -> None:
+    """.75 to .70 of all answers are .23 to .19 of the labelled ones."""
+    days = biased_history(0.70, 0.75)
+    found = judge(days, [], SETTINGS, now=NOW, weights=WEIGHTS)
+    signal = next(s for s in found.signals if (s.metric, s.window_days) == ("accuracy", 7))
+    assert signal.baseline == pytest.approx(0.75)
+    assert signal.recent == pytest.approx(0.70)
+    assert 0 < signal.bound < signal.worse
+    assert signal.worse == pytest.approx(0.05)
+
+
+def test_an_alert_of_biased_labels_recovers_by_the_same_measure() -> None:
+    days = [
+        replace(labelled_errors(0.75), day=TODAY + timedelta(days=ahead)) for ahead in range(1, 4)
+    ]
+    alert = make_alert(
+        metric="accuracy", baseline=0.75, recent=0.6, threshold=0.05, baseline_rows=5600,
+        recent_rows=1400,
+    )  # fmt: skip
+    then = follow_up(alert, days, [], SETTINGS, since=TODAY, weights=WEIGHTS)
+    assert then.recovered
+    assert then.value == pytest.approx(0.75)
+    assert follow_up(alert, days, [], SETTINGS, since=TODAY).still_down

@@ -13,9 +13,13 @@ from ml_pipeline.evaluation.calibration import MIN_ANSWERS, WINDOW_ANSWERS, Answ
 
 
 def calibrated(
-    correct: NDArray[np.bool_], confidences: NDArray[np.float64], **how: float | None
+    correct: NDArray[np.bool_],
+    confidences: NDArray[np.float64],
+    weights: NDArray[np.float64] | None = None,
+    **how: float | None,
 ) -> dict[str, Any]:
-    answers = Answers(correct=correct, confidences=confidences)
+    weights = np.ones(len(correct)) if weights is None else weights
+    answers = Answers(correct=correct, confidences=confidences, weights=weights)
     return calibrate(answers, threshold=0.6, target_accuracy=how["target_accuracy"])
 
 
@@ -73,6 +77,28 @@ def test_of_the_last_answers_there_are_as_many_as_asked_for(count: int, left: in
     assert len(kept.correct) == left
 
 
+@pytest.mark.parametrize("target", [0.8, 0.9])
+def test_labels_that_errors_get_more_often_choose_the_threshold_of_all_answers(
+    target: float,
+) -> None:
+    """Every error has its label, and one in ten of the right answers, which stands for ten."""
+    rng = np.random.default_rng(3)
+    confidences = rng.uniform(0.5, 1.0, 4000)
+    correct = rng.random(4000) < confidences
+    is_labelled = ~correct | (rng.random(4000) < 0.1)
+    labelled = correct[is_labelled], confidences[is_labelled]
+    fair = calibrated(correct[:1000], confidences[:1000], target_accuracy=target)
+    blind = calibrated(*labelled, target_accuracy=target)
+    weighed = calibrated(*labelled, np.where(labelled[0], 10.0, 1.0), target_accuracy=target)
+    assert not blind["target_reached"] or blind["threshold"] > fair["threshold"] + 0.2
+    assert weighed["threshold"] == pytest.approx(fair["threshold"], abs=0.05)
+    assert weighed["accuracy"] == pytest.approx(target, abs=0.01)
+    assert weighed["coverage"] == pytest.approx(fair["coverage"], abs=0.1)
+    for bin_ in weighed["reliability"]:
+        assert bin_["accuracy"] == pytest.approx(bin_["confidence"], abs=0.1)
+    assert sum(bin_["rows"] for bin_ in weighed["reliability"]) == weighed["rows"]
+
+
 def test_a_few_lucky_answers_are_not_enough() -> None:
     confidences = np.linspace(0.99, 0.5, 200)
     correct = np.arange(200) < MIN_ANSWERS - 1
@@ -101,3 +127,5 @@ def test_nothing_to_judge_is_said_as_nothing() -> None:
     assert (found["coverage"], found["accuracy"], found["reliability"]) == (None, None, [])
     with pytest.raises(DataError, match="do not go with"):
         calibrated(np.zeros(2, bool), np.zeros(3), target_accuracy=None)
+    with pytest.raises(DataError, match="3 weights do not go with 2 outcomes"):
+        calibrated(np.zeros(2, bool), np.zeros(2), np.ones(3), target_accuracy=None)
