@@ -68,6 +68,10 @@ class History:
         fresh = OnlineState.fresh(model)
         return replace(fresh, entities=remembered(fresh.entities, self._numbered()[: self.initial]))
 
+    def initial_weights(self) -> Floats:
+        """For how many answers each initial row stands."""
+        return self._weighed()[: self.initial]
+
     def _numbered(self) -> Entities:
         none = np.zeros(len(self.labels), dtype=np.uint32)
         return none if self.entities is None else self.entities
@@ -238,6 +242,7 @@ class Refit:
     algorithm: str
     features: list[Inputs]
     labels: list[NDArray[np.str_]]
+    weights: list[Floats]
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
@@ -245,11 +250,19 @@ class Refit:
         return self.model.base_proba(rows.features)
 
     def learn(self, night: int, rows: Rows) -> None:  # noqa: ARG002 - the protocol's
-        """Fit again on all rows."""
+        """Fit again on all rows, by their weights where they differ."""
         self.features.append(rows.features)
         self.labels.append(self.model.classes_[rows.actual])
+        self.weights.append(rows.weights)
         features, labels = np.vstack(self.features), np.concatenate(self.labels)
-        base = algorithms.fit(self.algorithm, features, labels, self.settings.training)
+        weights = np.concatenate(self.weights)
+        base = algorithms.fit(
+            self.algorithm,
+            features,
+            labels,
+            self.settings.training,
+            weights=None if (weights == 1).all() else weights,
+        )
         self.model = as_model(base, features, list(self.model.classes_), self.settings)
         self.promotions += 1
 
@@ -309,6 +322,7 @@ def build_policy(
             algorithm=settings.training.algorithm,
             features=[history.features[: history.initial]],
             labels=[history.labels[: history.initial]],
+            weights=[history.initial_weights()],
         )
     if name == "challengers":
         start = (history.features[: history.initial], history.labels[: history.initial])

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from ml_pipeline.commands.backtest import main
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.ledger import FORMER_COLUMNS, with_all_columns
-from ml_pipeline.training import backtest
+from ml_pipeline.evaluation.metrics import encode, row_losses
+from ml_pipeline.training import algorithms, backtest
 from ml_pipeline.training.backtest import Replay, grouped
 from ml_pipeline.training.online_model import OnlineState, Rows
 from ml_pipeline.training.online_training import KnownRows
@@ -211,6 +212,19 @@ def _after_one_night(gain_per_row: float) -> Adaptive:
     )
     policy.learn(4, latest)
     return policy
+
+
+def test_a_nightly_refit_takes_a_row_for_as_many_answers_as_it_stands_for() -> None:
+    history = replace(_history(_frame(nights=20)), weights=np.resize([1.0, 10.0], 20 * ROWS))
+    replays = backtest.backtest(history, Settings(), ["refit"], lambda _, __: lambda: None)
+    last = 19 * ROWS
+    base = algorithms.fit(
+        "LogisticRegression", history.features[:last], history.labels[:last], Settings().training,
+        weights=history.weights[:last] if history.weights is not None else None,
+    )  # fmt: skip
+    shares = base.predict_proba(history.features[last:])
+    losses = row_losses(encode(history.labels[last:], base.classes_), shares)
+    assert replays["refit"].losses[-ROWS:] == pytest.approx(losses)
 
 
 def test_a_line_that_has_made_things_worse_gives_way_to_its_anchor() -> None:
