@@ -29,6 +29,7 @@ DEFAULT_COLUMNS = {
     "prediction": ["prediction", "predicted_outcome", "predicted_result"],
     "confidence": ["confidence"],
     "features": ["features"],
+    "probabilities": ["probabilities"],
     "actual_result": ["actual_result", "actual_outcome"],
     "evaluated_at": ["evaluated_at"],
     "accuracy": ["accuracy"],

@@ -43,8 +43,8 @@ SLICE_BYTES: Final = 32_000_000
 BUFFER_BYTES: Final = 16_000_000
 CSV, TABLE = "csv_lines", "table_lines"
 COUNTED: Final = (
-    "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table", "is_double",
-    "is_pending", "may_differ",
+    "not_in_csv", "not_in_table", "outcome_not_in_csv", "outcome_not_in_table",
+    "answer_not_in_csv", "answer_not_in_table", "is_double", "is_pending", "may_differ",
 )  # fmt: skip
 
 _NAMES: Final = ", ".join(map(identifier, EVENT_COLUMNS))
@@ -54,6 +54,7 @@ _KEY: Final = "hash(lower(event_id))"
 _EVENT: Final = f"""{_KEY} AS key,
     hash(timestamp, model_id, match_id, prediction, TRY_CAST(confidence AS DOUBLE), features,
         metadata) AS content,
+    CASE WHEN probabilities IS NOT NULL THEN hash(probabilities) END AS answer,
     CASE WHEN actual_result IS NOT NULL THEN hash(actual_result, evaluated_at) END AS outcome,
     {corrections("metadata")} AS past"""
 _ANSWER: Final = """model_id, CASE WHEN prediction = actual_result THEN true
@@ -61,8 +62,10 @@ _ANSWER: Final = """model_id, CASE WHEN prediction = actual_result THEN true
     prediction = 'UNCERTAIN' AS uncertain"""
 # Of a corrected event the line with the last correction counts, and the others say nothing else.
 _CSV_SIDE: Final = f"""CREATE TABLE csv_side AS
-SELECT key, max(past) AS past, arg_max(content, past) AS content, arg_max(outcome, past) AS outcome,
+SELECT key, max(past) AS past, arg_max(content, past) AS content, max(answer) AS answer,
+    arg_max(outcome, past) AS outcome,
     coalesce(min(content) FILTER (past = 0) <> max(content) FILTER (past = 0), false)
+        OR coalesce(min(answer) <> max(answer), false)
         OR coalesce(min(outcome) FILTER (past = 0) <> max(outcome) FILTER (past = 0), false)
         AS contradicts,
     count(*) > count(outcome) + 1 OR count(outcome) > 1 + max(past) AS is_double
@@ -74,9 +77,12 @@ SELECT key, c.key IS NULL AS not_in_csv, t.key IS NULL AS not_in_table,
         OR c.past = t.past AND t.outcome IS NULL AND c.outcome IS NOT NULL) AS outcome_not_in_table,
     c.key IS NOT NULL AND t.key IS NOT NULL AND (t.past > c.past
         OR c.past = t.past AND c.outcome IS NULL AND t.outcome IS NOT NULL) AS outcome_not_in_csv,
+    t.key IS NOT NULL AND t.answer IS NULL AND c.answer IS NOT NULL AS answer_not_in_table,
+    c.key IS NOT NULL AND c.answer IS NULL AND t.answer IS NOT NULL AS answer_not_in_csv,
     c.outcome IS NULL AND t.outcome IS NULL AS is_pending,
     coalesce(c.past = t.past AND c.content <> t.content, false)
         OR coalesce(c.past = t.past AND c.outcome <> t.outcome, false)
+        OR coalesce(c.answer <> t.answer, false)
         OR coalesce(c.contradicts, false) AS may_differ
 FROM csv_side c FULL OUTER JOIN table_side t USING (key)"""
 # What the CSV alone knows is read from its lines.

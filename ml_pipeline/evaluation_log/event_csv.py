@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
+from ml_pipeline.evaluation_log.outbox.rewriting import sync_folder, write_wider, written_without
 from ml_pipeline.private_files import make_folder, opener
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
@@ -32,6 +33,13 @@ _FEW = 20
 _BLOCK = 1 << 16
 _NUMBERS = ("confidence", "accuracy")
 _WIDTH = len(EVENT_COLUMNS)
+# Headers of before: of the original documents, and of 0.1.
+_NARROW = (
+    SEED_LOG_COLUMNS,
+    tuple(name for name in EVENT_COLUMNS if name != "probabilities"),
+)
+_BY_WIDTH = {len(names): names for names in (*_NARROW, EVENT_COLUMNS)}
+_NOTHING: EventRow = dict.fromkeys(EVENT_COLUMNS)
 _cells = itemgetter(*EVENT_COLUMNS)
 _CONFIDENCE = EVENT_COLUMNS.index("confidence")
 _STATUS = EVENT_COLUMNS.index("status")
@@ -66,10 +74,13 @@ def lines_of(rows: Iterable[Mapping[str, object]]) -> bytes:
 
 
 def row_of(cells: Sequence[str]) -> EventRow | None:
-    """The row in a line's cells; None when the line is no event."""
-    if len(cells) != _WIDTH or not cells[1]:
+    """The row in a line's cells, also of an earlier version; None when the line is no event."""
+    names = _BY_WIDTH.get(len(cells))
+    if names is None or not cells[1]:
         return None
-    row: EventRow = {name: cell or None for name, cell in zip(EVENT_COLUMNS, cells, strict=True)}
+    row: EventRow = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+    if names is not EVENT_COLUMNS:
+        row = _NOTHING | row
     try:
         for name in _NUMBERS:
             cell = row[name]
@@ -82,7 +93,15 @@ def row_of(cells: Sequence[str]) -> EventRow | None:
 class EventCsv:
     """The file. Each append is whole and on the disk, or it raises and leaves nothing behind."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        mark: Callable[[], int] = int,
+        moved: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`mark` tells a byte of the file, and `moved` hears where it is in a file written anew."""
+        self._mark, self._moved = mark, moved
         self.path = os.path.abspath(path)
         self._file = -1
         self._opened: tuple[int, int, int] | None = None
@@ -146,21 +165,21 @@ class EventCsv:
         return self._opened == (os.getpid(), status.st_dev, status.st_ino)
 
     def _is_log(self) -> bool:
-        """Whether the header is ours; the header of the original documents is made ours."""
+        """Whether the header is ours; that of an earlier version, or the seeds', is made ours."""
         if self._checked_until >= 0:
             return True
         size = os.fstat(self._file).st_size
         if size == 0:
             os.write(self._file, (",".join(EVENT_COLUMNS) + "\n").encode())
             os.fsync(self._file)
-            _sync_folder(self.path)
+            sync_folder(self.path)
             return True
         header = os.pread(self._file, _BLOCK, 0).split(b"\n")[0].removeprefix(b"\xef\xbb\xbf")
         names = header.decode("utf-8", "replace").strip().split(",")
         if names == list(EVENT_COLUMNS):
             return True
-        if names == list(SEED_LOG_COLUMNS):
-            _widen(self.path)
+        if tuple(names) in _NARROW:
+            self._moved(write_wider(self.path, EVENT_COLUMNS, self._mark()))
             return False
         raise DataError(
             f"{self.path} is no evaluation log: its header is {','.join(names)[:200]!r}.",
@@ -204,10 +223,10 @@ class EventCsv:
         if not self.size():
             return 0, 0
         with naming_errors(self.path), self._locked():
-            gone, kept = _written_without(self.path, is_erased, mark)
+            gone, kept = written_without(self.path, _line_test(is_erased), mark)
             torn = self.path + TORN_SUFFIX
             if os.path.exists(torn):
-                gone += _written_without(torn, is_erased, 0)[0]
+                gone += written_without(torn, _line_test(is_erased, is_torn=True), 0)[0]
         self.close()
         return gone, kept
 
@@ -301,36 +320,10 @@ def _events(lines: Iterable[bytes], *, is_torn: bool = False) -> Iterator[EventR
             yield row
 
 
-def _written_without(
-    path: str, is_erased: Callable[[EventRow], bool], mark: int
-) -> tuple[int, int]:
-    """Write a file anew; return how many lines were left out, and the bytes kept before `mark`."""
-    draft = f"{path}.{os.getpid()}.tmp"
-    is_torn = path.endswith(TORN_SUFFIX)
-    gone = kept = place = 0
-    try:
-        with open(path, "rb") as old, open(draft, "wb", opener=opener) as new:
-            for line in old:
-                place += len(line)
-                # With line ends of several kinds an event goes without its neighbour.
-                parts = line.splitlines(keepends=True) if b"\r" in line else (line,)
-                for part in parts:
-                    if any(map(is_erased, _events([part], is_torn=is_torn))):
-                        gone += 1
-                        continue
-                    # A line that ends with what its neighbour ended with would not be whole.
-                    whole = part[:-1] + b"\n" if part.endswith(b"\r") else part
-                    new.write(whole)
-                    kept += len(whole) if place <= mark else 0
-            new.flush()
-            os.fsync(new.fileno())
-        if gone:
-            os.replace(draft, path)
-            _sync_folder(path)
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
-    return gone, kept
+def _line_test(
+    is_erased: Callable[[EventRow], bool], *, is_torn: bool = False
+) -> Callable[[bytes], bool]:
+    return lambda line: any(map(is_erased, _events([line], is_torn=is_torn)))
 
 
 def _is_complete(line: bytes) -> bool:
@@ -340,42 +333,10 @@ def _is_complete(line: bytes) -> bool:
         features = json.loads(cells[EVENT_COLUMNS.index("features")] or "null")
     except (csv.Error, ValueError, IndexError, StopIteration):
         return False
-    if row_of(cells) is None or not isinstance(features, dict | None):
+    if len(cells) != _WIDTH or row_of(cells) is None or not isinstance(features, dict | None):
         return False
     width = TIME_WIDTH if cells[_STATUS] == "evaluated" else 0
     return len(cells[_EVALUATED_AT]) == width
-
-
-def _widen(path: str) -> None:
-    """Write a log with the original documents' header anew with ours, as a whole or not at all."""
-    draft = f"{path}.{os.getpid()}.tmp"
-    missing = [""] * (_WIDTH - len(SEED_LOG_COLUMNS))
-    try:
-        with (
-            open(path, encoding="utf-8-sig", newline="") as old,
-            open(draft, "w", encoding="utf-8", newline="", opener=opener) as new,
-        ):
-            rows = csv.reader(old)
-            next(rows)
-            writer = csv.writer(new, lineterminator="\n")
-            writer.writerow(EVENT_COLUMNS)
-            for cells in rows:
-                writer.writerow([*(" ".join(cell.split("\n")) for cell in cells), *missing])
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(draft, path)
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
-    _sync_folder(path)
-
-
-def _sync_folder(path: str) -> None:
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

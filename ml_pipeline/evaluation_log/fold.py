@@ -27,6 +27,7 @@ from ml_pipeline.evaluation_log.rules import (
 )
 from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage, with_line_numbers
 from ml_pipeline.store.inputs.label_sql import NO_LABEL, OTHER_MODEL, listing
+from ml_pipeline.store.inputs.probability_sql import by_class
 from ml_pipeline.store.inputs.times import time_sql
 from ml_pipeline.store.records import UNCERTAIN
 from ml_pipeline.store.sql_text import identifier, literal
@@ -36,10 +37,11 @@ _SLICE: Final = 1_500_000
 _HASHES: Final = 2**64 - 1
 _TEXT_SHOWN: Final = 2000
 # What an event takes from the first of its rows that has it.
-_FOLDED: Final = ("outcome", "features", "model_id", "match_id")
+_FOLDED: Final = ("outcome", "features", "probabilities", "model_id", "match_id")
 UNUSABLE: Final = "unusable: "
 TWO_OUTCOMES: Final = "conflicting outcomes"
 NO_CLASS: Final = "outcome is no class of the model"
+_WRITTEN_TIME: Final = "'%Y-%m-%dT%H:%M:%S.%f+00:00'"
 _NOT_KEPT: Final = "(settled row, text not kept)"
 
 
@@ -81,16 +83,18 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
     labels = rules.labels
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
-            prediction, guess, outcome, features, past, {rules.fault(request.now)} AS fault
+            prediction, guess, outcome, features, probabilities, made, past,
+            {rules.fault(request.now)} AS fault
         FROM (SELECT *, {time_sql("time_text")} AS known,
                 {rules.best_guess("guess_text")} AS guess,
+                {by_class("probabilities")} AS chances, {time_sql("made_text")} AS made,
                 {rules.confidence("confidence_text")} AS confidence
             FROM (SELECT row_no, h, p, a, state,
                 {rules.text("event_id")} AS event_id, {rules.text("match_id")} AS match_id,
                 {rules.text("model_id")} AS model_id, {rules.time_text()} AS time_text,
-                {rules.made()} AS made,
                 {rules.past()} AS past,
                 {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
+                {rules.text("probabilities")} AS probabilities, {rules.made_text()} AS made_text,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
                 {rules.guess_text()} AS guess_text,
                 {labels.name("a", rules.raw("actual_result"))} AS outcome
@@ -115,6 +119,7 @@ def _find_repeated(stage: Stage, scanned: Scanned) -> None:
             coalesce(k.known, make_timestamptz(s.day * 86400000000)) AS known,
             coalesce(k.past, 0) AS past, k.confidence, k.outcome IS NOT NULL AS has_outcome,
             k.features IS NOT NULL AS has_features,
+            k.probabilities IS NOT NULL AS has_probabilities,
             k.model_id IS NOT NULL AS has_model_id, k.match_id IS NOT NULL AS has_match_id
         FROM scanned s LEFT JOIN kept k ON k.row_no = s.row_no
         WHERE s.h IN (FROM repeated) AND s.p <> {OTHER_MODEL} AND k.fault IS NULL""")
@@ -188,7 +193,7 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
             CASE WHEN wanted THEN {input_text} END AS input_text
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
-            guess, outcome, confidence, features,
+            guess, outcome, confidence, features, probabilities, made,
             {start} AND known <= {instant(request.now)} AS to_learn,
             CASE WHEN prediction = {literal(UNCERTAIN)} THEN coalesce(guess <> outcome, false)
                 ELSE prediction <> outcome END
@@ -206,10 +211,10 @@ def _class_fault(request: LogRequest) -> str:
 def _whole_events() -> str:
     taken = ", ".join(f"coalesce({name}.{name}, k.{name}) AS {name}" for name in _FOLDED)
     joins = " ".join(f"LEFT JOIN first_{name} {name} ON {name}.base = g.base" for name in _FOLDED)
-    return f"""SELECT event_id, known, prediction, guess, confidence, {", ".join(_FOLDED)}
+    return f"""SELECT event_id, known, made, prediction, guess, confidence, {", ".join(_FOLDED)}
         FROM sound
         UNION ALL
-        SELECT k.event_id, g.known, k.prediction, k.guess, g.confidence, {taken}
+        SELECT k.event_id, g.known, k.made, k.prediction, k.guess, g.confidence, {taken}
         FROM folded g JOIN kept k ON k.row_no = g.base {joins}
         WHERE g.fault IS NULL AND NOT g.settled"""
 
@@ -307,11 +312,13 @@ def table_query(settings: Settings, condition: str, *, with_guesses: bool = Fals
     cells = {
         "event_id": "event_id",
         "match_id": "match_id",
-        "known_at": "strftime(known, '%Y-%m-%dT%H:%M:%S.%f+00:00')",
+        "known_at": f"strftime(known, {_WRITTEN_TIME})",
         "model_id": "model_id",
         "prediction": "prediction",
         "confidence": "confidence",
         "is_error": "is_error",
+        "predicted_at": f"strftime(made, {_WRITTEN_TIME})",
+        "probabilities": "probabilities",
     }
     columns = [f"{cells[name]} AS {identifier(name)}" for name in LABELLED_COLUMNS]
     columns += [

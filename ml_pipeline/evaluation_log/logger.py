@@ -43,7 +43,7 @@ class EvaluationLogger:
         labels: Callable[[], Labels] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.csv = EventCsv(csv_path)
+        self.csv = EventCsv(csv_path, mark=self._mark, moved=self._moved)
         self.model_name = model_name
         self._read_labels = labels
         self._labels: Labels | None = None
@@ -74,15 +74,21 @@ class EvaluationLogger:
         confidence: float,
         *,
         features: Mapping[str, object] | None = None,
+        probabilities: Mapping[str, float] | None = None,
         metadata: Mapping[str, object] | None = None,
         event_id: str | None = None,
         timestamp: datetime | None = None,
     ) -> str:
-        """Log one prediction and return its event id. Without features it cannot be learned."""
+        """Log one prediction and return its event id. Without features it cannot be learned.
+
+        `probabilities` say what the answer was made of: a number for each label, 1 in all (within
+        0.000001), that of the prediction its confidence (within 0.01). Raises InputError for what
+        is no label, number or time.
+        """
         passed = {
             "model_id": model_id, "match_id": match_id, "prediction": prediction,
-            "confidence": confidence, "features": features, "metadata": metadata,
-            "event_id": event_id, "timestamp": timestamp,
+            "confidence": confidence, "features": features, "probabilities": probabilities,
+            "metadata": metadata, "event_id": event_id, "timestamp": timestamp,
         }  # fmt: skip
         return self.log_predictions([passed])[0]
 
@@ -189,6 +195,14 @@ class EvaluationLogger:
                     self._delivered.move(end, durable=True)
             return refused
 
+    def _mark(self) -> int:
+        return self._delivered.position(self.csv.size()) if self._open_table is not None else 0
+
+    def _moved(self, mark: int) -> None:
+        """What was sent stays marked as sent where the file was written anew."""
+        if mark:
+            self._delivered.move(mark, durable=False)
+
     def _deliver(self, rows: Sequence[EventRow], span: Span) -> None:
         if self._open_table is None or time.monotonic() < self._away_until:
             return
@@ -263,7 +277,7 @@ class EvaluationLogger:
             mark = self._delivered.position(size) if size else 0
             gone, kept = self.csv.erase(is_erased, mark)
             if gone and mark:
-                self._delivered.move(kept, durable=False)
+                self._moved(kept)
             return gone
 
     def settle(self) -> int:

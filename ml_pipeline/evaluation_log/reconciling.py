@@ -30,13 +30,15 @@ SHOWN = 100
 SENT_AT_ONCE = 1000
 FACTS = (
     "timestamp", "model_name", "model_id", "match_id", "prediction", "confidence", "features",
-    "metadata",
+    "probabilities", "metadata",
 )  # fmt: skip
+# What the table may not have yet, which is no contradiction.
+_COMES_LATER = {"actual_result", "evaluated_at", "probabilities"}
 COMPARED = sorted((*FACTS, "actual_result", "evaluated_at"))
 # Where an event of that kind can be read.
 _MISSING = {
     "not_in_csv": TABLE, "not_in_table": CSV, "outcome_not_in_csv": TABLE,
-    "outcome_not_in_table": CSV,
+    "outcome_not_in_table": CSV, "answer_not_in_csv": TABLE, "answer_not_in_table": CSV,
 }  # fmt: skip
 
 
@@ -122,6 +124,8 @@ def _report(
         "missing_in_csv": counts["not_in_csv"],
         "outcome_missing_in_table": counts["outcome_not_in_table"],
         "outcome_missing_in_csv": counts["outcome_not_in_csv"],
+        "probabilities_missing_in_table": counts["answer_not_in_table"],
+        "probabilities_missing_in_csv": counts["answer_not_in_csv"],
         "differing": differences.events,
         "differing_fields": dict(differences.fields),
         "differences": differences.shown,
@@ -192,7 +196,7 @@ def _compared(rows: Sequence[EventRow], labels: Labels) -> list[dict[str, Any]]:
 
 def _differs(name: str, line: object, other: object, labels: Labels) -> bool:
     """Whether two values of a field contradict each other; one that is missing does not."""
-    if line is None or (other is None and name in {"actual_result", "evaluated_at"}):
+    if line is None or (other is None and name in _COMES_LATER):
         return False
     if other is None or line == other:
         return other is None
@@ -224,14 +228,16 @@ def _same_number(line: str, other: str) -> bool:
 
 # Fields with several spellings of one value.
 _SAME = {
-    "features": _same_json, "metadata": _same_json, "timestamp": _same_time,
-    "evaluated_at": _same_time, "confidence": _same_number,
+    "features": _same_json, "probabilities": _same_json, "metadata": _same_json,
+    "timestamp": _same_time, "evaluated_at": _same_time, "confidence": _same_number,
 }  # fmt: skip
 
 
 def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
     """Send events and outcomes that only the CSV has; return how many events were taken."""
-    missing = comparison.events(db, (CSV,), "not_in_table OR outcome_not_in_table")
+    missing = comparison.events(
+        db, (CSV,), "not_in_table OR outcome_not_in_table OR answer_not_in_table"
+    )
     return sum(
         _send(store, [_uniform(row) for rows in events for row in merge_rows(rows).values()])
         for events in _batches(missing)
@@ -264,7 +270,9 @@ def _send(store: EvaluationLog, rows: Sequence[EventRow]) -> int:
 def _fill_csv(db: duckdb.DuckDBPyConnection, logger: EvaluationLogger) -> int:
     """Append events and outcomes that only the table has; return how many lines."""
     appended = 0
-    missing = comparison.events(db, (TABLE,), "not_in_csv OR outcome_not_in_csv")
+    missing = comparison.events(
+        db, (TABLE,), "not_in_csv OR outcome_not_in_csv OR answer_not_in_csv"
+    )
     for events in _batches(missing):
         lines = [row for rows in events for row in rows]
         logger.csv.append(lines)

@@ -24,6 +24,8 @@ from ml_pipeline.store.inputs.label_sql import (
     is_blank,
 )
 from ml_pipeline.store.inputs.labels import BLANKS
+from ml_pipeline.store.inputs.probabilities import CONFIDENCE_WITHIN
+from ml_pipeline.store.inputs.probability_sql import probability_fault
 from ml_pipeline.store.inputs.times import NO_ZONE
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
 from ml_pipeline.store.sql_text import literal
@@ -37,6 +39,8 @@ LABELLED_COLUMNS = (
     "prediction",
     "confidence",
     "is_error",
+    "predicted_at",
+    "probabilities",
 )
 
 # By a name that hardly a feature has.
@@ -51,6 +55,10 @@ REASON_HINTS = {
     "to be played within a year.",
     "time is not ISO 8601": "Write times as 2026-03-14T15:00:00Z: 03/04/2026 may be two days.",
     "confidence is not a number": "Write confidences with a decimal point; " + COMMA_HINT,
+    "probabilities ": 'Write probabilities as a JSON object, {"H": 0.5, "D": 0.3, "A": 0.2}; a '
+    "column that holds something else needs another name.",
+    "confidence contradicts": "The confidence is the probability of the prediction, of an "
+    f"UNCERTAIN one the largest; they may differ by {CONFIDENCE_WITHIN:g}.",
     "malformed: ": "Put a cell that holds a comma or a line break between double quotes, and "
     "double the quotes inside.",
 }
@@ -276,9 +284,9 @@ class RowRules:
         """The label of `x`, a column: its text stands at each spelling that it is compared with."""
         return self.labels.name(self.labels.code(x, is_prediction=False), x)
 
-    def made(self) -> str:
-        """The time of the prediction, if it is written as usual."""
-        return f"TRY_CAST({self.raw('timestamp')} AS TIMESTAMPTZ)"
+    def made_text(self) -> str:
+        """The text of the time of the prediction."""
+        return _text(self.raw("timestamp"), _BLANK_TIMES)
 
     def time_text(self) -> str:
         """The text of the time the row became known."""
@@ -323,10 +331,11 @@ class RowRules:
     def fault(self, now: datetime) -> str:
         """Why a row is bad, or NULL.
 
-        Over `p, a, event_id, made, time_text, known, confidence_text, confidence`.
+        Over `p, a, event_id, made, time_text, known, confidence_text, confidence`, and what
+        `probability_fault` asks for.
         """
         tolerance = timedelta(minutes=self._settings.log.future_tolerance_minutes)
-        return f"""CASE
+        return f"""coalesce(CASE
             WHEN event_id IS NULL THEN 'event_id is empty'
             WHEN p = {UNKNOWN_LABEL} THEN 'unknown prediction label'
             WHEN a = {UNKNOWN_LABEL} THEN 'unknown outcome label'
@@ -338,7 +347,7 @@ class RowRules:
             WHEN (a > {NO_LABEL} AND made > {instant(now + MOST_AHEAD)})
                 OR (a = {NO_LABEL} AND known > {_farthest(now)}) THEN 'timestamp is in the future'
             WHEN NOT (known >= {_EARLIEST} AND known < {_LATEST}) THEN 'time is out of range'
-            {self._confidence_faults()} END"""
+            {self._confidence_faults()} END, {probability_fault(self._settings.data)})"""
 
     def _confidence_faults(self) -> str:
         over = (

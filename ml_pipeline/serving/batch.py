@@ -258,7 +258,8 @@ class _Batch:
             prediction=UNCERTAIN if blocked else label,
             confidence=min(float(answers["confidence"][place]), 1.0),
             features=passed,
-            metadata={"probabilities": shares} | ({"best_guess": label} if blocked else {}),
+            probabilities=shares,
+            metadata={"best_guess": label} if blocked else None,
         )
 
 

@@ -237,9 +237,7 @@ class PredictionEngine:
             about["warnings"] = [*about.get("warnings", ()), *troubles]
         if not self._log:
             return about, None
-        metadata = {"probabilities": answer["probabilities"]}
-        if answer["prediction"] == UNCERTAIN:
-            metadata["best_guess"] = answer["best_guess"]
+        is_unsure = answer["prediction"] == UNCERTAIN
         row = prediction_row(
             event_id=about["event_id"],
             timestamp=now,
@@ -249,7 +247,8 @@ class PredictionEngine:
             prediction=answer["prediction"],
             confidence=min(answer["confidence"], 1.0),
             features={**logged_values(scorer.features, values), **texts},
-            metadata=metadata,
+            probabilities=answer["probabilities"],
+            metadata={"best_guess": answer["best_guess"]} if is_unsure else None,
         )
         return about, row
 

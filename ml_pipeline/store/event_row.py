@@ -1,8 +1,8 @@
 """One evaluation event as a row: its columns, its id, and what it becomes with an outcome.
 
-A row is a dict with the keys `EVENT_COLUMNS`. Times are UTC text of one width, `features` and
-`metadata` JSON text, numbers floats, missing values None. This module and the others that a cold
-`predict` loads keep to the quick parts of the standard library.
+A row is a dict with the keys `EVENT_COLUMNS`. Times are UTC text of one width, `features`,
+`probabilities` and `metadata` JSON text, numbers floats, missing values None. This module and the
+others that a cold `predict` loads keep to the quick parts of the standard library.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SEED_LOG_COLUMNS = (
     "metadata",
     "status",
 )
-EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "evaluated_at")
+EVENT_COLUMNS = (*SEED_LOG_COLUMNS, "model_name", "features", "probabilities", "evaluated_at")
 TIME_WIDTH = 32
 CLOCKS_DIFFER = timedelta(hours=1)
 # No clock and no time zone puts what is made now so far into the future.
@@ -137,9 +137,13 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
     prediction: str,
     confidence: float | None,
     features: Mapping[str, object] | None = None,
+    probabilities: Mapping[str, float] | None = None,
     metadata: Mapping[str, object] | None = None,
 ) -> EventRow:
-    """A prediction whose outcome is not known yet. Raises InputError for what no log can hold."""
+    """A prediction whose outcome is not known yet. Raises InputError for what no log can hold.
+
+    `probabilities` are those of the classes, as the classes are called, and sum to 1.
+    """
     if not prediction:
         raise InputError("A prediction cannot be empty.")
     sure = confidence
@@ -161,6 +165,7 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
         "status": "pending",
         "model_name": plain_text(model_name, "model_name"),
         "features": json_cell(features, "features"),
+        "probabilities": json_cell(probabilities, "probabilities"),
         "evaluated_at": None,
     }
 
@@ -299,6 +304,7 @@ WRITTEN_EVENT_COLUMNS = (
     "prediction",
     "confidence",
     "features",
+    "probabilities",
     "metadata",
     "actual_result",
     "evaluated_at",
@@ -332,9 +338,20 @@ def contradicts(row: Mapping[str, object], stored: Mapping[str, object]) -> bool
 
         if not (is_newer(row, stored) or is_older(row, stored)):
             return True
-    features, known = row["features"], stored["features"]
-    return _differs(features, known) and (
-        known is None or json.loads(str(features)) != json.loads(str(known))
+    if _differs_as_json(row, stored, "features"):
+        return True
+    return stored["probabilities"] is not None and _differs_as_json(row, stored, "probabilities")
+
+
+def brings_probabilities(row: Mapping[str, object], stored: Mapping[str, object]) -> bool:
+    """Whether the row says what was answered of an event that was stored without it."""
+    return row["probabilities"] is not None and stored["probabilities"] is None
+
+
+def _differs_as_json(row: Mapping[str, object], stored: Mapping[str, object], name: str) -> bool:
+    value, known = row[name], stored[name]
+    return _differs(value, known) and (
+        known is None or json.loads(str(value)) != json.loads(str(known))
     )
 
 

@@ -17,6 +17,7 @@ from ml_pipeline.store.embedded.database import Connection, HeldConnection
 from ml_pipeline.store.event_row import (
     WRITTEN_EVENT_COLUMNS,
     brings_outcome,
+    brings_probabilities,
     contradicts,
     refuse_early_outcomes,
     was_corrected,
@@ -104,12 +105,21 @@ _CORRECT = (
     "UPDATE evaluation_log SET actual_result = :actual_result, evaluated_at = :evaluated_at, "
     "metadata = :metadata WHERE event_id = :event_id"
 )
+_SET_PROBABILITIES = (
+    "UPDATE evaluation_log SET probabilities = :probabilities WHERE event_id = :event_id"
+)
 _SETTLED = ("actual_result", "evaluated_at", "event_id")
 _CORRECTED = (*_SETTLED, "metadata")
-_INSERT_EVENT = (
-    f"INSERT INTO evaluation_log ({', '.join(WRITTEN_EVENT_COLUMNS)}) "  # noqa: S608 - constants
-    f"VALUES ({', '.join('?' * len(WRITTEN_EVENT_COLUMNS))}) ON CONFLICT (event_id) DO NOTHING"
-)
+
+
+def _insert(names: Sequence[str]) -> str:
+    return (
+        f"INSERT INTO evaluation_log ({', '.join(names)}) "  # noqa: S608 - constants
+        f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT (event_id) DO NOTHING"
+    )
+
+
+_INSERT_EVENT = _insert(WRITTEN_EVENT_COLUMNS)
 
 
 def insert_rows(db: Connection, rows: Sequence[Mapping[str, object]]) -> tuple[int, list[str]]:
@@ -120,9 +130,20 @@ def insert_rows(db: Connection, rows: Sequence[Mapping[str, object]]) -> tuple[i
     if _has_erased(db):
         rows = _without_erased(db, rows)
     before = db.total_changes
-    db.executemany(_INSERT_EVENT, map(_written, rows))
+    try:
+        db.executemany(_INSERT_EVENT, map(_written, rows))
+    except sqlite3.OperationalError as error:
+        if "no column named probabilities" not in str(error):
+            raise
+        _insert_without_probabilities(db, rows)
     new = db.total_changes - before
     return new, _settle_known(db, rows) if new < len(rows) else []
+
+
+def _insert_without_probabilities(db: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Into a store that no command of this version has opened yet: `reconcile` brings the rest."""
+    names = [name for name in WRITTEN_EVENT_COLUMNS if name != "probabilities"]
+    db.executemany(_insert(names), map(itemgetter(*names), rows))
 
 
 def _has_erased(db: Connection) -> bool:
@@ -154,15 +175,24 @@ def _settle_known(db: Connection, rows: Sequence[Mapping[str, object]]) -> list[
     stored = {row["event_id"]: dict(row) for row in db.execute(KNOWN_EVENTS, {"ids": ids})}
     refused = list[str]()
     outcomes, corrections = list[Mapping[str, object]](), list[Mapping[str, object]]()
+    answers = list[Mapping[str, object]]()
     for row in rows:
         known = stored[row["event_id"]]
+        # A store without that column takes none.
+        known.setdefault("probabilities", row["probabilities"])
         if contradicts(row, known):
             refused.append(str(row["event_id"]))
-        elif brings_outcome(row, known):
+            continue
+        if brings_probabilities(row, known):
+            known["probabilities"] = row["probabilities"]
+            answers.append(row)
+        if brings_outcome(row, known):
             taken, names = (corrections, _CORRECTED) if was_corrected(row) else (outcomes, _SETTLED)
             values = {name: row[name] for name in names}
             known |= values
             taken.append(values)
+    if answers:
+        db.executemany(_SET_PROBABILITIES, answers)
     db.executemany(SET_OUTCOME, outcomes)
     db.executemany(_CORRECT, corrections)
     return refused

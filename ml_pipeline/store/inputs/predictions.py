@@ -10,6 +10,7 @@ from ml_pipeline.errors import InputError, StoreRefused
 from ml_pipeline.store.event_row import (
     MOST_AHEAD,
     EventRow,
+    json_cell,
     known_after,
     new_event_id,
     prediction_row,
@@ -17,11 +18,14 @@ from ml_pipeline.store.event_row import (
 )
 from ml_pipeline.store.inputs.corrections import caller, corrected, kept_time
 from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.probabilities import checked_probabilities
 from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, moment
 
 REQUIRED: Final = ("model_id", "prediction", "confidence")
 _REQUIRED: Final = frozenset(REQUIRED)
-ARGUMENTS: Final = (*REQUIRED, "match_id", "features", "metadata", "event_id", "timestamp")
+ARGUMENTS: Final = (
+    *REQUIRED, "match_id", "features", "probabilities", "metadata", "event_id", "timestamp",
+)  # fmt: skip
 
 _KNOWN: Final = frozenset(ARGUMENTS)
 
@@ -45,7 +49,7 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
         name: None if is_missing(value) else value for name, value in passed.items()
     }
     at = values.get("timestamp")
-    return prediction_row(
+    row = prediction_row(
         event_id=values.get("event_id") or new_event_id(),
         timestamp=now if at is None else _made(moment(at, "timestamp"), now),
         model_name=model_name,
@@ -57,6 +61,13 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
         features=values.get("features"),
         metadata=values.get("metadata"),
     )
+    if values.get("probabilities") is None:
+        return row
+    checked = checked_probabilities(
+        values["probabilities"], labels, prediction=str(row["prediction"]),
+        confidence=row["confidence"],  # type: ignore[arg-type]
+    )  # fmt: skip
+    return {**row, "probabilities": json_cell(checked, "probabilities")}
 
 
 def _made(at: datetime, now: datetime) -> datetime:

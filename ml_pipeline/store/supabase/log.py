@@ -32,6 +32,7 @@ APPENDED_AT_ONCE: Final = 10_000
 NAMED_AT_ONCE: Final = 100
 NAMED_AT_MOST: Final = 1000
 FOUND_AT_ONCE: Final = 500
+_JSON: Final = ("features", "probabilities", "metadata")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 _WRITTEN_TIME: Final = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 _PAGE_COLUMNS: Final = (*EVENT_COLUMNS, "known_at")
@@ -89,7 +90,8 @@ class SupabaseLog:
         """
         pages = self._pages(
             "read_evaluation_events",
-            within(window, model_name) | {"p_labelled_only": labelled_only},
+            within(window, model_name)
+            | {"p_labelled_only": labelled_only, "p_probabilities": True},
         )
         frames = map(_event_frame, _once(pages))
         yield next(frames, _event_frame([]))
@@ -124,7 +126,7 @@ class SupabaseLog:
 
         while rows := self._project.select("evaluation_log", page):
             for row in rows:
-                texts = {name: _json_text(row[name]) for name in ("features", "metadata")}
+                texts = {name: _json_text(row.get(name)) for name in _JSON}
                 yield {**row, **texts}
             after = str(rows[-1]["event_id"])
 
@@ -150,7 +152,8 @@ class SupabaseLog:
     ) -> pd.DataFrame:
         """Labelled events that are wrong with confidence strictly over the threshold."""
         asked = chosen(window, model_name, model_ids) | {
-            "p_confidence": float(confidence_threshold)
+            "p_confidence": float(confidence_threshold),
+            "p_probabilities": True,
         }
         pages = self._pages("read_error_samples", asked)
         return _event_frame([row for page in pages for row in page])

@@ -268,6 +268,12 @@ def test_a_batch_keeps_every_cell_and_a_bad_row_gets_its_error(folder: Path) -> 
     assert [row["prediction"] for row in rows] == ["UNCERTAIN", "", "", "", "H", ""]
     shares = expected(folder, "lr-1", [[float(value) for value in ROW]])[0]
     assert list(json.loads(rows[0]["probabilities"]).values()) == pytest.approx(shares, abs=1e-9)
+    served = table(folder, "SELECT probabilities, metadata FROM evaluation_log ORDER BY match_id")
+    assert [json.loads(text) for text, _ in served] == [
+        json.loads(rows[place]["probabilities"]) for place in (0, 4)
+    ]
+    assert json.loads(served[0][1]) == {"best_guess": "H"}
+    assert served[1][1] is None
     logged = table(folder, "SELECT event_id, match_id, prediction FROM evaluation_log ORDER BY 2")
     assert logged == [(rows[0]["event_id"], "m1", "UNCERTAIN"), (rows[4]["event_id"], "m5", "H")]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from ml_pipeline.store.contract import Store
+from tests.contract.kit.answers import AnswersContract
 from tests.contract.kit.artifacts import ArtifactStoreContract
 from tests.contract.kit.base import OpenStore
 from tests.contract.kit.log import EvaluationLogContract
@@ -23,6 +24,7 @@ __all__ = ["OpenStore", "StoreContract"]
 
 class StoreContract(
     EvaluationLogContract,
+    AnswersContract,
     RunLedgerContract,
     RequestQueueContract,
     ArtifactStoreContract,

@@ -36,7 +36,8 @@ SERVICE, SIGNED_IN, OWN = "the service role alone", "every signed-in user", "who
 CLASSES: Mapping[str, Mapping[str, str]] = {
     "evaluation_log": {
         SERVICE: "event_id timestamp event_type model_id match_id prediction actual_result "
-        "confidence accuracy metadata status model_name features evaluated_at known_at"
+        "confidence accuracy metadata status model_name features probabilities evaluated_at "
+        "known_at"
     },
     "evaluation_log_changes": {SERVICE: "change_id model_name day kind changed_at"},
     "evaluation_log_erased": {SERVICE: "event_hash model_name erased_at"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -169,6 +170,56 @@ def test_a_log_of_the_original_documents_is_carried_on(path: Path) -> None:
     )
     assert second == make_row(1)
     assert path.read_text().splitlines()[0] == ",".join(EVENT_COLUMNS)
+
+
+OLDER = tuple(name for name in EVENT_COLUMNS if name != "probabilities")
+
+
+def older_line(row: EventRow) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, OLDER, extrasaction="ignore", lineterminator="\n").writerow(row)
+    return text.getvalue()
+
+
+def write_older(path: Path, *rows: EventRow) -> int:
+    """A log as version 0.1 wrote it; returns its size."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(",".join(OLDER) + "\n" + "".join(map(older_line, rows)))
+    return path.stat().st_size
+
+
+def test_a_log_of_an_earlier_version_is_read_as_it_is_and_carried_on(path: Path) -> None:
+    rows = [make_row(1), with_outcome(make_row(2), "A", AT)]
+    write_older(path, *rows)
+    log = EventCsv(str(path))
+    assert read(path) == rows
+    assert log.find([make_id(2)])[make_id(2)] == rows[1]
+    answered = make_row(3) | {"probabilities": '{"H": 0.75, "A": 0.25}'}
+    log.append([answered])
+    assert read(path) == [*rows, answered]
+    assert path.read_text().splitlines()[0] == ",".join(EVENT_COLUMNS)
+
+
+def test_what_was_sent_of_a_log_of_an_earlier_version_stays_sent(path: Path) -> None:
+    sent = write_older(path, make_row(1))
+    write_older(path, make_row(1), make_row(2))
+    moved = list[int]()
+    EventCsv(str(path), mark=lambda: sent, moved=moved.append).append([make_row(3)])
+    (mark,) = moved
+    ((rows, _),) = EventCsv(str(path)).rows_from(mark)
+    assert [row["event_id"] for row in rows] == [make_id(2), make_id(3)]
+
+
+def test_a_torn_line_of_an_earlier_version_is_set_aside(path: Path) -> None:
+    aside = path.with_name(path.name + ".torn")
+    for cut in range(1, len(older_line(make_row(2))), 9):
+        aside.unlink(missing_ok=True)
+        whole = write_older(path, make_row(1), make_row(2))
+        os.truncate(path, whole - cut)
+        EventCsv(str(path)).append([make_row(3)])
+        ids = [row["event_id"] for row in read(path)]
+        assert ids == [make_id(1), *([make_id(2)] if cut == 1 else []), make_id(3)]
+        assert aside.exists() == (cut > 1)
 
 
 def test_a_file_that_is_no_log_is_not_touched(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.opening import MLLogger, get_logger
 from ml_pipeline.evaluation_log.outbox.delivered import Delivered
 from ml_pipeline.evaluation_log.outcomes import record
+from ml_pipeline.evaluation_log.reconciling import reconcile
 from ml_pipeline.evaluation_log.recording.parsed import ParsedOutcome
 from ml_pipeline.store.embedded.serving_view import LocalServingView
 from ml_pipeline.store.embedded.store import LocalStore
@@ -372,6 +374,25 @@ def test_l8_a_log_of_the_original_documents_is_sent_when_its_header_is_made_ours
     }
     assert logger.waiting_bytes() == 0
     assert new in events(store)
+
+
+def test_a_store_of_an_earlier_version_takes_events_and_gets_their_probabilities_later(
+    open_logger: Callable[[], MLLogger], store: LocalStore, tmp_path: Path
+) -> None:
+    shares = {"H": 0.85, "A": 0.15}
+    folder = store.describe()["directory"]
+    with sqlite3.connect(Path(folder) / "store.db") as db:
+        db.execute("ALTER TABLE evaluation_log DROP COLUMN probabilities")
+        db.execute("PRAGMA user_version = 26")
+    logger = open_logger()
+    answered = logger.log_prediction("m-1", "x", "H", 0.85, probabilities=shares)
+    logger.log_evaluation(answered, "A")
+    opened = LocalStore.open(tmp_path / "store")
+    row = events(opened)[answered]
+    assert (row["probabilities"], row["actual_result"]) == (None, "A")
+    assert logger.reconcile_logs()["csv_events"] == 1
+    assert reconcile(logger, opened, repair=True)["probabilities_missing_in_table"] == 1
+    assert json.loads(str(events(opened)[answered]["probabilities"])) == shares
 
 
 @pytest.mark.parametrize("ends", [b"\r\n", b"\r"])
