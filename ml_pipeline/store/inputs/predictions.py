@@ -71,7 +71,7 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
 
 
 def _made(at: datetime, now: datetime) -> datetime:
-    if at > now + MOST_AHEAD:
+    if at.tzinfo is not None and at > now + MOST_AHEAD:
         raise InputError(
             f"timestamp {at.isoformat()} is in the future: it is {now.isoformat()}.",
             hint="timestamp is when the prediction was made; leave it out for now. When the match "
