@@ -9,6 +9,7 @@ makes (`archive_schema`). Then what native code follows without looking must hol
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import os
@@ -32,6 +33,11 @@ log = logging.getLogger("artifacts")
 PICKLE_SUFFIXES = (".joblib", ".pkl")
 
 _SHOWN = 3
+# A run loads the same few models several times. What was loaded is kept by its digest, and a copy
+# of it handed out: so many models, and none whose archive is larger unpacked.
+_MODELS_KEPT = 4
+_LARGEST_KEPT = 4 * 1024**2
+_loaded: dict[str, object] = {}
 _REMEDY = "Roll back to another model, or train a new one."
 
 # Everything that zipfile, json, numpy and skops are known to raise for bytes that are no model.
@@ -129,11 +135,23 @@ def load_model(path: Path, *, expected_digest: str) -> object:
         # Read once: what was checked is what is parsed, whoever writes to the file meanwhile.
         data = file.read()
     _compare(digest_bytes(data), expected_digest, source=source)
+    kept = _loaded.get(expected_digest)
+    if kept is not None:
+        return copy.deepcopy(kept)
     packed = _checked(data, source)
     with reading(source):
         model: object = skops.io.loads(packed, trusted=archive_schema.TRUSTED)
     _check_sound(model, source)
+    if len(packed) <= _LARGEST_KEPT:
+        _keep(expected_digest, copy.deepcopy(model))
     return model
+
+
+def _keep(digest: str, model: object) -> None:
+    _loaded[digest] = model
+    # Another thread may be here as well: what it removed is gone all the same.
+    for oldest in list(_loaded)[:-_MODELS_KEPT]:
+        _loaded.pop(oldest, None)
 
 
 def load_local_pickle(path: Path) -> object:

@@ -178,6 +178,19 @@ def test_a_pipeline_that_reads_texts_comes_back_with_the_very_same_probabilities
     assert np.array_equal(loaded.predict_proba(rows), pipeline.predict_proba(rows))
 
 
+def test_a_model_that_is_loaded_again_is_one_of_its_own(tmp_path: Path) -> None:
+    model, path = LogisticRegression().fit([[0.0], [1.0]], [0, 1]), tmp_path / "model.skops"
+    save_model(model, path)
+    digest = digest_file(path)
+    for _ in range(3):
+        loaded: Any = load_model(path, expected_digest=digest)
+        np.testing.assert_array_equal(loaded.coef_, model.coef_)
+        loaded.coef_[:] = 7
+    path.write_bytes(b"another")
+    with pytest.raises(ArtifactCorrupt):
+        load_model(path, expected_digest=digest)
+
+
 def test_saving_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     path.write_bytes(b"what was there before")
