@@ -17,6 +17,7 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
+from ml_pipeline.datasets.served.answers import Answers, answers_of, model_ids_of, predicted_days
 from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.columns import listed, named
@@ -24,7 +25,7 @@ from ml_pipeline.store.inputs.labels import Labels, is_blank
 
 BUILTIN = "builtin"
 PARQUET = (".parquet", ".pq")
-EVENT_ID = "event_id"
+EVENT_ID, KNOWN_AT = "event_id", "known_at"
 # A row without a group is a group of its own, by a name that no group has.
 ALONE = "\0row "
 # The router's example of 0.1.0 names a time that its prompts do not have; settings that are in use
@@ -40,6 +41,10 @@ class Dataset:
 
     `times` (n,) UTC or None, `groups` (n,) texts or None (rows of one group stay together; a name
     that starts with ALONE is that of a row without a group).
+
+    Of rows that a run writes from the log also: `predicted` (n,) the UTC days on which they were
+    predicted, proleptic ordinals, that of the outcome where it is not known; `model_ids` (n,) who
+    answered, '' where it is not known; `answers`, which `served` reads. None of other files.
     """
 
     features: Inputs
@@ -48,9 +53,19 @@ class Dataset:
     groups: NDArray[np.str_] | None
     frame: pd.DataFrame
     source: str
+    predicted: NDArray[np.int64] | None = None
+    model_ids: NDArray[np.str_] | None = None
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def served(self, classes: Sequence[str]) -> NDArray[np.float64] | None:
+        """What people were answered, (n, K) in the order of `classes`; see `Answers.table`.
+
+        NaN in rows of which it was not logged; None where the file has no such column.
+        """
+        return None if self.answers is None else self.answers.table(classes)
 
     def digest(self) -> str:
         """`sha256:` + hex over features and labels in their order."""
@@ -67,6 +82,9 @@ class Dataset:
             groups=None if self.groups is None else self.groups[rows],
             frame=self.frame.iloc[rows].reset_index(drop=True),
             source=self.source,
+            predicted=None if self.predicted is None else self.predicted[rows],
+            model_ids=None if self.model_ids is None else self.model_ids[rows],
+            answers=None if self.answers is None else self.answers.take(rows),
         )
 
     def preceded_by(self, past: Dataset | None) -> Dataset:
@@ -146,13 +164,19 @@ def from_frame(
     features = read_rows(frame, settings.features, settings.text_column)
     if whole:
         check_usable(parted(features)[0], settings.features)
+    times = _times(frame, time_column, source)
+    # Another file may have columns of these names that mean something else.
+    is_log = time_column == KNOWN_AT and EVENT_ID in frame.columns
     return Dataset(
         features=features,
         labels=read_labels(frame[settings.target], settings, source),
-        times=_times(frame, time_column, source),
+        times=times,
         groups=groups_of(frame, group_column),
         frame=frame,
         source=source,
+        predicted=predicted_days(frame, times, source) if is_log and times is not None else None,
+        model_ids=model_ids_of(frame) if is_log else None,
+        answers=answers_of(frame, settings, source) if is_log else None,
     )
 
 

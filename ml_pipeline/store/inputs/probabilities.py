@@ -29,6 +29,13 @@ def checked_probabilities(
     Raises InputError for what is no mapping from label to such numbers, and for a prediction or a
     confidence that contradicts them.
     """
+    found = checked_shares(value, labels)
+    _agree(found, prediction, confidence)
+    return found
+
+
+def checked_shares(value: object, labels: Labels) -> dict[str, float]:
+    """The same without a prediction that they are to agree with."""
     passed = mapping(value, "probabilities")
     found: dict[str, float] = {}
     for name, number in passed.items():
@@ -43,7 +50,6 @@ def checked_probabilities(
             f"probabilities sum to {total:.9g}, not to 1 (within {SUM_WITHIN:f})."
             + (f" They do not name {', '.join(lacking)}." if lacking else "")
         )
-    _agree(found, prediction, confidence)
     return found
 
 
