@@ -19,6 +19,8 @@ Algorithm = Literal[
     "HistGradientBoosting",
     "Ensemble",
 ]
+Family = Literal["plain", "pairs", "waves"]
+FAMILIES: tuple[Family, ...] = ("plain", "pairs", "waves")
 DEFAULT_ENSEMBLE: tuple[Algorithm, ...] = (
     "LogisticRegression",
     "RandomForest",
@@ -29,10 +31,13 @@ DEFAULT_ENSEMBLE: tuple[Algorithm, ...] = (
 class AdaptiveSettings(Section):
     """Numbers of the adaptive strategy; measured, see the README."""
 
+    families: Annotated[list[Family], Field(min_length=1)] = Field(
+        default_factory=lambda: list(FAMILIES)
+    )
     half_lives: Annotated[list[float], Field(min_length=1)] = Field(
         default_factory=lambda: [5.0, 15.0, 60.0, 200.0]
     )
-    vote_rate: Positive = 0.1
+    vote_rate: Positive = 0.05
     vote_share: Fraction = 0.02
     initial_head_weight: Annotated[float, Field(gt=0, lt=1)] = 0.1
     ridge: Positive = 5.0

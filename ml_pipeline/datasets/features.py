@@ -110,14 +110,3 @@ def check_usable(values: NDArray[np.float64], features: Sequence[str]) -> None:
     if empty:
         message = f"Features without a single value: {', '.join(empty)}."
         raise DataError(message, hint="Take them out of data.features, or log them.")
-
-
-def preprocessing() -> list[tuple[str, object]]:
-    """Pipeline steps before the classifier: fill in medians, standardise."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import StandardScaler
-
-    return [
-        ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
-        ("scale", StandardScaler()),
-    ]

@@ -35,6 +35,7 @@ ALLOWED_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "ObjectNode": frozenset(
         {
             CLASSIFIER,
+            "ml_pipeline.preprocessing.Clip",
             "ml_pipeline.text_features.TextStatistics",
             "sklearn._loss.link.Interval",
             "sklearn._loss.link.LogitLink",

@@ -11,10 +11,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from math import inf, isfinite, log
-from operator import add, mul
 
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
+from ml_pipeline.registry.scoring_heads import MAX_STANDARDISED, MIN_PROBABILITY, Heads
 from ml_pipeline.registry.scoring_parts import (
     Member,
     Reader,
@@ -22,13 +21,9 @@ from ml_pipeline.registry.scoring_parts import (
     Values,
     listed,
     mapped,
-    softmax,
 )
 
-FORMAT = "ml_pipeline scoring 1"
-FORMAT_WITH_EXPERTS = "ml_pipeline scoring 2"
-MIN_PROBABILITY = 1e-3
-MAX_STANDARDISED = 8.0
+FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3))
 # How far probabilities may be from a sum of 1: far more than rounding adds.
 ROUNDING = 1e-6
 # What Python raises for a file whose parts do not fit one another.
@@ -43,40 +38,26 @@ class Scorer:
         self.classes: list[str] = [str(label) for label in listed(header["classes"])]
         column = header.get("text_column")
         self.text_column = None if column is None else str(column)
-        self._mean = [float(value) for value in listed(header["mean"])]
-        self._scale = [float(value) for value in listed(header["scale"])]
         reader, width = Reader(arrays), len(self.features) + (self.text_column is not None)
         base = mapped(header["base"])
         self._vote = _find_vote(base, reader, width)
         columns = listed(header["base_columns"])
         self.base_classes = [self.classes[column] for column in columns]
         self._base = _ordered(reader.score(base, width), columns, self.classes)
-        heads = [
-            [[float(weight) for weight in column] for column in zip(*listed(head), strict=True)]
-            for head in listed(header["heads"])
-        ]
         experts = [
             _ordered(reader.score(mapped(expert), width), columns, self.classes)
             for expert, columns in listed(header.get("experts", []))
         ]
+        self._heads = Heads(header, reader, len(self.features))
+        self._mean, self._scale = self._heads.mean, self._heads.scale
         self._base_weight, *weights = [float(weight) for weight in listed(header["vote"])]
-        self._heads = list(zip(weights[: len(heads)], heads, strict=True))
-        self._experts = list(zip(weights[len(heads) :], experts, strict=True))
-        self._sees_features = bool(header["sees_features"])
+        self._votes, self._experts = weights, experts
         self._check()
 
     def _check(self) -> None:
         """Raise what Python does for parts that do not fit one another: a row shows it."""
-        width, classes = len(self.features), len(self.classes)
-        inputs = classes + 1 + (width if self._sees_features else 0)
-        if len(set(self.classes)) != classes or classes < 2:  # noqa: PLR2004 - a choice
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:  # noqa: PLR2004
             raise ValueError("its classes are not two and more")
-        if any(len(column) != inputs for _, head in self._heads for column in head):
-            raise ValueError("its heads see other inputs")
-        if not len(self._mean) == len(self._scale) == width:
-            raise ValueError("its features differ in number")
-        if not all(map(isfinite, self._mean)) or not all(0 < s < inf for s in self._scale):
-            raise ValueError("the means or scales of its features are no numbers")
         self.probabilities(self._mean, None if self.text_column is None else "one text")
 
     @property
@@ -93,15 +74,11 @@ class Scorer:
         row = self._row(values, text)
         try:
             base = self._base(row)
-            inputs = self._head_inputs(values, base)
+            experts = [expert(row) for expert in self._experts]
+            answers = [*self._heads.answers(values, base, experts), *experts]
             voted = [self._base_weight * share for share in base]
-            for weight, head in self._heads:
-                scores = [sum(map(mul, column, inputs)) for column in head]
-                voted = list(map(add, voted, softmax(scores, weight)))
-            for weight, expert in self._experts:
-                voted = [
-                    vote + weight * share for vote, share in zip(voted, expert(row), strict=True)
-                ]
+            for weight, answer in zip(self._votes, answers, strict=True):
+                voted = [vote + weight * share for vote, share in zip(voted, answer, strict=True)]
             check_shares(voted, len(self.classes))
         except (OverflowError, ValueError) as error:
             raise InputError(f"The model cannot take these numbers: {error}.") from error
@@ -150,20 +127,6 @@ class Scorer:
             if abs(value - mean) > MAX_STANDARDISED * scale
         ]
 
-    def _head_inputs(self, values: Values, base: list[float]) -> list[float]:
-        logs = [
-            log(share) if MIN_PROBABILITY <= share <= 1 else _clipped_log(share) for share in base
-        ]
-        middle = sum(logs) / len(logs)
-        inputs = [value - middle for value in logs]
-        if self._sees_features:
-            for value, mean, scale in zip(values, self._mean, self._scale, strict=True):
-                far = (value - mean) / scale
-                is_near = -MAX_STANDARDISED <= far <= MAX_STANDARDISED
-                inputs.append(far if is_near else _clipped(far))
-        inputs.append(1.0)
-        return inputs
-
 
 def load(path: str, *, digest: str, size: int | None = None) -> Scorer:
     """Read a scoring file whose digest is known.
@@ -191,7 +154,7 @@ def parse(content: bytes) -> Scorer:
     line, _, _ = content.partition(b"\n")
     try:
         header = json.loads(line)
-        if header["format"] not in {FORMAT, FORMAT_WITH_EXPERTS} or sys.byteorder != "little":
+        if header["format"] not in FORMATS or sys.byteorder != "little":
             raise ArtifactIncompatible(
                 f"This version does not read scoring files of the format {header['format']!r}.",
                 hint="Update the package, or train and register the model again.",
@@ -214,15 +177,6 @@ def _unreadable(error: Exception) -> ArtifactCorrupt:
         f"A scoring file cannot be read: {type(error).__name__}: {error}.",
         hint="It is damaged. Roll back to another model, or train and register a new one.",
     )
-
-
-def _clipped_log(share: float) -> float:
-    return log(min(max(share, MIN_PROBABILITY), 1.0))
-
-
-def _clipped(far: float) -> float:
-    """Within the bounds; what is no finite number says nothing."""
-    return min(max(far, -MAX_STANDARDISED), MAX_STANDARDISED) if isfinite(far) else 0.0
 
 
 def _ordered(score: Score, columns: Sequence[int], classes: Sequence[str]) -> Score:

@@ -103,6 +103,9 @@ class Reader:
                 (value - middle) / spread
                 for value, middle, spread in zip(values, mean, scale, strict=True)
             ], width
+        if part["kind"] == "clip":
+            farthest = float(part["farthest"])  # type: ignore[arg-type]
+            return lambda values: [min(max(v, -farthest), farthest) for v in values], width
         if part["kind"] == "read":
             return self._reading(part, width - 1)
         raise KeyError(part["kind"])

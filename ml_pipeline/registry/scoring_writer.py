@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.registry.scoring import FORMAT, FORMAT_WITH_EXPERTS
+from ml_pipeline.registry.scoring import FORMATS
 
 _ALIGNED = 8
 # Coefficients over which they stand in the flat part: as text they take long to read.
@@ -40,26 +40,54 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
     memory = model.memory()
     names = list(model.feature_names_) or [f"feature_{n}" for n in range(model.n_features_in_)]
     header = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "features": names,
         "text_column": model.text_column_,
         "classes": [str(label) for label in model.classes_],
         "base": _classifier(model.base_, arrays),
         "base_columns": [int(column) for column in model.base_columns_],
-        "mean": model.mean_.tolist(),
-        "scale": model.scale_.tolist(),
-        "heads": memory.heads.tolist(),
-        "vote": memory.vote.tolist(),
-        "sees_features": model.heads_.shape[1] != len(model.classes_) + 1,
-    }
-    if memory.experts:
-        header |= {"format": FORMAT_WITH_EXPERTS, "experts": [
+        "experts": [
             [_classifier(expert.model, arrays), expert.columns.tolist()]
             for expert in memory.experts
-        ]}  # fmt: skip
+        ],
+        "vote": memory.vote.tolist(),
+        **_heads(model.inputs_(), model.rates_().families, memory, arrays),
+    }
     line = json.dumps(header, allow_nan=False, ensure_ascii=False).encode()
     padding = -(len(line) + 1) % _ALIGNED
     return line + b" " * padding + b"\n" + arrays.content()
+
+
+def _heads(
+    inputs: Any,  # noqa: ANN401 - HeadInputs
+    families: Sequence[str],
+    memory: Any,  # noqa: ANN401 - Memory
+    arrays: _Arrays,
+) -> dict[str, Any]:
+    if inputs.is_former:
+        return {
+            "mean": inputs.mean.tolist(),
+            "scale": inputs.scale.tolist(),
+            "sees_features": inputs.sees_numbers,
+            "heads": memory.heads[0].tolist(),
+        }
+    components, names = inputs.components, [expert.name for expert in memory.experts]
+    return {
+        "heard": [names.index(name) if name in names else None for name in memory.heard],
+        "head_inputs": {
+            "mean": inputs.mean.tolist(),
+            "scale": inputs.scale.tolist(),
+            "sees_numbers": inputs.sees_numbers,
+            "components": None if components is None else arrays.add(components.T, "d"),
+            "pairs": inputs.pairs.tolist(),
+            "frequencies": arrays.add(inputs.frequencies.T, "d"),
+            "phases": arrays.add(inputs.phases, "d"),
+        },
+        "families": [
+            [family, heads.shape[1], [arrays.add(head.T, "d") for head in heads]]
+            for family, heads in zip(families, memory.heads, strict=True)
+        ],
+    }
 
 
 class _Arrays:
@@ -115,6 +143,8 @@ def _step(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
         mean = step.mean_ if step.with_mean else np.zeros(width)
         scale = step.scale_ if step.with_std else np.ones(width)
         return {"kind": "scale", "mean": mean.tolist(), "scale": scale.tolist()}
+    if kind == "Clip":
+        return {"kind": "clip", "farthest": float(step.farthest)}
     raise Inexpressible(kind)
 
 

@@ -22,7 +22,7 @@ from ml_pipeline.registry.serving_state import ServingState, serving_models
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.lineage.open_rows import OpenRows
 from ml_pipeline.store.records import Lineage, LookbackWindow, ModelVersion, day_start
-from ml_pipeline.training.heads import changed_rates
+from ml_pipeline.training.heads.rates import changed_rates
 
 log = logging.getLogger("auto_reinforcement")
 

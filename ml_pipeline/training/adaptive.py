@@ -1,17 +1,8 @@
-"""The adaptive champion: a base that never changes, and small heads that forget at set speeds.
-
-Each head is a softmax regression on the base's log probabilities and the standardised features.
-Learning one night is one penalised maximum-likelihood step around the head's last weights; the
-penalty is the discounted curvature of all earlier nights, so no old rows are needed (online
-Laplace approximation: Ritter, Botev, Barber 2018; discounting as in West & Harrison's dynamic
-models). Base, heads and experts vote with exponential weights and a fixed share (Herbster &
-Warmuth 1998).
-"""
+"""The adaptive champion: a base that never changes, and small heads that forget at set speeds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,128 +11,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ml_pipeline.datasets.features import parted
-from ml_pipeline.evaluation.metrics import Codes, Floats, encode
-from ml_pipeline.training.heads import (
-    MAX_HEAD_FEATURES,
-    MAX_HEAD_PARAMETERS,
-    MAX_STANDARDISED,
-    MIN_PROBABILITY,
-    Lesson,
-    Rates,
-    fit_head,
-    softmax,
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Expert:
-    """A further voter: a classifier of its own, fitted on the rows up to `night`.
-
-    `columns` are the places of its classes among the model's.
-    """
-
-    name: str
-    model: Any
-    columns: Codes
-    night: int
-
-    def proba(self, X: Any, n_classes: int) -> Floats:  # noqa: ANN401, N803
-        """Probabilities (n, K) in the order of the model's classes."""
-        return in_order(self.model.predict_proba(X), self.columns, n_classes)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Memory:
-    """What has been learned: H heads of p features and K classes, and the experts, if any.
-
-    `heads` (H, p, K), `precisions` (H, Kp, Kp) or None before the first night, `vote` (V,) with
-    the base first, then the heads, then the experts; `last_night` the number of the night learned
-    last.
-    """
-
-    heads: Floats
-    precisions: Floats | None
-    vote: Floats
-    last_night: int | None
-    experts: tuple[Expert, ...] = ()
-
-    @classmethod
-    def fresh(cls, n_features: int, n_classes: int, rates: Rates) -> Memory:
-        """Every head equals the base."""
-        identity = np.zeros((n_features, n_classes))
-        identity[:n_classes] = np.eye(n_classes)
-        count = len(rates.half_lives)
-        share = rates.initial_head_weight / count
-        vote = np.asarray([1 - rates.initial_head_weight, *([share] * count)])
-        return cls(
-            heads=np.repeat(identity[None], count, axis=0),
-            precisions=None,
-            vote=vote,
-            last_night=None,
-        )
-
-    def opinions(self, X: Any, base: Floats, inputs: Floats) -> Floats:  # noqa: ANN401, N803
-        """Probabilities (V, n, K) of the base, of each head and of each expert."""
-        experts = [expert.proba(X, base.shape[1])[None] for expert in self.experts]
-        return np.concatenate([base[None], softmax(inputs @ self.heads), *experts])
-
-    def vote_on(self, opinions: Floats) -> Floats:
-        """The voted probabilities (n, K)."""
-        return np.asarray(np.tensordot(self.vote, opinions, axes=1), dtype=np.float64)
-
-    def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> Memory:
-        """These experts in place of the present ones.
-
-        One of a name that has voted before keeps its vote; `weight`, in (0, 1), is shared by the
-        new ones. The votes of those that are gone are dealt out to the others as they stand.
-        """
-        first = 1 + len(self.heads)
-        votes = {e.name: v for e, v in zip(self.experts, self.vote[first:], strict=True)}
-        is_new = np.asarray([*([False] * first), *(e.name not in votes for e in experts)])
-        vote = np.asarray([*self.vote[:first], *(votes.get(e.name, 0.0) for e in experts)])
-        vote /= vote.sum()
-        if is_new.any():
-            vote *= 1 - weight
-            vote[is_new] = weight / is_new.sum()
-        return replace(self, vote=vote, experts=experts)
-
-    def learn(self, lesson: Lesson, night: int, rates: Rates) -> Memory:
-        """The memory after one night."""
-        passed = 1 if self.last_night is None else max(1, night - self.last_night)
-        precisions = self.precisions
-        if precisions is None:
-            precisions = _first_precisions(lesson, rates)
-        heads = np.empty_like(self.heads)
-        curvatures = np.empty_like(precisions)
-        for index, decay in enumerate(rates.decays):
-            kept = decay**passed * precisions[index]
-            heads[index], hessian = fit_head(self.heads[index], kept, lesson, rates)
-            curvatures[index] = kept + hessian
-        return Memory(
-            heads=heads,
-            precisions=curvatures,
-            vote=self._next_vote(lesson, rates),
-            last_night=night,
-            experts=self.experts,
-        )
-
-    def _next_vote(self, lesson: Lesson, rates: Rates) -> Floats:
-        if not lesson.fresh.any():
-            return self.vote
-        chosen = lesson.opinions[:, np.arange(len(lesson.actual)), lesson.actual]
-        losses = -np.log(np.maximum(chosen, 1e-15)) @ (lesson.weights * lesson.fresh)
-        scores = np.log(self.vote) - rates.vote_rate * losses
-        vote = np.exp(scores - scores.max())
-        vote /= vote.sum()
-        return np.asarray((1 - rates.vote_share) * vote + rates.vote_share / len(vote))
-
-
-def _first_precisions(lesson: Lesson, rates: Rates) -> Floats:
-    """How firmly each head starts at the base, (H, Kp, Kp)."""
-    expected = rates.rows_per_night or float(len(lesson.actual))
-    scale = rates.prior_rows * expected / (1 - rates.decays)
-    parameters = lesson.inputs.shape[1] * lesson.opinions.shape[2]
-    return np.asarray(scale[:, None, None] * np.eye(parameters))
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation.metrics import Floats, encode
+from ml_pipeline.training.heads.inputs import HeadInputs
+from ml_pipeline.training.heads.memory import Expert, Memory, Seen, in_order
+from ml_pipeline.training.heads.newton import Lesson
+from ml_pipeline.training.heads.rates import Rates
 
 
 class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -164,9 +39,20 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # And those that were saved before there were experts none of these.
     experts_: Sequence[Mapping[str, Any]] = ()
 
-    def __init__(self, base: Any = None, rates: Mapping[str, Any] | None = None) -> None:  # noqa: ANN401
+    # Those of before there were families of heads see what `HeadInputs.former` says.
+    head_inputs_: Mapping[str, Any] | None = None
+    heard_: Sequence[str] = ()
+    random_state = 0
+
+    def __init__(
+        self,
+        base: Any = None,  # noqa: ANN401
+        rates: Mapping[str, Any] | None = None,
+        random_state: int = 0,
+    ) -> None:
         self.base = base
         self.rates = rates
+        self.random_state = random_state
 
     # scikit-learn's names for the data are X and y.
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
@@ -178,10 +64,13 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fitted: Any,  # noqa: ANN401
         X: ArrayLike,  # noqa: N803
         classes: Sequence[str] | None = None,
+        *,
+        heard: Sequence[str] = (),
     ) -> Self:
         """Take an already fitted base; `X` are the rows it was fitted on.
 
-        `classes` is the model's class set and order when it is wider than what the base has seen.
+        `classes` is the model's class set and order when it is wider than what the base has seen,
+        `heard` names the experts that the heads hear, see `Memory`.
         """
         rows, texts = parted(np.asarray(X))
         known = [str(label) for label in fitted.classes_]
@@ -192,49 +81,50 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.reads_text_ = texts is not None
         self.feature_names_: list[str] = []
         self.text_column_: str | None = None
-        present = np.isfinite(rows)
-        count = np.maximum(present.sum(axis=0), 1)
-        filled = np.where(present, rows, 0.0)
-        self.mean_ = filled.sum(axis=0) / count
-        spread = np.where(present, rows - self.mean_, 0.0)
-        scale = np.sqrt((spread**2).sum(axis=0) / count)
-        # Rounding gives a constant feature a spread of about 1e-16 of its size.
-        is_constant = scale <= 1e-10 * np.maximum(np.abs(self.mean_), 1.0)
-        self.scale_ = np.where(is_constant, 1.0, scale)
-        self.set_memory(Memory.fresh(self._width(), len(self.classes_), self.rates_()))
+        seen = HeadInputs.fitted(
+            rows, self.base_proba(X), self.random_state, sees_numbers=texts is None
+        )
+        self.head_inputs_ = seen.as_dict()
+        self.mean_, self.scale_ = seen.mean, seen.scale
+        self.heard_: Sequence[str] = list(heard)
+        self.set_memory(self.fresh_memory())
         self.line_: dict[str, Any] | None = None
         return self
 
     def rates_(self) -> Rates:
         """The settings as a record."""
-        values = dict(self.rates or {})
-        if "half_lives" in values:
-            values["half_lives"] = tuple(values["half_lives"])
-        return Rates(**values)
+        usual = {} if self.head_inputs_ is None else {"families": Rates().families}
+        return Rates.of({**usual, **(self.rates or {})})
 
-    def _width(self) -> int:
-        classes = len(self.classes_)
-        if self.reads_text_:
-            # Thousands of inputs stand behind the probabilities; a few of them would mislead.
-            return classes + 1
-        wide = classes + self.n_features_in_ + 1
-        too_wide = wide * classes > MAX_HEAD_PARAMETERS or self.n_features_in_ > MAX_HEAD_FEATURES
-        return classes + 1 if too_wide else wide
+    def inputs_(self) -> HeadInputs:
+        """What the heads see."""
+        if self.head_inputs_ is not None:
+            return HeadInputs.from_dict(self.head_inputs_)
+        sees_numbers = by_family(self.heads_)[0].shape[1] != len(self.classes_) + 1
+        return HeadInputs.former(self.mean_, self.scale_, sees_numbers=sees_numbers)
+
+    def fresh_memory(self) -> Memory:
+        """Heads that have learned nothing and equal the base."""
+        inputs, rates, n_classes = self.inputs_(), self.rates_(), len(self.classes_)
+        columns = inputs.columns(n_classes)
+        widths = [inputs.width(family, n_classes) for family in rates.families]
+        return Memory.fresh(widths, columns, rates, self.heard_)
 
     def memory(self) -> Memory:
         """The heads that serve."""
         return Memory(
-            heads=self.heads_,
-            precisions=self.precisions_,
+            heads=by_family(self.heads_),
+            precisions=None if self.precisions_ is None else by_family(self.precisions_),
             vote=self.vote_,
             last_night=self.last_night_,
             experts=tuple(Expert(**expert) for expert in self.experts_),
+            heard=tuple(self.heard_),
         )
 
     def set_memory(self, memory: Memory) -> Self:
         """Serve these heads and experts."""
-        self.heads_ = memory.heads
-        self.precisions_ = memory.precisions
+        self.heads_: Any = list(memory.heads)
+        self.precisions_: Any = None if memory.precisions is None else list(memory.precisions)
         self.vote_ = memory.vote
         self.last_night_ = memory.last_night
         # Plain parts, which an artifact may hold.
@@ -244,6 +134,23 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         return self
 
+    def take_heads_of(self, other: AdaptiveClassifier) -> Self:
+        """Serve the heads of another model, and let them see what they saw there.
+
+        Raises DataError for a model of other inputs or classes.
+        """
+        mine, theirs = (
+            (list(m.feature_names_), m.n_features_in_, m.reads_text_, m.classes_.tolist())
+            for m in (self, other)
+        )
+        if mine != theirs:
+            raise DataError(
+                "The champion's heads are of other inputs or classes than the new base."
+            )
+        self.rates, self.head_inputs_ = other.rates, other.head_inputs_
+        self.mean_, self.scale_, self.heard_ = other.mean_, other.scale_, other.heard_
+        return self.set_memory(other.memory())
+
     def base_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
         """Probabilities (n, K) of the base alone."""
         check_is_fitted(self, "base_")
@@ -251,25 +158,19 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return np.empty((0, len(self.classes_)))
         return in_order(self.base_.predict_proba(X), self.base_columns_, len(self.classes_))
 
-    def head_inputs(self, X: ArrayLike, base: Floats) -> Floats:  # noqa: N803
-        """What the heads see of the rows: (n, p)."""
-        logs = np.log(np.clip(base, MIN_PROBABILITY, 1.0))
-        centred = logs - logs.mean(axis=1, keepdims=True)
-        ones = np.ones((len(base), 1))
-        if self.heads_.shape[1] == len(self.classes_) + 1:
-            return np.hstack([centred, ones])
-        standardised = (np.asarray(X, dtype=np.float64) - self.mean_) / self.scale_
-        standardised = np.where(np.isfinite(standardised), standardised, 0.0)
-        clipped = np.clip(standardised, -MAX_STANDARDISED, MAX_STANDARDISED)
-        return np.hstack([centred, clipped, ones])
+    def seen(self, X: ArrayLike, base: Floats) -> Seen:  # noqa: N803
+        """Rows as the heads see them; `base` (n, K) are the base's probabilities."""
+        numbers, _ = parted(np.asarray(X))
+        inputs = self.inputs_().of(numbers, base, self.rates_().families)
+        return Seen(rows=X, base=base, inputs=inputs)
 
     def predict_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
         """Probabilities (n, K) in the order of `classes_`."""
         base = self.base_proba(X)
-        memory = self.memory()
         if not len(base):
             return base
-        return memory.vote_on(memory.opinions(X, base, self.head_inputs(X, base)))
+        memory = self.memory()
+        return memory.vote_on(memory.opinions(self.seen(X, base)))
 
     def predict(self, X: ArrayLike) -> NDArray[np.str_]:  # noqa: N803
         """The most probable label of each row."""
@@ -277,29 +178,19 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
         """Learn one night's rows. Raises DataError for a label the base does not know."""
-        base = self.base_proba(X)
-        inputs = self.head_inputs(X, base)
         memory = self.memory()
+        opinions = memory.opinions(self.seen(X, self.base_proba(X)))
         actual = encode(np.asarray(y), self.classes_)
         lesson = Lesson(
-            inputs=inputs,
+            inputs=opinions.inputs,
             actual=actual,
             weights=np.ones(len(actual)),
-            opinions=memory.opinions(X, base, inputs),
+            opinions=opinions.shares,
         )
         night = 1 if memory.last_night is None else memory.last_night + 1
         return self.set_memory(memory.learn(lesson, night, self.rates_()))
 
 
-def in_order(known: Any, columns: Codes, n_classes: int) -> Floats:  # noqa: ANN401
-    """A classifier's probabilities (n, k) in the order of the K >= k classes of a model.
-
-    A class that the classifier has never seen is improbable, not impossible: the heads may learn
-    it.
-    """
-    shares = np.asarray(known, dtype=np.float64)
-    wide = np.full((len(shares), n_classes), MIN_PROBABILITY)
-    wide[:, columns] = shares
-    if len(columns) == n_classes:
-        return wide
-    return np.asarray(wide / wide.sum(axis=1, keepdims=True), dtype=np.float64)
+def by_family(kept: Any) -> tuple[Floats, ...]:  # noqa: ANN401 - an array, or arrays
+    """Heads or curvatures as a model keeps them; one of before has an array of one family."""
+    return (kept,) if isinstance(kept, np.ndarray) else tuple(kept)

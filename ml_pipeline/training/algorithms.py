@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import TrainingSettings
-from ml_pipeline.datasets.features import Inputs, has_text, preprocessing
+from ml_pipeline.datasets.features import Inputs, has_text
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import evaluate
-from ml_pipeline.training.heads import softmax
+from ml_pipeline.training.heads.newton import softmax
 from ml_pipeline.training.parallel import spread
 
 SEED_LITERAL_C = 0.001
@@ -30,6 +30,8 @@ def _before(classifier: Any, rows: Inputs) -> Any:  # noqa: ANN401
     from sklearn.pipeline import Pipeline
 
     if not has_text(rows):
+        from ml_pipeline.training.preprocessing import preprocessing
+
         return Pipeline([*preprocessing(), ("classify", classifier)])
     from ml_pipeline.training.text_features import text_preprocessing
 

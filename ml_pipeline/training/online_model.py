@@ -10,8 +10,7 @@ would be told.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.datasets.entities import Entities, are_known, remembered
-from ml_pipeline.datasets.features import Inputs, content, joined, parted
+from ml_pipeline.datasets.features import joined, parted
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.betting import Wealth
 from ml_pipeline.evaluation.ledger import (
@@ -31,84 +30,15 @@ from ml_pipeline.evaluation.ledger import (
     former_wealth,
     with_all_columns,
 )
-from ml_pipeline.evaluation.metrics import Codes, Floats, row_losses
-from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
-from ml_pipeline.training.heads import Lesson
+from ml_pipeline.evaluation.metrics import Floats, row_losses
+from ml_pipeline.training.adaptive import AdaptiveClassifier, by_family
+from ml_pipeline.training.heads.memory import Expert, Memory, Opinions, Seen
+from ml_pipeline.training.heads.newton import Lesson
+from ml_pipeline.training.online.rows import Rows
 
 QUARANTINE_NIGHTS = 28
 QUARANTINE_MIN_NIGHTS = 7
 QUARANTINE_DEVIATIONS = 4.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
-    """Labelled rows of one day or a batch of days, in the order in which they are learned.
-
-    `features` as `features.read_rows` has them, `base` (n, K) the base's probabilities,
-    `actual` codes (n,), `weights` (n,), `event_ids` n texts, `entities` (n,) as `entities_of` has
-    them (by default none belongs to any).
-    """
-
-    features: Inputs
-    base: Floats
-    actual: Codes
-    weights: Floats
-    event_ids: tuple[str, ...]
-    entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
-
-    def __post_init__(self) -> None:
-        if not len(self.entities):
-            object.__setattr__(self, "entities", np.zeros(len(self.actual), dtype=np.uint32))
-
-    def __len__(self) -> int:
-        return len(self.actual)
-
-    @classmethod
-    def none(cls, model: AdaptiveClassifier) -> Rows:
-        """No rows for the model."""
-        return cls(
-            features=joined(np.empty((0, model.n_features_in_)), [] if model.reads_text_ else None),
-            base=np.empty((0, len(model.classes_))),
-            actual=np.empty(0, dtype=np.int64),
-            weights=np.empty(0),
-            event_ids=(),
-        )
-
-    def on_base(self, model: AdaptiveClassifier) -> Rows:
-        """The same rows for a model on another base."""
-        return replace(self, base=model.base_proba(self.features))
-
-    def followed_by(self, other: Rows) -> Rows:
-        """These rows and then the others."""
-        if not len(self):
-            return other
-        return Rows(
-            features=np.vstack([self.features, other.features]),
-            base=np.vstack([self.base, other.base]),
-            actual=np.concatenate([self.actual, other.actual]),
-            weights=np.concatenate([self.weights, other.weights]),
-            event_ids=self.event_ids + other.event_ids,
-            entities=np.concatenate([self.entities, other.entities]),
-        )
-
-    def take(self, positions: NDArray[np.int64]) -> Rows:
-        """Some of the rows, in that order."""
-        return Rows(
-            features=self.features[positions],
-            base=self.base[positions],
-            actual=self.actual[positions],
-            weights=self.weights[positions],
-            event_ids=tuple(self.event_ids[position] for position in positions),
-            entities=self.entities[positions],
-        )
-
-    def digest(self, previous: str, night: int) -> str:
-        """`previous` chained with every id, label and feature of the rows."""
-        chain = hashlib.sha256(f"{previous}|{night}|".encode())
-        chain.update("\n".join(self.event_ids).encode())
-        chain.update(self.actual.tobytes())
-        chain.update(content(self.features))
-        return chain.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +70,7 @@ class OnlineState:
     @classmethod
     def fresh(cls, model: AdaptiveClassifier) -> OnlineState:
         """The state of a model that has seen nothing and predicts as its base does."""
-        memory = Memory.fresh(model.heads_.shape[1], len(model.classes_), model.rates_())
+        memory = model.fresh_memory()
         return cls(
             memory=memory,
             waiting=Rows.none(model),
@@ -155,12 +85,18 @@ class OnlineState:
         if model.line_ is None:
             raise DataError("The model to fine-tune carries no record of the days it has learned.")
         state = cls.from_dict(model.line_)
-        return replace(state, memory=replace(state.memory, experts=model.memory().experts))
+        return state.with_experts_of(model)
+
+    def with_experts_of(self, model: AdaptiveClassifier) -> OnlineState:
+        """The same state with the experts that the model carries for it."""
+        now = model.memory()
+        memory = replace(self.memory, experts=now.experts, heard=now.heard)
+        return replace(self, memory=memory)
 
     def with_experts(self, experts: tuple[Expert, ...], *, weight: float) -> OnlineState:
         """The same state with these experts; see `Memory.with_experts`."""
         memory = self.memory.with_experts(experts, weight=weight)
-        first = 1 + len(memory.heads)
+        first = 1 + memory.n_heads
         places = {e.name: first + place for place, e in enumerate(self.memory.experts)}
         votes = np.zeros((len(self.votes), len(memory.vote)))
         votes[:, :first] = self.votes[:, :first]
@@ -193,7 +129,13 @@ class OnlineState:
             numbers, texts = parted(rows.features)
             plain |= {f"{name}_features": numbers, f"{name}_texts": texts}
             plain[f"{name}_event_ids"] = list(rows.event_ids)
-        return plain | {f"memory_{part}": getattr(self.memory, part) for part in _MEMORY_PARTS}
+        memory = self.memory
+        return plain | {
+            "memory_heads": list(memory.heads),
+            "memory_precisions": None if memory.precisions is None else list(memory.precisions),
+            "memory_vote": memory.vote,
+            "memory_last_night": memory.last_night,
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> OnlineState:
@@ -208,7 +150,13 @@ class OnlineState:
             )
             for name in ("waiting", "held")
         }
-        memory = Memory(**{part: plain[f"memory_{part}"] for part in _MEMORY_PARTS})
+        heads, precisions = plain["memory_heads"], plain["memory_precisions"]
+        memory = Memory(
+            heads=by_family(heads),
+            precisions=None if precisions is None else by_family(precisions),
+            vote=plain["memory_vote"],
+            last_night=plain["memory_last_night"],
+        )
         return cls(
             memory=memory,
             ledger=with_all_columns(ledger),
@@ -226,7 +174,6 @@ class OnlineState:
 
 
 _ROW_PARTS = ("base", "actual", "weights")
-_MEMORY_PARTS = ("heads", "precisions", "vote", "last_night")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,11 +195,11 @@ class Incumbent:
         """The same champion, with further rows that it has learned."""
         return replace(self, learned=self.learned.union(event_ids))
 
-    def predict(self, rows: Rows, inputs: Floats) -> Floats:
-        """Its probabilities (n, K); `inputs` are what the heads of the online model see."""
+    def predict(self, rows: Rows, seen: Seen) -> Floats:
+        """Its probabilities (n, K); `seen` are the rows as heads of the online model see them."""
         if self.model is not None:
             return self.model.predict_proba(rows.features)
-        return self.memory.vote_on(self.memory.opinions(rows.features, rows.base, inputs))
+        return self.memory.vote_on(self.memory.opinions(seen))
 
     def unseen(self, night: int, rows: Rows) -> NDArray[np.bool_]:
         """Which of a night's rows the champion has not learned, nor others of their entity."""
@@ -320,8 +267,8 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     rows = state.waiting
     quarantine = quarantine and adaptive.quarantine
     anchor = rows.base
-    inputs = model.head_inputs(rows.features, anchor)
-    opinions = state.memory.opinions(rows.features, anchor, inputs)
+    seen = model.seen(rows.features, anchor)
+    opinions = state.memory.opinions(seen)
     live = state.memory.vote_on(opinions)
     fresh = ~are_known(rows.entities, state.entities)
     strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live, fresh)
@@ -333,13 +280,13 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
         entities=rows.entities,
         live=live,
         anchor=anchor,
-        champion=incumbent.predict(rows, inputs),
+        champion=incumbent.predict(rows, seen),
         fresh=fresh,
         unseen=fresh & incumbent.unseen(night, rows),
         quarantined=strange,
     )
     nothing = Rows.none(model)
-    memory = state.memory if strange else _learned(model, state, night, inputs, opinions)
+    memory = state.memory if strange else _learned(model, state, night, opinions)
     learned = nothing if strange else state.held.followed_by(rows)
     entry, proof = entry_of(scores, adaptive.full_weight)
     after = replace(
@@ -357,18 +304,17 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
 
 
 def _learned(
-    model: AdaptiveClassifier, state: OnlineState, night: int, inputs: Floats, opinions: Floats
+    model: AdaptiveClassifier, state: OnlineState, night: int, opinions: Opinions
 ) -> Memory:
     rows = state.waiting
     if len(state.held):
         rows = state.held.followed_by(rows)
-        inputs = model.head_inputs(rows.features, rows.base)
-        opinions = state.memory.opinions(rows.features, rows.base, inputs)
+        opinions = state.memory.opinions(model.seen(rows.features, rows.base))
     lesson = Lesson(
-        inputs=inputs,
+        inputs=opinions.inputs,
         actual=rows.actual,
         weights=rows.weights,
-        opinions=opinions,
+        opinions=opinions.shares,
         fresh=~are_known(rows.entities, state.entities),
     )
     return state.memory.learn(lesson, night, model.rates_())
@@ -383,13 +329,3 @@ def _is_strange(ledger: Floats, rows: Rows, live: Floats, fresh: NDArray[np.bool
     losses, weights = row_losses(rows.actual, live)[fresh], rows.weights[fresh]
     mean_loss = float(losses @ weights / weights.sum())
     return mean_loss > float(means.mean() + QUARANTINE_DEVIATIONS * means.std(ddof=1))
-
-
-def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:
-    """Cut rows that are sorted by night into (night, rows)."""
-    values = np.asarray(nights)
-    if not len(values):
-        return
-    cuts = np.flatnonzero(np.diff(values)) + 1
-    for start, end in zip([0, *cuts], [*cuts, len(values)], strict=True):
-        yield int(values[start]), rows.take(np.arange(start, end))

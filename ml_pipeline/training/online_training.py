@@ -27,8 +27,9 @@ from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
 from ml_pipeline.training import algorithms
-from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
-from ml_pipeline.training.heads import changed_rates, rates_of
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.memory import Expert
+from ml_pipeline.training.heads.rates import changed_rates, rates_for
 from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
     OPEN_ENTITIES,
@@ -36,6 +37,7 @@ from ml_pipeline.training.learned_rows import (
     Champion,
     learned_by_base,
 )
+from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.online.scored import ScoredNight, evidence_of
 from ml_pipeline.training.online.snapshots import (
     SNAPSHOTS,
@@ -49,8 +51,6 @@ from ml_pipeline.training.online_model import (
     Incumbent,
     NightScores,
     OnlineState,
-    Rows,
-    by_day,
     take_in,
     take_night,
 )
@@ -70,17 +70,19 @@ def by_settings(model: AdaptiveClassifier, training: TrainingSettings) -> Adapti
     if not changed_rates(model.rates or {}, training):
         return model
     changed, memory = copy(model), model.memory()
-    changed.rates = rates_of(training)
+    changed.rates = rates_for(model.rates or {}, training)
+    wanted = changed.rates_()
     if memory.precisions is not None:
-        if len(memory.heads) != len(training.adaptive.half_lives):
+        if len(memory.heads[0]) != len(wanted.half_lives) or len(memory.heads) != len(
+            wanted.families
+        ):
             raise DataError(
-                f"The model has {len(memory.heads)} heads that have learned, and "
-                f"training.adaptive.half_lives names {len(training.adaptive.half_lives)}.",
+                f"The model has {memory.n_heads} heads that have learned; "
+                "training.adaptive.half_lives and families name others.",
                 hint="Set it back, or train a new base: `ml-pipeline train --register`.",
             )
         return changed
-    width, classes = model.heads_.shape[1], len(model.classes_)
-    fresh = Memory.fresh(width, classes, changed.rates_())
+    fresh = changed.fresh_memory()
     fresh = fresh.with_experts(memory.experts, weight=training.adaptive.initial_head_weight)
     changed.set_memory(fresh)
     if model.line_ is not None:

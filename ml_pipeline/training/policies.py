@@ -21,8 +21,10 @@ from ml_pipeline.evaluation.ledger import champion_record, online_record
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.store.records import Outcome
 from ml_pipeline.training import algorithms
-from ml_pipeline.training.adaptive import AdaptiveClassifier, Memory
-from ml_pipeline.training.online_model import Incumbent, OnlineState, Rows, take_day, take_night
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.memory import Memory
+from ml_pipeline.training.online.rows import Rows
+from ml_pipeline.training.online_model import Incumbent, OnlineState, take_day, take_night
 from ml_pipeline.training.online_training import KnownRows, fit_experts, refreshed
 from ml_pipeline.training.strategies import new_model
 
@@ -132,8 +134,8 @@ class Adaptive:
 
     def predict(self, rows: Rows) -> Floats:
         """The promoted state's probabilities."""
-        inputs = self.model.head_inputs(rows.features, rows.base)
-        return self.served.vote_on(self.served.opinions(rows.features, rows.base, inputs))
+        seen = self.model.seen(rows.features, rows.base)
+        return self.served.vote_on(self.served.opinions(seen))
 
     def learn(self, night: int, rows: Rows) -> None:
         """Score, learn, judge; then serve what the gate lets serve."""

@@ -35,7 +35,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.heads import rates_of
+from ml_pipeline.training.heads.rates import rates_of
 from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
     OPEN_EVENTS,
@@ -79,7 +79,9 @@ def new_model(  # noqa: PLR0913 - what a model is made of
 
     `fitted` are rows of the base that the log may bring all the same.
     """
-    model = AdaptiveClassifier(base, rates_of(settings.training)).adopt(base, features, classes)
+    training, heard = settings.training, [expert.name for expert in settings.training.experts]
+    model = AdaptiveClassifier(base, rates_of(training), training.random_seed)
+    model.adopt(base, features, classes, heard=heard)
     model.feature_names_ = list(settings.data.features)
     model.text_column_ = settings.data.text_column
     model.reference_ = reference_of(features, model.feature_names_, model.text_column_)
@@ -201,11 +203,9 @@ def base_in_shadow(
     least = settings.training.min_training_samples
     if len(learned) < least:
         raise DataError(f"{len(learned)} settled rows are too few for a new base ({least}).")
-    training = settings.training
-    weights = fitting_weights(learned, training.adaptive)
-    base = algorithms.fit(
-        training.algorithm, learned.features, learned.labels, training, weights=weights
-    )
+    training, weights = settings.training, fitting_weights(learned, settings.training.adaptive)
+    fit = (training.algorithm, learned.features, learned.labels, training)
+    base = algorithms.fit(*fit, weights=weights)
     classes = [str(label) for label in champion.classes_]
     taken = taken_in(data, rows, today)
     model = new_model(base, learned.features, classes, settings, taken=taken)
@@ -224,11 +224,11 @@ def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bo
     The heads as they were when the last day was settled: the new base learns the open day itself.
     """
     memory, state = OnlineState.of(champion).memory, OnlineState.of(model)
-    if not heads:
+    if heads:
+        model.take_heads_of(champion)
+    else:
         weight = model.rates_().initial_head_weight
         memory = state.memory.with_experts(memory.experts, weight=weight)
-    elif champion.heads_.shape != model.heads_.shape:
-        raise DataError("The champion's heads do not fit the new base.")
     model.set_memory(memory)
     state = replace(state, memory=memory, votes=np.empty((0, len(memory.vote))))
     model.line_ = (model.line_ or {}) | state.as_dict()

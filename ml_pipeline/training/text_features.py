@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.features import preprocessing
+from ml_pipeline.training.preprocessing import preprocessing
 
 MAX_TERMS = 5000
 

@@ -34,7 +34,7 @@ from ml_pipeline.store.records import (
     day_start,
 )
 from ml_pipeline.training import algorithms
-from ml_pipeline.training.heads import softmax
+from ml_pipeline.training.heads.newton import softmax
 from ml_pipeline.training.strategies import new_model
 
 CLASSES = ["H", "D", "A"]

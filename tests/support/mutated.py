@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import skops.io
 
-from ml_pipeline.datasets.features import Inputs, joined, preprocessing
+from ml_pipeline.datasets.features import Inputs, joined
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.registry import archive, models, scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes
@@ -44,6 +44,7 @@ def small_model(kind: str, *, width: int = 2) -> AdaptiveClassifier:
     from sklearn import ensemble, linear_model, tree
     from sklearn.pipeline import Pipeline
 
+    from ml_pipeline.training.preprocessing import preprocessing
     from ml_pipeline.training.text_features import text_preprocessing, with_plain_terms
 
     classifiers: dict[str, Any] = {

@@ -9,7 +9,7 @@ rows until then make of the base.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ml_pipeline.datasets.fitted_rows import FittedRows
@@ -58,8 +58,8 @@ def with_newest(
 def _size(state: OnlineState) -> int:
     """Bytes of what grows with the features, and with the entities."""
     memory = state.memory
-    parts = (memory.heads, memory.precisions, state.entities)
-    return sum(part.nbytes for part in parts if part is not None)
+    heads = sum(part.nbytes for part in (*memory.heads, *(memory.precisions or ())))
+    return heads + state.entities.nbytes
 
 
 def _fitted(state: OnlineState) -> list[tuple[str, int]]:
@@ -87,8 +87,7 @@ def _snapshot(
 ) -> Snapshot:
     nights = int(plain["nights"])
     state = OnlineState.from_dict({**plain, **{name: line[name][:nights] for name in _RECORD}})
-    state = replace(state, memory=replace(state.memory, experts=model.memory().experts))
-    return Snapshot(state=state, fitted=FittedRows.from_dict(plain))
+    return Snapshot(state=state.with_experts_of(model), fitted=FittedRows.from_dict(plain))
 
 
 def snapshot_after(model: AdaptiveClassifier, night: int) -> Snapshot:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from ml_pipeline.datasets.features import check_usable, matrix, preprocessing
+from ml_pipeline.datasets.features import check_usable, matrix
 from ml_pipeline.errors import DataError
+from ml_pipeline.training.preprocessing import preprocessing
 
 
 def _frame(**columns: list[object]) -> pd.DataFrame:
@@ -80,9 +81,9 @@ def test_preprocessing_fills_medians_and_standardises_with_what_it_was_fitted_on
     pipeline = Pipeline([*preprocessing(), ("classify", LogisticRegression())])
     pipeline.fit(rows, ["a", "b", "a", "b"])
     filled = np.array([1.0, 2.0, 2.0, 9.0])
-    prepared = pipeline[:-1].transform(np.array([[np.nan], [100.0]]))
-    expected = (np.array([2.0, 100.0]) - filled.mean()) / filled.std()
-    assert prepared[:, 0] == pytest.approx(expected)
+    prepared = pipeline[:-1].transform(np.array([[np.nan], [10.0], [1e6], [-1e6]]))
+    expected = (np.array([2.0, 10.0]) - filled.mean()) / filled.std()
+    assert prepared[:, 0] == pytest.approx([*expected, 5.0, -5.0])
 
 
 def test_a_feature_that_was_empty_in_training_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from functools import lru_cache
@@ -110,7 +111,7 @@ def test_values_on_a_threshold_and_beside_it_take_the_same_branch() -> None:
     assert_equal(model, rows)
 
 
-def test_many_features_leave_the_heads_with_the_probabilities_alone() -> None:
+def test_heads_see_the_components_of_many_features() -> None:
     model = train("LogisticRegression", 1, classes=2, features=70, nights=1)
     assert_equal(model, inputs_for(model, 1))
 
@@ -133,9 +134,15 @@ def test_an_ensemble_says_what_each_member_says_and_weighs_as_configured() -> No
     assert_equal(model, rows)
 
 
+def unclipped(algorithm: str) -> bytes:
+    """A model of before numbers were clipped, which its trees may not be able to take."""
+    model = copy.deepcopy(train(algorithm, 5, classes=2, features=2, nights=0))
+    model.base_.steps = [step for step in model.base_.steps if step[0] != "clip"]
+    return scoring_bytes(model)
+
+
 def test_a_member_without_an_answer_is_left_out_and_the_others_are_weighed_anew() -> None:
-    model = train("Ensemble", 5, classes=2, features=2, nights=0)
-    scorer = scoring.parse(scoring_bytes(model))
+    scorer = scoring.parse(unclipped("Ensemble"))
     # Too large for the single precision of a forest, not for the others.
     row = [1e60, 0.0]
     members = {member.name: member.probabilities for member in scorer.members(row)}
@@ -146,7 +153,7 @@ def test_a_member_without_an_answer_is_left_out_and_the_others_are_weighed_anew(
 
 
 def test_numbers_that_the_model_cannot_take_are_refused() -> None:
-    scorer = scoring.parse(scoring_bytes(train("RandomForest", 5, classes=2, features=2, nights=0)))
+    scorer = scoring.parse(unclipped("RandomForest"))
     with pytest.raises(InputError, match="cannot take these numbers"):
         scorer.probabilities([1e60, 0.0])
 
@@ -245,10 +252,16 @@ def test_a_tree_that_leads_nowhere_is_refused_at_once(fault: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"heads": [[[1.0, 0.0]]]},
+        {"families": [["plain", 4, [["d", 0, 3]]]]},
+        {"families": [["plain", 4, []]]},
+        {"heard": [0]},
         {"vote": [1.0]},
-        {"scale": [0.0, 1.0]},
-        {"mean": [1.0]},
+        {"head_inputs": {"scale": [0.0, 1.0]}},
+        {"head_inputs": {"mean": [1.0]}},
+        {"head_inputs": {"pairs": [[0, 2]]}},
+        {"head_inputs": {"pairs": [[-1, 0]]}},
+        {"head_inputs": {"phases": ["d", 0, 3]}},
+        {"head_inputs": {"components": ["d", 0, 2]}},
         {"classes": ["c0", "c0"]},
         {"base_columns": [0, 0]},
         {"base_columns": [0, 7]},
@@ -260,8 +273,11 @@ def test_a_tree_that_leads_nowhere_is_refused_at_once(fault: str) -> None:
 def test_parts_that_do_not_fit_one_another_are_refused(change: dict[str, Any]) -> None:
     content = scoring_bytes(train("LogisticRegression", 5, classes=2, features=2, nights=0))
     line, _, arrays = content.partition(b"\n")
+    header = json.loads(line)
+    if "head_inputs" in change:
+        change = {"head_inputs": header["head_inputs"] | change["head_inputs"]}
     with pytest.raises(ArtifactCorrupt, match="cannot be read"):
-        scoring.parse(json.dumps(json.loads(line) | change).encode() + b"\n" + arrays)
+        scoring.parse(json.dumps(header | change).encode() + b"\n" + arrays)
 
 
 def test_a_header_that_is_deep_is_refused() -> None:

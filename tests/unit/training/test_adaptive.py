@@ -15,57 +15,76 @@ from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.tree import DecisionTreeClassifier
 
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import encode
 from ml_pipeline.registry.archive import digest_file, load_model, save_model
-from ml_pipeline.training.adaptive import AdaptiveClassifier, Memory
-from ml_pipeline.training.heads import (
-    MAX_HEAD_PARAMETERS,
-    MIN_PROBABILITY,
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.inputs import COMPONENTS, MIN_PROBABILITY
+from ml_pipeline.training.heads.memory import Memory
+from ml_pipeline.training.heads.newton import (
+    MAX_WHOLE,
     Lesson,
-    Rates,
-    _gradient,
-    _hessian,
+    answers,
+    blocks,
     fit_head,
-    softmax,
+    gradient,
+    hessian,
+    unit_precision,
 )
+from ml_pipeline.training.heads.rates import Rates
 from tests.support import streams
 from tests.support.properties import tries
 from tests.support.streams import CLASSES, draw, loss
 
 Floats = NDArray[np.float64]
-LONG = Rates(epochs=60)
+LONG = 60
+RIDGE = Rates().ridge
+PLAIN = Rates(families=("plain",))
+# Weights of heads of three classes: one column for each class, or all but the last.
+FORMS = (3, 2)
 
 
 def _lesson(seed: int = 3, *, rows: int = 40, voters: int = 5) -> Lesson:
     """Rows of five inputs and three classes, and what `voters` predict for them."""
     rng = np.random.default_rng(seed)
     return Lesson(
-        inputs=np.hstack([rng.normal(size=(rows, 4)), np.ones((rows, 1))]),
+        inputs=(np.hstack([rng.normal(size=(rows, 4)), np.ones((rows, 1))]),),
         actual=rng.integers(0, 3, rows),
         weights=rng.uniform(0.5, 2.0, rows),
         opinions=rng.dirichlet(np.ones(3), size=(voters, rows)),
     )
 
 
-def _problem(seed: int = 3) -> tuple[Floats, Floats, Lesson]:
-    """Weights before, precision, lesson."""
-    lesson = _lesson(seed)
+def _problem(columns: int, seed: int = 3) -> tuple[Floats, Floats, Lesson]:
+    """Weights before, penalty, lesson."""
     rng = np.random.default_rng(seed + 100)
-    root = rng.normal(size=(15, 15))
-    return rng.normal(size=(5, 3)), root @ root.T / 10, lesson
+    root = rng.normal(size=(5 * columns, 5 * columns))
+    return rng.normal(size=(5, columns)), root @ root.T / 10, _lesson(seed)
+
+
+def _answers_at(flat: Floats, lesson: Lesson) -> Floats:
+    return answers(lesson.inputs[0], flat.reshape(-1, 5).T, 3)
 
 
 def _loss_at(flat: Floats, lesson: Lesson) -> float:
-    probabilities = softmax(lesson.inputs @ flat.reshape(3, 5).T)
-    chosen = probabilities[np.arange(len(lesson.actual)), lesson.actual]
+    chosen = _answers_at(flat, lesson)[np.arange(len(lesson.actual)), lesson.actual]
     return float(-(lesson.weights * np.log(chosen)).sum())
 
 
 def _gradient_at(flat: Floats, lesson: Lesson) -> Floats:
-    return _gradient(softmax(lesson.inputs @ flat.reshape(3, 5).T), lesson)
+    return gradient(_answers_at(flat, lesson), lesson.inputs[0], lesson, len(flat) // 5)
+
+
+def _hessian_at(flat: Floats, lesson: Lesson) -> Floats:
+    return hessian(_answers_at(flat, lesson), lesson.inputs[0], lesson, len(flat) // 5)
+
+
+def _inputs(model: AdaptiveClassifier, rows: Floats) -> Floats:
+    """What the plain heads see."""
+    return model.seen(rows, model.base_proba(rows)).inputs[0]
 
 
 # ------------------------------------------------------------------------------------- heads
@@ -90,54 +109,89 @@ def test_fresh_heads_soften_only_what_the_base_thinks_impossible() -> None:
     assert np.abs(model.predict_proba(features) - of_base).max() < MIN_PROBABILITY
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_head_ends_where_a_general_optimiser_ends(seed: int) -> None:
-    start, precision, lesson = _problem(seed)
-    penalty = precision + LONG.ridge * np.eye(15)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("columns", FORMS)
+def test_a_head_ends_where_a_general_optimiser_ends(columns: int, seed: int) -> None:
+    start, penalty, lesson = _problem(columns, seed)
     before = start.T.ravel()
+    penalty = penalty + RIDGE * unit_precision(5, columns, 3)
 
     def goal(flat: Floats) -> float:
         moved = flat - before
         return _loss_at(flat, lesson) + 0.5 * float(moved @ penalty @ moved)
 
     def slope(flat: Floats) -> Floats:
-        return _gradient_at(flat, lesson) + penalty @ (flat - before)
+        return np.asarray(_gradient_at(flat, lesson) + penalty @ (flat - before))
 
-    found, _ = fit_head(start, precision, lesson, LONG)
+    found, _ = fit_head(start, penalty, lesson.inputs[0], lesson, LONG)
     best = minimize(goal, before, jac=slope, method="BFGS", options={"gtol": 1e-9}).x
     assert found.T.ravel() == pytest.approx(best, abs=1e-6)
     assert goal(found.T.ravel()) == pytest.approx(goal(best), rel=1e-9)
 
 
-def test_the_gradient_agrees_with_finite_differences() -> None:
-    start, _, lesson = _problem()
+@pytest.mark.parametrize("columns", FORMS)
+def test_the_gradient_agrees_with_finite_differences(columns: int) -> None:
+    start, _, lesson = _problem(columns)
     flat = start.T.ravel()
     numeric = approx_fprime(flat, lambda at: _loss_at(at, lesson), 1e-7)
     assert _gradient_at(flat, lesson) == pytest.approx(numeric, abs=1e-4)
 
 
-def test_the_curvature_agrees_with_finite_differences_of_the_gradient() -> None:
-    start, _, lesson = _problem()
+@pytest.mark.parametrize("columns", FORMS)
+def test_the_curvature_agrees_with_finite_differences_of_the_gradient(columns: int) -> None:
+    start, _, lesson = _problem(columns)
     flat = start.T.ravel()
     numeric = approx_fprime(flat, lambda at: _gradient_at(at, lesson), 1e-7)
-    exact = _hessian(softmax(lesson.inputs @ start), lesson)
+    exact = _hessian_at(flat, lesson)
     assert exact == pytest.approx(numeric, abs=1e-4)
     assert exact == pytest.approx(exact.T, abs=1e-12)
     assert np.linalg.eigvalsh(exact).min() > -1e-9
 
 
+def test_blocks_bound_the_curvature_from_above() -> None:
+    start, _, lesson = _problem(2)
+    flat = start.T.ravel()
+    bound = np.zeros((10, 10))
+    for place, block in enumerate(blocks(_answers_at(flat, lesson), lesson.inputs[0], lesson, 2)):
+        bound[5 * place : 5 * place + 5, 5 * place : 5 * place + 5] = block
+    assert np.linalg.eigvalsh(bound - _hessian_at(flat, lesson)).min() > -1e-9
+
+
+def test_in_blocks_a_head_ends_at_the_same_place_as_with_the_whole_curvature() -> None:
+    start, _, lesson = _problem(2)
+    blockwise = np.stack([RIDGE * np.eye(5)] * 2)
+    whole = RIDGE * np.eye(10)
+    ends = [fit_head(start, p, lesson.inputs[0], lesson, 300)[0] for p in (blockwise, whole)]
+    assert ends[0] == pytest.approx(ends[1], abs=0.005)
+
+
+def test_a_prior_against_the_last_class_is_the_one_over_all_classes() -> None:
+    """On centred log probabilities, with a column for each class, whichever is the last."""
+    rng = np.random.default_rng(1)
+    against = np.hstack([np.eye(2), -np.ones((2, 1))])
+    for _ in range(5):
+        moved = rng.normal(size=(4, 2))
+        # The same moves of scores, written for centred log probabilities and all classes.
+        first = against.T @ moved[:2]
+        inputs = np.vstack([first, moved[2:]])
+        flat = moved.T.ravel()
+        wide = np.hstack([inputs, np.zeros((5, 1))])
+        wide -= wide.mean(axis=1, keepdims=True)
+        assert flat @ unit_precision(4, 2, 3) @ flat == pytest.approx((wide**2).sum())
+
+
 def test_the_curvature_that_is_handed_on_is_the_loss_alone_at_the_solution() -> None:
-    start, precision, lesson = _problem()
-    found, curvature = fit_head(start, precision, lesson, LONG)
-    assert curvature == pytest.approx(_hessian(softmax(lesson.inputs @ found), lesson))
+    start, penalty, lesson = _problem(2)
+    found, curvature = fit_head(start, penalty, lesson.inputs[0], lesson, LONG)
+    assert curvature == pytest.approx(_hessian_at(found.T.ravel(), lesson))
 
 
 def test_more_epochs_never_end_higher() -> None:
-    start, precision, lesson = _problem()
-    penalty = precision + LONG.ridge * np.eye(15)
+    start, penalty, lesson = _problem(2)
+    penalty = penalty + RIDGE * np.eye(10)
 
     def reached(epochs: int) -> float:
-        found, _ = fit_head(10 * start, precision, lesson, Rates(epochs=epochs))
+        found, _ = fit_head(10 * start, penalty, lesson.inputs[0], lesson, epochs)
         moved = (found - 10 * start).T.ravel()
         return _loss_at(found.T.ravel(), lesson) + 0.5 * float(moved @ penalty @ moved)
 
@@ -147,9 +201,10 @@ def test_more_epochs_never_end_higher() -> None:
 
 
 def test_a_row_of_weight_two_counts_as_two_rows() -> None:
-    start, precision, lesson = _problem()
+    start, penalty, lesson = _problem(2)
+    (inputs,) = lesson.inputs
     twice = Lesson(
-        inputs=np.vstack([lesson.inputs, lesson.inputs]),
+        inputs=(np.vstack([inputs, inputs]),),
         actual=np.concatenate([lesson.actual, lesson.actual]),
         weights=np.concatenate([lesson.weights, lesson.weights]),
         opinions=np.concatenate([lesson.opinions, lesson.opinions], axis=1),
@@ -160,11 +215,12 @@ def test_a_row_of_weight_two_counts_as_two_rows() -> None:
         weights=2 * lesson.weights,
         opinions=lesson.opinions,
     )
-    one, two = (fit_head(start, precision, each, LONG) for each in (twice, heavy))
+    one, two = (fit_head(start, penalty, e.inputs[0], e, LONG) for e in (twice, heavy))
     assert one[0] == pytest.approx(two[0], abs=1e-10)
     assert one[1] == pytest.approx(two[1], abs=1e-8)
-    memory = Memory.fresh(5, 3, Rates(rows_per_night=40.0))
-    votes = [memory.learn(each, 1, Rates(rows_per_night=40.0)).vote for each in (twice, heavy)]
+    rates = Rates(families=("plain",), rows_per_night=40.0)
+    memory = Memory.fresh([5], 2, rates)
+    votes = [memory.learn(each, 1, rates).vote for each in (twice, heavy)]
     assert votes[0] == pytest.approx(votes[1], abs=1e-12)
 
 
@@ -182,43 +238,59 @@ def test_half_lives_that_are_not_positive_are_refused(half_lives: tuple[float, .
         Rates(half_lives=half_lives)
 
 
+def test_families_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(ValueError, match="families must be some of plain, pairs, waves"):
+        Rates(families=("plain", "cubes"))
+
+
+def test_the_vote_starts_with_nine_tenths_for_the_base_and_little_for_what_is_new() -> None:
+    vote = Rates().initial_vote
+    shares = [vote[0], *vote[1:].reshape(3, 4).sum(axis=1)]
+    assert shares == pytest.approx([0.9, 0.08, 0.01, 0.01])
+    assert PLAIN.initial_vote == pytest.approx([0.9, *[0.025] * 4])
+
+
 def test_the_first_precision_weighs_the_base_as_the_formula_says() -> None:
-    rates, lesson = Rates(half_lives=(5.0,), rows_per_night=100.0), _lesson(voters=2)
-    memory = Memory.fresh(5, 3, rates)
-    expected = 0.02 * 100 / (1 - 0.5 ** (1 / 5)) * np.eye(15)
-    head, curvature = fit_head(memory.heads[0], rates.decays[0] * expected, lesson, rates)
+    rates = Rates(families=("plain",), half_lives=(5.0,), rows_per_night=100.0)
+    lesson = _lesson(voters=2)
+    memory = Memory.fresh([5], 2, rates)
+    unit = unit_precision(5, 2, 3)
+    expected = rates.decays[0] * 0.02 * 100 / (1 - 0.5 ** (1 / 5)) * unit
+    penalty = expected + rates.ridge * unit
+    head, curvature = fit_head(memory.heads[0][0], penalty, lesson.inputs[0], lesson, rates.epochs)
     learned = memory.learn(lesson, 1, rates)
-    assert learned.heads[0] == pytest.approx(head, abs=1e-12)
+    assert learned.heads[0][0] == pytest.approx(head, abs=1e-12)
     assert learned.precisions is not None
-    assert learned.precisions[0] == pytest.approx(rates.decays[0] * expected + curvature)
+    assert learned.precisions[0][0] == pytest.approx(expected + curvature)
 
 
 def test_without_a_setting_the_first_night_tells_how_many_rows_a_night_has() -> None:
     lesson = _lesson(rows=40)
-    memory = Memory.fresh(5, 3, Rates())
-    unset = memory.learn(lesson, 1, Rates())
-    configured = memory.learn(lesson, 1, Rates(rows_per_night=40.0))
-    assert np.array_equal(unset.heads, configured.heads)
+    memory = Memory.fresh([5], 2, PLAIN)
+    unset = memory.learn(lesson, 1, PLAIN)
+    configured = memory.learn(lesson, 1, Rates(families=("plain",), rows_per_night=40.0))
+    assert np.array_equal(unset.heads[0], configured.heads[0])
 
 
 @pytest.mark.parametrize(("night", "passed"), [(2, 1), (11, 10), (1, 1)])
 def test_nights_without_rows_are_forgotten_as_well(night: int, passed: int) -> None:
-    rates = Rates(half_lives=(5.0,))
+    rates = Rates(families=("plain",), half_lives=(5.0,))
     first, second = _lesson(1, voters=2), _lesson(2, voters=2)
-    before = Memory.fresh(5, 3, rates).learn(first, 1, rates)
+    before = Memory.fresh([5], 2, rates).learn(first, 1, rates)
     after = before.learn(second, night, rates)
     assert before.precisions is not None
     assert after.precisions is not None
-    kept = rates.decays[0] ** passed * before.precisions[0]
-    head, curvature = fit_head(before.heads[0], kept, second, rates)
-    assert after.heads[0] == pytest.approx(head, abs=1e-12)
-    assert after.precisions[0] == pytest.approx(kept + curvature)
+    kept = rates.decays[0] ** passed * before.precisions[0][0]
+    penalty = kept + rates.ridge * unit_precision(5, 2, 3)
+    head, curvature = fit_head(before.heads[0][0], penalty, second.inputs[0], second, rates.epochs)
+    assert after.heads[0][0] == pytest.approx(head, abs=1e-12)
+    assert after.precisions[0][0] == pytest.approx(kept + curvature)
     assert after.last_night == night
 
 
 def test_the_vote_is_exponential_in_the_losses_with_a_fixed_share() -> None:
-    rates, lesson = Rates(vote_rate=0.3, vote_share=0.05), _lesson()
-    memory = Memory.fresh(5, 3, rates)
+    rates, lesson = Rates(families=("plain",), vote_rate=0.3, vote_share=0.05), _lesson()
+    memory = Memory.fresh([5], 2, rates)
     chosen = lesson.opinions[:, np.arange(40), lesson.actual]
     expected = memory.vote * np.exp(0.3 * (np.log(chosen) @ lesson.weights))
     expected = 0.95 * expected / expected.sum() + 0.05 / 5
@@ -236,8 +308,8 @@ def test_votes_sum_to_one_and_nobody_falls_under_the_share(
     seed: int, share: float, rate: float, sharpness: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    rates = Rates(vote_share=max(share, 1e-3), vote_rate=rate)
-    memory = Memory.fresh(5, 3, rates)
+    rates = Rates(families=("plain",), vote_share=max(share, 1e-3), vote_rate=rate)
+    memory = Memory.fresh([5], 2, rates)
     for night in (1, 2, 3):
         opinions = rng.dirichlet(np.full(3, sharpness), size=(5, 20))
         plain = _lesson(int(rng.integers(1000)), rows=20)
@@ -314,9 +386,9 @@ def test_a_constant_feature_neither_divides_by_zero_nor_shouts(constant: float) 
     features[:, 2] = constant
     base = LogisticRegression().fit(features, labels)
     model = AdaptiveClassifier().adopt(base, features)
-    inputs = model.head_inputs(features, model.base_proba(features))
-    # The logarithms come first, then the features, then the intercept.
-    assert inputs[:, 5] == pytest.approx(0, abs=1e-6)
+    inputs = _inputs(model, features)
+    # The log odds come first, then the features, then the intercept.
+    assert inputs[:, 4] == pytest.approx(0, abs=1e-6)
     model.partial_fit(features, labels)
     assert np.isfinite(model.predict_proba(features)).all()
 
@@ -326,19 +398,19 @@ def test_features_are_standardised_by_the_rows_of_the_base_and_clipped() -> None
     features = 10 * features + 100
     base = LogisticRegression(max_iter=1000).fit(features, labels)
     model = AdaptiveClassifier().adopt(base, features)
-    inputs = model.head_inputs(features, model.base_proba(features))[:, 3:6]
+    inputs = _inputs(model, features)[:, 2:5]
     assert inputs.mean(axis=0) == pytest.approx(0, abs=1e-9)
     assert inputs.std(axis=0) == pytest.approx(1)
     far = np.full((1, 3), 1e9)
-    assert model.head_inputs(far, model.base_proba(far))[0, 3:].tolist() == [8, 8, 8, 1]
+    assert _inputs(model, far)[0, 2:].tolist() == [8, 8, 8, 1]
 
 
 def test_a_missing_value_counts_as_the_mean() -> None:
     model, (features, labels) = streams.model(), draw(5, 100)
     model.partial_fit(features, labels)
     features[::3, 1] = np.nan
-    inputs = model.head_inputs(features, model.base_proba(features))
-    assert (inputs[::3, 4] == 0).all()
+    inputs = _inputs(model, features)
+    assert (inputs[::3, 3] == 0).all()
     assert np.isfinite(model.partial_fit(features, labels).predict_proba(features)).all()
 
 
@@ -354,27 +426,75 @@ def test_missing_values_in_the_training_rows_leave_mean_and_deviation_of_the_oth
     assert np.isfinite(model.partial_fit(holes, labels).predict_proba(holes)).all()
 
 
-@pytest.mark.parametrize(("count", "width"), [(64, 3 + 64 + 1), (65, 3 + 1)])
-def test_with_many_features_the_heads_see_only_log_probabilities(count: int, width: int) -> None:
+@pytest.mark.parametrize(("count", "seen"), [(64, 64), (65, COMPONENTS)])
+def test_with_many_features_the_heads_see_their_components(count: int, seen: int) -> None:
     rng = np.random.default_rng(1)
     features, labels = rng.normal(size=(60, count)), np.array(CLASSES * 20)
     base = DummyClassifier(strategy="prior").fit(features, labels)
     model = AdaptiveClassifier().adopt(base, features, CLASSES)
-    inputs = model.head_inputs(features, model.base_proba(features))
-    assert inputs.shape == (60, width)
-    assert model.heads_.shape == (4, width, 3)
+    inputs = _inputs(model, features)
+    assert inputs.shape == (60, 2 + seen + 1)
+    assert [heads.shape for heads in model.memory().heads] == [
+        (4, 2 + seen + further + 1, 2) for further in (0, 28, 40)
+    ]
+    assert inputs[:, 2:-1].std(axis=0) == pytest.approx(1, abs=0.01)
     skewed = rng.choice(CLASSES, 60, p=[0.8, 0.1, 0.1])
     before = loss(model.predict_proba(features), skewed)
     assert loss(model.partial_fit(features, skewed).predict_proba(features), skewed) < before
 
 
-def test_with_many_classes_the_heads_stay_small() -> None:
+def test_with_many_classes_the_curvature_is_kept_in_blocks() -> None:
     labels = np.array([f"c{number:02d}" for number in range(30)] * 2)
-    features = np.zeros((60, 30))
+    features = np.random.default_rng(1).normal(size=(60, 3))
     base = DummyClassifier(strategy="prior").fit(features, labels)
     model = AdaptiveClassifier().adopt(base, features)
-    assert MAX_HEAD_PARAMETERS < 30 * (30 + 30 + 1)
-    assert model.heads_.shape == (4, 31, 30)
+    before = log_loss(labels, model.predict_proba(features))
+    model.partial_fit(features, labels)
+    precisions = model.memory().precisions
+    assert precisions is not None
+    assert MAX_WHOLE < 29 * 33
+    assert precisions[0].shape == (4, 29, 33, 33)
+    assert log_loss(labels, model.predict_proba(features)) < before
+
+
+def test_pairs_are_of_the_numbers_that_move_the_base_the_most() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(400, 12))
+    scores = features[:, :11] @ np.linspace(2, 1, 11)
+    base = LogisticRegression().fit(features, np.where(scores > 0, "H", "A"))
+    pairs = AdaptiveClassifier().adopt(base, features).inputs_().pairs
+    weakest = np.argsort(np.abs(base.coef_[0]))[:2]
+    assert len(pairs) == 55
+    assert set(pairs.ravel()) == set(range(12)) - set(weakest.tolist())
+
+
+def test_a_curved_concept_is_learned_by_the_new_heads_and_not_by_plain_ones() -> None:
+    rng = np.random.default_rng(1)
+
+    def rows(count: int) -> tuple[Floats, NDArray[np.str_]]:
+        features = rng.normal(size=(count, 2))
+        return features, np.where(features[:, 0] * features[:, 1] > 0, "H", "A")
+
+    first, test = rows(200), rows(1000)
+    right = []
+    for families in (["plain"], ["plain", "pairs", "waves"]):
+        model = AdaptiveClassifier(LogisticRegression(), {"families": families}).fit(*first)
+        for _ in range(20):
+            model.partial_fit(*rows(60))
+        right.append(model.score(*test))
+    assert right[0] < 0.6
+    assert right[1] > 0.9
+
+
+def test_waves_are_those_of_the_seed() -> None:
+    features, labels = draw(5, 100)
+    base = LogisticRegression().fit(features, labels)
+    waves = [
+        AdaptiveClassifier(random_state=seed).adopt(base, features).inputs_().frequencies
+        for seed in (1, 1, 2)
+    ]
+    assert np.array_equal(waves[0], waves[1])
+    assert not np.array_equal(waves[0], waves[2])
 
 
 # ----------------------------------------------------------------------------------- classes
@@ -441,7 +561,7 @@ def test_fitting_trains_a_clone_of_the_base_and_leaves_the_original_alone() -> N
     features, labels = draw(5, 100)
     model = AdaptiveClassifier(original, {"half_lives": [5, 15]}).fit(features, labels)
     assert not hasattr(original, "coef_")
-    assert model.heads_.shape == (2, 7, 3)
+    assert [heads.shape for heads in model.memory().heads] == [(2, p, 2) for p in (6, 12, 46)]
     assert model.classes_.tolist() == ["A", "D", "H"]
     assert model.score(features, labels) > 0.6
 

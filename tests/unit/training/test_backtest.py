@@ -22,7 +22,8 @@ from ml_pipeline.evaluation.ledger import FORMER_COLUMNS, with_all_columns
 from ml_pipeline.evaluation.metrics import encode, row_losses
 from ml_pipeline.training import algorithms, backtest
 from ml_pipeline.training.backtest import Replay, grouped
-from ml_pipeline.training.online_model import OnlineState, Rows
+from ml_pipeline.training.online.rows import Rows
+from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.online_training import KnownRows
 from ml_pipeline.training.policies import POLICIES, SLOW_POLICIES, Adaptive, History
 from tests.support import streams

@@ -19,8 +19,9 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.training import backtest
-from ml_pipeline.training.adaptive import AdaptiveClassifier, Expert, Memory
-from ml_pipeline.training.heads import Rates
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.memory import Expert, Memory
+from ml_pipeline.training.heads.rates import Rates
 from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online.snapshots import snapshots_of
 from ml_pipeline.training.online_model import OnlineState
@@ -41,6 +42,8 @@ SETTINGS = streams.SETTINGS.changed(
         "training.adaptive.min_night_rows": 10,
     }
 )
+# The base, and four heads of three families.
+VOTERS = 13
 NAMES = ["DecisionTree", "DecisionTree, half-life 2 days"]
 PROBES = draw(99, 50)[0]
 
@@ -95,7 +98,9 @@ def test_a_vote_stays_a_vote_and_who_stays_keeps_the_share_of_it(
         columns = np.arange(3)
         return tuple(Expert(name=name, model=None, columns=columns, night=1) for name in names)
 
-    fresh = replace(Memory.fresh(7, 3, Rates()), vote=np.asarray(vote) / sum(vote))
+    fresh = replace(
+        Memory.fresh([7], 2, Rates(families=("plain",))), vote=np.asarray(vote) / sum(vote)
+    )
     one = fresh.with_experts(named(first), weight=0.1)
     two = one.with_experts(named(second), weight=0.1)
     shares = [dict(zip(["base", *"1234", *n], m.vote, strict=True))
@@ -124,7 +129,7 @@ def test_an_expert_learns_what_no_head_can_and_gets_the_say() -> None:
     )
     chosen = Settings().changed(
         {"data.features": ["one", "two"], "training.experts": [TREE],
-         "training.experts_every_days": 5}
+         "training.experts_every_days": 5, "training.adaptive.families": ["plain"]}
     )  # fmt: skip
     replays = backtest.backtest(
         history, chosen, ["adaptive", "experts"], lambda _name, _total: lambda: None
@@ -191,7 +196,7 @@ def test_late_rows_are_never_learned_beside_experts_that_came_after_them() -> No
         experts = loop.served.memory().experts
         for snapshot in snapshots_of(loop.served):
             assert all(expert.night <= snapshot.night for expert in experts)
-            assert len(snapshot.state.memory.vote) == 5 + len(experts)
+            assert len(snapshot.state.memory.vote) == VOTERS + len(experts)
             kept += 1
     assert kept >= 4
 
@@ -231,14 +236,14 @@ def test_too_few_rows_or_one_class_leave_the_line_as_it_is(labels: list[str]) ->
 def test_experts_that_the_config_no_longer_names_leave_the_vote() -> None:
     data, loop = streams.stream([60] * 9), Loop()
     loop.run(data, 4)
-    assert len(loop.served.memory().vote) == 7
+    assert len(loop.served.memory().vote) == VOTERS + 2
     loop.settings = SETTINGS.changed({"training.experts": []})
     after = loop.run(data, 8)
     memory = after.model.memory()
-    assert (memory.experts, len(memory.vote)) == ((), 5)
+    assert (memory.experts, len(memory.vote)) == ((), VOTERS)
     assert memory.vote.sum() == pytest.approx(1)
     assert after.online is not None
-    assert after.online.votes.shape[1] == 5
+    assert after.online.votes.shape[1] == VOTERS
 
 
 def test_a_new_base_takes_the_experts_along_with_old_heads_or_fresh_ones() -> None:
@@ -249,7 +254,7 @@ def test_a_new_base_takes_the_experts_along_with_old_heads_or_fresh_ones() -> No
             data, loop.served, DAY_ONE + timedelta(days=6), SETTINGS, carry_heads=carry_heads
         ).model
         assert _experts(born) == _experts(loop.served)
-        assert OnlineState.of(born).votes.shape == (0, 7)
+        assert OnlineState.of(born).votes.shape == (0, VOTERS + 2)
         again = adapt(
             born,
             Champion(model_id="champion", model=loop.served),

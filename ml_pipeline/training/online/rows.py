@@ -1,0 +1,96 @@
+"""Labelled rows in the order in which they are learned, and the days that they make."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.datasets.entities import Entities
+from ml_pipeline.datasets.features import Inputs, content, joined
+from ml_pipeline.evaluation.metrics import Codes, Floats
+from ml_pipeline.training.adaptive import AdaptiveClassifier
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Labelled rows of one day or a batch of days, in the order in which they are learned.
+
+    `features` as `features.read_rows` has them, `base` (n, K) the base's probabilities,
+    `actual` codes (n,), `weights` (n,), `event_ids` n texts, `entities` (n,) as `entities_of` has
+    them (by default none belongs to any).
+    """
+
+    features: Inputs
+    base: Floats
+    actual: Codes
+    weights: Floats
+    event_ids: tuple[str, ...]
+    entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+
+    def __post_init__(self) -> None:
+        if not len(self.entities):
+            object.__setattr__(self, "entities", np.zeros(len(self.actual), dtype=np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.actual)
+
+    @classmethod
+    def none(cls, model: AdaptiveClassifier) -> Rows:
+        """No rows for the model."""
+        return cls(
+            features=joined(np.empty((0, model.n_features_in_)), [] if model.reads_text_ else None),
+            base=np.empty((0, len(model.classes_))),
+            actual=np.empty(0, dtype=np.int64),
+            weights=np.empty(0),
+            event_ids=(),
+        )
+
+    def on_base(self, model: AdaptiveClassifier) -> Rows:
+        """The same rows for a model on another base."""
+        return replace(self, base=model.base_proba(self.features))
+
+    def followed_by(self, other: Rows) -> Rows:
+        """These rows and then the others."""
+        if not len(self):
+            return other
+        return Rows(
+            features=np.vstack([self.features, other.features]),
+            base=np.vstack([self.base, other.base]),
+            actual=np.concatenate([self.actual, other.actual]),
+            weights=np.concatenate([self.weights, other.weights]),
+            event_ids=self.event_ids + other.event_ids,
+            entities=np.concatenate([self.entities, other.entities]),
+        )
+
+    def take(self, positions: NDArray[np.int64]) -> Rows:
+        """Some of the rows, in that order."""
+        return Rows(
+            features=self.features[positions],
+            base=self.base[positions],
+            actual=self.actual[positions],
+            weights=self.weights[positions],
+            event_ids=tuple(self.event_ids[position] for position in positions),
+            entities=self.entities[positions],
+        )
+
+    def digest(self, previous: str, night: int) -> str:
+        """`previous` chained with every id, label and feature of the rows."""
+        chain = hashlib.sha256(f"{previous}|{night}|".encode())
+        chain.update("\n".join(self.event_ids).encode())
+        chain.update(self.actual.tobytes())
+        chain.update(content(self.features))
+        return chain.hexdigest()
+
+
+def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """Cut rows that are sorted by night into (night, rows)."""
+    values = np.asarray(nights)
+    if not len(values):
+        return
+    cuts = np.flatnonzero(np.diff(values)) + 1
+    for start, end in zip([0, *cuts], [*cuts, len(values)], strict=True):
+        yield int(values[start]), rows.take(np.arange(start, end))
