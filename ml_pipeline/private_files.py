@@ -50,8 +50,15 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 
 
 def make_file(path: str | os.PathLike[str]) -> None:
-    """An empty file, unless there is one. Raises OSError."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE))
+    """An empty file, unless there is one. Raises OSError.
+
+    One that is there is not opened: closing any handle of a file gives up all locks that this
+    process has on it (POSIX), also those of an open database.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE))
+    except FileExistsError:
+        return
 
 
 def opener(path: str, flags: int) -> int:

@@ -6,9 +6,13 @@ import csv
 import json
 import logging
 import os
+import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.config.environment import LoggingSettings, child_environment
 from ml_pipeline.decay.actions import run_command
 from ml_pipeline.ml_logging import get_logger
-from ml_pipeline.private_files import for_owner_alone
+from ml_pipeline.private_files import for_owner_alone, make_file
 from ml_pipeline.runs.run_log import RunLog, configure
 from tests.conftest import FirstModel
 from tests.support import league
@@ -226,3 +230,18 @@ def test_debugging_shows_nothing_of_libraries(
     record = other.makeRecord(other.name, logging.DEBUG, path, 1, "POST /s3cret", (), None)
     other.handle(record)
     assert "s3cret" not in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_keeps_the_locks_that_this_process_has_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    make_file(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    ask = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with closing(sqlite3.connect(path, isolation_level=None)) as held:
+        held.execute("CREATE TABLE one (x)")
+        held.execute("BEGIN IMMEDIATE")
+        make_file(path)
+        other = subprocess.run(
+            [sys.executable, "-c", ask], check=False, capture_output=True, text=True
+        )
+    assert "database is locked" in other.stderr

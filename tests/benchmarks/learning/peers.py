@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
-from ml_pipeline.training.heads import MIN_PROBABILITY
-from ml_pipeline.training.online_model import Rows
+from ml_pipeline.training.heads.inputs import MIN_PROBABILITY
+from ml_pipeline.training.online.rows import Rows
 from ml_pipeline.training.policies import History, Policy
 
 EVERY_NIGHTS = 7

@@ -17,7 +17,7 @@ from ml_pipeline.evaluation.metrics import Floats, row_losses
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.backtest import Replay, grouped
-from ml_pipeline.training.online_model import Rows, by_day
+from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.policies import History, Policy, as_model, build_policy
 from tests.benchmarks.learning import peers
 
