@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import PromotionSettings
 from ml_pipeline.evaluation.betting import CLIP, STAKES, Wealth, stake_weights
-from ml_pipeline.evaluation.checks import confidence_sequence, is_regression, is_thin
+from ml_pipeline.evaluation.checks import (
+    confidence_sequence,
+    is_regression,
+    is_thin,
+    normal_bounds,
+)
 from ml_pipeline.evaluation.ledger import PairedGain
 
 Floats = NDArray[np.float64]
@@ -203,6 +208,31 @@ def test_an_equal_challenger_is_not_promoted_by_entities_of_many_rows() -> None:
     assert fooled > 1
 
 
+def years_promoted(draw: Callable[[tuple[int, int]], Floats], *, years: int) -> float:
+    """The share of years in which a challenger gets in: ten entities a night of five rows each."""
+    weights, promoted = stake_weights(ALPHA, HORIZON), 0
+    rows_of = np.repeat(np.arange(10), 5)
+    for _ in range(years):
+        wealth = Wealth()
+        for of_entities in draw((NIGHTS, 10)):
+            gain = PairedGain.of_rows(np.repeat(of_entities, 5), 1, clusters=rows_of)
+            wealth = wealth.plus(gain.proof())
+            capital = float(weights @ np.exp(np.minimum(wealth.logs[: len(STAKES)], 50)))
+            if wealth.units >= 100 and capital >= 1 / ALPHA:
+                promoted += 1
+                break
+    return promoted / years
+
+
+@pytest.mark.long
+def test_in_a_year_entities_promote_an_equal_or_worse_challenger_as_seldom_as_rows_do() -> None:
+    rng = np.random.default_rng(17)
+    for equal in (heavy(rng, 0.0), skewed(rng, 0.02, -1.98), skewed(rng, 0.05, -4.95)):
+        assert years_promoted(equal, years=60) <= 0.05
+    for worse in (heavy(rng, -0.02), skewed(rng, 0.0, -2.0)):
+        assert years_promoted(worse, years=100) <= 0.01
+
+
 def test_only_entities_count_towards_enough_to_judge() -> None:
     gains = np.full(700, -1.0)
     one_week = PairedGain.of_rows(gains, 7, clusters=np.resize(np.arange(30), 700))
@@ -230,7 +260,7 @@ def test_weights_move_the_mean_to_that_of_all_answers_and_never_the_size_of_a_be
 # ------------------------------------------------------------------------------- the guard
 
 
-@pytest.mark.parametrize("deviation", [0.005, 0.05, 0.3])
+@pytest.mark.parametrize("deviation", [0.005, 0.05, 0.3, 0.6])
 @pytest.mark.parametrize("rows_of_an_entity", [1, 5])
 def test_a_right_model_is_taken_off_on_at_most_a_fiftieth_of_the_nights_of_three_years(
     deviation: float, rows_of_an_entity: int
@@ -252,6 +282,30 @@ def test_a_right_model_is_taken_off_on_at_most_a_fiftieth_of_the_nights_of_three
                 off += 1
                 break
     assert off / (nights / 10) <= 0.02
+
+
+def nights_off(deviation: float, *, lives: int) -> float:
+    """The same share over many lives of three years at once, from sums by night; rows alone."""
+    settings, rng = PromotionSettings(), np.random.default_rng(31)
+    probe = PairedGain.of_rows(np.resize([1.0, -1.0], 100), 5)
+    errors = normal_bounds(probe, settings).upper / probe.standard_error
+    gains = heavy(rng, -0.0003, deviation)((lives, 3 * NIGHTS, 30))
+    totals, squares = (
+        np.pad(part.sum(axis=2).cumsum(axis=1), ((0, 0), (1, 0))) for part in (gains, gains**2)
+    )
+    ends = np.arange(5, 3 * NIGHTS + 1)
+    off = np.zeros((lives, len(ends)), dtype=bool)
+    for starts in (np.zeros_like(ends), np.maximum(0, ends - 30)):
+        rows = 30 * (ends - starts)
+        mean = (totals[:, ends] - totals[:, starts]) / rows
+        spread = (squares[:, ends] - squares[:, starts]) / rows - mean**2
+        off |= mean + errors * np.sqrt(spread / (rows - 1)) < -settings.least_regression
+    return float(off.mean())
+
+
+@pytest.mark.parametrize("deviation", [0.3, 0.6, 2.0])
+def test_however_much_its_gains_vary_a_right_model_is_seldom_taken_off(deviation: float) -> None:
+    assert nights_off(deviation, lives=100) <= 0.02
 
 
 def test_a_model_that_is_worse_is_taken_off_within_weeks() -> None:

@@ -180,9 +180,9 @@ def test_a_policy_decides_about_an_update(
 
 
 def test_a_regression_is_what_even_the_upper_bound_cannot_deny() -> None:
-    # Two questions a night share the 5 %: 1.96 standard errors, and the least size beyond.
+    # Two questions a night share the 2 %: 2.33 standard errors, and the least size beyond.
     error = 0.3 / math.sqrt(900)
-    just, over = (record(gain(-0.002 - factor * error)) for factor in (1.959, 1.961))
+    just, over = (record(gain(-0.002 - factor * error)) for factor in (2.326, 2.327))
     assert judge_online(just, None, PromotionSettings()).outcome is Outcome.PROMOTED
     assert judge_online(over, None, PromotionSettings()).outcome is Outcome.REJECTED
 
@@ -211,7 +211,7 @@ def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
     failed = named(decision, "recent")
     assert failed.sentence == (
         "The updated model against the approved one over the last 30 days: -0.0500 nats a row "
-        "(upper bound -0.0304) on 900 unseen rows of 30 days, a regression of more than 0.002."
+        "(upper bound -0.0267) on 900 unseen rows of 30 days, a regression of more than 0.002."
     )
     assert (failed.passed, failed.decides) == (False, True)
     assert failed.numbers == pytest.approx(
@@ -221,7 +221,7 @@ def test_a_rejection_says_its_numbers_and_only_what_failed() -> None:
             "nights": 30,
             "mean_gain": -0.05,
             "standard_error": 0.01,
-            "upper_bound": -0.05 + 1.959964 * 0.01,
+            "upper_bound": -0.05 + 2.326348 * 0.01,
             "least_regression": 0.002,
         }
     )
@@ -300,13 +300,13 @@ def test_the_seeds_threshold_asks_for_a_gain_of_accuracy(
 def test_a_line_that_waits_for_a_person_is_not_promoted() -> None:
     waiting = judge_online(record(GOOD), EVEN, PromotionSettings(), held=HELD)
     assert waiting.outcome is Outcome.AWAITING_APPROVAL
-    assert waiting.sentence.startswith(f"{HELD} On 900 new results the updated model did better")
+    assert waiting.sentence.startswith(f"{HELD} On 900 new results the updated model did as well")
     worse = judge_online(record(BAD), EVEN, PromotionSettings(), held=HELD)
     assert worse.outcome is Outcome.REJECTED
 
 
 def test_a_higher_confidence_level_holds_back_less() -> None:
-    slight = record(gain(-0.02))
+    slight = record(gain(-0.025))
     strict, mild = (PromotionSettings(confidence_level=level) for level in (0.9, 0.999))
     assert judge_online(slight, None, strict).outcome is Outcome.REJECTED
     assert judge_online(slight, None, mild).outcome is Outcome.PROMOTED
