@@ -162,9 +162,6 @@ def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None
     if worst is None:
         return None
     threshold = settings.decay.drift_threshold
-    what, reference = f"The values of {worst.column} have shifted", "training rows"
-    if worst.column == PREDICTIONS:
-        what, reference = "The mix of predictions has shifted", "earlier ones"
     return Finding(
         cause=Cause.INPUT_DRIFT,
         is_alarming=worst.psi > threshold,
@@ -175,10 +172,18 @@ def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None
         threshold=threshold,
         rows=worst.rows,
         usual_rows=worst.reference_rows,
-        sentence=f"{what} most: population stability index {worst.psi:.2f} on "
-        f"{worst.rows:,} new rows against {worst.reference_rows:,} {reference}; "
-        f"more than {threshold:g} raises an alert.",
+        sentence=_drift_sentence(worst, threshold),
         details={"drift": [drift.as_json() for drift in moved if drift.psi > threshold]},
+    )
+
+
+def _drift_sentence(worst: Drift, threshold: float) -> str:
+    what, reference = f"The values of {worst.column} have shifted", "training rows"
+    if worst.column == PREDICTIONS:
+        what, reference = "The mix of predictions has shifted", "earlier ones"
+    return (
+        f"{what} most: population stability index {worst.psi:.2f} on {worst.rows:,} new rows "
+        f"against {worst.reference_rows:,} {reference}; more than {threshold:g} raises an alert."
     )
 
 

@@ -22,7 +22,7 @@ from ml_pipeline.evaluation.calibration import Answers, reliability
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.intervals import wilson_interval
 from ml_pipeline.evaluation.judging import Verdict
-from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, PairedGain, cluster_codes
+from ml_pipeline.evaluation.ledger import COLUMN, PairedGain, cluster_codes
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
@@ -285,7 +285,6 @@ def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
     """Accuracy of the online model and its anchor by day, before learning it; the vote after it."""
     if online_state is None:
         return {}
-    column = {name: place for place, name in enumerate(LEDGER_COLUMNS)}
     votes = online_state.get("votes") or [None] * len(online_state["ledger"])
     kept = list(zip(online_state["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
     heads = [f"half-life {half_life:g} days" for half_life in online_state.get("half_lives", ())]
@@ -294,14 +293,14 @@ def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
         "experts": experts,
         "nights": [
             {
-                "night": int(night[column["night"]]),
-                "rows": int(night[column["rows"]]),
-                "line": night[column["live_correct"]] / night[column["weight"]],
-                "anchor": night[column["anchor_correct"]] / night[column["weight"]],
+                "night": int(night[COLUMN["night"]]),
+                "rows": int(night[COLUMN["rows"]]),
+                "line": night[COLUMN["live_correct"]] / night[COLUMN["weight"]],
+                "anchor": night[COLUMN["anchor_correct"]] / night[COLUMN["weight"]],
                 "vote": None if vote is None else [round(weight, 5) for weight in vote],
             }
             for night, vote in kept
-            if night[column["rows"]]
+            if night[COLUMN["rows"]]
         ],
     }
 
