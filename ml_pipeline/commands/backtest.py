@@ -182,6 +182,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--init", type=int, help="rows that train the base (default: the first fifth)")
     add("--base", help="base algorithm (default: LogisticRegression)")
     add("--policies", default=",".join(POLICIES), help="(default: %(default)s)")
+    add(
+        "--label_delay_days",
+        type=int,
+        default=0,
+        metavar="N",
+        help="labels are known N days after the predictions (default: at the end of their day)",
+    )
     add("--output_dir", help="write figures, the nights and a page that compares them there")
     add("--cluster", metavar="tcp://HOST:PORT", help="replay on this Dask cluster instead of here")
 
@@ -201,7 +208,7 @@ def run(args: argparse.Namespace) -> int:
         )
     history = read_history(args, settings)
     with common.progress_bars() as bars, on_cluster(args.cluster):
-        replays = backtest(history, settings, policies, bars)
+        replays = backtest(history, settings, policies, bars, delay_days=args.label_delay_days)
     figures = {name: replays[name].figures(replays["frozen"]) for name in policies}
     result: dict[str, Any] = {
         "classes": history.classes,

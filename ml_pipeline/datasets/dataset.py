@@ -17,7 +17,13 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
-from ml_pipeline.datasets.served.answers import Answers, answers_of, model_ids_of, predicted_days
+from ml_pipeline.datasets.served.answers import (
+    Answers,
+    answers_of,
+    model_ids_of,
+    predicted_days,
+    rows_of_line,
+)
 from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.columns import listed, named
@@ -44,7 +50,8 @@ class Dataset:
 
     Of rows that a run writes from the log also: `predicted` (n,) the UTC days on which they were
     predicted, proleptic ordinals, that of the outcome where it is not known; `model_ids` (n,) who
-    answered, '' where it is not known; `answers`, which `served` reads. None of other files.
+    answered, '' where it is not known; `of_line` (n,) whether the line that learns them did;
+    `answers`, which `served` reads. None of other files.
     """
 
     features: Inputs
@@ -55,6 +62,7 @@ class Dataset:
     source: str
     predicted: NDArray[np.int64] | None = None
     model_ids: NDArray[np.str_] | None = None
+    of_line: NDArray[np.bool_] | None = None
     answers: Answers | None = None
 
     def __len__(self) -> int:
@@ -84,6 +92,7 @@ class Dataset:
             source=self.source,
             predicted=None if self.predicted is None else self.predicted[rows],
             model_ids=None if self.model_ids is None else self.model_ids[rows],
+            of_line=None if self.of_line is None else self.of_line[rows],
             answers=None if self.answers is None else self.answers.take(rows),
         )
 
@@ -176,6 +185,7 @@ def from_frame(
         source=source,
         predicted=predicted_days(frame, times, source) if is_log and times is not None else None,
         model_ids=model_ids_of(frame) if is_log else None,
+        of_line=rows_of_line(frame) if is_log else None,
         answers=answers_of(frame, settings, source) if is_log else None,
     )
 

@@ -220,6 +220,7 @@ LEDGER_COLUMNS = (
     "champion_weight",
     "champion_weight_squares",
     "champion_gain_weight",
+    "served_rows",
 )
 COLUMN = {name: index for index, name in enumerate(LEDGER_COLUMNS)}
 # What earlier versions kept of a night, of which every row stood alone and weighed 1.
@@ -227,11 +228,13 @@ FORMER_COLUMNS = LEDGER_COLUMNS[:12]
 
 
 def with_all_columns(ledger: Floats) -> Floats:
-    """A ledger as earlier versions wrote it, (nights, 12), with the columns of this one."""
+    """A ledger as earlier versions wrote it, (nights, 12 or 20), with the columns of this one."""
     if ledger.shape[1] == len(LEDGER_COLUMNS):
         return ledger
     full = np.zeros((len(ledger), len(LEDGER_COLUMNS)))
     full[:, : ledger.shape[1]] = ledger
+    if ledger.shape[1] > len(FORMER_COLUMNS):
+        return full
     for prefix in ("", "champion_"):
         rows, gains = ledger[:, COLUMN[f"{prefix}rows"]], ledger[:, COLUMN[f"{prefix}gain_sum"]]
         for name in ("units", "weight", "weight_squares"):
@@ -251,7 +254,8 @@ class ScoredRows:
     """A night's n rows and what was predicted for them before they were learned, (n, K) each.
 
     `fresh` marks the rows of entities that were not learned before: only those count. `unseen`
-    marks those of them that the champion has not learned either: only those are compared.
+    marks those of them that the champion has not learned either: only those are compared. `served`
+    marks those of which `live` is what people were answered, not what they would have been.
     """
 
     night: int
@@ -263,6 +267,7 @@ class ScoredRows:
     champion: Floats
     fresh: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
+    served: NDArray[np.bool_]
     quarantined: bool
 
 
@@ -291,6 +296,7 @@ def entry_of(scored: ScoredRows, full_weight: float) -> tuple[Floats, Wealth]:
         "anchor_loss": anchor @ weights,
         "anchor_correct": (scored.anchor.argmax(axis=1) == actual) @ weights,
         "quarantined": scored.quarantined,
+        "served_rows": int((fresh & scored.served).sum()),
         **sums_of_night("", int(fresh.sum()), gain(anchor, fresh)),
         **sums_of_night("champion_", int(unseen.sum()), over_champion),
     }

@@ -183,6 +183,8 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
         if request.model_ids is None
         else f"coalesce(list_contains({listing(request.model_ids)}::VARCHAR[], model_id), false)"
     )
+    others = "false" if None in {request.model_ids, request.anchor_id} else mine
+    of_line = f"{others} AND model_id IS DISTINCT FROM {literal(request.anchor_id or '')}"
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
     return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
             CASE WHEN NOT wanted THEN NULL {_class_fault(request)}
@@ -193,7 +195,7 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
             CASE WHEN wanted THEN {input_text} END AS input_text
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
-            guess, outcome, confidence, features, probabilities, made,
+            guess, outcome, confidence, features, probabilities, made, {of_line} AS of_line,
             {start} AND known <= {instant(request.now)} AS to_learn,
             CASE WHEN prediction = {literal(UNCERTAIN)} THEN coalesce(guess <> outcome, false)
                 ELSE prediction <> outcome END
@@ -319,6 +321,7 @@ def table_query(settings: Settings, condition: str, *, with_guesses: bool = Fals
         "is_error": "is_error",
         "predicted_at": f"strftime(made, {_WRITTEN_TIME})",
         "probabilities": "probabilities",
+        "of_line": "of_line",
     }
     columns = [f"{cells[name]} AS {identifier(name)}" for name in LABELLED_COLUMNS]
     columns += [

@@ -41,6 +41,7 @@ LABELLED_COLUMNS = (
     "is_error",
     "predicted_at",
     "probabilities",
+    "of_line",
 )
 
 # By a name that hardly a feature has.
@@ -81,9 +82,11 @@ class LogRequest:
     """What a run wants from the log.
 
     Errors count inside `window` when one of `model_ids` made them (None: anybody's). Rows are
-    learned from `learn_from` until `now` (None: from the first). `count_from` asks the table for
-    labelled rows per day since then, and how often rows changed. `classes` are those of the model
-    that is to learn, where any label may stand in the log: rows of another one are set aside.
+    learned from `learn_from` until `now` (None: from the first). `anchor_id` is the one of
+    `model_ids` that their line began with: what the others answered is the line's. `count_from`
+    asks the table for labelled rows per day since then, and how often rows changed. `classes` are
+    those of the model that is to learn, where any label may stand in the log: rows of another one
+    are set aside.
     `with_guesses` asks for the column GUESS beside the labelled rows: what an UNCERTAIN answer
     would have been.
     """
@@ -92,6 +95,7 @@ class LogRequest:
     window: LookbackWindow
     learn_from: datetime | None
     model_ids: tuple[str, ...] | None
+    anchor_id: str | None = None
     count_from: datetime | None = None
     classes: tuple[str, ...] | None = None
     with_guesses: bool = False

@@ -225,6 +225,7 @@ def _request(
         window=LookbackWindow.ending(now, days=settings.run.lookback_days),
         learn_from=_learn_from(head),
         model_ids=model_ids,
+        anchor_id=None if head is None else head.anchor_id,
         count_from=count_from,
         classes=None if head is None else head.lineage.classes,
     )

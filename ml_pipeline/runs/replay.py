@@ -85,6 +85,7 @@ class Replay:
             window=LookbackWindow.ending(now, days=self.settings.run.lookback_days),
             learn_from=None if since is None else datetime.fromisoformat(since),
             model_ids=None if champion is None else self._lineage_then(champion.version),
+            anchor_id=None if head is None else head.version.anchor_id,
             classes=None if head is None else head.version.lineage.classes,
         )
         loaded = load_log(self.store, self.settings, request, self.folder)

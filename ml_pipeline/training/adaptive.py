@@ -162,7 +162,7 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Rows as the heads see them; `base` (n, K) are the base's probabilities."""
         numbers, _ = parted(np.asarray(X))
         inputs = self.inputs_().of(numbers, base, self.rates_().families)
-        return Seen(rows=X, base=base, inputs=inputs)
+        return Seen(rows=np.asarray(X), base=base, inputs=inputs)
 
     def predict_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
         """Probabilities (n, K) in the order of `classes_`."""

@@ -6,8 +6,10 @@ The online model, its ledger and the gate are the loop's own code; only the cloc
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.parallel import spread
-from ml_pipeline.training.policies import History, as_model, build_policy
+from ml_pipeline.training.policies import ANCHOR, Adaptive, History, as_model, build_policy
 
 BLOCKS = 20
 
@@ -70,16 +72,46 @@ class Task:
     history: History
     settings: Settings
     nights: Sequence[tuple[int, Rows]]
+    delay_days: int = 0
+
+
+def in_order(
+    nights: Sequence[int], delay_days: int
+) -> Iterator[tuple[Literal["predict", "learn"], int]]:
+    """What happens when, by the places of the `nights` (rising day numbers).
+
+    The labels of day D come on day D + `delay_days`, after that day's predictions and before
+    those of the next; labels that come after the last night are never learned.
+    """
+    waiting: deque[int] = deque()
+    for place, night in enumerate(nights):
+        while waiting and nights[waiting[0]] + delay_days < night:
+            yield "learn", waiting.popleft()
+        yield "predict", place
+        waiting.append(place)
+        while waiting and nights[waiting[0]] + delay_days <= night:
+            yield "learn", waiting.popleft()
 
 
 def replay_policy(task: Task) -> Replay:
-    """Predict each night from earlier nights only, then let the policy learn it."""
+    """Predict each night from labels that were known by then, and let the policy learn them."""
     policy = build_policy(task.name, task.model, task.history, task.settings)
     threshold = task.settings.run.confidence_threshold
     losses, hits, weights, per_night, errors = [], [], [], [], []
+    numbers, served = [night for night, _ in task.nights], dict[int, Floats]()
     spent = 0.0
-    for night, rows in task.nights:
+    for event, place in in_order(numbers, task.delay_days):
+        night, rows = task.nights[place]
+        if event == "learn":
+            predicted = np.full(len(rows), night)
+            known = replace(rows, predicted=predicted, served=served.pop(place))
+            started = time.thread_time()
+            policy.learn(night + task.delay_days, known)
+            spent += time.thread_time() - started
+            continue
         probabilities = policy.predict(rows)
+        is_of_line = isinstance(policy, Adaptive) and policy.served_id != ANCHOR
+        served[place] = probabilities if is_of_line else np.full(probabilities.shape, np.nan)
         losses.append(row_losses(rows.actual, probabilities))
         weights.append(rows.weights)
         hits.append(probabilities.argmax(axis=1) == rows.actual)
@@ -87,9 +119,6 @@ def replay_policy(task: Task) -> Replay:
         per_night.append((night, len(rows), means[0], means[1]))
         is_confident = probabilities.max(axis=1) > threshold
         errors.append(int((~hits[-1] & is_confident).sum()))
-        started = time.thread_time()
-        policy.learn(night, rows)
-        spent += time.thread_time() - started
     return Replay(
         losses=np.concatenate(losses),
         hits=np.concatenate(hits),
@@ -118,8 +147,13 @@ def backtest(
     settings: Settings,
     policies: Sequence[str],
     progress: Callable[[str, int], Callable[[], None]],
+    *,
+    delay_days: int = 0,
 ) -> dict[str, Replay]:
-    """Replay every policy over the same nights. `frozen` is always among them."""
+    """Replay every policy over the same nights. `frozen` is always among them.
+
+    Labels come `delay_days` after the predictions.
+    """
     settings = settings.changed(
         {"data.features": history.names, "data.classes": history.classes, "data.labels": None}
     )
@@ -139,7 +173,14 @@ def backtest(
         )
     wanted = list(dict.fromkeys(["frozen", *policies]))
     tasks = [
-        Task(name=name, model=model, history=history, settings=settings, nights=nights)
+        Task(
+            name=name,
+            model=model,
+            history=history,
+            settings=settings,
+            nights=nights,
+            delay_days=delay_days,
+        )
         for name in wanted
     ]
     advance, replays = progress("policies", len(tasks)), {}

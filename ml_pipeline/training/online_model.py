@@ -34,6 +34,7 @@ from ml_pipeline.evaluation.metrics import Floats, row_losses
 from ml_pipeline.training.adaptive import AdaptiveClassifier, by_family
 from ml_pipeline.training.heads.memory import Expert, Memory, Opinions, Seen
 from ml_pipeline.training.heads.newton import Lesson
+from ml_pipeline.training.online.past import Past
 from ml_pipeline.training.online.rows import Rows
 
 QUARANTINE_NIGHTS = 28
@@ -50,7 +51,7 @@ class OnlineState:
     LEDGER_COLUMNS, `champions` names who served on each of its nights, and `votes` (nights, V)
     is the vote after it, NaN for nights of which it was not kept, 0 for who did not vote yet.
     `wealth` is what the whole ledger proves against the champions; `entities` are those learned,
-    as `entities.remembered` keeps them.
+    as `entities.remembered` keeps them; `past` are the heads of before that late outcomes ask for.
     """
 
     memory: Memory
@@ -66,6 +67,7 @@ class OnlineState:
     rows_digest: str = ""
     wealth: Wealth = field(default_factory=Wealth)
     entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+    past: Past = field(default_factory=Past)
 
     @classmethod
     def fresh(cls, model: AdaptiveClassifier) -> OnlineState:
@@ -98,12 +100,20 @@ class OnlineState:
         memory = self.memory.with_experts(experts, weight=weight)
         first = 1 + memory.n_heads
         places = {e.name: first + place for place, e in enumerate(self.memory.experts)}
-        votes = np.zeros((len(self.votes), len(memory.vote)))
-        votes[:, :first] = self.votes[:, :first]
-        for place, expert in enumerate(experts):
-            if expert.name in places:
-                votes[:, first + place] = self.votes[:, places[expert.name]]
-        return replace(self, memory=memory, votes=votes)
+
+        def moved(before: Floats) -> Floats:
+            votes = np.zeros((len(before), len(memory.vote)))
+            votes[:, :first] = before[:, :first]
+            for place, expert in enumerate(experts):
+                if expert.name in places:
+                    votes[:, first + place] = before[:, places[expert.name]]
+            return votes
+
+        past = self.past
+        if len(past.votes):
+            votes = moved(past.votes)
+            past = past.with_votes(votes / votes.sum(axis=1, keepdims=True))
+        return replace(self, memory=memory, votes=moved(self.votes), past=past)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain arrays and values, for the artifact."""
@@ -120,11 +130,13 @@ class OnlineState:
                 "entities",
             )
         }
+        plain |= self.past.as_dict()
         plain["wealth"] = self.wealth.as_list()
         plain["champions"] = list(self.champions)
         for name in ("waiting", "held"):
             rows = getattr(self, name)
-            plain |= {f"{name}_{part}": getattr(rows, part) for part in (*_ROW_PARTS, "entities")}
+            parts = (*_ROW_PARTS, *_LATER_ROW_PARTS)
+            plain |= {f"{name}_{part}": getattr(rows, part) for part in parts}
             # An archive keeps no shape of an empty array of objects.
             numbers, texts = parted(rows.features)
             plain |= {f"{name}_features": numbers, f"{name}_texts": texts}
@@ -146,7 +158,11 @@ class OnlineState:
                 **{part: plain[f"{name}_{part}"] for part in _ROW_PARTS},
                 features=joined(plain[f"{name}_features"], plain.get(f"{name}_texts")),
                 event_ids=tuple(plain[f"{name}_event_ids"]),
-                entities=plain.get(f"{name}_entities", np.empty(0, dtype=np.uint32)),
+                **{
+                    part: plain[f"{name}_{part}"]
+                    for part in _LATER_ROW_PARTS
+                    if f"{name}_{part}" in plain
+                },
             )
             for name in ("waiting", "held")
         }
@@ -169,11 +185,14 @@ class OnlineState:
             rows_digest=plain["rows_digest"],
             wealth=former_wealth(ledger) if kept is None else Wealth.from_list(kept),
             entities=plain.get("entities", np.empty(0, dtype=np.uint32)),
+            past=Past.from_dict(plain),
             **rows,
         )
 
 
 _ROW_PARTS = ("base", "actual", "weights")
+# Models of before have none of these.
+_LATER_ROW_PARTS = ("entities", "predicted", "served")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -268,8 +287,10 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     quarantine = quarantine and adaptive.quarantine
     anchor = rows.base
     seen = model.seen(rows.features, anchor)
-    opinions = state.memory.opinions(seen)
-    live = state.memory.vote_on(opinions)
+    said, live = state.past.answers(state.memory, seen, rows.predicted)
+    # What people were answered goes before what they would have been.
+    served = np.asarray(np.isfinite(rows.served).all(axis=1))
+    live = np.where(served[:, None], rows.served, live)
     fresh = ~are_known(rows.entities, state.entities)
     strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live, fresh)
     scores = NightScores(
@@ -283,10 +304,11 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
         champion=incumbent.predict(rows, seen),
         fresh=fresh,
         unseen=fresh & incumbent.unseen(night, rows),
+        served=served,
         quarantined=strange,
     )
     nothing = Rows.none(model)
-    memory = state.memory if strange else _learned(model, state, night, opinions)
+    memory = state.memory if strange else _learned(model, state, night, said)
     learned = nothing if strange else state.held.followed_by(rows)
     entry, proof = entry_of(scores, adaptive.full_weight)
     after = replace(
@@ -299,22 +321,23 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
         entities=remembered(state.entities, learned.entities),
         votes=np.vstack([state.votes, memory.vote]),
         champions=(*state.champions, incumbent.model_id),
+        past=state.past if strange else state.past.after(state.memory, night, learned.predicted),
     )
     return after, scores
 
 
-def _learned(
-    model: AdaptiveClassifier, state: OnlineState, night: int, opinions: Opinions
-) -> Memory:
+def _learned(model: AdaptiveClassifier, state: OnlineState, night: int, said: Opinions) -> Memory:
+    """The memory after the waiting rows, of which everything that votes has `said` its opinion."""
     rows = state.waiting
     if len(state.held):
         rows = state.held.followed_by(rows)
-        opinions = state.memory.opinions(model.seen(rows.features, rows.base))
+        seen = model.seen(rows.features, rows.base)
+        said, _ = state.past.answers(state.memory, seen, rows.predicted)
     lesson = Lesson(
-        inputs=opinions.inputs,
+        inputs=said.inputs,
         actual=rows.actual,
         weights=rows.weights,
-        opinions=opinions.shares,
+        opinions=said.shares,
         fresh=~are_known(rows.entities, state.entities),
     )
     return state.memory.learn(lesson, night, model.rates_())

@@ -37,7 +37,7 @@ from ml_pipeline.training.learned_rows import (
     Champion,
     learned_by_base,
 )
-from ml_pipeline.training.online.rows import Rows, by_day
+from ml_pipeline.training.online.rows import AT_ONCE, Rows, by_day
 from ml_pipeline.training.online.scored import ScoredNight, evidence_of
 from ml_pipeline.training.online.snapshots import (
     SNAPSHOTS,
@@ -102,6 +102,7 @@ def nightly_rows(
     order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
     # A row is learned once, also when a file holds it twice.
     order = order[~event_ids.iloc[order].duplicated().to_numpy()]
+    predicted = np.full(len(data), AT_ONCE) if data.predicted is None else data.predicted
     rows = Rows(
         features=data.features[order],
         base=model.base_proba(data.features[order]),
@@ -109,8 +110,19 @@ def nightly_rows(
         weights=label_weights(data, adaptive)[order],
         event_ids=tuple(event_ids.iloc[order].tolist()),
         entities=entities_of(data)[order],
+        predicted=predicted[order],
+        served=_served(data, model)[order],
     )
     return nights.to_numpy(dtype=np.int64)[order], rows
+
+
+def _served(data: Dataset, model: AdaptiveClassifier) -> Floats:
+    """What the line itself answered, (n, K), NaN where it was another model or is not known."""
+    classes = [str(label) for label in model.classes_]
+    served = data.served(classes)
+    if served is None or data.of_line is None:
+        return np.full((len(data), len(classes)), np.nan)
+    return np.where(data.of_line[:, None], served, np.nan)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,7 +302,8 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
     incumbent = _knowing_what_waits(champion.as_incumbent(other_base=other_base), start)
     for_experts = KnownRows.of(known, model, training.adaptive)
     champions = champion.fitted_rows() if other_base else FittedRows.none()
-    for night, all_rows in _days(parts, model, training.adaptive):
+    for night, logged in _days(parts, model, training.adaptive):
+        all_rows = logged.unserved() if other_base else logged
         if night > last or (start.night is not None and night <= start.night):
             continue
         labels, before = model.classes_[all_rows.actual], progress.settled_fitted

@@ -30,6 +30,7 @@ from ml_pipeline.training.strategies import new_model
 
 REFIT_EVERY = 30
 POLICIES = ("frozen", "seed", "refit", "adaptive")
+ANCHOR = "anchor"
 # Beside them, on request: they fit bases again and again.
 SLOW_POLICIES = ("challengers", "experts")
 # What `experts` adds when the config names none.
@@ -102,7 +103,7 @@ class Policy(Protocol):
         ...
 
     def learn(self, night: int, rows: Rows) -> None:
-        """See the night's labels."""
+        """See the labels that became known on that night."""
         ...
 
 
@@ -129,7 +130,7 @@ class Adaptive:
     state: OnlineState
     served: Memory
     known: KnownRows
-    served_id: str = "anchor"
+    served_id: str = ANCHOR
     promotions: int = 0
 
     def predict(self, rows: Rows) -> Floats:
@@ -160,7 +161,7 @@ class Adaptive:
             self.served, self.served_id = self.state.memory, f"night {night}"
             self.promotions += 1
         elif rules_of(self.settings.promotion).steps_back:
-            self.served, self.served_id = OnlineState.fresh(self.model).memory, "anchor"
+            self.served, self.served_id = OnlineState.fresh(self.model).memory, ANCHOR
 
 
 @dataclass(kw_only=True, slots=True)

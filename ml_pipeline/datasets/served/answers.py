@@ -21,6 +21,7 @@ from ml_pipeline.store.inputs.probabilities import SUM_WITHIN, checked_shares
 MIN_PROBABILITY: Final = 1e-3
 # Columns of a file of logged rows, beside `event_id` and `known_at`.
 PREDICTED_AT, PROBABILITIES, MODEL_ID = "predicted_at", "probabilities", "model_id"
+OF_LINE = "of_line"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +119,13 @@ def model_ids_of(frame: pd.DataFrame) -> NDArray[np.str_] | None:
     if MODEL_ID not in frame.columns:
         return None
     return np.asarray(frame[MODEL_ID].fillna("").to_numpy(dtype=str))
+
+
+def rows_of_line(frame: pd.DataFrame) -> NDArray[np.bool_] | None:
+    """Which rows the line that is to learn them answered itself, (n,); None without a column."""
+    if OF_LINE not in frame.columns:
+        return None
+    return np.asarray(frame[OF_LINE].astype(str).str.lower() == "true")
 
 
 def ordinals(times: pd.Series) -> NDArray[np.int64]:

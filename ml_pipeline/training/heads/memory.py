@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml_pipeline.evaluation.metrics import Codes, Floats
 from ml_pipeline.training.heads.inputs import MIN_PROBABILITY, log_odds
@@ -45,6 +46,14 @@ class Seen:
     rows: Any
     base: Floats
     inputs: tuple[Floats, ...]
+
+    def take(self, positions: NDArray[np.int64]) -> Seen:
+        """Some of the rows, in that order."""
+        return Seen(
+            rows=self.rows[positions],
+            base=self.base[positions],
+            inputs=tuple(inputs[positions] for inputs in self.inputs),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from ml_pipeline.datasets.features import Inputs, content, joined
 from ml_pipeline.evaluation.metrics import Codes, Floats
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 
+# The day of a prediction whose outcome was known at once, or of which it is not known.
+AT_ONCE: Final = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
@@ -21,7 +25,9 @@ class Rows:
 
     `features` as `features.read_rows` has them, `base` (n, K) the base's probabilities,
     `actual` codes (n,), `weights` (n,), `event_ids` n texts, `entities` (n,) as `entities_of` has
-    them (by default none belongs to any).
+    them (by default none belongs to any). `predicted` (n,) are the days on which they were
+    predicted, by default that of the outcome; `served` (n, K) what people were answered by the
+    model that learns here, NaN where that is not known.
     """
 
     features: Inputs
@@ -30,10 +36,17 @@ class Rows:
     weights: Floats
     event_ids: tuple[str, ...]
     entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+    predicted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    served: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
     def __post_init__(self) -> None:
+        count = len(self.actual)
         if not len(self.entities):
-            object.__setattr__(self, "entities", np.zeros(len(self.actual), dtype=np.uint32))
+            object.__setattr__(self, "entities", np.zeros(count, dtype=np.uint32))
+        if not len(self.predicted):
+            object.__setattr__(self, "predicted", np.full(count, AT_ONCE))
+        if not len(self.served):
+            object.__setattr__(self, "served", np.full((count, self.base.shape[1]), np.nan))
 
     def __len__(self) -> int:
         return len(self.actual)
@@ -50,8 +63,12 @@ class Rows:
         )
 
     def on_base(self, model: AdaptiveClassifier) -> Rows:
-        """The same rows for a model on another base."""
-        return replace(self, base=model.base_proba(self.features))
+        """The same rows for a model on another base, which has answered none of them."""
+        return replace(self.unserved(), base=model.base_proba(self.features))
+
+    def unserved(self) -> Rows:
+        """The same rows, of which the model that learns has answered none."""
+        return replace(self, served=np.full(self.served.shape, np.nan))
 
     def followed_by(self, other: Rows) -> Rows:
         """These rows and then the others."""
@@ -64,6 +81,8 @@ class Rows:
             weights=np.concatenate([self.weights, other.weights]),
             event_ids=self.event_ids + other.event_ids,
             entities=np.concatenate([self.entities, other.entities]),
+            predicted=np.concatenate([self.predicted, other.predicted]),
+            served=np.vstack([self.served, other.served]),
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
@@ -75,6 +94,8 @@ class Rows:
             weights=self.weights[positions],
             event_ids=tuple(self.event_ids[position] for position in positions),
             entities=self.entities[positions],
+            predicted=self.predicted[positions],
+            served=self.served[positions],
         )
 
     def digest(self, previous: str, night: int) -> str:
