@@ -50,8 +50,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--older_than_days", type=_count, default=30, help="younger ones stay (default: 30)"
     )
     prune.add_argument("--apply", action="store_true", help="do it (default: only show what)")
+    _add_register(actions)
     imported = common.add_action(actions, "import", "register the models of an exported file")
     imported.add_argument("file")
+
+
+def _add_register(actions: Any) -> None:  # noqa: ANN401 - argparse has no public name
+    register = common.add_action(
+        actions, "register", "judge a classifier of your own (skops, ONNX) and let it serve"
+    )
+    add = register.add_argument
+    add("file", help="a fitted classifier, .skops or .onnx")
+    add("--model_id", help="its name here (default: made from its kind and the time)")
+    add("--dataset", help="labelled CSV or Parquet to judge it on (default: the log's results)")
+    add(
+        "--fitted_until",
+        metavar="TIME",
+        help="when the last row that it was fitted on became known: it is judged on later ones, "
+        "and a better one serves at once (default: a person decides)",
+    )
+    add("--dry_run", action="store_true", help="check and judge it, register nothing")
 
 
 def _count(text: str) -> int:
@@ -86,6 +104,7 @@ def _act(
         "rollback": lambda: _rollback(store, args, name, now=now, new_id=new_id),
         "export": lambda: _export(store, args, settings, now=now),
         "prune": lambda: _prune(store, args, settings, now=now),
+        "register": lambda: _register(store, args, settings, now=now, new_id=new_id),
         "import": lambda: _import(store, args, settings, now=now, new_id=new_id),
     }
     return actions[args.action]()
@@ -143,6 +162,14 @@ def _prune(
         retention.carry_out(store, found, now=now)
         retention.prune_requests(store, settings, now=now)
     return {"dry_run": not args.apply, **found.as_json()}
+
+
+def _register(
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
+) -> dict[str, Any]:
+    from ml_pipeline.commands.models_registration import register
+
+    return register(store, settings, args, now=now, new_id=new_id)
 
 
 def _import(

@@ -127,8 +127,6 @@ def load_model(path: Path, *, expected_digest: str) -> object:
     then) or the archive cannot be read, and ArtifactIncompatible for types that are not allowed
     (nothing is imported or constructed then).
     """
-    import skops.io
-
     source = f"The artifact {path}"
     with _open(path) as file, reading(source):
         archive_schema.check_size(os.fstat(file.fileno()).st_size, "file", "is")
@@ -138,13 +136,30 @@ def load_model(path: Path, *, expected_digest: str) -> object:
     kept = _loaded.get(expected_digest)
     if kept is not None:
         return copy.deepcopy(kept)
+    model, unpacked = _read(data, source)
+    if unpacked <= _LARGEST_KEPT:
+        _keep(expected_digest, copy.deepcopy(model))
+    return model
+
+
+def read_model(data: bytes, source: str) -> object:
+    """The model in a skops archive that a person named, which `source` names in words.
+
+    Raises ArtifactCorrupt and ArtifactIncompatible as `load_model` does.
+    """
+    _check_fitted_here(data, source)
+    return _read(data, source)[0]
+
+
+def _read(data: bytes, source: str) -> tuple[object, int]:
+    """The model, and how many bytes it has unpacked."""
+    import skops.io
+
     packed = _checked(data, source)
     with reading(source):
         model: object = skops.io.loads(packed, trusted=archive_schema.TRUSTED)
     _check_sound(model, source)
-    if len(packed) <= _LARGEST_KEPT:
-        _keep(expected_digest, copy.deepcopy(model))
-    return model
+    return model, len(packed)
 
 
 def _keep(digest: str, model: object) -> None:
@@ -152,6 +167,23 @@ def _keep(digest: str, model: object) -> None:
     # Another thread may be here as well: what it removed is gone all the same.
     for oldest in list(_loaded)[:-_MODELS_KEPT]:
         _loaded.pop(oldest, None)
+
+
+def _check_fitted_here(data: bytes, source: str) -> None:
+    """Raise ArtifactIncompatible for a person's estimators that another scikit-learn has saved.
+
+    What is registered has the versions in its row.
+    """
+    here = installed_version("scikit-learn")
+    with reading(source):
+        versions = sorted(archive_schema.sklearn_versions(_checked(data, source)))
+    for saved in versions:
+        if _series(saved, 2) != _series(here, 2):
+            raise ArtifactIncompatible(
+                f"{source} was saved with scikit-learn {saved}; {here} is installed.",
+                hint=f'Install "scikit-learn=={_series(saved, 2)}.*", or fit and save it with '
+                f"scikit-learn {here}, or export it to ONNX.",
+            )
 
 
 def load_local_pickle(path: Path) -> object:
@@ -270,8 +302,14 @@ def check_library_versions(recorded: Mapping[str, str]) -> None:
         if not saved:
             message = f"The model's record does not say which {name} it was saved with."
             raise ArtifactIncompatible(message, hint="Train a new one.")
-        if saved.split(".")[:parts] != here.split(".")[:parts]:
+        if _series(saved, parts) != _series(here, parts):
             message = f"The model was saved with {name} {saved}; {here} is installed."
-            series = ".".join(saved.split(".")[:parts])
-            hint = f'Install "{name}=={series}.*", or train a new model with {name} {here}.'
+            hint = (
+                f'Install "{name}=={_series(saved, parts)}.*", or train a new model with '
+                f"{name} {here}."
+            )
             raise ArtifactIncompatible(message, hint=hint)
+
+
+def _series(version: str, parts: int) -> str:
+    return ".".join(version.split(".")[:parts])

@@ -35,6 +35,7 @@ ALLOWED_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "ObjectNode": frozenset(
         {
             CLASSIFIER,
+            "ml_pipeline.onnx_classifier.OnnxClassifier",
             "ml_pipeline.preprocessing.Clip",
             "ml_pipeline.text_features.TextStatistics",
             "sklearn._loss.link.Interval",
@@ -88,6 +89,21 @@ def checked(data: bytes) -> tuple[bytes, list[str]]:
     walk.visit(_parsed(schema))
     check_size(walk.referenced, "references")
     return packed.getvalue(), sorted(walk.foreign)
+
+
+def sklearn_versions(packed: bytes) -> set[str]:
+    """The versions of scikit-learn by which the estimators of a checked archive were saved."""
+    found: set[str] = set()
+
+    def note(node: dict[str, Any]) -> dict[str, Any]:
+        noted = node.get("_sklearn_version")
+        if isinstance(noted, dict):
+            found.add(str(noted.get("content")).strip('"'))
+        return node
+
+    with ZipFile(BytesIO(packed)) as archive:
+        json.loads(archive.read(SCHEMA), object_hook=note)
+    return found
 
 
 def _moved(member: ZipInfo, source: ZipFile, target: ZipFile) -> int:

@@ -147,10 +147,25 @@ def _terms(state: Mapping[str, Any]) -> str | None:
     return None
 
 
+# -------------------------------------------------------------------------------------- ONNX
+
+
+def _onnx(state: Mapping[str, Any]) -> str | None:
+    """The runtime checks trees and shapes itself; what it would open or run for us is checked."""
+    from ml_pipeline.registry.onnx_models.graph import parsed
+
+    try:
+        parsed(np.asarray(state["model"], dtype=np.uint8).tobytes())
+    except ValueError as error:
+        return f"that {error}"
+    return None
+
+
 _CHECKS: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "DecisionTreeClassifier": _tree,
     "RandomForestClassifier": _forest,
     "HistGradientBoostingClassifier": _boosting,
+    "OnnxClassifier": _onnx,
     "_BinMapper": _bins,
     "TfidfVectorizer": _terms,
 }

@@ -36,6 +36,7 @@ from ml_pipeline.registry.trained import (
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.brought.bases import algorithm_of
 from ml_pipeline.training.brought.model_files import load_any
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
 from ml_pipeline.training.online.snapshots import SNAPSHOTS
@@ -109,22 +110,44 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
             today=request.today,
             is_log=prepared is None,
         )
-    _write_sample(request.folder, challenger.model, rows.data)
-    until = None if prepared is None else prepared.learned_until
-    result = _write(request.folder, challenger, request.settings) | {
-        "status": "completed",
-        "model_id": request.model_id,
-        "algorithm": _algorithm(request, challenger),
+    result = write(
+        request,
+        challenger,
+        rows.data,
+        algorithm=_algorithm(request, challenger),
+        until=None if prepared is None else prepared.learned_until,
+    )
+    result |= {
         "fine_tune": request.fine_tune,
         "strategy": request.strategy,
         "dataset_size": rows.count,
-        "timestamp": request.now.isoformat(),
         "ignored": [name for name in _USELESS[request.strategy] if name in request.chosen],
         "base": base,
-        "learned_until": None if until is None else until.isoformat(),
     }
     _write_json(request.folder / RESULT_FILE, result)
     return result
+
+
+def write(
+    request: TrainingRequest,
+    challenger: Challenger,
+    data: Dataset,
+    *,
+    algorithm: str,
+    until: datetime | None,
+) -> dict[str, Any]:
+    """Write everything that is registered of it into the request's folder; return what it says.
+
+    `until` is the time of the last row that its base was fitted on.
+    """
+    _write_sample(request.folder, challenger.model, data)
+    return _write(request.folder, challenger, request.settings) | {
+        "status": "completed",
+        "model_id": request.model_id,
+        "algorithm": algorithm,
+        "timestamp": request.now.isoformat(),
+        "learned_until": None if until is None else until.isoformat(),
+    }
 
 
 def _judged_on(tuned: Challenger, prepared: PreparedRows, settings: Settings) -> Challenger:
@@ -148,8 +171,7 @@ def _algorithm(request: TrainingRequest, challenger: Challenger) -> str:
     """The algorithm of the base, which a strategy may have taken over from the parent."""
     if request.strategy in {"from_scratch", "refit"}:
         return request.settings.training.algorithm
-    base = challenger.model.base_
-    return type(base.steps[-1][1] if hasattr(base, "steps") else base).__name__
+    return algorithm_of(challenger.model.base_)
 
 
 def _read(request: TrainingRequest) -> _Rows:

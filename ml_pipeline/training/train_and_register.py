@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -37,13 +37,17 @@ from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import EVER, ModelVersion, Outcome
 from ml_pipeline.training.job import PreparedRows, train
-from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.learned_rows import Champion, unseen_rows
 from ml_pipeline.training.request import TrainingRequest
 
 log = logging.getLogger("registering")
 
 # Former champions that a new base has to match; each is fetched and loaded.
 EARLIER_CHAMPIONS: Final = 5
+
+
+class NothingUnseen(DataError):
+    """The champion has learned every row that is there to judge on."""
 
 
 def train_with_store(
@@ -63,7 +67,7 @@ def train_with_store(
         prepared = _prepared(store, state, request, from_table=from_table)
         result = train(request, prepared.rows) | prepared.notes
         if register:
-            result |= _registered(store, state, prepared, result, request=request)
+            result |= judged(store, state, prepared, result, request=request)
         return result
     finally:
         store.close()
@@ -90,20 +94,22 @@ def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Prepared:
+class Prepared:
     """Rows that were read and split, and what is noted in the result.
 
-    `lost` is the champion where it cannot answer for the rows.
+    `lost` is the champion where it cannot answer for the rows, `unknown_past` says why a person has
+    to decide on a model that was brought from elsewhere.
     """
 
     rows: PreparedRows
     notes: dict[str, Any]
     lost: LostChampion | None
+    unknown_past: str | None = None
 
 
 def _prepared(
     store: Store, state: ServingState, request: TrainingRequest, *, from_table: bool
-) -> _Prepared:
+) -> Prepared:
     settings, champion = request.settings, state.champion
     notes: dict[str, Any] = {}
     inputs = inputs_of(store, champion)
@@ -116,29 +122,56 @@ def _prepared(
     parts = splits.split_stable(data, settings)
     until = splits.learned_until(data, parts.train)
     known = [] if inputs is None or settings.data.classes is not None else inputs.classes
-    classes = class_order([*data.labels.tolist(), *known], settings.data)
-    answers, lost = None, None
-    if champion is not None:
-        model = loaded(store, champion)
-        parts = splits.unlearned(data, parts, champion.lineage.learned_until)
-        if model is not None:
-            learned = Champion(model_id=champion.model_id, model=model).entities()
-            parts = splits.without_entities(data, parts, learned)
-        if not len(parts.holdout):
-            raise DataError(
-                f"The champion has learned every row of {data.source}: none is left to judge on.",
-                hint="Train again when newer rows have come.",
-            )
-        held = data.take(parts.holdout).frame
-        try:
-            answers = answers_for(store, champion, model, held, classes)
-        except (ArtifactError, NotFound) as error:
-            log.warning("The champion %s cannot be judged beside: %s", champion.model_id, error)
-            lost = _lost(store, champion, Labels.of(settings.data), error.message)
     rows = PreparedRows(
-        data=data, classes=classes, answers=answers, parts=parts, learned_until=until
+        data=data,
+        classes=class_order([*data.labels.tolist(), *known], settings.data),
+        answers=None,
+        parts=parts,
+        learned_until=until,
     )
-    return _Prepared(rows=rows, notes=notes, lost=lost)
+    rows, lost = beside(store, champion, rows, settings, "Train again when newer rows have come.")
+    unknown_past = None
+    if request.parent is not None and rows.answers is not None:
+        unknown_past = unknown_rows(request.parent.path)
+    return Prepared(rows=rows, notes=notes, lost=lost, unknown_past=unknown_past)
+
+
+def unknown_rows(path: Path) -> str:
+    """Why a person has to decide on the model of that file."""
+    return f"Waiting for approval: nobody here knows which rows {path} was made of."
+
+
+def beside(
+    store: Store,
+    champion: ModelVersion | None,
+    rows: PreparedRows,
+    settings: Settings,
+    again: str,
+) -> tuple[PreparedRows, LostChampion | None]:
+    """The rows that the champion has not learned with its answers, or why it cannot answer.
+
+    Raises NothingUnseen when it has learned all of them, with `again` for what to do.
+    """
+    if champion is None:
+        return rows, None
+    data, model = rows.data, loaded(store, champion)
+    parts = splits.unlearned(data, rows.parts, champion.lineage.learned_until)
+    if model is not None:
+        unseen = unseen_rows(data, Champion(model_id=champion.model_id, model=model))
+        parts = replace(parts, holdout=parts.holdout[unseen[parts.holdout]])
+    if not len(parts.holdout):
+        raise NothingUnseen(
+            f"The champion has learned every row of {data.source}: none is left to judge on.",
+            hint=again,
+        )
+    answers, lost = None, None
+    held = data.take(parts.holdout).frame
+    try:
+        answers = answers_for(store, champion, model, held, rows.classes)
+    except (ArtifactError, NotFound) as error:
+        log.warning("The champion %s cannot be judged beside: %s", champion.model_id, error)
+        lost = _lost(store, champion, Labels.of(settings.data), error.message)
+    return replace(rows, parts=parts, answers=answers), lost
 
 
 def _lost(store: Store, champion: ModelVersion, labels: Labels, why: str) -> LostChampion:
@@ -154,15 +187,16 @@ def _lost(store: Store, champion: ModelVersion, labels: Labels, why: str) -> Los
     return LostChampion(model_id=champion.model_id, why=why, rows=rows, right=right)
 
 
-def _registered(
+def judged(  # noqa: PLR0913 - what is judged, and whether it is registered
     store: Store,
     state: ServingState,
-    prepared: _Prepared,
+    prepared: Prepared,
     result: dict[str, Any],
     *,
     request: TrainingRequest,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Judge the model beside the champion, register it, and say what came of it."""
+    """Judge the model beside the champion, register it unless `dry_run`; say what came of it."""
     settings, now = request.settings, request.now
     evidence = Evidence.load(Path(result["evidence_path"]))
     held = prepared.rows.data.take(prepared.rows.parts.holdout)
@@ -170,24 +204,15 @@ def _registered(
         # Without answers of the champion there is nobody to be better than.
         champion_id=None if prepared.lost else state.champion_id,
         today=now.date(),
-        held=state.held or _unknown_past(request, prepared),
+        held=state.held or prepared.unknown_past,
         lost=prepared.lost,
         earlier=_earlier(store, state, held, evidence.labels),
     )
     verdict = judging.judge_evidence(evidence, result, settings, context)
-    registration = Registration(
-        store=store,
-        settings=settings,
-        answer=TrainerAnswer(
-            result=result,
-            model_path=Path(result["model_path"]),
-            evidence_path=Path(result["evidence_path"]),
-            sample_path=Path(result["model_path"]).with_name(SAMPLE_FILE),
-        ),
-        parent=state.head,
-        clock=lambda: now,
-    )
-    champion_id = register_judged(registration, verdict, state, new_id=lambda: str(uuid4()))
+    champion_id = state.champion_id
+    if not dry_run:
+        registration = registration_of(store, state, result, request)
+        champion_id = register_judged(registration, verdict, state, new_id=lambda: str(uuid4()))
     return {
         "outcome": str(verdict.decision.outcome),
         "outcome_reason": verdict.decision.sentence,
@@ -197,11 +222,22 @@ def _registered(
     }
 
 
-def _unknown_past(request: TrainingRequest, prepared: _Prepared) -> str | None:
-    """Why a person has to decide on a model that was brought from elsewhere."""
-    if request.parent is None or prepared.rows.answers is None:
-        return None
-    return f"Waiting for approval: nobody here knows which rows {request.parent.path} was made of."
+def registration_of(
+    store: Store, state: ServingState, result: dict[str, Any], request: TrainingRequest
+) -> Registration:
+    """What was written into the request's folder, on its way into the registry."""
+    return Registration(
+        store=store,
+        settings=request.settings,
+        answer=TrainerAnswer(
+            result=result,
+            model_path=Path(result["model_path"]),
+            evidence_path=Path(result["evidence_path"]),
+            sample_path=Path(result["model_path"]).with_name(SAMPLE_FILE),
+        ),
+        parent=state.head,
+        clock=lambda: request.now,
+    )
 
 
 def _earlier(

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from ml_pipeline.datasets.features import Inputs, joined
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible
 from ml_pipeline.registry import archive, archive_schema
+from ml_pipeline.registry.onnx_models.classifier import OnnxClassifier
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.strategies import new_model
@@ -57,6 +58,16 @@ def kinds_of(data: bytes) -> dict[str, set[str]]:
     return found
 
 
+def a_brought_one() -> OnnxClassifier:
+    return OnnxClassifier(
+        model=np.zeros(8, dtype=np.uint8),
+        classes=["A", "H"],
+        names=["a"],
+        output="probabilities",
+        keys=[0, 1],
+    )
+
+
 def test_the_types_that_are_allowed_are_those_that_are_built() -> None:
     played = league.play(1, ROWS)
     two = np.where(played.labels == "H", "H", "A")
@@ -70,6 +81,7 @@ def test_the_types_that_are_allowed_are_those_that_are_built() -> None:
           for name in ("SGDClassifier", "DecisionTree", "Ensemble")),
         built("HistGradientBoosting", two, played.features),
         built("LogisticRegression", played.labels, texts),
+        bytes(skops.io.dumps(a_brought_one())),
     ]  # fmt: skip
     made: dict[str, set[str]] = defaultdict(set)
     for data in artifacts:

@@ -76,7 +76,7 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "other columns": (logistic().fit(OTHER, PLAYED.labels), "was fitted on the columns goals"),
     "fewer columns": (
         logistic().fit(PLAYED.features[:, :3], PLAYED.labels),
-        "cannot answer the rows",
+        "was fitted on 3 columns, the config names 5",
     ),
     "other classes": (
         logistic().fit(PLAYED.features, np.where(PLAYED.labels == "H", "yes", "no")),

@@ -1,0 +1,1 @@
+"""Classifiers in the ONNX format: what a file may hold, and how one answers."""
