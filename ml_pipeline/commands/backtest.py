@@ -26,6 +26,7 @@ from ml_pipeline.datasets.dataset import Dataset, class_order, groups_of, read_c
 from ml_pipeline.datasets.entities import entities_of
 from ml_pipeline.datasets.features import read_rows
 from ml_pipeline.datasets.labelled_file import timed
+from ml_pipeline.datasets.served.answers import ordinals, predicted_days
 from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import ConfigError, DataError
@@ -134,6 +135,17 @@ def _history_of_store(args: argparse.Namespace, settings: Settings) -> History:
         raise DataError("The store's log holds no labelled row with features.")
     nights = _nights(frame, None, "known_at")
     return _history(frame, settings.data.features, nights, args, settings)
+
+
+def delays(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """How many UTC days after its prediction each logged row's outcome was known, (n,).
+
+    0 where the log does not say when it was predicted.
+    """
+    known = parsed_times(frame["known_at"].reset_index(drop=True))
+    predicted = predicted_days(frame, known, "The store's log")
+    days = ordinals(known)
+    return np.zeros_like(days) if predicted is None else days - predicted
 
 
 def _require(frame: pd.DataFrame, columns: list[str], source: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
+from ml_pipeline.reports.label_delays import described
 from ml_pipeline.store.records import RUN_MANIFEST, PromotionEvent, PromotionKind, RetrainingRun
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece", "rps")
@@ -72,6 +73,7 @@ def _facts(run: RetrainingRun) -> list[tuple[str, Any]]:
         ("Took", None if took is None else f"{took.total_seconds():.1f} s"),
         ("Confident errors", run.dataset_size),
         ("Training rows", run.training_rows),
+        ("Outcomes", described(run.details.get("label_delays"))),
         ("Champion afterwards", run.champion_id or "none"),
         ("Challenger", run.challenger_id or "none"),
     ]

@@ -27,6 +27,7 @@ from ml_pipeline.registry.registration import (
 )
 from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import TrainerAnswer
+from ml_pipeline.reports.label_delays import delays, delays_json
 from ml_pipeline.reports.labels_given import label_samples, refusal_of
 from ml_pipeline.reports.review import Judged
 from ml_pipeline.runs import manifest
@@ -234,6 +235,14 @@ def register(
             RUN_MANIFEST: made_of,
             "decision": decision.as_json(),
             "label_sample": challenger.samples[0].as_json(),
+            "label_delays": delays_json(
+                delays(
+                    context.store,
+                    context.settings,
+                    prepared.loaded.labelled_path,
+                    now=context.run.started_at,
+                )
+            ),
             **figures,
             "ignored": result["ignored"],
             **known_rows_of(result),

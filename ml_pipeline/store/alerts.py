@@ -197,6 +197,18 @@ class SystemEvent:
         object.__setattr__(self, "at", require_utc(self.at, "at"))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelDelays:
+    """How long after the predictions their outcomes were known: days, of `rows` labelled events.
+
+    Half of the rows took at most `median`, nine tenths at most `most`; None of no rows.
+    """
+
+    rows: int
+    median: float | None = None
+    most: float | None = None
+
+
 SAMPLE_COLUMNS: Final = (
     "event_id",
     "timestamp",
@@ -230,6 +242,10 @@ class WatchLedger(Protocol):
 
     def count_answers(self, window: LookbackWindow, *, model_name: str) -> list[AnswerCount]:
         """Events by their prediction, whether labelled or not; by the time known, or given."""
+        ...
+
+    def label_delays(self, window: LookbackWindow, *, model_name: str) -> LabelDelays:
+        """Of labelled events that became known in the window, after their prediction."""
         ...
 
     def answers_in_order(

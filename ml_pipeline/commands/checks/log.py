@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ml_pipeline.evaluation.label_sample import LabelSample
     from ml_pipeline.evaluation_log.loading import LoadReport
+    from ml_pipeline.store.alerts import LabelDelays
 
 DAYS: Final = 30
 SAMPLE_ROWS: Final = 1000
@@ -34,6 +35,7 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
     """Whether the log holds rows that can be learned."""
     from ml_pipeline.evaluation_log import loading, rules
     from ml_pipeline.registry.serving_state import serving_models
+    from ml_pipeline.reports.label_delays import delays
     from ml_pipeline.reports.labels_given import label_samples
 
     run = examined.settings.run
@@ -58,8 +60,10 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
             return
         errors = loaded.errors
         samples = label_samples(examined.store, examined.settings, loaded, now=examined.now)
+        late = delays(examined.store, examined.settings, loaded.labelled_path, now=examined.now)
     yield _rows(examined, loaded.report)
     yield _sample(samples)
+    yield _delay(late)
     yield _labels(examined, loaded.report)
     yield _features(examined, loaded.report)
     yield _trigger(examined, errors)
@@ -135,6 +139,19 @@ def _sample(samples: list[LabelSample]) -> Finding:
         what += " Wrong answers seem to get labels more often than right ones."
         return warning("log_sample", what, whole.suggestion())
     return fine("log_sample", what)
+
+
+def _delay(found: LabelDelays) -> Finding:
+    """How long outcomes take, and what that forbids."""
+    from ml_pipeline.reports.label_delays import consequence, is_late, sentence
+
+    if not is_late(found):
+        return fine("log_delay", sentence(found))
+    do = (
+        "Record outcomes as soon as they are known; where they come no sooner, do not count on the "
+        "loop, or on `decay`, for changes that are quicker."
+    )
+    return warning("log_delay", f"{sentence(found)} {consequence(found)}", do)
 
 
 def _labels(examined: Examined, report: LoadReport) -> Finding:

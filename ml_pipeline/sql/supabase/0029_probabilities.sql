@@ -269,8 +269,35 @@ begin
 end
 $$;
 
+-- How long after its prediction an outcome was known, in days: of how many labelled events of the
+-- window, what half of them took at most, and what nine tenths did.
+create or replace function label_delays(
+    p_model_name text, p_start timestamptz, p_end timestamptz
+) returns jsonb
+language sql stable
+set search_path = pg_catalog, public, pg_temp
+set timezone = 'UTC'
+as $$
+    with delays as (
+        select (extract(epoch from known_at - "timestamp") / 86400)::double precision as delay
+        from evaluation_log
+        where actual_result is not null and prediction is not null
+          and model_name = p_model_name and known_at >= p_start and known_at < p_end
+          and known_at > "timestamp"
+    ), placed as (
+        select delay, row_number() over (order by delay) as place, count(*) over () as total
+        from delays
+    )
+    select jsonb_build_object(
+        'rows', count(*),
+        'median', max(delay) filter (where place = (total + 1) / 2),
+        'most', max(delay) filter (where place = (9 * total + 9) / 10)
+    )
+    from placed
+$$;
+
 select ml_pipeline_lock(
-    'evaluation_log', 'ml_pipeline_logged_events', 'append_evaluation_events',
+    'evaluation_log', 'label_delays', 'ml_pipeline_logged_events', 'append_evaluation_events',
     'read_evaluation_events', 'read_error_samples'
 );
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from ml_pipeline.store.alerts import SAMPLED_FROM
+from ml_pipeline.store.alerts import SAMPLED_FROM, LabelDelays
 from ml_pipeline.store.embedded.database import Database
-from ml_pipeline.store.embedded.tables import CHOSEN, chosen
+from ml_pipeline.store.embedded.tables import CHOSEN, IN_WINDOW, chosen, within
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
@@ -20,6 +20,18 @@ _IN_ORDER: Final = f"""
     WHERE actual_result IS NOT NULL AND {CHOSEN}
       AND prediction <> '{UNCERTAIN}' AND confidence IS NOT NULL
     ORDER BY timestamp DESC, event_id DESC LIMIT :rows
+"""  # noqa: S608 - constants
+_DELAYS: Final = f"""
+    WITH delays AS (
+        SELECT julianday(known_at) - julianday(timestamp) AS delay FROM evaluation_log
+        WHERE actual_result IS NOT NULL AND {IN_WINDOW} AND known_at > timestamp
+    ), placed AS (
+        SELECT delay, row_number() OVER (ORDER BY delay) AS place, count(*) OVER () AS total
+        FROM delays
+    )
+    SELECT count(*) AS "rows", max(delay) FILTER (WHERE place = (total + 1) / 2) AS median,
+           max(delay) FILTER (WHERE place = (9 * total + 9) / 10) AS most
+    FROM placed
 """  # noqa: S608 - constants
 _SAMPLE: Final = """
     SELECT event_id, timestamp, known_at, model_id, prediction, actual_result, confidence,
@@ -37,6 +49,11 @@ class LocalSamples:
     """The part of `WatchLedger` that reads single events."""
 
     _database: Database
+
+    def label_delays(self, window: LookbackWindow, *, model_name: str) -> LabelDelays:
+        """Of labelled events that became known in the window, after their prediction."""
+        with self._database.reading() as db:
+            return LabelDelays(**dict(db.execute(_DELAYS, within(window, model_name)).fetchone()))
 
     def answers_in_order(
         self,

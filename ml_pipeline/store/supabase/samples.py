@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from ml_pipeline.errors import StoreCorrupt
-from ml_pipeline.store.alerts import SAMPLE_COLUMNS
+from ml_pipeline.store.alerts import SAMPLE_COLUMNS, LabelDelays
 from ml_pipeline.store.event_frames import sample_frame
 from ml_pipeline.store.inputs.labels import ANY_LABEL, Labels
 from ml_pipeline.store.records import LookbackWindow
 from ml_pipeline.store.supabase.log import times
-from ml_pipeline.store.supabase.tables import chosen
+from ml_pipeline.store.supabase.tables import chosen, within
 from ml_pipeline.store.supabase.transport import Project
 
 
@@ -21,6 +21,14 @@ class SupabaseSamples:
     """The part of `WatchLedger` that reads single events."""
 
     _project: Project
+
+    def label_delays(self, window: LookbackWindow, *, model_name: str) -> LabelDelays:
+        """Of labelled events that became known in the window, after their prediction."""
+        answer = self._project.call("label_delays", **within(window, model_name))
+        try:
+            return LabelDelays(**answer)
+        except TypeError:
+            raise StoreCorrupt("label_delays answered something else than delays.") from None
 
     def answers_in_order(
         self,

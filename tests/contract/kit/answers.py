@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.reconciling import reconcile
+from ml_pipeline.store.alerts import LabelDelays
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import LookbackWindow
 from ml_pipeline.store.store_serving_view import StoreServingView
@@ -111,6 +113,29 @@ class AnswersContract(StoreFixtures):
         loaded = load_log(store, settings, make_log_request(), tmp_path)
         assert loaded.report.reasons == {"probabilities are over 1 (percent?)": 1}
         assert loaded.labelled_rows == 1
+
+    def test_delays_are_the_middle_and_the_ninth_tenth_of_what_outcomes_took(
+        self, store: Store
+    ) -> None:
+        took = [timedelta(days=days) for days in (8, 1, 2, 0.25, 3, 4, 5, 6, 7, 100)]
+        store.append_events(
+            frame_of([
+                make_event(number, timestamp=NOW - delay, evaluated_at=NOW)
+                for number, delay in enumerate(took)
+            ] + [
+                make_event(20, actual_result=None, timestamp=NOW - timedelta(days=900)),
+                make_event(21, timestamp=NOW, evaluated_at=NOW),
+                make_event(22, timestamp=NOW - timedelta(days=50), model_name="tennis"),
+                make_event(23, timestamp=NOW - timedelta(days=90),
+                           evaluated_at=NOW - timedelta(days=40)),
+            ])
+        )  # fmt: skip
+        window = LookbackWindow.ending(NOW + timedelta(seconds=1), days=30)
+        found = store.label_delays(window, model_name=MODEL_NAME)
+        assert found.rows == 10
+        assert found.median == pytest.approx(4)
+        assert found.most == pytest.approx(8)
+        assert store.label_delays(window, model_name="nobody") == LabelDelays(rows=0)
 
     def test_reconciling_finds_and_brings_probabilities_that_one_side_lacks(
         self, store: Store, tmp_path: Path

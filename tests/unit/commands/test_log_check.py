@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ml_pipeline.commands.checks.examined import Examined
 from ml_pipeline.commands.checks.log import evaluation_log
 from tests.support.factories import NOW
-from tests.support.logs import Desk, make_row, settings_for, write_log
+from tests.support.logs import Desk, fill_table, make_row, settings_for, write_log
 
 
 @pytest.mark.parametrize(("unusable", "level"), [(1, "warning"), (2, "fault")])
@@ -37,3 +38,28 @@ def test_what_to_do_about_bad_rows_is_named(tmp_path: Path) -> None:
     }
     assert "decimal point" in str(found["log_rows"])
     assert "03/04/2026 may be two days" in str(found["log_rows"])
+
+
+@pytest.mark.parametrize("source", ["table", "file"])
+@pytest.mark.parametrize(("days", "level"), [(2, "info"), (9, "warning")])
+def test_outcomes_that_come_late_are_told_with_what_they_forbid(
+    tmp_path: Path, source: str, days: int, level: str
+) -> None:
+    desk = Desk(tmp_path)
+    rows = [
+        make_row(
+            n,
+            timestamp=(NOW - timedelta(days=days, hours=n)).isoformat(),
+            evaluated_at=(NOW - timedelta(hours=n)).isoformat(),
+        )
+        for n in range(1, 21)
+    ]
+    fill_table(desk.store, rows)
+    path = write_log(tmp_path / "log.csv", rows) if source == "file" else "table"
+    settings = settings_for(path)
+    found = {
+        f.name: f for f in evaluation_log(Examined(store=desk.store, settings=settings, now=NOW))
+    }
+    assert str(found["log_delay"].severity) == level
+    assert f"within {days} days of the prediction" in str(found["log_delay"])
+    assert ("learned about 9 days after it came" in str(found["log_delay"])) == (days > 7)
