@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from ml_pipeline.commands import common
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets.dataset import Dataset, class_order, groups_of, read_csv, read_labels
 from ml_pipeline.datasets.entities import entities_of
 from ml_pipeline.datasets.features import read_rows
+from ml_pipeline.datasets.kinds import infer_kinds
 from ml_pipeline.datasets.labelled_file import timed
 from ml_pipeline.datasets.served.answers import ordinals, predicted_days
 from ml_pipeline.datasets.times import parsed_times
@@ -82,17 +85,19 @@ def _history(
     if empty:
         raise DataError(f"{target} is empty in {empty} rows.")
     data = _labels_of(target, settings)
-    labels = read_labels(frame[target], data, args.csv or "The store's log")
+    source = args.csv or "The store's log"
+    labels = read_labels(frame[target], data, source)
     count = round(len(frame) * INITIAL_SHARE) if args.init is None else args.init
     if not 0 < count < len(frame):
         raise DataError(f"--init {count} leaves nothing to replay of {len(frame)} rows.")
+    kinds = _kinds(frame, names, settings.data)
     rows = Dataset(
-        features=read_rows(frame, names, settings.data.text_column),
+        features=read_rows(frame, names, settings.data.text_column, kinds),
         labels=labels,
         times=None,
         groups=groups_of(frame, timed(settings.data, frame.columns).group_column),
         frame=frame,
-        source=args.csv or "The store's log",
+        source=source,
     )
     return History(
         features=rows.features,
@@ -100,10 +105,17 @@ def _history(
         nights=nights,
         classes=class_order(labels.tolist(), data),
         names=names,
+        kinds=kinds,
         initial=count,
         entities=entities_of(rows),
         weights=label_weights(rows, settings.training.adaptive) if args.csv is None else None,
     )
+
+
+def _kinds(frame: pd.DataFrame, names: Sequence[str], data: DataSettings) -> dict[str, Kind]:
+    """The kind of each feature: as the settings say, else as its values say."""
+    unsaid = [name for name in names if name not in data.kinds and name in frame.columns]
+    return {name: data.kind(name) for name in names} | infer_kinds(frame, unsaid)
 
 
 def _labels_of(target: str, settings: Settings) -> DataSettings:
@@ -225,6 +237,7 @@ def run(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {
         "classes": history.classes,
         "features": history.names,
+        "kinds": {name: str(kind) for name, kind in history.kinds.items()},
         "policies": figures,
     }
     if args.output_dir:

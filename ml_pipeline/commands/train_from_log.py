@@ -52,4 +52,4 @@ def _is_only_in_the_log(store: Store, settings: Settings) -> bool:
     if champion is None or settings.data.training_dataset != BUILTIN:
         return False
     inputs = inputs_of(store, champion)
-    return inputs is not None and bool(inputs.difference(settings.data))
+    return inputs is not None and bool(inputs.difference(inputs.completing(settings).data))

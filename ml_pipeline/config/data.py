@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
 from unicodedata import normalize
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ml_pipeline.config.base import Fraction, Section
 from ml_pipeline.config.defaults import DEFAULT_CLASSES, DEFAULT_LABELS, UNCERTAIN
+from ml_pipeline.config.kind import Kind
+
+AUTO = "auto"
 
 DEFAULT_FEATURES = (
     "home_team_form",
@@ -65,7 +75,12 @@ class LogSettings(Section):
 
 
 class DataSettings(Section):
-    """The features and classes of a row, and the data on which a base is trained."""
+    """The features and classes of a row, and the data on which a base is trained.
+
+    `features` may be a list of names, a mapping from name to kind, or `auto`: every column of the
+    training data that is nothing else. Without kinds they are inferred from the data that a base
+    is trained on (`datasets.kinds`), which keeps them; until then a feature is a number.
+    """
 
     features: list[str] = Field(default_factory=lambda: list(DEFAULT_FEATURES))
     text_column: Annotated[str, Field(min_length=1)] | None = None
@@ -77,6 +92,68 @@ class DataSettings(Section):
     unlabelled_rows: Literal["refuse", "skip"] = "refuse"
     time_column: str | None = "match_date"
     group_column: str | None = "match_id"
+
+    _kinds: dict[str, Kind] = PrivateAttr(default_factory=dict)
+    _is_auto: bool = PrivateAttr(default=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_kinds(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - raw YAML
+        features = values.get("features") if isinstance(values, Mapping) else None
+        names, kinds = features, dict[str, Kind]()
+        if features == AUTO:
+            names = []
+        elif isinstance(features, Mapping):
+            names = list(features)
+            kinds = {str(name): _kind(name, kind) for name, kind in features.items()}
+        made = handler({**values, "features": names} if names is not features else values)
+        made._take(kinds, is_auto=features == AUTO)  # noqa: SLF001 - its own
+        if not made.features and not made.is_auto and made.text_column is None:
+            message = "features is empty and there is no text_column: a model needs an input"
+            raise ValueError(message)
+        return made
+
+    def _take(self, kinds: Mapping[str, Kind], *, is_auto: bool) -> None:
+        self._kinds, self._is_auto = dict(kinds), is_auto
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if self._is_auto:
+            plain["features"] = AUTO
+        elif self._kinds:
+            plain["features"] = {name: str(self._kinds[name]) for name in self.features}
+        return plain
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """The kind of each feature by name; empty where none is said."""
+        return self._kinds
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the features are what the training data has."""
+        return self._is_auto
+
+    @property
+    def column_kinds(self) -> tuple[Kind, ...]:
+        """The kind of each feature in order; empty where none is said."""
+        return tuple(self._kinds.values())
+
+    @property
+    def number_features(self) -> list[str]:
+        """The features that are numbers."""
+        return [name for name in self.features if self.kind(name) is Kind.NUMBER]
+
+    def kind(self, name: str) -> Kind:
+        """The kind of a feature; a number where none is said."""
+        return self._kinds.get(name, Kind.NUMBER)
+
+    def with_features(self, kinds: Mapping[str, Kind]) -> DataSettings:
+        """The same with these features of these kinds."""
+        changed = self.model_copy(update={"features": list(kinds)})
+        changed._take(kinds, is_auto=False)  # noqa: SLF001 - its own
+        return changed
 
     @model_validator(mode="before")
     @classmethod
@@ -90,10 +167,7 @@ class DataSettings(Section):
         return values
 
     @model_validator(mode="after")
-    def _has_input(self) -> DataSettings:
-        if not self.features and self.text_column is None:
-            message = "features is empty and there is no text_column: a model needs an input"
-            raise ValueError(message)
+    def _reads_a_text_once(self) -> DataSettings:
         if self.text_column in {*self.features, self.target}:
             message = f"text_column {self.text_column} is a feature or the target already"
             raise ValueError(message)
@@ -138,6 +212,14 @@ class DataSettings(Section):
 
 def _composed(labels: Iterable[str]) -> set[str]:
     return {normalize("NFC", label) for label in labels}
+
+
+def _kind(name: object, kind: object) -> Kind:
+    try:
+        return Kind(str(kind))
+    except ValueError:
+        message = f"{name} is {kind!r}, not one of {', '.join(Kind)}"
+        raise ValueError(message) from None
 
 
 class GroundTruthSettings(Section):

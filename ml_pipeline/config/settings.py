@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from ml_pipeline.config.base import Section
 from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings
 from ml_pipeline.config.defaults import CONFIG_FILE, MODEL_NAME, SETTING_PREFIX
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import (
     DecaySettings,
     PredictionSettings,
@@ -69,6 +70,12 @@ class Settings(Section):
     def as_yaml(self) -> str:
         """The settings as a file that `load_settings` reads back."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+    def reading(self, kinds: Mapping[str, Kind]) -> Settings:
+        """The same for features of these kinds, in this order; as they are where there are none."""
+        if not kinds:
+            return self
+        return self.model_copy(update={"data": self.data.with_features(kinds)})
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """A copy with dotted keys set anew, checked as a whole."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
 from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
+from ml_pipeline.datasets.kinds import resolved
 from ml_pipeline.datasets.served.answers import (
     Answers,
     answers_of,
@@ -46,7 +48,8 @@ class Dataset:
     """Inputs to train on: `features` as `features.read_rows` has them, `labels` n texts.
 
     `times` (n,) UTC or None, `groups` (n,) texts or None (rows of one group stay together; a name
-    that starts with ALONE is that of a row without a group).
+    that starts with ALONE is that of a row without a group). `kinds` are those of the features by
+    name, in their order; empty where nobody has read them from a frame: then all are numbers.
 
     Of rows that a run writes from the log also: `predicted` (n,) the UTC days on which they were
     predicted, proleptic ordinals, that of the outcome where it is not known; `model_ids` (n,) who
@@ -60,6 +63,7 @@ class Dataset:
     groups: NDArray[np.str_] | None
     frame: pd.DataFrame
     source: str
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
     predicted: NDArray[np.int64] | None = None
     model_ids: NDArray[np.str_] | None = None
     of_line: NDArray[np.bool_] | None = None
@@ -75,6 +79,11 @@ class Dataset:
         """
         return None if self.answers is None else self.answers.table(classes)
 
+    @property
+    def column_kinds(self) -> tuple[Kind, ...]:
+        """The kind of each column of numbers; empty where all are numbers."""
+        return tuple(self.kinds.values())
+
     def digest(self) -> str:
         """`sha256:` + hex over features and labels in their order."""
         chain = hashlib.sha256(content(self.features))
@@ -83,13 +92,13 @@ class Dataset:
 
     def take(self, rows: NDArray[np.int64]) -> Dataset:
         """Some of the rows, in that order."""
-        return Dataset(
+        return replace(
+            self,
             features=self.features[rows],
             labels=self.labels[rows],
             times=None if self.times is None else self.times.iloc[rows].reset_index(drop=True),
             groups=None if self.groups is None else self.groups[rows],
             frame=self.frame.iloc[rows].reset_index(drop=True),
-            source=self.source,
             predicted=None if self.predicted is None else self.predicted[rows],
             model_ids=None if self.model_ids is None else self.model_ids[rows],
             of_line=None if self.of_line is None else self.of_line[rows],
@@ -100,13 +109,13 @@ class Dataset:
         """The rows to learn with those of another file before them; times and groups are gone."""
         if past is None:
             return self
-        return Dataset(
+        return replace(
+            self,
             features=np.vstack([past.features, self.features]),
             labels=np.concatenate([past.labels, self.labels]),
             times=None,
             groups=None,
             frame=pd.DataFrame(index=range(len(past) + len(self))),
-            source=self.source,
         )
 
 
@@ -170,7 +179,8 @@ def from_frame(
     group_column = _named(frame, "group_column", settings.group_column, source)
     if settings.unlabelled_rows == "skip":
         frame = _labelled(frame, settings, source)
-    features = read_rows(frame, settings.features, settings.text_column)
+    settings = resolved(settings, frame, source)
+    features = read_rows(frame, settings.features, settings.text_column, settings.kinds)
     if whole:
         check_usable(parted(features)[0], settings.features)
     times = _times(frame, time_column, source)
@@ -183,6 +193,7 @@ def from_frame(
         groups=groups_of(frame, group_column),
         frame=frame,
         source=source,
+        kinds=settings.kinds,
         predicted=predicted_days(frame, times, source) if is_log and times is not None else None,
         model_ids=model_ids_of(frame) if is_log else None,
         of_line=rows_of_line(frame) if is_log else None,

@@ -1,41 +1,120 @@
 """From rows to what a model sees, and the preprocessing of numbers that travels inside it.
 
-Rows of numbers are floats (n, d). Rows with a text are objects (n, d + 1), the text last.
+Rows are floats (n, d) whatever the kinds of the features (`store.inputs.cells` says what stands for
+a level, a truth, an instant). Rows with a text are objects (n, d + 1), the text last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.csv_file import number_hint
+from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs import cells
 from ml_pipeline.store.inputs.columns import listed
+from ml_pipeline.store.inputs.labels import BLANKS, SPACE
+from ml_pipeline.store.inputs.times import time_hint
 
 Inputs = NDArray[Any]
+Kinds = Mapping[str, Kind]
+# Every feature is a number.
+NUMBERS: Final[Kinds] = MappingProxyType({})
 
 SHOWN = 5
 # Squares of larger numbers overflow when features are standardised.
 LARGEST = 1e150
 
 
-def matrix(frame: pd.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
+def matrix(
+    frame: pd.DataFrame, features: Sequence[str], kinds: Kinds = NUMBERS
+) -> NDArray[np.float64]:
     """The features (n, d) in their configured order; a missing value is NaN.
 
-    Raises DataError naming missing columns and the first texts that are not numbers.
+    `kinds` are those of features that are no numbers. Raises DataError naming missing columns and
+    the first cells that are not of their kind.
     """
     missing = [name for name in features if name not in frame.columns]
     if missing:
         message = f"Feature columns are missing: {', '.join(missing)}."
         hint = f"The data has: {listed(list(frame.columns))}."
         raise DataError(message, hint=hint)
-    columns = [_numbers(frame[name], name) for name in features]
+    columns = [_column(frame[name], name, kinds.get(name, Kind.NUMBER)) for name in features]
     return np.column_stack(columns) if columns else np.empty((len(frame), 0))
+
+
+def _column(values: pd.Series, name: str, kind: Kind) -> NDArray[np.float64]:
+    """The numbers (n,) that stand for a column's cells."""
+    if kind is Kind.NUMBER:
+        return _numbers(values, name)
+    numbers, faults = numbers_of(values, kind)
+    if faults.any():
+        places = np.flatnonzero(faults)
+        shown = [repr(str(value)[:60]) for value in values.iloc[places[:SHOWN]]]
+        rows = ", ".join(str(place + 1) for place in places[:SHOWN])
+        what, hint = _COMPLAINTS[kind]
+        if kind is Kind.DATETIME:
+            hint = time_hint(str(values.iloc[places[0]]))
+        raise DataError(
+            f"Feature {name} holds {', '.join(shown)} in row {rows} ({len(places)} such rows): "
+            f"{what}.",
+            hint=f"{_REPAIR} {hint}".rstrip(),
+        )
+    return numbers
+
+
+_REPAIR: Final = "Remove or repair these rows, or name another kind in data.features."
+_COMPLAINTS: Final = {
+    Kind.CATEGORY: (
+        f"a level's name has at most {cells.MAX_LEVEL_CHARACTERS:,} characters, all of them valid",
+        "A text is named in data.text_column.",
+    ),
+    Kind.BOOLEAN: ("neither true nor false", ""),
+    Kind.DATETIME: ("not an ISO 8601 time", ""),
+}
+
+
+def numbers_of(values: pd.Series, kind: Kind) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The numbers (n,) that stand for cells of a kind other than number, and which cells are none.
+
+    Each different cell is read once, as a single one is (`cells.read_cell`).
+    """
+    if kind is Kind.DATETIME:
+        return _instants(values)
+    codes, distinct = pd.factorize(values.to_numpy(dtype=object), use_na_sentinel=True)
+    read = [_cell(kind, value) for value in distinct]
+    known = np.asarray([np.nan, *(number for number, _ in read)])
+    is_fault = np.asarray([False, *(fault for _, fault in read)])
+    return known[codes + 1], is_fault[codes + 1]
+
+
+def _cell(kind: Kind, value: object) -> tuple[float, bool]:
+    if kind is Kind.CATEGORY:
+        name = cells.level_name(value)
+        is_fault = bool(cells.level_fault(name))
+        return (np.nan if is_fault else cells.level_code(name)), is_fault
+    try:
+        return cells.truth(str(value)), False
+    except ValueError:
+        return np.nan, True
+
+
+def _instants(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    texts = values.astype(object).where(values.notna(), "").astype(str).str.strip(SPACE)
+    texts = texts.mask(texts.str.lower().isin(BLANKS), "")
+    times = parsed_times(texts).reset_index(drop=True)
+    micros = times.dt.as_unit("us").astype("int64").to_numpy()
+    is_time = times.notna().to_numpy()
+    numbers = np.where(is_time, micros / 1e6, np.nan)
+    return numbers, ~is_time & (texts != "").to_numpy()
 
 
 def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
@@ -54,12 +133,17 @@ def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
     return numbers
 
 
-def read_rows(frame: pd.DataFrame, features: Sequence[str], text_column: str | None) -> Inputs:
+def read_rows(
+    frame: pd.DataFrame,
+    features: Sequence[str],
+    text_column: str | None,
+    kinds: Kinds = NUMBERS,
+) -> Inputs:
     """The rows of a frame of texts, their features and their text.
 
     Raises DataError for what `matrix` refuses, and naming the first rows whose text is unusable.
     """
-    numbers = matrix(frame, features)
+    numbers = matrix(frame, features, kinds)
     if text_column is None:
         return numbers
     if text_column not in frame.columns:

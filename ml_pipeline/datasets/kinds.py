@@ -8,20 +8,28 @@ a slip. The kind that is taken all the same is the one that loses least when it 
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.times import parsed_times
+from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.cells import FALSE, TRUE
+from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import BLANKS
 from ml_pipeline.store.inputs.times import time_hint
 
-__all__ = ["Inference", "Kind", "infer", "infer_kinds", "inferences"]
+__all__ = ["Inference", "Kind", "free_columns", "infer", "infer_kinds", "inferences", "resolved"]
+
+log = logging.getLogger("dataset")
 
 # Values of which so large a share are numbers (times) are numbers (times) with slips among them.
 MOSTLY: Final = 0.9
@@ -34,6 +42,12 @@ DIFFERENT: Final = 0.5
 FEW_LEVELS: Final = 50
 # Distinct texts that are tried as times.
 _TRIED: Final = 1_000
+# What stands beside the features in a file of logged rows.
+_OF_THE_LOG: Final = frozenset(
+    ("event_id", "match_id", "known_at", "model_id", "prediction", "confidence", "is_error")
+)
+# What pandas calls a column without a name, and the index that it writes into a Parquet file.
+_NO_NAME: Final = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 _SENTENCE_WORDS: Final = 6
 _SHOWN: Final = 3
 
@@ -58,7 +72,61 @@ class Inference:
 
 def infer_kinds(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Kind]:
     """The kind of each named column of a frame, by its name. Raises KeyError for one it lacks."""
-    return {name: found.kind for name, found in inferences(frame, names).items()}
+    return {
+        # Most are numbers, which is seen much faster than counted.
+        name: Kind.NUMBER if _are_numbers(frame[name]) else infer(frame[name]).kind
+        for name in names
+    }
+
+
+def _are_numbers(column: pd.Series) -> bool:
+    if not is_numeric_dtype(column) or is_bool_dtype(column):
+        column = column.astype(str)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    rest = column[~np.isfinite(numbers)]
+    if len(rest) == len(column):
+        return False
+    return bool((rest.isna() | rest.astype(str).str.strip().str.lower().isin(BLANKS)).all())
+
+
+def resolved(data: DataSettings, frame: pd.DataFrame, source: str) -> DataSettings:
+    """The settings with the features and kinds of a frame, where they do not say them themselves.
+
+    Of features that the frame lacks nothing is said here. Raises DataError when `auto` finds none.
+    """
+    if data.kinds:
+        return data
+    if not data.is_auto:
+        present = [name for name in data.features if name in frame.columns]
+        found = infer_kinds(frame, present)
+        return data.with_features({n: found.get(n, Kind.NUMBER) for n in data.features})
+    names, left_out = list[str](), list[str]()
+    for name in free_columns(frame, data):
+        is_useless = infer(frame[name]).levels in {0, 1} or _is_id(frame[name])
+        (left_out if is_useless else names).append(name)
+    if left_out:
+        log.info("%s: %s are no features: an id, or one value alone", source, ", ".join(left_out))
+    if not names and data.text_column is None:
+        raise DataError(
+            f"{source} has no column that could be a feature (data.features: auto).",
+            hint=f"It has: {listed(list(frame.columns))}.",
+        )
+    return data.with_features(infer_kinds(frame, names))
+
+
+def free_columns(frame: pd.DataFrame, data: DataSettings) -> list[str]:
+    """The columns that are neither the target nor an id, a time, a text or the log's own."""
+    used = {data.target, data.text_column, data.time_column, data.group_column}
+    if {"event_id", "known_at"} <= set(frame.columns):
+        used |= _OF_THE_LOG
+    names = [str(name) for name in frame.columns]
+    return [name for name in names if name not in used and not _NO_NAME.fullmatch(name)]
+
+
+def _is_id(column: pd.Series) -> bool:
+    """Whether every row has another text."""
+    found = infer(column)
+    return found.kind is Kind.CATEGORY and found.levels == column.notna().sum() > FEW_LEVELS
 
 
 def inferences(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Inference]:

@@ -9,8 +9,9 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.features import Inputs, parted
+from ml_pipeline.datasets.features import NUMBERS, Inputs, Kinds, parted
 
 Floats = NDArray[np.float64]
 
@@ -80,16 +81,33 @@ def input_columns(
     return columns | dict(zip(names, of_texts.T, strict=True))
 
 
-def reference_of(rows: Inputs, features: Sequence[str], column: str | None) -> dict[str, Any]:
-    """The summary of a base's training rows, as plain JSON values."""
+def kinds_of(model: Any) -> dict[str, Kind]:  # noqa: ANN401 - AdaptiveClassifier
+    """The kinds of a model's features by name, in their order."""
+    return _kinds(list(model.feature_names_), model.reference_)
+
+
+def _kinds(features: Sequence[str], reference: Mapping[str, Any] | None) -> dict[str, Kind]:
+    said = (reference or {}).get("kinds", {})
+    return {name: Kind(said.get(name, Kind.NUMBER)) for name in features}
+
+
+def reference_of(
+    rows: Inputs, features: Sequence[str], column: str | None, kinds: Kinds = NUMBERS
+) -> dict[str, Any]:
+    """The summary of a base's training rows, as plain JSON values.
+
+    The kinds of features are among them where some are no numbers.
+    """
     numbers, written = parted(rows)
     found = {
         name: ColumnSummary.of(values)
         for name, values in input_columns(numbers, features, written, column).items()
     }
     columns = {name: asdict(summary) for name, summary in found.items() if summary is not None}
+    others = {name: str(kind) for name, kind in kinds.items() if kind is not Kind.NUMBER}
     return {
         "features": list(features),
+        **({"kinds": others} if others else {}),
         "text_column": column,
         "columns": {
             name: {key: list(v) if key in _LISTS else v for key, v in summary.items()}

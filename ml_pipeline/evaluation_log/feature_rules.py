@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+import pandas as pd
+
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.datasets.texts import MAX_CHARACTERS
+from ml_pipeline.store.inputs.cells import FALSE, MAX_LEVEL_CHARACTERS, TRUE
 from ml_pipeline.store.inputs.label_sql import is_blank, listing
+from ml_pipeline.store.inputs.times import time_sql
 from ml_pipeline.store.sql_text import literal
 
 NO_FEATURES: Final = "no features"
@@ -36,22 +43,55 @@ def feature_lists(settings: Settings) -> tuple[str, str, str, str]:
     return found, texts, "[TRY_CAST(x AS DOUBLE) FOR x IN texts]", input_text
 
 
+def feature_frame(written: Iterable[str | None], data: DataSettings) -> pd.DataFrame:
+    """The features of events, from their JSON, as a frame of texts; what is no object is left out.
+
+    Of settings that name no features it has everything that one of them holds.
+    """
+    rows = list[dict[str, object]]()
+    for text in written:
+        try:
+            found = json.loads(text or "null")
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            rows.append({name: _written(value) for name, value in found.items()})
+    names = data.features or list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame({name: [row.get(name, "") for row in rows] for name in names}, dtype=object)
+
+
+def _written(value: object) -> str:
+    return "" if value is None else str(value)
+
+
 def feature_fault(settings: Settings) -> str:
     """SQL over `features` and the columns of `feature_lists`: why an event is unusable, or NULL."""
     features, column = settings.data.features, settings.data.text_column
-    names = listing(features)
 
-    def first(condition: str, complaint: str) -> str:
-        bad = f"list_position([{condition} FOR x IN range(1, {len(features) + 1})], true)"
+    def first(condition: str, complaint: str, kind: Kind | None = None) -> str:
+        places = [
+            n for n, name in enumerate(features, 1) if kind in {None, settings.data.kind(name)}
+        ]
+        if not places:
+            return ""
+        bad = f"list_position([{condition} FOR x IN {places}], true)"
+        names = listing(features[place - 1] for place in places)
         return f"WHEN {bad} IS NOT NULL THEN 'feature ' || ({names})[{bad}] || {literal(complaint)}"
 
+    truths = ", ".join(map(literal, sorted(TRUE | FALSE)))
     numbers = (
         first("found[x] IS NULL", " is absent"),
-        first("texts[x] IS NOT NULL AND numbers[x] IS NULL", " is not a number"),
-        first("NOT isfinite(numbers[x])", " is not finite"),
-        first(f"abs(numbers[x]) > {LARGEST!r}::DOUBLE", f" is beyond {LARGEST:g}"),
+        first("texts[x] IS NOT NULL AND numbers[x] IS NULL", " is not a number", Kind.NUMBER),
+        first("NOT isfinite(numbers[x])", " is not finite", Kind.NUMBER),
+        first(f"abs(numbers[x]) > {LARGEST!r}::DOUBLE", f" is beyond {LARGEST:g}", Kind.NUMBER),
+        first(f"lower(trim(texts[x])) NOT IN ({truths})", " is no truth", Kind.BOOLEAN),
+        first(f"texts[x] IS NOT NULL AND {time_sql('trim(texts[x])')} IS NULL",
+              " is not an ISO 8601 time", Kind.DATETIME),
+        first(f"length(trim(texts[x])) > {MAX_LEVEL_CHARACTERS}",
+              f" has more than {MAX_LEVEL_CHARACTERS} characters", Kind.CATEGORY),
+        first("contains(texts[x], chr(0))", " holds a NUL character", Kind.CATEGORY),
         "WHEN list_aggregate(texts, 'count') = 0 THEN 'all features are missing'",
-    )
+    )  # fmt: skip
     return f"""CASE
         WHEN features IS NULL THEN {literal(NO_FEATURES)}
         WHEN NOT json_valid(features) THEN 'features are not JSON'

@@ -15,8 +15,15 @@ from typing import Final
 
 import numpy as np
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation_log.feature_rules import NO_FEATURES, feature_fault, feature_lists
+from ml_pipeline.datasets.kinds import resolved
+from ml_pipeline.evaluation_log.feature_rules import (
+    NO_FEATURES,
+    feature_fault,
+    feature_frame,
+    feature_lists,
+)
 from ml_pipeline.evaluation_log.rules import (
     GUESS,
     LABELLED_COLUMNS,
@@ -35,6 +42,8 @@ from ml_pipeline.store.sql_text import identifier, literal
 # Ids are counted in slices of about this many rows, so that memory does not grow with the log.
 _SLICE: Final = 1_500_000
 _HASHES: Final = 2**64 - 1
+# Rows by which the kinds of features are told that nobody names.
+_SAMPLED: Final = 20_000
 _TEXT_SHOWN: Final = 2000
 # What an event takes from the first of its rows that has it.
 _FOLDED: Final = ("outcome", "features", "probabilities", "model_id", "match_id")
@@ -76,6 +85,20 @@ def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest
         SELECT * FROM kept WHERE fault IS NULL AND h NOT IN (SELECT h FROM folded)""")
     stage.run(_events_query(settings, request))
     return _count(stage, scanned)
+
+
+def with_kinds(stage: Stage, scanned: Scanned, settings: Settings) -> Settings:
+    """The settings with the kinds of the features as the log's rows have them, if not said yet."""
+    data = settings.data
+    if data.kinds or not (data.features or data.is_auto):
+        return settings
+    rules = RowRules(settings, scanned.columns, scanned.column)
+    query = f"SELECT {rules.features()} AS features FROM whole LIMIT {_SAMPLED}"
+    frame = feature_frame([text for (text,) in stage.run(query)], data)
+    if len(frame) < settings.training.min_training_samples:
+        # Too few to tell levels from slips: all are numbers, as nobody says otherwise.
+        return settings
+    return settings.reading(resolved(data, frame, settings.log.source).kinds)
 
 
 def _kept_query(rules: RowRules, request: LogRequest) -> str:
@@ -186,7 +209,7 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
     others = "false" if None in {request.model_ids, request.anchor_id} else mine
     of_line = f"{others} AND model_id IS DISTINCT FROM {literal(request.anchor_id or '')}"
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
-    return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found, texts),
+    return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found),
             CASE WHEN NOT wanted THEN NULL {_class_fault(request)}
                 ELSE {feature_fault(settings)} END AS fault
         FROM (SELECT *, {numbers} AS numbers
@@ -309,6 +332,10 @@ def table_names(settings: Settings) -> list[str]:
     return [*LABELLED_COLUMNS, *settings.data.inputs, settings.data.target]
 
 
+def _cells(settings: Settings, name: str) -> str:
+    return "numbers" if settings.data.kind(name) is Kind.NUMBER else "texts"
+
+
 def table_query(settings: Settings, condition: str, *, with_guesses: bool = False) -> str:
     """Events as rows of the finished CSVs, in the order in which they are learned."""
     cells = {
@@ -325,7 +352,7 @@ def table_query(settings: Settings, condition: str, *, with_guesses: bool = Fals
     }
     columns = [f"{cells[name]} AS {identifier(name)}" for name in LABELLED_COLUMNS]
     columns += [
-        f"CASE WHEN fault IS NULL THEN numbers[{place}] END AS {identifier(name)}"
+        f"CASE WHEN fault IS NULL THEN {_cells(settings, name)}[{place}] END AS {identifier(name)}"
         for place, name in enumerate(settings.data.features, 1)
     ]
     if settings.data.text_column is not None:

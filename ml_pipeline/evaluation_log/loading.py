@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import duckdb
 import numpy as np
@@ -23,7 +23,7 @@ from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
 from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE, Counts
 from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
-from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, Scanned, Stage, open_stage
+from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, LogFiles, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.lineage.open_rows import OpenRows
@@ -117,7 +117,10 @@ class LoadReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedLog:
-    """The two CSVs of a load and what is known about them; the days as the store counts them."""
+    """The two CSVs of a load and what is known about them; the days as the store counts them.
+
+    `features` are those that are numbers.
+    """
 
     errors_path: Path
     labelled_path: Path
@@ -150,7 +153,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     """
     _check_names(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    files = _Files.at(folder, request.now)
+    files = LogFiles.at(folder, request.now)
     # Counted before it is read: a row that arrives in between is missed by the count alone, and
     # the next run finds one row more than was counted. The other way round it would be lost.
     counted = _count_table(store, settings, request) if settings.log.source == TABLE else None
@@ -175,26 +178,26 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         report=loaded.report,
         labelled_by_day=loaded.days if counted is None else counted,
         changes_by_day=changes,
-        features=tuple(settings.data.features),
+        features=tuple(settings.data.number_features),
     )
 
 
 def _load(
-    store: Store, settings: Settings, request: LogRequest, files: _Files, memory: int
+    store: Store, settings: Settings, request: LogRequest, files: LogFiles, memory: int
 ) -> _Written:
     with open_stage(files.errors.parent, memory) as stage:
-        counts = _read(stage, store, settings, request)
+        counts, settings = _read(stage, store, settings, request)
         with as_data_error(_source(settings)):
             return _write(stage, settings, counts, files, with_guesses=request.with_guesses)
 
 
 def read_labelled(store: Store, settings: Settings, folder: Path, *, now: datetime) -> pd.DataFrame:
-    """Every usable labelled row known until `now`, features as floats, everything else as text.
+    """Every usable labelled row known until `now`, numbers as floats, everything else as text.
 
     `confidence` is a float and `is_error` a boolean. All rows are held in memory.
     """
     path = load_known(store, settings, None, folder, now=now)
-    return _read_csv(path, settings.data.features)
+    return _read_csv(path, settings.data.number_features)
 
 
 def load_known(
@@ -242,16 +245,23 @@ def _check_names(settings: Settings) -> None:
         )
 
 
-def _read(stage: Stage, store: Store, settings: Settings, request: LogRequest) -> Counts:
-    """Scan and fold; once more with metadata when features may be there."""
+def _read(
+    stage: Stage, store: Store, settings: Settings, request: LogRequest
+) -> tuple[Counts, Settings]:
+    """Scan and fold; once more with metadata when features may be there.
+
+    Returns the settings with the kinds of the features, where they did not say them.
+    """
     scanned = _scan(stage, store, settings, request, with_metadata=request.with_guesses)
     with as_data_error(_source(settings)):
+        settings = fold.with_kinds(stage, scanned, settings)
         counts = fold.fold(stage, scanned, settings, request)
         if not scanned.columns.leave_out_metadata or not fold.needs_metadata(stage, settings):
-            return counts
+            return counts, settings
         log.info("What some events lack may stand in their metadata: reading it")
         scanned = _scan(stage, store, settings, request, with_metadata=True)
-        return fold.fold(stage, scanned, settings, request)
+        settings = fold.with_kinds(stage, scanned, settings)
+        return fold.fold(stage, scanned, settings, request), settings
 
 
 def _scan(
@@ -295,24 +305,6 @@ def _count_table(store: Store, settings: Settings, request: LogRequest) -> dict[
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Files:
-    errors: Path
-    labelled: Path
-    rejected: Path
-    unusable: Path
-
-    @classmethod
-    def at(cls, folder: Path, now: datetime) -> Self:
-        stamp = f"{now:%Y%m%d_%H%M%S}.csv"
-        return cls(
-            errors=folder / f"finetune_{stamp}",
-            labelled=folder / f"labelled_{stamp}",
-            rejected=folder / f"rejected_{stamp}",
-            unusable=folder / f"unusable_{stamp}",
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Written:
     labelled_rows: int
     report: LoadReport
@@ -320,7 +312,7 @@ class _Written:
 
 
 def _write(
-    stage: Stage, settings: Settings, counts: Counts, files: _Files, *, with_guesses: bool
+    stage: Stage, settings: Settings, counts: Counts, files: LogFiles, *, with_guesses: bool
 ) -> _Written:
     files.rejected.unlink(missing_ok=True)
     if counts.bad:

@@ -15,9 +15,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import duckdb
 
@@ -207,3 +208,24 @@ def with_line_numbers(relation: str) -> str:
         ASOF LEFT JOIN (SELECT line - n + 1 AS first, max(n) AS before
             FROM (SELECT line, row_number() OVER (ORDER BY line) AS n FROM malformed) GROUP BY 1) m
             ON b.row_no >= m.first"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogFiles:
+    """Where the CSVs of a load are written."""
+
+    errors: Path
+    labelled: Path
+    rejected: Path
+    unusable: Path
+
+    @classmethod
+    def at(cls, folder: Path, now: datetime) -> Self:
+        """The files of a load at that time."""
+        stamp = f"{now:%Y%m%d_%H%M%S}.csv"
+        return cls(
+            errors=folder / f"finetune_{stamp}",
+            labelled=folder / f"labelled_{stamp}",
+            rejected=folder / f"rejected_{stamp}",
+            unusable=folder / f"unusable_{stamp}",
+        )

@@ -35,6 +35,9 @@ ALLOWED_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "ObjectNode": frozenset(
         {
             CLASSIFIER,
+            "ml_pipeline.kind_features.LevelMeans",
+            "ml_pipeline.kind_features.Levels",
+            "ml_pipeline.kind_features.MomentParts",
             "ml_pipeline.onnx_classifier.OnnxClassifier",
             "ml_pipeline.preprocessing.Clip",
             "ml_pipeline.text_features.TextStatistics",

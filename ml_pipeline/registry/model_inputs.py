@@ -7,7 +7,7 @@ it does. It goes on serving by its own until a base takes over that knows the ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.features import Inputs, joined, matrix
+from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.errors import ArtifactError, DataError, NotFound
 from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.registry.models import load_model_version, load_scorer
@@ -31,15 +33,32 @@ TRAIN = "`ml-pipeline train --register`"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInputs:
-    """The features, text and classes of a model, in its order."""
+    """The features by kind, the text and the classes of a model, in its order."""
 
-    features: tuple[str, ...]
+    kinds: Mapping[str, Kind]
     text_column: str | None
     classes: tuple[str, ...]
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the features."""
+        return tuple(self.kinds)
+
+    def completing(self, settings: Settings) -> Settings:
+        """The settings with the kinds that the model's features have, where they say none."""
+        data = settings.data
+        if data.kinds or not (data.is_auto or set(data.features) & set(self.kinds)):
+            return settings
+        names = self.features if data.is_auto else data.features
+        return settings.reading({name: self.kinds.get(name, Kind.NUMBER) for name in names})
+
     def difference(self, data: DataSettings) -> str:
         """How the settings differ from it, as the end of a sentence; empty when they do not."""
-        differences = []
+        differences = [
+            f"reads {name} as a {self.kinds[name]}, not as a {kind}"
+            for name, kind in data.kinds.items()
+            if self.kinds.get(name, kind) is not kind
+        ]
         read = [*self.features, *([self.text_column] if self.text_column else [])]
         if new := [name for name in data.inputs if name not in read]:
             differences.append(f"does not read {', '.join(new)}")
@@ -71,7 +90,7 @@ class ModelInputs:
             labels = {text: name for text, name in labels.items() if name in classes}
         return settings.changed(
             {
-                "data.features": list(self.features),
+                "data.features": dict(self.kinds) or [],
                 "data.text_column": self.text_column,
                 "data.classes": classes,
                 "data.labels": labels,
@@ -89,13 +108,15 @@ def inputs_of(store: Store, version: ModelVersion | None) -> ModelInputs | None:
         return None
     classes, inputs = version.lineage.classes, version.lineage.inputs
     if classes is not None and inputs is not None:
-        features, text_column = tuple(inputs["features"]), inputs["text_column"]
-        return ModelInputs(features=features, text_column=text_column, classes=tuple(classes))
+        said = inputs.get("kinds", {})
+        kinds = {name: Kind(said.get(name, Kind.NUMBER)) for name in inputs["features"]}
+        text_column = inputs["text_column"]
+        return ModelInputs(kinds=kinds, text_column=text_column, classes=tuple(classes))
     model = loaded(store, version)
     if model is None:
         return None
     return ModelInputs(
-        features=tuple(model.feature_names_),
+        kinds=kinds_of(model),
         text_column=model.text_column_,
         classes=tuple(str(label) for label in model.classes_),
     )
@@ -124,14 +145,16 @@ def answers_for(
     DataError when the rows lack the text that the model reads.
     """
     if model is not None:
-        rows = _rows(frame, model.feature_names_, model.text_column_, version.model_id)
+        rows = _rows(frame, kinds_of(model), model.text_column_, version.model_id)
         known = [str(label) for label in model.classes_]
         return in_classes(model.predict_proba(rows), known, classes)
     scorer = load_scorer(store, version)
     if scorer is None:
         load_model_version(store, version)
         raise NotFound(f"{version.model_id} has no scoring file.")
-    rows = _rows(frame, scorer.features, scorer.text_column, version.model_id)
+    said = scorer.kinds or [Kind.NUMBER] * len(scorer.features)
+    kinds = dict(zip(scorer.features, map(Kind, said), strict=True))
+    rows = _rows(frame, kinds, scorer.text_column, version.model_id)
     shares = np.asarray([_scored(scorer, row) for row in rows]).reshape(len(rows), -1)
     return in_classes(shares, scorer.classes, classes)
 
@@ -143,12 +166,12 @@ def _scored(scorer: Any, row: Any) -> list[float]:  # noqa: ANN401 - a scorer's 
 
 
 def _rows(
-    frame: pd.DataFrame, features: Sequence[str], text_column: str | None, model_id: str
+    frame: pd.DataFrame, kinds: Mapping[str, Kind], text_column: str | None, model_id: str
 ) -> Inputs:
-    lacking = [name for name in features if name not in frame.columns]
+    lacking = [name for name in kinds if name not in frame.columns]
     if lacking:
         log.warning("%s reads %s, which the rows lack: missing", model_id, ", ".join(lacking))
-    numbers = matrix(frame.assign(**dict.fromkeys(lacking, "")), list(features))
+    numbers = matrix(frame.assign(**dict.fromkeys(lacking, "")), list(kinds), kinds)
     if text_column is None:
         return numbers
     if text_column not in frame.columns:

@@ -199,6 +199,8 @@ def safe_name(model_id: str) -> str:
 
 def check_fits(model: Any, settings: Settings) -> None:  # noqa: ANN401 - AdaptiveClassifier
     """Raise DataError when a model expects other features or classes than the config names."""
+    from ml_pipeline.datasets.reference import kinds_of
+
     wanted, reads = settings.data.text_column, model.text_column_
     if wanted != reads:
         raise DataError(
@@ -211,6 +213,14 @@ def check_fits(model: Any, settings: Settings) -> None:  # noqa: ANN401 - Adapti
             f"The model was trained on the features {', '.join(expected)} "
             f"({model.n_features_in_}), the config names {', '.join(settings.data.features)}.",
             hint="Set data.features to the model's, or train a new base.",
+        )
+    kinds, said = kinds_of(model), settings.data.kinds
+    others = [name for name, kind in said.items() if kinds.get(name, kind) is not kind]
+    if others:
+        name = others[0]
+        raise DataError(
+            f"The model reads {name} as a {kinds[name]}, the config as a {said[name]}.",
+            hint="Set its kind in data.features to the model's, or train a new base.",
         )
     classes = [str(label) for label in model.classes_]
     if settings.data.classes is not None and set(classes) != set(settings.data.classes):

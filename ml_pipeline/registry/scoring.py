@@ -23,7 +23,8 @@ from ml_pipeline.registry.scoring_parts import (
     mapped,
 )
 
-FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3))
+# The last for a model some of whose features are no numbers, whatever else it has.
+FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3, 4))
 # How far probabilities may be from a sum of 1: far more than rounding adds.
 ROUNDING = 1e-6
 # What Python raises for a file whose parts do not fit one another.
@@ -36,6 +37,8 @@ class Scorer:
     def __init__(self, header: Mapping[str, object], arrays: memoryview) -> None:
         self.features: list[str] = [str(name) for name in listed(header["features"])]
         self.classes: list[str] = [str(label) for label in listed(header["classes"])]
+        # The kinds of the features, in their order; none where all are numbers.
+        self.kinds: list[str] = [str(kind) for kind in listed(header.get("kinds", []))]
         column = header.get("text_column")
         self.text_column = None if column is None else str(column)
         reader, width = Reader(arrays), len(self.features) + (self.text_column is not None)
@@ -58,6 +61,8 @@ class Scorer:
         """Raise what Python does for parts that do not fit one another: a row shows it."""
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:  # noqa: PLR2004
             raise ValueError("its classes are not two and more")
+        if self.kinds and len(self.kinds) != len(self.features):
+            raise ValueError("its features and their kinds differ in number")
         self.probabilities(self._mean, None if self.text_column is None else "one text")
 
     @property

@@ -108,6 +108,10 @@ class Reader:
             return lambda values: [min(max(v, -farthest), farthest) for v in values], width
         if part["kind"] == "read":
             return self._reading(part, width - 1)
+        if part["kind"] == "columns":
+            from ml_pipeline.registry.inputs.kind_columns import columns
+
+            return columns(part, width, self.array, self.preparation)
         raise KeyError(part["kind"])
 
     def _reading(self, part: Mapping[str, object], width: int) -> tuple[Score, int]:

@@ -6,13 +6,14 @@ What the format cannot express has no scoring file and is scored from its artifa
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.registry.scoring import FORMATS
 
 _ALIGNED = 8
@@ -40,9 +41,10 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
     memory = model.memory()
     names = list(model.feature_names_) or [f"feature_{n}" for n in range(model.n_features_in_)]
     header = {
-        "format": FORMATS[-1],
+        "format": FORMATS[-2],
         "features": names,
         "text_column": model.text_column_,
+        **_kinds(model),
         "classes": [str(label) for label in model.classes_],
         "base": _classifier(model.base_, arrays),
         "base_columns": [int(column) for column in model.base_columns_],
@@ -90,6 +92,12 @@ def _heads(
     }
 
 
+def _kinds(model: Any) -> dict[str, Any]:  # noqa: ANN401 - AdaptiveClassifier
+    """The kinds of the features in their order, where some are no numbers."""
+    kinds = [str(kind) for kind in kinds_of(model).values()]
+    return {"format": FORMATS[-1], "kinds": kinds} if set(kinds) - {"number"} else {}
+
+
 class _Arrays:
     """The flat part of the file."""
 
@@ -135,7 +143,7 @@ def _classifier(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401 
 def _step(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
     kind = type(step).__name__
     if kind == "ColumnTransformer":
-        return _reading(step, arrays)
+        return _read(step, arrays)
     if kind == "SimpleImputer" and not step.add_indicator and np.isnan(step.missing_values):
         return {"kind": "impute", "fill": np.nan_to_num(step.statistics_).tolist()}
     if kind == "StandardScaler":
@@ -148,18 +156,75 @@ def _step(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
     raise Inexpressible(kind)
 
 
-def _reading(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+def _read(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    """The columns of a row: the terms and the statistics of its text, if any, and its features."""
+    parts = {name: (part, places) for name, part, places in step.transformers_}
+    texts = [parts.pop(name, None) for name in ("terms", "statistics")]
+    if not set(parts) <= {"numbers", "moments", "levels", "means"} or step.remainder != "drop":
+        raise Inexpressible("columns that are prepared in another way")
+    numbers = _numbers_alone(parts, arrays)
+    if numbers is None:
+        numbers = [{"kind": "columns", "parts": [
+            _part(name, part, places, arrays) for name, (part, places) in parts.items()
+        ]}]  # fmt: skip
+    if texts[0] is None or texts[1] is None:
+        return dict(numbers[0])
+    return _reading(texts[0][0], texts[1][0], numbers, arrays)
+
+
+def _numbers_alone(parts: Mapping[str, Any], arrays: _Arrays) -> list[dict[str, Any]] | None:
+    """The steps of a text's companions where they are numbers, in order; None for other kinds."""
+    if not parts:
+        return []
+    if set(parts) != {"numbers"}:
+        return None
+    return [_step(step, arrays) for _, step in parts["numbers"][0].steps]
+
+
+def _part(name: str, part: Any, places: Sequence[int], arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    """Columns of one kind, see `inputs.kind_columns`."""
+    plain: dict[str, Any] = {"kind": name, "places": [int(place) for place in places]}
+    steps = [step for _, step in getattr(part, "steps", [("", part)])]
+    if name == "numbers":
+        return plain | {"steps": [_step(step, arrays) for step in steps]}
+    encode, *rest = steps
+    if name == "levels":
+        plain |= {
+            "levels": [arrays.add(levels, "d") for levels in encode.levels_],
+            "also": [[bool(flag) for flag in flags] for flags in encode.also_],
+        }
+    if name == "means":
+        plain |= _means(encode, arrays)
+    return plain | {"steps": [_step(step, arrays) for step in rest]}
+
+
+def _means(encode: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401 - LevelMeans
+    levels, values, missing = list[object](), list[object](), list[list[float]]()
+    for known, added in zip(encode.levels_, encode.values_, strict=True):
+        is_level = ~np.isnan(known)
+        levels.append(arrays.add(known[is_level], "d"))
+        values.append(arrays.add(added[is_level], "d"))
+        own = added[~is_level]
+        missing.append(own[0].tolist() if len(own) else [0.0] * added.shape[1])
+    width = encode.values_[0].shape[1]
+    return {"levels": levels, "values": values, "missing": missing, "width": int(width)}
+
+
+def _reading(
+    terms: Any,  # noqa: ANN401 - TfidfVectorizer
+    statistics: Any,  # noqa: ANN401
+    numbers: list[dict[str, Any]],
+    arrays: _Arrays,
+) -> dict[str, Any]:
     """The columns of a row with a text: its terms, its statistics, its numbers."""
-    parts = step.named_transformers_
-    terms, scale = parts["terms"], parts["statistics"].named_steps["scale"]
+    scale = statistics.named_steps["scale"]
     places = sorted(terms.vocabulary_, key=terms.vocabulary_.__getitem__)
-    numbers = parts.get("numbers")
     return {
         "kind": "read",
         "terms": places,
         "idf": arrays.add(terms.idf_, "d"),
         "statistics": _step(scale, arrays),
-        "numbers": [] if numbers is None else [_step(s, arrays) for _, s in numbers.steps],
+        "numbers": numbers,
     }
 
 

@@ -106,6 +106,7 @@ def prepare(
     head, own, trained_by, difference = serving.head, settings, settings, ""
     inputs = inputs_of(store, head)
     if inputs is not None:
+        settings = own = trained_by = inputs.completing(settings)
         head, difference = _knowing(head, inputs), inputs.difference(settings.data)
     if inputs is not None and difference:
         log.warning("The serving model %s: it goes on by what it knows", difference)

@@ -46,12 +46,23 @@ def _row(passed: object) -> Any:  # noqa: ANN401 - a RowInput
     return one_row(passed)
 
 
-def read_values(row: RowInput, features: Sequence[str], *, imputes: bool = False) -> list[float]:
-    """The numbers of one row in the model's order; a missing value is NaN.
+def read_values(
+    row: RowInput, features: Sequence[str], *, imputes: bool = False, kinds: Sequence[str] = ()
+) -> tuple[list[float], dict[str, object]]:
+    """The numbers that stand for one row in the model's order, a missing one NaN; and the log's.
 
-    Raises InputError naming the feature that is absent, no number, or out of range, and unless
-    the model `imputes` the one that is missing.
+    `kinds` are those of the features; without them all are numbers. The log keeps the values by
+    name, a missing one as None. Raises InputError naming the feature that is absent, not of its
+    kind, or out of range, and unless the model `imputes` the one that is missing.
     """
+    row = _in_order(row, features)
+    if kinds:
+        return _read_kinds(row, features, kinds, imputes=imputes)
+    values = [_number(value, name, imputes) for value, name in zip(row, features, strict=True)]
+    return values, logged_values(features, values)
+
+
+def _in_order(row: RowInput, features: Sequence[str]) -> Sequence[object]:
     if isinstance(row, Mapping):
         missing = [name for name in features if name not in row]
         if missing:
@@ -67,7 +78,31 @@ def read_values(row: RowInput, features: Sequence[str], *, imputes: bool = False
         raise InputError(
             f"The model takes {len(features)} features ({', '.join(features)}), not {len(row)}."
         )
-    return [_number(value, name, imputes) for value, name in zip(row, features, strict=True)]
+    return row
+
+
+def _read_kinds(
+    row: Sequence[object], features: Sequence[str], kinds: Sequence[str], *, imputes: bool
+) -> tuple[list[float], dict[str, object]]:
+    from ml_pipeline.config.kind import Kind
+    from ml_pipeline.store.inputs.cells import read_cell
+
+    values, logged = list[float](), dict[str, object]()
+    for value, name, kind in zip(row, features, kinds, strict=True):
+        if kind == Kind.NUMBER:
+            number = _number(value, name, imputes)
+            kept: object = None if isnan(number) else number
+        else:
+            number, kept = read_cell(Kind(kind), value, name)
+            if isnan(number) and not imputes:
+                raise _missing(name)
+        values.append(number)
+        logged[name] = kept
+    return values, logged
+
+
+def _missing(name: str) -> InputError:
+    return InputError(f"{name} is missing.", hint="Set prediction.missing to impute.")
 
 
 def missing_features(values: Sequence[float], features: Sequence[str]) -> list[str]:
@@ -95,7 +130,7 @@ def _number(value: object, name: str, imputes: bool) -> float:  # noqa: FBT001 -
     if isnan(number):
         if imputes:
             return nan
-        raise InputError(f"{name} is missing.", hint="Set prediction.missing to impute.")
+        raise _missing(name)
     if not isfinite(number):
         raise InputError(f"{name} = {value} is not a finite number.")
     if abs(number) > LARGEST:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.datasets.features import joined
+from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.datasets.texts import fault
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry.scoring import ROUNDING, Scorer, check_shares
@@ -25,6 +26,7 @@ class ArtifactScorer(Scorer):
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
         self.model = model
         self.features = list(model.feature_names_)
+        self.kinds = [str(kind) for kind in kinds_of(model).values()]
         self.classes = [str(label) for label in model.classes_]
         self.base_classes = [self.classes[column] for column in model.base_columns_]
         self.text_column = model.text_column_
@@ -83,6 +85,7 @@ class BatchScorer:
         self._scorer = scorer
         self._load = load
         self.features = scorer.features
+        self.kinds = scorer.kinds
         self.classes = scorer.classes
         self.text_column = scorer.text_column
         self.is_ensemble = scorer.is_ensemble

@@ -8,7 +8,7 @@ artifact's libraries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +17,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.serving.answering import HIGH_CONFIDENCE, logged_values
+from ml_pipeline.serving.answering import HIGH_CONFIDENCE
 from ml_pipeline.serving.batch_csv import ADDED, BatchCsv, default_output, open_database
+from ml_pipeline.serving.batch_inputs import BatchInputs, inputs_from, kind_faults
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
 from ml_pipeline.store.event_row import UNCERTAIN, EventRow, prediction_row, utc_text
 
@@ -106,8 +107,10 @@ class _Batch:
 
     def predict(self, start: int) -> None:
         """Score a chunk of rows, beginning at `start`, and keep the answers."""
-        values, texts, usable = self._inputs(start)
-        shares, faults = self._scorer.score(values, texts)
+        self._mark(start)
+        inputs = self._inputs(start)
+        usable = inputs.usable
+        shares, faults = self._scorer.score(inputs.values, inputs.texts)
         answers = self._answers(shares)
         everywhere = {
             name: _spread(array, usable) for name, array in answers.items() if name != "shares"
@@ -115,30 +118,33 @@ class _Batch:
         for place, name in enumerate(self._shares()):
             everywhere[name] = _spread(answers["shares"][:, place], usable)
         self._keep(everywhere)
-        for place, fault in faults.items():
-            row = start + int(np.flatnonzero(usable)[place])
-            self._db.execute("UPDATE input_rows SET error = ? WHERE rowid = ?", [fault, row])
+        rows = np.flatnonzero(usable)
+        self._refuse({start + int(rows[place]): fault for place, fault in faults.items()})
         self._count(answers, faults)
 
-    def _inputs(
-        self, start: int
-    ) -> tuple[NDArray[np.float64], list[str] | None, NDArray[np.bool_]]:
-        """Numbers (n, d) and texts of a chunk's usable rows, and which of its rows those are."""
+    def _mark(self, start: int) -> None:
+        """Give the rows with a cell that is not of its feature's kind their error."""
+        if self._scorer.kinds:
+            found = kind_faults(self._columns(start), self._scorer)
+            self._refuse({start + place: fault for place, fault in found.items()})
+
+    def _refuse(self, faults: Mapping[int, str]) -> None:
+        for row, fault in faults.items():
+            self._db.execute("UPDATE input_rows SET error = ? WHERE rowid = ?", [fault, row])
+
+    def _inputs(self, start: int) -> BatchInputs:
+        return inputs_from(self._columns(start), self._scorer)
+
+    def _columns(self, start: int) -> list[NDArray[Any]]:
+        """Which of a chunk's rows are usable, its features, and its texts."""
         scorer, file = self._scorer, self._file
-        wanted = ["error IS NULL", *map(file.number, scorer.features)]
+        wanted = ["error IS NULL", *map(file.value, scorer.features)]
         wanted += [file.cell(scorer.text_column)] if scorer.text_column else []
         columns = self._db.execute(
             f"SELECT {', '.join(f'{sql} AS i{place}' for place, sql in enumerate(wanted))} "
             f"FROM input_rows WHERE {self._in_chunk(start)} ORDER BY rowid"
         ).fetchnumpy()
-        first, *arrays = columns.values()
-        usable = np.asarray(first, dtype=bool)
-        width = len(scorer.features)
-        values = np.column_stack([
-            np.ma.filled(array, np.nan).astype(np.float64)[usable] for array in arrays[:width]
-        ]) if width else np.empty((int(usable.sum()), 0))  # fmt: skip
-        texts = np.asarray(arrays[-1], dtype=object)[usable] if scorer.text_column else None
-        return values, None if texts is None else texts.tolist(), usable
+        return [np.ma.asanyarray(array) for array in columns.values()]
 
     def _in_chunk(self, start: int) -> str:
         return f"input_rows.rowid >= {start} AND input_rows.rowid < {start + self.chunk}"
@@ -204,7 +210,7 @@ class _Batch:
 
     def log(self, start: int) -> None:
         """Log one event for each row of a chunk that has a prediction."""
-        values, texts, _ = self._inputs(start)
+        inputs = self._inputs(start)
         sound = (
             "FROM input_rows JOIN answers ON input_rows.rowid = answers.rowid "
             f"WHERE {self._in_chunk(start)} AND error IS NULL ORDER BY input_rows.rowid"
@@ -217,16 +223,9 @@ class _Batch:
         answers["shares"] = np.column_stack([answers[name] for name in self._shares()])
         rows = list[EventRow]()
         for place, (event_id, match_id) in enumerate(ids):
-            text = None if texts is None else texts[place]
-            features = values[place].tolist()
+            passed = inputs.logged(self._scorer, place)
             rows.append(
-                self._row(
-                    known=(event_id, match_id),
-                    features=features,
-                    text=text,
-                    answers=answers,
-                    place=place,
-                )
+                self._row(known=(event_id, match_id), passed=passed, answers=answers, place=place)
             )
             if len(rows) == LOGGED_AT_ONCE:
                 self._engine.logger.write(rows)
@@ -237,8 +236,7 @@ class _Batch:
         self,
         *,
         known: tuple[str, str | None],
-        features: list[float],
-        text: str | None,
+        passed: dict[str, object],
         answers: dict[str, NDArray[Any]],
         place: int,
     ) -> EventRow:
@@ -246,9 +244,6 @@ class _Batch:
         label = scorer.classes[int(answers["best"][place])]
         blocked = bool(answers["blocked"][place])
         shares = dict(zip(scorer.classes, answers["shares"][place].tolist(), strict=True))
-        passed: dict[str, object] = logged_values(scorer.features, features)
-        if scorer.text_column and text is not None:
-            passed[scorer.text_column] = text
         return prediction_row(
             event_id=known[0],
             timestamp=self.now,

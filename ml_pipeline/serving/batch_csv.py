@@ -21,6 +21,7 @@ from typing import IO, Self
 
 import duckdb
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.errors import DataError, InputError
@@ -102,11 +103,22 @@ class BatchCsv:
         cell = self.cell("match_id")
         return f"CASE WHEN NOT {is_blank(cell)} THEN {cell} END"
 
+    def _plain(self, name: str) -> str:
+        """SQL of a feature's text, a decimal comma as a point."""
+        cell = self.cell(name)
+        return f"replace({cell}, ',', '.')" if self.places[name] in self.points else cell
+
     def number(self, name: str) -> str:
         """SQL of a column's number; NULL where it holds none."""
-        cell = self.cell(name)
-        cell = f"replace({cell}, ',', '.')" if self.places[name] in self.points else cell
-        return f"TRY_CAST(trim({cell}) AS DOUBLE)"
+        return f"TRY_CAST(trim({self._plain(name)}) AS DOUBLE)"
+
+    def value(self, name: str) -> str:
+        """SQL of a feature: its number, or its text where it is of another kind."""
+        return self.number(name) if self._is_number(name) else self._plain(name)
+
+    def _is_number(self, name: str) -> bool:
+        kinds = self.scorer.kinds
+        return not kinds or kinds[self.scorer.features.index(name)] == Kind.NUMBER
 
     def load(self, db: duckdb.DuckDBPyConnection, folder: Path) -> tuple[int, int]:
         """Make the table `input_rows` of all lines, also of those that are no rows.
@@ -167,7 +179,7 @@ class BatchCsv:
 
     def _faults(self) -> str:
         """SQL of what may be wrong with a row, one text or NULL each."""
-        faults = list(map(self._number_faults, self.scorer.features))
+        faults = list(map(self._feature_faults, self.scorer.features))
         features, text = self.scorer.features, self.scorer.text_column
         if text:
             missing = literal(f"{text} is missing.")
@@ -182,10 +194,13 @@ class BatchCsv:
     def _is_missing(self, feature: str) -> str:
         return f"coalesce({is_blank(self.cell(feature))}, true)"
 
-    def _number_faults(self, feature: str) -> str:
+    def _feature_faults(self, feature: str) -> str:
         cell, value, missing = self.cell(feature), self.number(feature), self._is_missing(feature)
         shown = f"{literal(f'{feature} = ')} || {cell}"
         refused = "NULL" if self.imputes else literal(f"{feature} is missing.")
+        if not self._is_number(feature):
+            # What else may be wrong is seen when it is read.
+            return f"CASE WHEN {missing} THEN {refused} END"
         return (
             f"CASE WHEN {missing} THEN {refused} "
             f"WHEN {value} IS NULL THEN {shown} || ' is not a number.' || "

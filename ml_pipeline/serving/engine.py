@@ -16,7 +16,6 @@ from ml_pipeline.errors import ArtifactCorrupt, ArtifactError, InputError, NotFo
 from ml_pipeline.registry import scoring
 from ml_pipeline.serving.answering import (
     judge,
-    logged_values,
     missing_features,
     part_text,
     read_values,
@@ -150,6 +149,9 @@ class PredictionEngine:
             "state": model.state,
             "created_at": model.created_at,
             "features": scorer.features,
+            "kinds": dict(zip(scorer.features, scorer.kinds, strict=True))
+            if scorer.kinds
+            else None,
             "text_column": scorer.text_column,
             "classes": scorer.classes,
             "confidence_threshold": model.threshold,
@@ -217,7 +219,9 @@ class PredictionEngine:
         model, scorer = self._serving()
         numbers, text = part_text(passed, text, scorer.text_column)
         texts = scorer.read_text(text)
-        values = read_values(numbers, scorer.features, imputes=self.imputes)
+        values, logged = read_values(
+            numbers, scorer.features, imputes=self.imputes, kinds=scorer.kinds
+        )
         imputed = missing_features(values, scorer.features)
         if imputed and len(imputed) == len(values) and text is None:
             raise InputError("Every feature is missing.")
@@ -246,7 +250,7 @@ class PredictionEngine:
             match_id=match_id,
             prediction=answer["prediction"],
             confidence=min(answer["confidence"], 1.0),
-            features={**logged_values(scorer.features, values), **texts},
+            features={**logged, **texts},
             probabilities=answer["probabilities"],
             metadata={"best_guess": answer["best_guess"]} if is_unsure else None,
         )

@@ -5,37 +5,42 @@ Rows are floats (n, d), or objects (n, d + 1) with a text last (see `features`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.datasets.features import Inputs, has_text
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import evaluate
+from ml_pipeline.training.encoding.columns import steps_for
 from ml_pipeline.training.heads.newton import softmax
 from ml_pipeline.training.parallel import spread
 
 SEED_LITERAL_C = 0.001
 
 
-def build(algorithm: str, settings: TrainingSettings, rows: Inputs) -> Any:  # noqa: ANN401 - sklearn is untyped
-    """An unfitted pipeline for such rows: impute, standardise, read the text, classify."""
-    return _before(_classifier(algorithm, settings), rows)
+def build(
+    algorithm: str, settings: TrainingSettings, rows: Inputs, kinds: Sequence[Kind] = ()
+) -> Any:  # noqa: ANN401 - sklearn is untyped
+    """An unfitted pipeline for such rows: impute, standardise, encode, read the text, classify.
+
+    `kinds` are those of the columns, one each; without them all are numbers.
+    """
+    return _before(_classifier(algorithm, settings), rows, kinds)
 
 
-def _before(classifier: Any, rows: Inputs) -> Any:  # noqa: ANN401
+def _before(classifier: Any, rows: Inputs, kinds: Sequence[Kind]) -> Any:  # noqa: ANN401
     from sklearn.pipeline import Pipeline
 
     if not has_text(rows):
-        from ml_pipeline.training.preprocessing import preprocessing
-
-        return Pipeline([*preprocessing(), ("classify", classifier)])
+        return Pipeline([*steps_for(rows, kinds), ("classify", classifier)])
     from ml_pipeline.training.text_features import text_preprocessing
 
-    return Pipeline([*text_preprocessing(rows.shape[1]), ("classify", classifier)])
+    return Pipeline([*text_preprocessing(rows, kinds), ("classify", classifier)])
 
 
 def _fitted(pipeline: Any, rows: Inputs, labels: NDArray[Any], **arguments: Any) -> Any:  # noqa: ANN401
@@ -91,15 +96,16 @@ def _ensemble(settings: TrainingSettings) -> Any:  # noqa: ANN401
     return VotingClassifier(members, voting="soft", weights=settings.ensemble_weights)
 
 
-def fit(
+def fit(  # noqa: PLR0913 - rows, their labels, weights and kinds, and choices
     algorithm: str,
     features: Inputs,
     labels: NDArray[Any],
     settings: TrainingSettings,
     *,
     weights: NDArray[np.float64] | None = None,
+    kinds: Sequence[Kind] = (),
 ) -> Any:  # noqa: ANN401
-    """Fit a base on features (n, d) and labels (n,).
+    """Fit a base on features (n, d) and labels (n,); `kinds` as `build` takes them.
 
     Raises DataError when there are fewer than two classes: nothing can be told apart.
     """
@@ -108,10 +114,11 @@ def fit(
         message = f"The training rows hold only {len(found)} class: {', '.join(found) or 'none'}."
         raise DataError(message, hint="A classifier needs rows of at least two classes.")
     arguments = {} if weights is None else {"classify__sample_weight": weights}
-    return _fitted(build(algorithm, settings, features), features, labels, **arguments)
+    unfitted = build(algorithm, settings, features, kinds)
+    return _fitted(unfitted, features, labels, **arguments)
 
 
-def fit_seed_literal(features: Inputs, labels: NDArray[Any]) -> Any:  # noqa: ANN401
+def fit_seed_literal(features: Inputs, labels: NDArray[Any], kinds: Sequence[Kind] = ()) -> Any:  # noqa: ANN401
     """The original documents' recipe: a fresh regression with the learning rate as `C`."""
     from sklearn.linear_model import LogisticRegression
 
@@ -121,7 +128,7 @@ def fit_seed_literal(features: Inputs, labels: NDArray[Any]) -> Any:  # noqa: AN
             hint="Use training.strategy: adaptive.",
         )
     classifier = LogisticRegression(C=SEED_LITERAL_C, max_iter=1000)
-    return _fitted(_before(classifier, features), features, labels)
+    return _fitted(_before(classifier, features, kinds), features, labels)
 
 
 def fit_sgd(  # noqa: PLR0913 - data, rate, passes and seed
@@ -172,6 +179,7 @@ def cross_validate(
     features: Inputs,
     labels: NDArray[Any],
     settings: TrainingSettings,
+    kinds: Sequence[Kind] = (),
 ) -> dict[str, Any]:
     """Stratified cross-validation: mean and deviation of accuracy and log loss over folds.
 
@@ -192,7 +200,7 @@ def cross_validate(
     def scored(places: tuple[NDArray[np.intp], NDArray[np.intp]]) -> tuple[float, float]:
         train, test = places
         fitted_on = np.concatenate([testable[train], alone])
-        model = fit(algorithm, features[fitted_on], texts[fitted_on], settings)
+        model = fit(algorithm, features[fitted_on], texts[fitted_on], settings, kinds=kinds)
         return _score(model, features[testable[test]], texts[testable[test]], names)
 
     scores = list(spread(scored, list(splitter.split(testable, texts[testable]))))

@@ -155,13 +155,18 @@ def backtest(
     Labels come `delay_days` after the predictions.
     """
     settings = settings.changed(
-        {"data.features": history.names, "data.classes": history.classes, "data.labels": None}
+        {
+            "data.features": dict(history.kinds) or history.names,
+            "data.classes": history.classes,
+            "data.labels": None,
+        }
     )
     start = slice(0, history.initial)
     algorithm = settings.training.algorithm
     base = algorithms.fit(
-        algorithm, history.features[start], history.labels[start], settings.training
-    )
+        algorithm, history.features[start], history.labels[start], settings.training,
+        kinds=settings.data.column_kinds,
+    )  # fmt: skip
     model = as_model(base, history.features[start], history.classes, settings)
     rows = history.rows(model)
     min_rows = settings.training.adaptive.min_night_rows

@@ -14,9 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN, Dataset, read_dataset
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
+from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.datasets.splits import Split
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
@@ -37,8 +39,9 @@ from ml_pipeline.store.opening import open_store
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.brought.bases import algorithm_of
-from ml_pipeline.training.brought.model_files import load_any
+from ml_pipeline.training.brought.model_files import knowing_kinds, load_any
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
+from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online.snapshots import SNAPSHOTS
 from ml_pipeline.training.online_training import adapt, by_settings
 from ml_pipeline.training.request import TrainingRequest
@@ -89,7 +92,9 @@ class _Rows:
 
 def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dict[str, Any]:
     """Train, write everything into the request's folder, and return what `train` prints."""
+    request = knowing_kinds(request)
     rows = _read(request) if prepared is None else _Rows(data=prepared.data)
+    request = replace(request, settings=request.settings.reading(rows.data.kinds))
     base: dict[str, Any] | None = None
     if request.fine_tune and prepared is not None:
         learned = prepared.data.take(prepared.parts.train)
@@ -230,9 +235,7 @@ def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier
         champion = Champion(model_id=request.champion.model_id, model=serving)
     if request.new_base is not None:
         carry_heads = request.new_base == "carried"
-        return strategies.base_in_shadow(
-            data, model, request.today, settings, carry_heads=carry_heads
-        )
+        return base_in_shadow(data, model, request.today, settings, carry_heads=carry_heads)
     if request.strategy == "adaptive":
         return _adapted(request, rows, model, champion)
     if request.strategy == "refit":
@@ -368,13 +371,20 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
         "settled_night": settled.get("night"),
         "first_night": settled.get("first_night"),
         "rates": model.rates_().as_dict(),
-        "inputs": {"features": list(model.feature_names_), "text_column": model.text_column_},
+        "inputs": _inputs(model),
         # An online model's inputs are compared with those of its base, which holds them.
         "reference": model.reference_ if settled.get("first_night") is None else None,
         "open_event_ids": _open_event_ids(settled),
         "snapshots": [snapshot["night"] for snapshot in settled.get(SNAPSHOTS, ())],
         "experts": {expert.name: expert.night for expert in model.memory().experts},
     }
+
+
+def _inputs(model: AdaptiveClassifier) -> dict[str, Any]:
+    """What it reads; kinds where some are no numbers."""
+    kinds = {name: str(kind) for name, kind in kinds_of(model).items()}
+    inputs: dict[str, Any] = {"features": list(kinds), "text_column": model.text_column_}
+    return inputs | ({"kinds": kinds} if set(kinds.values()) - {Kind.NUMBER} else {})
 
 
 def _open_event_ids(settled: Mapping[str, Any]) -> list[str]:

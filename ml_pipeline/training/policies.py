@@ -5,6 +5,7 @@ The online model, its ledger and the gate are the loop's own code; only the cloc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import ExpertSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.entities import Entities, remembered
@@ -41,6 +43,7 @@ USUAL_EXPERTS = (ExpertSettings(), ExpertSettings(half_life_days=60))
 class History:
     """Labelled rows in the order of their nights; the first `initial` train the base.
 
+    `kinds` are those of the features by name, in their order; without them all are numbers.
     `entities` (n,) say which rows belong together, as `entities.entities_of` does, `weights` (n,)
     for how many answers each stands; by default each for itself.
     """
@@ -53,6 +56,7 @@ class History:
     initial: int
     entities: Entities | None = None
     weights: Floats | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     def rows(self, model: AdaptiveClassifier) -> Rows:
         """The rows after the initial ones."""
@@ -228,7 +232,8 @@ class Challengers(Adaptive):
         features = np.vstack([features for features, _ in self.history])
         labels = np.concatenate([labels for _, labels in self.history])
         training = self.settings.training
-        base = algorithms.fit(training.algorithm, features, labels, training)
+        kinds = self.settings.data.column_kinds
+        base = algorithms.fit(training.algorithm, features, labels, training, kinds=kinds)
         model = as_model(base, features, list(self.model.classes_), self.settings)
         fresh = OnlineState.fresh(model)
         carried = replace(fresh, memory=self.state.memory)
@@ -265,6 +270,7 @@ class Refit:
             labels,
             self.settings.training,
             weights=None if (weights == 1).all() else weights,
+            kinds=self.settings.data.column_kinds,
         )
         self.model = as_model(base, features, list(self.model.classes_), self.settings)
         self.promotions += 1
@@ -294,7 +300,7 @@ class Seed:
         labels = self.model.classes_[np.concatenate([e.actual for _, e in self.errors])]
         if len(labels) < max(1, run.min_error_samples) or len(set(labels)) < 2:  # noqa: PLR2004
             return
-        base = algorithms.fit_seed_literal(features, labels)
+        base = algorithms.fit_seed_literal(features, labels, self.settings.data.column_kinds)
         self.model = as_model(base, features, list(self.model.classes_), self.settings)
         self.errors = []
         self.promotions += 1

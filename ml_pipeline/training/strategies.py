@@ -35,6 +35,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.encoding.columns import show_numbers_alone
 from ml_pipeline.training.heads.rates import rates_of
 from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
@@ -80,11 +81,15 @@ def new_model(  # noqa: PLR0913 - what a model is made of
     `fitted` are rows of the base that the log may bring all the same.
     """
     training, heard = settings.training, [expert.name for expert in settings.training.experts]
+    data = settings.data
     model = AdaptiveClassifier(base, rates_of(training), training.random_seed)
     model.adopt(base, features, classes, heard=heard)
-    model.feature_names_ = list(settings.data.features)
-    model.text_column_ = settings.data.text_column
-    model.reference_ = reference_of(features, model.feature_names_, model.text_column_)
+    show_numbers_alone(model, [data.kind(name) for name in data.features])
+    model.feature_names_ = list(data.features)
+    model.text_column_ = data.text_column
+    model.reference_ = reference_of(
+        features, model.feature_names_, model.text_column_, settings.data.kinds
+    )
     taken = taken or TakenIn()
     state = OnlineState.fresh(model).as_dict() | {"night": taken.night}
     open_events = dict(taken.open_events)
@@ -183,57 +188,6 @@ def refit(  # noqa: PLR0913 - one model is data, split and choices
     )
 
 
-def base_in_shadow(
-    data: Dataset,
-    champion: AdaptiveClassifier,
-    today: date,
-    settings: Settings,
-    *,
-    carry_heads: bool,
-) -> Challenger:
-    """A new base from every logged row of the days before today, whose heads learn from there on.
-
-    Nothing is held out: what the days to come bring is the evidence.
-    """
-    if data.times is None or "event_id" not in data.frame.columns:
-        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
-    settled = data.times < pd.Timestamp(today, tz="UTC")
-    rows = np.flatnonzero(settled.to_numpy())
-    learned = data.take(rows)
-    least = settings.training.min_training_samples
-    if len(learned) < least:
-        raise DataError(f"{len(learned)} settled rows are too few for a new base ({least}).")
-    training, weights = settings.training, fitting_weights(learned, settings.training.adaptive)
-    fit = (training.algorithm, learned.features, learned.labels, training)
-    base = algorithms.fit(*fit, weights=weights)
-    classes = [str(label) for label in champion.classes_]
-    taken = taken_in(data, rows, today)
-    model = new_model(base, learned.features, classes, settings, taken=taken)
-    _carry(champion, model, heads=carry_heads)
-    return Challenger(
-        model=model,
-        evidence=evidence_on(model, data.take(np.empty(0, dtype=np.int64)), None, settings),
-        rows_learned=len(learned),
-        training_digest=learned.digest(),
-    )
-
-
-def _carry(champion: AdaptiveClassifier, model: AdaptiveClassifier, *, heads: bool) -> None:
-    """Give a new base the champion's experts, and its heads as well if so wished.
-
-    The heads as they were when the last day was settled: the new base learns the open day itself.
-    """
-    memory, state = OnlineState.of(champion).memory, OnlineState.of(model)
-    if heads:
-        model.take_heads_of(champion)
-    else:
-        weight = model.rates_().initial_head_weight
-        memory = state.memory.with_experts(memory.experts, weight=weight)
-    model.set_memory(memory)
-    state = replace(state, memory=memory, votes=np.empty((0, len(memory.vote))))
-    model.line_ = (model.line_ or {}) | state.as_dict()
-
-
 def sgd(
     data: Dataset,
     champion: Champion,
@@ -276,7 +230,9 @@ def errors_only(
     if not errors.any():
         raise DataError("No error sample is old enough to be learned: all are held out.")
     learned = parts.train[errors]
-    base = algorithms.fit_seed_literal(data.features[learned], data.labels[learned])
+    base = algorithms.fit_seed_literal(
+        data.features[learned], data.labels[learned], data.column_kinds
+    )
     narrowed = Split(train=learned, holdout=parts.holdout)
     # The rows between the errors count as taken in: this recipe leaves them out for good.
     return _finished(base, data, narrowed, champion, settings, taken=parts.train, today=today)
@@ -315,8 +271,9 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
     if len(learned) < 2:  # noqa: PLR2004 - two classes need two rows
         raise DataError(f"{data.source}: {len(learned)} rows to train on are too few.")
     weights = fitting_weights(data.take(parts.train), training.adaptive, past)
-    base = algorithms.fit(algorithm, learned.features, learned.labels, training, weights=weights)
-    validation = algorithms.cross_validate(algorithm, learned.features, learned.labels, training)
+    features, labels, kinds = learned.features, learned.labels, learned.column_kinds
+    base = algorithms.fit(algorithm, features, labels, training, weights=weights, kinds=kinds)
+    validation = algorithms.cross_validate(algorithm, features, labels, training, kinds)
     return _finished(
         base,
         data,

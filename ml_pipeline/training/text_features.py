@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets import texts
-from ml_pipeline.training.preprocessing import preprocessing
+from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.training.encoding.columns import parts_of
 
 MAX_TERMS = 5000
 
@@ -38,8 +40,8 @@ class TextStatistics(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
 
-def text_preprocessing(width: int) -> list[tuple[str, Any]]:
-    """Pipeline steps before the classifier for rows of `width` columns, the last one a text."""
+def text_preprocessing(rows: Inputs, kinds: Sequence[Kind] = ()) -> list[tuple[str, Any]]:
+    """Pipeline steps before the classifier for rows (n, d + 1), the last column a text."""
     from sklearn.compose import ColumnTransformer
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import Pipeline
@@ -50,11 +52,10 @@ def text_preprocessing(width: int) -> list[tuple[str, Any]]:
     )
     statistics = Pipeline([("count", TextStatistics()), ("scale", StandardScaler())])
     parts: list[tuple[str, Any, Any]] = [
-        ("terms", terms, width - 1),
-        ("statistics", statistics, width - 1),
+        ("terms", terms, rows.shape[1] - 1),
+        ("statistics", statistics, rows.shape[1] - 1),
+        *parts_of(rows, kinds),
     ]
-    if width > 1:
-        parts.append(("numbers", Pipeline(preprocessing()), list(range(width - 1))))
     # Rows stay sparse however few terms there are.
     return [("read", ColumnTransformer(parts, sparse_threshold=1.0))]
 

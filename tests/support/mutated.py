@@ -63,7 +63,7 @@ def small_model(kind: str, *, width: int = 2) -> AdaptiveClassifier:
     if kind == "text":
         words = random.choice(["rain", "cup", "derby", "win"], (ROWS, 3))
         rows = joined(numbers, [" ".join(row) for row in words])
-        steps = text_preprocessing(width + 1)
+        steps = text_preprocessing(rows)
     base = Pipeline([*steps, ("classify", classifiers[kind]())]).fit(rows, labels)
     if kind == "text":
         base = with_plain_terms(base)

@@ -24,6 +24,7 @@ TRUE = frozenset({"true", "t", "yes", "y", "on", "1", "1.0"})
 FALSE = frozenset({"false", "f", "no", "n", "off", "0", "0.0"})
 # What is longer is a text or a blob, no name.
 MAX_LEVEL_CHARACTERS = 1_000
+_SHOWN = 60
 _HEX_DIGITS = 13  # of four bits: whole numbers up to there are exact in a float
 _TRUTHS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _WHOLE = re.compile(r"(-?\d+)\.0+")
@@ -40,6 +41,11 @@ def level_name(value: object) -> str:
         value = "" if is_missing(value) else scalar(value, "A category")
         value = str(value)
     text = value.strip(SPACE)
+    if not text.isascii():
+        from unicodedata import normalize
+
+        # An accent may be a letter of its own, and means the same.
+        text = normalize("NFC", text)
     if text.lower() in BLANKS:
         return ""
     whole = _WHOLE.fullmatch(text)
@@ -109,7 +115,8 @@ def read_cell(kind: Kind, value: object, name: str) -> tuple[float, object]:
         try:
             number = truth(str(scalar(value, name)))
         except ValueError:
-            raise InputError(f"{name} = {value!r} is neither true nor false.") from None
+            shown = repr(str(value)[:_SHOWN])
+            raise InputError(f"{name} = {shown} is neither true nor false.") from None
         return number, bool(number)
     moment = _moment(value, name)
     return seconds(moment), moment.isoformat()
@@ -121,8 +128,11 @@ def _moment(value: object, name: str) -> datetime:
     text = value.isoformat() if isinstance(value, date) else str(scalar(value, name))
     try:
         return read_time(text)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}.", hint=time_hint(text)) from None
+    except ValueError:
+        shown = repr(text[:_SHOWN])
+        raise InputError(
+            f"{name} = {shown} is not an ISO 8601 time.", hint=time_hint(text[:_SHOWN])
+        ) from None
 
 
 def logged(kind: Kind, number: float) -> object:

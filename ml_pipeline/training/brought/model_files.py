@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.models import check_fits, see_it_answer
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.brought.bases import base_of, read_model_file
 from ml_pipeline.training.online_model import OnlineState
-from ml_pipeline.training.request import NamedModel
+from ml_pipeline.training.request import NamedModel, TrainingRequest
 from ml_pipeline.training.strategies import new_model
 
 
@@ -41,3 +43,22 @@ def load_any(named: NamedModel, settings: Settings, data: Dataset) -> AdaptiveCl
         model = new_model(base.classifier, data.features, base.classes, settings)
     check_fits(model, settings)
     return model
+
+
+def knowing_kinds(request: TrainingRequest) -> TrainingRequest:
+    """The request with the features and kinds of the model to tune, where it says none itself.
+
+    A few new rows tell less of a column than the rows of the base: all of a category's levels
+    among them may be digits.
+    """
+    data, parent = request.settings.data, request.parent
+    if data.kinds or parent is None or parent.path.suffix.lower() != ".skops":
+        return request
+    digest = parent.digest or archive.digest_file(parent.path)
+    loaded = archive.load_model(parent.path, expected_digest=digest)
+    if not isinstance(loaded, AdaptiveClassifier) or not loaded.feature_names_:
+        return request
+    kinds = kinds_of(loaded)
+    if not data.is_auto and list(kinds) != data.features:
+        return request
+    return replace(request, settings=request.settings.reading(kinds))

@@ -170,7 +170,7 @@ def test_a_pipeline_that_reads_texts_comes_back_with_the_very_same_probabilities
     name: str, tmp_path: Path
 ) -> None:
     rows = _rows_with_text()
-    pipeline = Pipeline([*text_preprocessing(rows.shape[1]), ("model", ESTIMATORS[name]())])
+    pipeline = Pipeline([*text_preprocessing(rows), ("model", ESTIMATORS[name]())])
     pipeline = with_plain_terms(pipeline.fit(rows, _labels(3)))
     path = tmp_path / "model.skops"
     save_model(pipeline, path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.features import Inputs, joined
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible
 from ml_pipeline.registry import archive, archive_schema
@@ -32,12 +34,17 @@ from tests.support import league, mutated
 ROWS = 60
 
 
-def built(algorithm: str, labels: Any, rows: Inputs) -> bytes:  # noqa: ANN401 - an array
+def built(
+    algorithm: str,
+    labels: Any,  # noqa: ANN401 - an array
+    rows: Inputs,
+    kinds: Sequence[Kind] = (),
+) -> bytes:
     """An artifact as the trainer saves it."""
     settings = league.settings_for()
     # Threads of boosting that wait by spinning are slow beside other tests.
     with threadpool_limits(1):
-        base = algorithms.fit(algorithm, rows, labels, settings.training)
+        base = algorithms.fit(algorithm, rows, labels, settings.training, kinds=kinds)
         model = new_model(base, rows, sorted(set(labels)), settings)
         model.partial_fit(rows, labels)
     model.line_ = OnlineState.fresh(model).as_dict() | {"night": date(2026, 3, 1).toordinal()}
@@ -72,6 +79,9 @@ def test_the_types_that_are_allowed_are_those_that_are_built() -> None:
     played = league.play(1, ROWS)
     two = np.where(played.labels == "H", "H", "A")
     texts = joined(played.features, [f"who won {n} of {n % 7}?" for n in range(ROWS)])
+    of_levels = [np.arange(ROWS) % 3, np.arange(ROWS), np.arange(ROWS) * 3600.0]
+    levels = np.column_stack([*of_levels, played.features[:, :2]])
+    own = (Kind.CATEGORY, Kind.CATEGORY, Kind.DATETIME, Kind.NUMBER, Kind.BOOLEAN)
     # An ensemble is built of every other algorithm.
     assert league.settings_for().training.ensemble == [
         "LogisticRegression", "RandomForest", "HistGradientBoosting",
@@ -82,6 +92,7 @@ def test_the_types_that_are_allowed_are_those_that_are_built() -> None:
         built("HistGradientBoosting", two, played.features),
         built("LogisticRegression", played.labels, texts),
         bytes(skops.io.dumps(a_brought_one())),
+        built("LogisticRegression", played.labels, levels, own),
     ]  # fmt: skip
     made: dict[str, set[str]] = defaultdict(set)
     for data in artifacts:

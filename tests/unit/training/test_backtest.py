@@ -393,7 +393,6 @@ def test_figures_and_nights_are_written_where_they_are_wanted(
         (["--night", "night", "--target", "z"], "has no column z."),
         (["--night", "form"], "form must hold whole numbers."),
         (["--time", "y"], "y holds 2000 values that are not times."),
-        (["--night", "night"], "Feature at holds"),
         (
             ["--night", "night", "--features", "form,nothing"],
             "Feature columns are missing: nothing",

@@ -16,6 +16,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.training import strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.algorithms import fit, fit_seed_literal, fit_sgd
+from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import Challenger, new_model
 from tests.support import streams
@@ -151,7 +152,7 @@ def test_heads_that_are_carried_over_have_not_learned_the_open_day() -> None:
     first = model()
     clean = adapt(first, serving(first), [settled], today, SETTINGS).model
     assert yesterday.rows_learned == 180
-    carried = strategies.base_in_shadow(data, served, today, SETTINGS, carry_heads=True).model
+    carried = base_in_shadow(data, served, today, SETTINGS, carry_heads=True).model
     for place, heads in enumerate(carried.heads_):
         assert heads == pytest.approx(clean.heads_[place])
         assert not np.allclose(heads, served.heads_[place])

@@ -30,6 +30,7 @@ from ml_pipeline.store.serving_view import ServedModel
 from ml_pipeline.training import algorithms, strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online_model import OnlineState, take_day
 from ml_pipeline.training.online_training import adapt, nightly_rows
 from ml_pipeline.training.strategies import new_model
@@ -188,7 +189,7 @@ def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> N
     refit = strategies.refit(rest, champion, config, algorithm="RandomForest")
     literal = strategies.errors_only(rest, champion, config)
     assert len(refit.evidence) == len(literal.evidence) == 31
-    shadow = strategies.base_in_shadow(log, base, date(2026, 3, 5), config, carry_heads=True)
+    shadow = base_in_shadow(log, base, date(2026, 3, 5), config, carry_heads=True)
     assert shadow.rows_learned == 180
     night = adapt(shadow.model, champion, [rest], today, config, other_base=True)
     assert night.evidence.champion is not None

@@ -192,7 +192,7 @@ def test_many_predictions_come_as_a_frame_too_and_unknown_arguments_are_named(
 )  # fmt: skip
 def test_one_row_is_read_from_whatever_holds_one(row: object) -> None:
     numbers, text = part_text(row, None, None)
-    assert (read_values(numbers, NAMES), text) == ([1.0, 0.5], None)
+    assert (read_values(numbers, NAMES)[0], text) == ([1.0, 0.5], None)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,9 @@ def test_what_is_no_row_is_refused_with_the_way_out(row: object, words: str) -> 
      iter(FRAME.to_numpy()), pd.DataFrame(FRAME.to_numpy())],
 )  # fmt: skip
 def test_many_rows_come_row_by_row(rows: object) -> None:
-    found = [read_values(part_text(one_row(row), None, None)[0], NAMES) for row in many_rows(rows)]
+    found = [
+        read_values(part_text(one_row(row), None, None)[0], NAMES)[0] for row in many_rows(rows)
+    ]
     assert found == [[1.0, 0.5], [2.0, 0.25]]
     assert list(many_rows(pd.Series(["one", "two"]))) == ["one", "two"]
 

@@ -1,0 +1,1 @@
+"""Features that are no numbers, prepared inside a model's own pipeline."""

@@ -1,0 +1,115 @@
+"""The steps of a pipeline that prepare features of every kind, and what heads see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_pipeline.config.kind import Kind
+from ml_pipeline.datasets.features import Inputs, parted
+from ml_pipeline.training.encoding.kind_features import (
+    MOST_COLUMNS,
+    LevelMeans,
+    Levels,
+    MomentParts,
+    levels_in,
+)
+from ml_pipeline.training.preprocessing import preprocessing
+
+Floats = NDArray[np.float64]
+
+# The parts of a ColumnTransformer, in their order, and the step of each that heads see.
+NUMBERS, MOMENTS, LEVELS, MEANS = "numbers", "moments", "levels", "means"
+READ: Final = "read"
+# A standard deviation of which whatever stands for a level or an instant is next to nothing.
+_UNSEEN: Final = 1e300
+_ENCODE: Final = "encode"
+
+
+def are_numbers(kinds: Sequence[Kind]) -> bool:
+    """Whether the columns are prepared as numbers: truths are 0 or 1."""
+    return all(kind in {Kind.NUMBER, Kind.BOOLEAN} for kind in kinds)
+
+
+def parts_of(rows: Inputs, kinds: Sequence[Kind]) -> list[tuple[str, Any, list[int]]]:
+    """The parts of a ColumnTransformer that prepare rows of these kinds; without kinds numbers.
+
+    Numbers and truths are filled in and standardised, so are the parts of an instant; a category
+    is one-hot, or encoded by its classes where the rows have more than MOST_COLUMNS levels of it.
+    """
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    numbers, _ = parted(rows)
+    kinds = kinds or [Kind.NUMBER] * numbers.shape[1]
+    places = _places(numbers, kinds)
+    steps: dict[str, Any] = {
+        NUMBERS: Pipeline(preprocessing()),
+        MOMENTS: Pipeline([(_ENCODE, MomentParts()), *preprocessing()]),
+        LEVELS: Levels(),
+        MEANS: Pipeline([(_ENCODE, LevelMeans()), ("scale", StandardScaler())]),
+    }
+    return [(name, steps[name], found) for name, found in places.items() if found]
+
+
+def _places(numbers: Floats, kinds: Sequence[Kind]) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = {NUMBERS: [], MOMENTS: [], LEVELS: [], MEANS: []}
+    for place, kind in enumerate(kinds):
+        if kind is Kind.DATETIME:
+            name = MOMENTS
+        elif kind is Kind.CATEGORY:
+            name = LEVELS if levels_in(numbers[:, place]) <= MOST_COLUMNS else MEANS
+        else:
+            name = NUMBERS
+        places[name].append(place)
+    return places
+
+
+def steps_for(rows: Inputs, kinds: Sequence[Kind]) -> list[tuple[str, Any]]:
+    """Pipeline steps before the classifier, for rows without a text."""
+    if are_numbers(kinds):
+        return preprocessing()
+    from sklearn.compose import ColumnTransformer
+
+    return [(READ, ColumnTransformer(parts_of(rows, kinds)))]
+
+
+def head_columns(base: Any, rows: Inputs) -> Floats:  # noqa: ANN401 - a fitted base
+    """What heads see of rows: numbers (n, m), a missing one NaN.
+
+    Numbers as they are and truths as 0 or 1, then hour, weekday and day of each instant, then the
+    one-hot columns of levels, then what levels add to the log odds (`LevelMeans`). Of a base that
+    takes numbers alone these are its rows (n, d). The scoring file has the same
+    (`registry.inputs.kind_columns.head_columns`).
+    """
+    numbers, _ = parted(rows)
+    steps = getattr(base, "named_steps", {})
+    if READ not in steps:
+        return numbers
+    seen = [
+        _seen(name, transformer, numbers[:, places])
+        for name, transformer, places in steps[READ].transformers_
+        if name in {NUMBERS, MOMENTS, LEVELS, MEANS}
+    ]
+    return np.hstack([np.empty((len(numbers), 0)), *seen])
+
+
+def _seen(name: str, transformer: Any, columns: Floats) -> Floats:  # noqa: ANN401
+    if name == NUMBERS:
+        return columns
+    step = transformer if name == LEVELS else transformer.named_steps[_ENCODE]
+    return np.asarray(step.transform(columns), dtype=np.float64)
+
+
+def show_numbers_alone(model: Any, kinds: Sequence[Kind]) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """Let heads see nothing of levels and instants: what stands for them is no quantity."""
+    is_number = np.asarray([kind in {Kind.NUMBER, Kind.BOOLEAN} for kind in kinds], dtype=bool)
+    if is_number.all() or len(is_number) != len(model.mean_):
+        return
+    model.mean_ = np.where(is_number, model.mean_, 0.0)
+    model.scale_ = np.where(is_number, model.scale_, _UNSEEN)
+    if model.head_inputs_ is not None:
+        model.head_inputs_ = model.head_inputs_ | {"mean": model.mean_, "scale": model.scale_}
