@@ -87,8 +87,8 @@ def kinds_of(model: Any) -> dict[str, Kind]:  # noqa: ANN401 - AdaptiveClassifie
 
 
 def _kinds(features: Sequence[str], reference: Mapping[str, Any] | None) -> dict[str, Kind]:
-    said = (reference or {}).get("kinds", {})
-    return {name: Kind(said.get(name, Kind.NUMBER)) for name in features}
+    named = (reference or {}).get("kinds", {})
+    return {name: Kind(named.get(name, Kind.NUMBER)) for name in features}
 
 
 def reference_of(

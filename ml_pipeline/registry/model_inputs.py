@@ -108,8 +108,8 @@ def inputs_of(store: Store, version: ModelVersion | None) -> ModelInputs | None:
         return None
     classes, inputs = version.lineage.classes, version.lineage.inputs
     if classes is not None and inputs is not None:
-        said = inputs.get("kinds", {})
-        kinds = {name: Kind(said.get(name, Kind.NUMBER)) for name in inputs["features"]}
+        named = inputs.get("kinds", {})
+        kinds = {name: Kind(named.get(name, Kind.NUMBER)) for name in inputs["features"]}
         text_column = inputs["text_column"]
         return ModelInputs(kinds=kinds, text_column=text_column, classes=tuple(classes))
     model = loaded(store, version)
@@ -152,8 +152,8 @@ def answers_for(
     if scorer is None:
         load_model_version(store, version)
         raise NotFound(f"{version.model_id} has no scoring file.")
-    said = scorer.kinds or [Kind.NUMBER] * len(scorer.features)
-    kinds = dict(zip(scorer.features, map(Kind, said), strict=True))
+    named = scorer.kinds or [Kind.NUMBER] * len(scorer.features)
+    kinds = dict(zip(scorer.features, map(Kind, named), strict=True))
     rows = _rows(frame, kinds, scorer.text_column, version.model_id)
     shares = np.asarray([_scored(scorer, row) for row in rows]).reshape(len(rows), -1)
     return in_classes(shares, scorer.classes, classes)

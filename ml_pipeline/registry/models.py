@@ -214,12 +214,12 @@ def check_fits(model: Any, settings: Settings) -> None:  # noqa: ANN401 - Adapti
             f"({model.n_features_in_}), the config names {', '.join(settings.data.features)}.",
             hint="Set data.features to the model's, or train a new base.",
         )
-    kinds, said = kinds_of(model), settings.data.kinds
-    others = [name for name, kind in said.items() if kinds.get(name, kind) is not kind]
+    kinds, wanted_kinds = kinds_of(model), settings.data.kinds
+    others = [name for name, kind in wanted_kinds.items() if kinds.get(name, kind) is not kind]
     if others:
         name = others[0]
         raise DataError(
-            f"The model reads {name} as a {kinds[name]}, the config as a {said[name]}.",
+            f"The model reads {name} as a {kinds[name]}, the config as a {wanted_kinds[name]}.",
             hint="Set its kind in data.features to the model's, or train a new base.",
         )
     classes = [str(label) for label in model.classes_]

@@ -137,7 +137,7 @@ class LevelMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for fold in range(FOLDS):
             inside = folds == fold
             parts = [
-                _looked_up(column[inside], *_evidence(column[~inside], codes[~inside], classes))
+                _encoded(column[inside], *_evidence(column[~inside], codes[~inside], classes))
                 for column in rows.T
             ]
             encoded[inside] = np.hstack(parts)
@@ -147,7 +147,7 @@ class LevelMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """The evidence (n, columns · classes; of two classes one each)."""
         rows = _columns(X)
         learned = zip(rows.T, self.levels_, self.values_, strict=True)
-        return np.hstack([_looked_up(column, known, values) for column, known, values in learned])
+        return np.hstack([_encoded(column, known, values) for column, known, values in learned])
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "levels_")
@@ -173,7 +173,7 @@ def _evidence(column: Floats, codes: NDArray[np.int64], classes: int) -> tuple[F
     return found[kept], added
 
 
-def _looked_up(column: Floats, known: Floats, values: Floats) -> Floats:
+def _encoded(column: Floats, known: Floats, values: Floats) -> Floats:
     # NaN sorts last and equals nothing: the missing level.
     has_missing = len(known) > 0 and bool(np.isnan(known[-1]))
     named = known[:-1] if has_missing else known
