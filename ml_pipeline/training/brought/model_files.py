@@ -8,6 +8,7 @@ from typing import Any
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.reference import kinds_of
+from ml_pipeline.errors import ArtifactError, NotFound
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.models import check_fits, see_it_answer
 from ml_pipeline.training.adaptive import AdaptiveClassifier
@@ -54,8 +55,12 @@ def knowing_kinds(request: TrainingRequest) -> TrainingRequest:
     data, parent = request.settings.data, request.parent
     if data.kinds or parent is None or parent.path.suffix.lower() != ".skops":
         return request
-    digest = parent.digest or archive.digest_file(parent.path)
-    loaded = archive.load_model(parent.path, expected_digest=digest)
+    try:
+        digest = parent.digest or archive.digest_file(parent.path)
+        loaded = archive.load_model(parent.path, expected_digest=digest)
+    except (ArtifactError, NotFound):
+        # A person's own, or one that is refused with its reason when it is loaded to be tuned.
+        return request
     if not isinstance(loaded, AdaptiveClassifier) or not loaded.feature_names_:
         return request
     kinds = kinds_of(loaded)
