@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_pipeline import __version__
+from ml_pipeline.config import allowed_types
 from ml_pipeline.config.defaults import (
     CONFIG_FILE,
     DEFAULT_LABELS,
@@ -30,7 +31,8 @@ class QuickSettings:
     """What a prediction asks of the settings; the model itself knows its features."""
 
     __slots__ = (
-        "any_label", "conflict_margin", "csv_file", "missing", "model_name", "spellings",
+        "allowed_types", "any_label", "conflict_margin", "csv_file", "missing", "model_name",
+        "spellings",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -42,7 +44,9 @@ class QuickSettings:
         spellings: Mapping[str, str] = DEFAULT_LABELS,
         any_label: bool = False,
         missing: str = MISSING_VALUES,
+        allowed_types: Sequence[str] = (),
     ) -> None:
+        self.allowed_types = allowed_types
         self.model_name = model_name
         self.conflict_margin = conflict_margin
         self.csv_file = csv_file
@@ -65,6 +69,14 @@ def quick_settings(
 
     Raises ConfigError when the settings are wrong.
     """
+    settings = _read(config_file, folder, environment)
+    allowed_types.allow(settings.allowed_types)
+    return settings
+
+
+def _read(
+    config_file: str | None, folder: str | None, environment: Mapping[str, str]
+) -> QuickSettings:
     path = config_file or CONFIG_FILE
     variables = sorted(item for item in environment.items() if item[0].startswith(SETTING_PREFIX))
     if config_file is None and not variables and not os.path.isfile(path):
@@ -102,6 +114,7 @@ def _checked(config_file: str | None) -> QuickSettings:
         spellings=settings.data.label_map(),
         any_label=settings.data.classes is None,
         missing=settings.prediction.missing,
+        allowed_types=settings.artifacts.allowed_types,
     )
 
 

@@ -178,6 +178,14 @@ class PromotionSettings(Section):
     min_skill: float = 0.0
 
 
+class ArtifactSettings(Section):
+    """What a model file may hold beside what our own training makes."""
+
+    allowed_types: list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]] = Field(
+        default_factory=list
+    )
+
+
 class PredictionSettings(Section):
     """When a prediction is UNCERTAIN."""
 

@@ -15,11 +15,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from ml_pipeline.config import allowed_types
 from ml_pipeline.config.base import Section
 from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings
 from ml_pipeline.config.defaults import CONFIG_FILE, MODEL_NAME, SETTING_PREFIX
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import (
+    ArtifactSettings,
     DecaySettings,
     PredictionSettings,
     PromotionSettings,
@@ -41,6 +43,7 @@ class Settings(Section):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     promotion: PromotionSettings = Field(default_factory=PromotionSettings)
     prediction: PredictionSettings = Field(default_factory=PredictionSettings)
+    artifacts: ArtifactSettings = Field(default_factory=ArtifactSettings)
     decay: DecaySettings = Field(default_factory=DecaySettings)
 
     @model_validator(mode="after")
@@ -108,7 +111,9 @@ def load_settings(
     for dotted, value in (flags or {}).items():
         if value is not None:
             layers[dotted] = (value, f"flag --{dotted.rsplit('.', 1)[-1]}")
-    return _validated(layers)
+    settings = _validated(layers)
+    allowed_types.allow(settings.artifacts.allowed_types)
+    return settings
 
 
 def work_dir(settings: Settings, local_dir: str | None) -> Path:

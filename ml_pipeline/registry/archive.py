@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, BadZipFile
 
+from ml_pipeline.config.allowed_types import allowed
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, NotFound
 from ml_pipeline.registry import archive_schema
 
@@ -33,11 +34,13 @@ log = logging.getLogger("artifacts")
 PICKLE_SUFFIXES = (".joblib", ".pkl")
 
 _SHOWN = 3
+# A file that holds more of them is nobody's classifier.
+_NAMED = 40
 # A run loads the same few models several times. What was loaded is kept by its digest, and a copy
 # of it handed out: so many models, and none whose archive is larger unpacked.
 _MODELS_KEPT = 4
 _LARGEST_KEPT = 4 * 1024**2
-_loaded: dict[str, object] = {}
+_loaded: dict[tuple[str, frozenset[str]], object] = {}
 _REMEDY = "Roll back to another model, or train a new one."
 
 # Everything that zipfile, json, numpy and skops are known to raise for bytes that are no model.
@@ -133,7 +136,7 @@ def load_model(path: Path, *, expected_digest: str) -> object:
         # Read once: what was checked is what is parsed, whoever writes to the file meanwhile.
         data = file.read()
     _compare(digest_bytes(data), expected_digest, source=source)
-    kept = _loaded.get(expected_digest)
+    kept = _loaded.get((expected_digest, allowed()))
     if kept is not None:
         return copy.deepcopy(kept)
     model, unpacked = _read(data, source)
@@ -157,13 +160,14 @@ def _read(data: bytes, source: str) -> tuple[object, int]:
 
     packed = _checked(data, source)
     with reading(source):
-        model: object = skops.io.loads(packed, trusted=archive_schema.TRUSTED)
+        model: object = skops.io.loads(packed, trusted=archive_schema.trusted())
     _check_sound(model, source)
     return model, len(packed)
 
 
 def _keep(digest: str, model: object) -> None:
-    _loaded[digest] = model
+    # Other settings may not allow what it is made of.
+    _loaded[digest, allowed()] = model
     # Another thread may be here as well: what it removed is gone all the same.
     for oldest in list(_loaded)[:-_MODELS_KEPT]:
         _loaded.pop(oldest, None)
@@ -253,8 +257,9 @@ def _checked(data: bytes, source: str) -> bytes:
         shown = ", ".join(first) + (f" and {len(rest)} more" if rest else "")
         message = f"{source} holds types that are not allowed: {shown}."
         hint = (
-            "Nothing of it was run. If it is an old model of yours, retrain it; a new estimator "
-            "has to be added to ALLOWED_TYPES in ml_pipeline/registry/archive_schema.py first."
+            "Nothing of it was run. If you trust whoever made it, name what it holds in the "
+            f"settings: artifacts.allowed_types: [{', '.join(foreign[:_NAMED])}]. Or export it to "
+            "ONNX."
         )
         raise ArtifactIncompatible(message, hint=hint)
     return packed

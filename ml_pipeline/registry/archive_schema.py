@@ -15,6 +15,8 @@ from io import BytesIO
 from typing import Any, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
+from ml_pipeline.config.allowed_types import allowed
+
 MAX_UNPACKED_BYTES = 2 * 1024**3
 SCHEMA = "schema.json"
 # An ensemble of every algorithm has 8 MB for three classes.
@@ -74,6 +76,11 @@ ALLOWED_TYPES: Final[Mapping[str, frozenset[str]]] = {
 }
 # What skops is told to trust beside what it trusts already: nothing that was not checked here.
 TRUSTED: Final = sorted(frozenset().union(*ALLOWED_TYPES.values()))
+
+
+def trusted() -> list[str]:
+    """The types of a checked archive that skops may make: the list's, and the settings'."""
+    return sorted({*TRUSTED, *allowed()})
 
 
 def checked(data: bytes) -> tuple[bytes, list[str]]:
@@ -180,7 +187,9 @@ class _Walk:
 
     def _node(self, node: dict[str, Any]) -> int:
         loader, kind = node["__loader__"], f"{node['__module__']}.{node['__class__']}"
-        if kind not in ALLOWED_TYPES.get(loader, ()):
+        # One of the list stays with its own loaders, whatever the settings name.
+        is_named = kind in allowed() and kind not in TRUSTED
+        if kind not in ALLOWED_TYPES.get(loader, ()) and not is_named:
             self.foreign.add(f"{kind} as {loader}" if kind in TRUSTED else kind)
         if loader == "RandomGeneratorNode":
             _check_generator(node)

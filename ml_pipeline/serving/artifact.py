@@ -36,10 +36,13 @@ class ArtifactScorer(Scorer):
     @property
     def is_ensemble(self) -> bool:
         """Whether the base is a vote of several models."""
+        return type(self._steps[-1]).__name__ == "VotingClassifier"
+
+    @property
+    def _steps(self) -> list[Any]:
+        """The steps of the base; one that a person brought may stand alone."""
         base = self.model.base_
-        return hasattr(base.steps[-1][1] if hasattr(base, "steps") else base, "estimators_") and (
-            type(base.steps[-1][1]).__name__ == "VotingClassifier"
-        )
+        return [step for _, step in base.steps] if hasattr(base, "steps") else [base]
 
     def probabilities(self, values: Sequence[float], text: str | None = None) -> list[float]:
         """The probability of each of `classes`."""
@@ -60,10 +63,11 @@ class ArtifactScorer(Scorer):
 
     def members(self, values: Sequence[float], text: str | None = None) -> list[Member]:
         """Each member's vote."""
-        base = self.model.base_
         written = list(self.read_text(text).values())
-        rows = base[:-1].transform(joined(_numbers(values), written or None))
-        vote = base.steps[-1][1]
+        rows = joined(_numbers(values), written or None)
+        *before, vote = self._steps
+        for step in before:
+            rows = step.transform(rows)
         names = [name for name, member in vote.estimators if member != "drop"]
         weights = vote._weights_not_none or [1.0] * len(names)  # noqa: SLF001 - no public name
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 
 from ml_pipeline.commands import backup, predict, restore
 from ml_pipeline.commands import models as command
@@ -230,6 +232,31 @@ def test_a_model_of_this_program_is_told_how_it_comes_in(
     here.fill(first_model, NIGHTS)
     with pytest.raises(ArtifactIncompatible, match="is one of this program"):
         called(capsys, "register", str(first_model.path))
+
+
+@ONE
+def test_a_type_that_the_settings_name_is_taken_and_answers_where_they_do(
+    here: Place, first_model: FirstModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here.fill(first_model, NIGHTS)
+    played = league.play(5, 400, turned=True)
+    model = KNeighborsClassifier(25, algorithm="brute").fit(played.features, played.labels)
+    (tmp_path / "own.skops").write_bytes(skops.io.dumps(model))
+    words = ("register", "own.skops", "--model_id", "own", "--fitted_until", "2026-03-01")
+    with pytest.raises(ArtifactIncompatible, match="KNeighborsClassifier") as refused:
+        called(capsys, *words)
+    named = re.search(r"artifacts\.allowed_types: \[(.*)\]", refused.value.hint)
+    assert named is not None
+    (tmp_path / "model_config.yaml").write_text(f"artifacts: {{allowed_types: [{named.group(1)}]}}")
+    done = called(capsys, *words)
+    assert (done["outcome"], done["champion"]) == ("promoted", "own"), done["outcome_reason"]
+    # The settings that were kept from the first call say so as well.
+    for _ in range(2):
+        with PredictionEngine(log=False) as engine:
+            assert engine.predict(ROWS[0].tolist())["model_id"] == "own"
+    (tmp_path / "model_config.yaml").unlink()
+    with pytest.raises(ArtifactIncompatible), PredictionEngine(log=False) as engine:
+        engine.predict(ROWS[0].tolist())
 
 
 def test_an_onnx_champion_is_moved_kept_rolled_back_and_scored_in_batches(

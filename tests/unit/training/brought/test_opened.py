@@ -26,7 +26,9 @@ from ml_pipeline.datasets.dataset import Dataset, read_dataset
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, DataError, NotFound
 from ml_pipeline.errors import PipelineError as Refused
 from ml_pipeline.registry import archive
+from ml_pipeline.serving.artifact import ArtifactScorer
 from ml_pipeline.training.brought.bases import Base, base_of, read_model_file
+from ml_pipeline.training.strategies import new_model
 from tests.support import league, mutated
 
 PLAYED = league.play(3, 120)
@@ -274,3 +276,26 @@ def test_a_type_that_no_archive_may_hold_is_refused_before_anything_is_saved(
     with pytest.raises(ArtifactIncompatible, match="types that are not allowed"):
         archive.save_model(base.classifier, tmp_path / "model.skops")
     assert not (tmp_path / "model.skops").exists()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandomForestClassifier(3, max_depth=3, random_state=1),
+        lambda: VotingClassifier(
+            [("forest", RandomForestClassifier(3, max_depth=3, random_state=1))], voting="soft"
+        ),
+    ],
+)
+def test_a_base_without_a_pipeline_is_scored_from_its_artifact(
+    make: Callable[[], Any], data: Dataset, tmp_path: Path
+) -> None:
+    path = dumped(make().fit(PLAYED.features, PLAYED.labels), tmp_path / "m.skops")
+    base = brought(path, data)
+    assert base.fills is None
+    model = new_model(base.classifier, data.features, league.CLASSES, SETTINGS)
+    scorer, row = ArtifactScorer(model), PLAYED.features[0].tolist()
+    assert scorer.is_ensemble == (type(base.classifier).__name__ == "VotingClassifier")
+    assert scorer.probabilities(row) == pytest.approx(model.predict_proba([row])[0].tolist())
+    if scorer.is_ensemble:
+        assert [member.name for member in scorer.members(row)] == ["forest"]
