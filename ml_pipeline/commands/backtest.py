@@ -10,6 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,25 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     names = _listed(args.features) or [
         name for name in frame.columns if name not in dropped and not _NO_NAME.fullmatch(name)
     ]
-    return _history(frame.iloc[order], names, nights[order], args, settings)
+    return _history(frame.iloc[order], names, _Days.of(nights[order], args), args, settings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Days:
+    """When rows were predicted, and when their labels became known, (n,) each."""
+
+    predicted: NDArray[np.int64]
+    known: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, predicted: NDArray[np.int64], args: argparse.Namespace) -> _Days:
+        return cls(predicted=predicted, known=predicted + (args.label_delay_days or 0))
 
 
 def _history(
     frame: pd.DataFrame,
     names: list[str],
-    nights: NDArray[np.int64],
+    days: _Days,
     args: argparse.Namespace,
     settings: Settings,
 ) -> History:
@@ -102,7 +115,8 @@ def _history(
     return History(
         features=rows.features,
         labels=labels,
-        nights=nights,
+        nights=days.known,
+        predicted=days.predicted,
         classes=class_order(labels.tolist(), data),
         names=names,
         kinds=kinds,
@@ -145,19 +159,15 @@ def _history_of_store(args: argparse.Namespace, settings: Settings) -> History:
         store.close()
     if not len(frame):
         raise DataError("The store's log holds no labelled row with features.")
-    nights = _nights(frame, None, "known_at")
-    return _history(frame, settings.data.features, nights, args, settings)
-
-
-def delays(frame: pd.DataFrame) -> NDArray[np.int64]:
-    """How many UTC days after its prediction each logged row's outcome was known, (n,).
-
-    0 where the log does not say when it was predicted.
-    """
-    known = parsed_times(frame["known_at"].reset_index(drop=True))
+    known = parsed_times(frame["known_at"])
     predicted = predicted_days(frame, known, "The store's log")
-    days = ordinals(known)
-    return np.zeros_like(days) if predicted is None else days - predicted
+    days = _Days(
+        predicted=ordinals(known) if predicted is None else predicted, known=ordinals(known)
+    )
+    if args.label_delay_days is not None:
+        order = np.argsort(days.predicted, kind="stable")
+        frame, days = frame.iloc[order], _Days.of(days.predicted[order], args)
+    return _history(frame, settings.data.features, days, args, settings)
 
 
 def _require(frame: pd.DataFrame, columns: list[str], source: str) -> None:
@@ -209,9 +219,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--label_delay_days",
         type=int,
-        default=0,
         metavar="N",
-        help="labels are known N days after the predictions (default: at the end of their day)",
+        help="labels become known N days after the predictions (default: as in the store's log; "
+        "on the same day for a CSV)",
     )
     add("--output_dir", help="write figures, the nights and a page that compares them there")
     add("--cluster", metavar="tcp://HOST:PORT", help="replay on this Dask cluster instead of here")
@@ -230,9 +240,11 @@ def run(args: argparse.Namespace) -> int:
             f"--policies {args.policies!r}: unknown {', '.join(unknown)}.",
             hint=f"Known are {', '.join(known)}.",
         )
+    if args.label_delay_days is not None and args.label_delay_days < 0:
+        raise ConfigError(f"--label_delay_days {args.label_delay_days}: no label comes before.")
     history = read_history(args, settings)
     with common.progress_bars() as bars, on_cluster(args.cluster):
-        replays = backtest(history, settings, policies, bars, delay_days=args.label_delay_days)
+        replays = backtest(history, settings, policies, bars)
     figures = {name: replays[name].figures(replays["frozen"]) for name in policies}
     result: dict[str, Any] = {
         "classes": history.classes,

@@ -287,7 +287,11 @@ def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     votes = online_state.get("votes") or [None] * len(online_state["ledger"])
     kept = list(zip(online_state["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
-    heads = [f"half-life {half_life:g} days" for half_life in online_state.get("half_lives", ())]
+    heads = [
+        (f"{family}, " if family != "plain" else "") + f"half-life {half_life:g} days"
+        for family in online_state.get("families", ["plain"])
+        for half_life in online_state.get("half_lives", ())
+    ]
     experts = ["base", *heads, *online_state.get("experts", ())]
     return {
         "experts": experts,

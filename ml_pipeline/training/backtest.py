@@ -6,10 +6,8 @@ The online model, its ledger and the gate are the loop's own code; only the cloc
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,53 +70,32 @@ class Task:
     history: History
     settings: Settings
     nights: Sequence[tuple[int, Rows]]
-    delay_days: int = 0
-
-
-def in_order(
-    nights: Sequence[int], delay_days: int
-) -> Iterator[tuple[Literal["predict", "learn"], int]]:
-    """What happens when, by the places of the `nights` (rising day numbers).
-
-    The labels of day D come on day D + `delay_days`, after that day's predictions and before
-    those of the next; labels that come after the last night are never learned.
-    """
-    waiting: deque[int] = deque()
-    for place, night in enumerate(nights):
-        while waiting and nights[waiting[0]] + delay_days < night:
-            yield "learn", waiting.popleft()
-        yield "predict", place
-        waiting.append(place)
-        while waiting and nights[waiting[0]] + delay_days <= night:
-            yield "learn", waiting.popleft()
 
 
 def replay_policy(task: Task) -> Replay:
-    """Predict each night from labels that were known by then, and let the policy learn them."""
+    """Predict each row from the nights known before its day, and let the policy learn them."""
     policy = build_policy(task.name, task.model, task.history, task.settings)
     threshold = task.settings.run.confidence_threshold
     losses, hits, weights, per_night, errors = [], [], [], [], []
-    numbers, served = [night for night, _ in task.nights], dict[int, Floats]()
-    spent = 0.0
-    for event, place in in_order(numbers, task.delay_days):
-        night, rows = task.nights[place]
-        if event == "learn":
-            predicted = np.full(len(rows), night)
-            known = replace(rows, predicted=predicted, served=served.pop(place))
-            started = time.thread_time()
-            policy.learn(night + task.delay_days, known)
-            spent += time.thread_time() - started
-            continue
-        probabilities = policy.predict(rows)
-        is_of_line = isinstance(policy, Adaptive) and policy.served_id != ANCHOR
-        served[place] = probabilities if is_of_line else np.full(probabilities.shape, np.nan)
-        losses.append(row_losses(rows.actual, probabilities))
-        weights.append(rows.weights)
-        hits.append(probabilities.argmax(axis=1) == rows.actual)
-        means = [float(np.average(found[-1], weights=rows.weights)) for found in (losses, hits)]
-        per_night.append((night, len(rows), means[0], means[1]))
-        is_confident = probabilities.max(axis=1) > threshold
-        errors.append(int((~hits[-1] & is_confident).sum()))
+    served = [np.full(rows.base.shape, np.nan) for _, rows in task.nights]
+    asked, spent = _asked_before(task.nights), 0.0
+    for place, (night, rows) in enumerate(task.nights):
+        found = [(at, task.nights[at][1].take(positions)) for at, positions in asked[place]]
+        for (at, some), (_, positions) in zip(found, asked[place], strict=True):
+            probabilities = policy.predict(some)
+            if isinstance(policy, Adaptive) and policy.served_id != ANCHOR:
+                served[at][positions] = probabilities
+            losses.append(row_losses(some.actual, probabilities))
+            weights.append(some.weights)
+            hits.append(probabilities.argmax(axis=1) == some.actual)
+            is_confident = probabilities.max(axis=1) > threshold
+            errors.append(int((~hits[-1] & is_confident).sum()))
+        if found:
+            per_night.append((night, *_means(losses, hits, weights, len(found))))
+            errors[-len(found) :] = [sum(errors[-len(found) :])]
+        started = time.thread_time()
+        policy.learn(night, replace(rows, served=served[place]))
+        spent += time.thread_time() - started
     return Replay(
         losses=np.concatenate(losses),
         hits=np.concatenate(hits),
@@ -128,6 +105,31 @@ def replay_policy(task: Task) -> Replay:
         per_night=per_night,
         confident_errors=errors,
     )
+
+
+def _asked_before(
+    nights: Sequence[tuple[int, Rows]],
+) -> list[list[tuple[int, NDArray[np.int64]]]]:
+    """Which rows are predicted before each night is learned: of which night, and their places."""
+    numbers = np.asarray([night for night, _ in nights])
+    asked: list[list[tuple[int, NDArray[np.int64]]]] = [[] for _ in nights]
+    for at, (_, rows) in enumerate(nights):
+        # What is known on the day of a prediction is learned after it.
+        stages = np.minimum(np.searchsorted(numbers, rows.predicted, side="left"), at)
+        for stage in np.unique(stages):
+            asked[stage].append((at, np.flatnonzero(stages == stage)))
+    return asked
+
+
+def _means(
+    losses: list[Floats], hits: list[NDArray[np.bool_]], weights: list[Floats], parts: int
+) -> tuple[int, float, float]:
+    """Rows, mean loss and share of right answers of the last parts."""
+    weight = np.concatenate(weights[-parts:])
+    means = [
+        float(np.average(np.concatenate(one[-parts:]), weights=weight)) for one in (losses, hits)
+    ]
+    return len(weight), means[0], means[1]
 
 
 def grouped(days: Iterator[tuple[int, Rows]], min_night_rows: int) -> list[tuple[int, Rows]]:
@@ -147,13 +149,8 @@ def backtest(
     settings: Settings,
     policies: Sequence[str],
     progress: Callable[[str, int], Callable[[], None]],
-    *,
-    delay_days: int = 0,
 ) -> dict[str, Replay]:
-    """Replay every policy over the same nights. `frozen` is always among them.
-
-    Labels come `delay_days` after the predictions.
-    """
+    """Replay every policy over the same nights. `frozen` is always among them."""
     settings = settings.changed(
         {
             "data.features": dict(history.kinds) or history.names,
@@ -178,14 +175,7 @@ def backtest(
         )
     wanted = list(dict.fromkeys(["frozen", *policies]))
     tasks = [
-        Task(
-            name=name,
-            model=model,
-            history=history,
-            settings=settings,
-            nights=nights,
-            delay_days=delay_days,
-        )
+        Task(name=name, model=model, history=history, settings=settings, nights=nights)
         for name in wanted
     ]
     advance, replays = progress("policies", len(tasks)), {}

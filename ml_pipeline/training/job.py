@@ -360,6 +360,7 @@ def _online_record(challenger: Challenger) -> dict[str, Any]:
         "vote": state.memory.vote.tolist(),
         "votes": [None if any(map(math.isnan, vote)) else vote for vote in state.votes.tolist()],
         "half_lives": list(challenger.model.rates_().half_lives),
+        "families": list(challenger.model.rates_().families),
         "experts": [expert.name for expert in state.memory.experts],
     }
     return {"line": record}

@@ -44,6 +44,8 @@ class History:
     """Labelled rows in the order of their nights; the first `initial` train the base.
 
     `kinds` are those of the features by name, in their order; without them all are numbers.
+    `nights` (n,) are the days on which the labels became known, `predicted` (n,) those of the
+    predictions, by default the same.
     `entities` (n,) say which rows belong together, as `entities.entities_of` does, `weights` (n,)
     for how many answers each stands; by default each for itself.
     """
@@ -54,6 +56,7 @@ class History:
     classes: list[str]
     names: list[str]
     initial: int
+    predicted: NDArray[np.int64] | None = None
     entities: Entities | None = None
     weights: Floats | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
@@ -68,6 +71,7 @@ class History:
             weights=self._weighed()[self.initial :],
             event_ids=tuple(f"{number:09d}" for number in range(count)),
             entities=self._numbered()[self.initial :],
+            predicted=(self.nights if self.predicted is None else self.predicted)[self.initial :],
         )
 
     def start(self, model: AdaptiveClassifier) -> OnlineState:

@@ -126,7 +126,7 @@ def replayed(case: Case, start: Start) -> Replay:
             waiting = waiting.followed_by(found)
             if len(waiting) >= least:
                 began = time.process_time()
-                policy.learn(night, waiting)
+                policy.learn(night + case.delay_days, waiting)
                 spent += time.process_time() - began
                 waiting = Rows.none(start.model)
     return Replay(

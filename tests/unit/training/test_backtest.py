@@ -18,14 +18,21 @@ from hypothesis import strategies as st
 
 from ml_pipeline.commands.backtest import main
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation.ledger import FORMER_COLUMNS, with_all_columns
-from ml_pipeline.evaluation.metrics import encode, row_losses
+from ml_pipeline.evaluation.ledger import COLUMN, FORMER_COLUMNS, with_all_columns
+from ml_pipeline.evaluation.metrics import Floats, encode, row_losses
 from ml_pipeline.training import algorithms, backtest
 from ml_pipeline.training.backtest import Replay, grouped
-from ml_pipeline.training.online.rows import Rows
+from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.online_training import KnownRows
-from ml_pipeline.training.policies import POLICIES, SLOW_POLICIES, Adaptive, History
+from ml_pipeline.training.policies import (
+    POLICIES,
+    SLOW_POLICIES,
+    Adaptive,
+    History,
+    as_model,
+    build_policy,
+)
 from tests.support import streams
 from tests.support.streams import FEATURES, draw, moment_of
 
@@ -286,6 +293,63 @@ def test_fewer_rows_than_blocks_make_blocks_of_one_row() -> None:
 
 
 # ----------------------------------------------------------------------------------- nights
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, *SLOW_POLICIES])
+def test_a_label_that_comes_late_is_known_to_nobody_before(policy: str) -> None:
+    frame, changed = _frame(nights=30), _frame(nights=30)
+    other = changed["night"] >= 18
+    changed.loc[other, "y"] = changed.loc[other, "y"].map({"H": "A", "A": "H", "D": "D"})
+    plain, late = (
+        backtest.backtest(
+            _delayed(_history(each), 3), Settings(), [policy], lambda _name, _total: lambda: None
+        )[policy]
+        for each in (frame, changed)
+    )
+    # Labels of night 18 come on night 21, after its predictions: those of 22 may know them.
+    draws = (frame["y"].to_numpy()[INIT:] == "D") & (frame["night"].to_numpy()[INIT:] <= 21)
+    assert draws.sum() > 50
+    assert np.array_equal(plain.losses[draws], late.losses[draws])
+    if policy != "frozen":
+        after = frame["night"].to_numpy()[INIT:] >= 22
+        assert not np.array_equal(plain.losses[after], late.losses[after])
+
+
+def _delayed(history: History, days: int) -> History:
+    return replace(history, nights=history.nights + days, predicted=history.nights)
+
+
+def test_the_ledger_of_late_labels_is_about_what_was_served() -> None:
+    history = _delayed(_history(_frame()), 7)
+    settings = Settings().changed({"data.features": FEATURES, "data.classes": history.classes})
+    start = history.features[:INIT], history.labels[:INIT]
+    base = algorithms.fit("LogisticRegression", *start, settings.training)
+    model = as_model(base, start[0], history.classes, settings)
+    policy = build_policy("adaptive", model, history, settings)
+    assert isinstance(policy, Adaptive)
+    nights = list(by_day(history.nights[INIT:], history.rows(model)))
+    answered: dict[int, Floats] = {}
+    losses = []
+    for day in range(10, 57):
+        if day < 50:
+            answered[day] = policy.predict(nights[day - 10][1])
+        for night, rows in nights:
+            if night == day:
+                losses.append(row_losses(rows.actual, answered[day - 7]).sum())
+                policy.learn(night, rows)
+    told = policy.state.ledger[:, COLUMN["live_loss"]]
+    # The line knows what the gate let serve but for nights on which the base served.
+    assert abs(told.sum() - sum(losses)) / len(history.labels[INIT:]) < 0.02
+
+
+def test_the_delay_of_a_file_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--csv", _csv(), "--night", "night", "--drop", "at", "--policies", "adaptive")
+    at_once = _figures(capsys, *flags)["adaptive"]
+    late = _figures(capsys, *flags, "--label_delay_days", "7")["adaptive"]
+    assert at_once["rows"] == late["rows"]
+    assert at_once["log_loss"] + 0.05 < late["log_loss"]
+    refused = _refusal(capsys, "--target", "y", *flags, "--label_delay_days", "-1")
+    assert "--label_delay_days -1: no label comes before" in refused
 
 
 def _day(size: int, first: int) -> Rows:
