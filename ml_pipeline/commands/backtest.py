@@ -71,25 +71,26 @@ def read_history(args: argparse.Namespace, settings: Settings) -> History:
     names = _listed(args.features) or [
         name for name in frame.columns if name not in dropped and not _NO_NAME.fullmatch(name)
     ]
-    return _history(frame.iloc[order], names, _Days.of(nights[order], args), args, settings)
+    return _history(frame.iloc[order], names, Days.of(nights[order], args), args, settings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Days:
+class Days:
     """When rows were predicted, and when their labels became known, (n,) each."""
 
     predicted: NDArray[np.int64]
     known: NDArray[np.int64]
 
     @classmethod
-    def of(cls, predicted: NDArray[np.int64], args: argparse.Namespace) -> _Days:
+    def of(cls, predicted: NDArray[np.int64], args: argparse.Namespace) -> Days:
+        """As the flags have it."""
         return cls(predicted=predicted, known=predicted + (args.label_delay_days or 0))
 
 
 def _history(
     frame: pd.DataFrame,
     names: list[str],
-    days: _Days,
+    days: Days,
     args: argparse.Namespace,
     settings: Settings,
 ) -> History:
@@ -159,15 +160,20 @@ def _history_of_store(args: argparse.Namespace, settings: Settings) -> History:
         store.close()
     if not len(frame):
         raise DataError("The store's log holds no labelled row with features.")
-    known = parsed_times(frame["known_at"])
-    predicted = predicted_days(frame, known, "The store's log")
-    days = _Days(
-        predicted=ordinals(known) if predicted is None else predicted, known=ordinals(known)
-    )
+    days = days_of_log(frame)
     if args.label_delay_days is not None:
         order = np.argsort(days.predicted, kind="stable")
-        frame, days = frame.iloc[order], _Days.of(days.predicted[order], args)
+        frame, days = frame.iloc[order], Days.of(days.predicted[order], args)
     return _history(frame, settings.data.features, days, args, settings)
+
+
+def days_of_log(frame: pd.DataFrame) -> Days:
+    """Of logged rows; those of which it is not known were predicted when the outcome was known."""
+    known = parsed_times(frame["known_at"].reset_index(drop=True))
+    predicted = predicted_days(frame, known, "The store's log")
+    return Days(
+        predicted=ordinals(known) if predicted is None else predicted, known=ordinals(known)
+    )
 
 
 def _require(frame: pd.DataFrame, columns: list[str], source: str) -> None:

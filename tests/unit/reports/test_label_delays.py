@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ml_pipeline.commands.backtest import delays
+from ml_pipeline.commands.backtest import days_of_log
 from ml_pipeline.reports.label_delays import (
     consequence,
     delays_json,
@@ -68,5 +68,6 @@ def test_backtest_reads_the_delay_of_each_row_of_the_log() -> None:
     known = ["2026-03-14T00:00:00Z", "2026-03-14T23:00:00Z", "2026-03-14T01:00:00Z"]
     made = ["2026-03-13T23:59:00Z", "2026-03-01T00:00:00Z", ""]
     frame = pd.DataFrame({"known_at": known, "predicted_at": made}, index=[7, 8, 9])
-    assert delays(frame).tolist() == [1, 13, 0]
-    assert delays(frame[["known_at"]]).tolist() == [0, 0, 0]
+    for read, delays in ((frame, [1, 13, 0]), (frame[["known_at"]], [0, 0, 0])):
+        days = days_of_log(read)
+        assert (days.known - days.predicted).tolist() == delays
