@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Add labels and print the counts; exit code 1 when one was refused."""
     from ml_pipeline.datasets.label_file import add_labels
+    from ml_pipeline.registry.model_inputs import inputs_of
     from ml_pipeline.store.opening import open_store
 
     settings = load_settings(common.path_or_none(args.config))
@@ -47,9 +48,11 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
             f"Labels are added to {TABLE}, and ground_truth.table is {table}.",
             hint="Write into that table, or take ground_truth.table out of the settings.",
         )
-    entries, blank = _entries(args, settings, now)
     store = open_store(load_store_settings(args.local))
     try:
+        inputs = inputs_of(store, store.champion(model_name=settings.model_name))
+        settings = settings if inputs is None else inputs.completing(settings)
+        entries, blank = _entries(args, settings, now)
         report = add_labels(store, entries, settings, dry_run=args.dry_run)
     finally:
         store.close()

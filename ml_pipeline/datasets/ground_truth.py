@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import pandas as pd
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import dataset, texts
 from ml_pipeline.datasets.dataset import Dataset
-from ml_pipeline.datasets.features import LARGEST
+from ml_pipeline.datasets.features import LARGEST, numbers_of
+from ml_pipeline.datasets.kinds import infer_kinds, resolved
 from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.contract import GroundTruth as GroundTruthStore
@@ -61,6 +63,11 @@ def read_truth(
         frame = frame[frame[truth.model_column] == settings.model_name]
     other = rows - len(frame)
     frame = _expanded(frame.reset_index(drop=True), [*settings.data.inputs, *also])
+    if settings.data.is_auto and "features" in frame.columns:
+        names = list(dict.fromkeys(name for text in frame["features"] for name in _object(text)))
+        frame = _expanded(frame, names)
+        settings = settings.reading(infer_kinds(frame, names))
+    settings = settings.reading(resolved(settings.data, frame, source).kinds)
     faults = _faults(frame, settings)
     bad = faults[(faults != "") & (faults != _UNLABELLED)]
     good = frame[faults == ""].reset_index(drop=True)
@@ -121,7 +128,13 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
     truth, data = settings.ground_truth, settings.data
     faults = pd.Series("", index=frame.index)
     for name in data.features:
-        if name in frame.columns:
+        if name not in frame.columns:
+            continue
+        kind = data.kind(name)
+        if kind is not Kind.NUMBER:
+            _, is_fault = numbers_of(frame[name], kind)
+            faults[is_fault] = f"{name} is no {kind}"
+        else:
             numbers = pd.to_numeric(frame[name], errors="coerce")
             written = frame[name].fillna("").str.strip().str.lower()
             is_usable = numbers.astype(float).abs() <= LARGEST

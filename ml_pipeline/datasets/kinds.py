@@ -35,6 +35,10 @@ log = logging.getLogger("dataset")
 MOSTLY: Final = 0.9
 # Numbers with a text among them are levels where they are no more than so many.
 FEW_NUMBERS: Final = 20
+# A text that stands there so often is no slip.
+LEVEL_ROWS: Final = 3
+# In fewer rows a text among numbers is a slip, however many there are.
+FEWEST_ROWS: Final = 50
 # Whole numbers of which there are no more than so many may be codes.
 FEW_CODES: Final = 12
 # Texts of which more than this share differ are names or sentences, not levels.
@@ -83,7 +87,7 @@ def _are_numbers(column: pd.Series) -> bool:
     if not is_numeric_dtype(column) or is_bool_dtype(column):
         column = column.astype(str)
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    rest = column[~np.isfinite(numbers)]
+    rest = column[np.isnan(numbers)]
     if len(rest) == len(column):
         return False
     return bool((rest.isna() | rest.astype(str).str.strip().str.lower().isin(BLANKS)).all())
@@ -145,7 +149,8 @@ def infer(column: pd.Series) -> Inference:
             kind=Kind.NUMBER, reason="it has no value at all", levels=0, doubt="it has no value"
         )
     numbers = pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(dtype=float)
-    is_number = np.isfinite(numbers)
+    # Also one that is not finite, which is refused with its row.
+    is_number = ~np.isnan(numbers)
     if is_number.all():
         return _of_numbers(texts, numbers, int(counts.sum()))
     folded = {str(text).lower() for text in texts}
@@ -183,7 +188,9 @@ def _mostly_numbers(
     texts: np.ndarray, counts: np.ndarray, is_number: np.ndarray
 ) -> Inference | None:
     share = float(counts[is_number].sum() / counts.sum())
-    if share < MOSTLY or is_number.sum() <= FEW_NUMBERS:
+    are_few = share > 0 and counts.sum() < FEWEST_ROWS
+    is_level = is_number.sum() <= FEW_NUMBERS and counts[~is_number].max() >= LEVEL_ROWS
+    if not are_few and (share < MOSTLY or is_level):
         return None
     strange = texts[~is_number]
     return Inference(

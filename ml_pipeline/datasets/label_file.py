@@ -13,12 +13,14 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import pandas as pd
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.features import LARGEST
-from ml_pipeline.errors import DataError
+from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.store.contract import GroundTruth
+from ml_pipeline.store.inputs.cells import read_cell
 from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
 from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
@@ -270,6 +272,13 @@ def checked_inputs(
         text = str(values.get(name, "")).strip()
         if values.get(name) is None or is_blank(text):
             values.pop(name, None)
+            continue
+        kind = settings.data.kind(name)
+        if kind is not Kind.NUMBER:
+            try:
+                _, values[name] = read_cell(kind, values[name], name)
+            except InputError as error:
+                return {}, error.message, error.hint
             continue
         try:
             number = float(text)

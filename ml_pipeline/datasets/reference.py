@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 BINS: Final = 10
 POINTS: Final = 20
+# Levels of a category that are counted one by one.
+LEVELS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +61,59 @@ class ColumnSummary:
 _LISTS = ("edges", "shares", "points", "below")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelSummary:
+    """How often the levels of a category occurred in `rows` rows.
+
+    `levels` are the numbers that stand for the most frequent ones (`store.inputs.cells`), `shares`
+    theirs; then come the shares of `missing` cells and of all `others`, 0 where every level is
+    listed.
+    """
+
+    rows: int
+    levels: tuple[float, ...]
+    shares: tuple[float, ...]
+    missing: float
+    others: float
+
+    @classmethod
+    def of(cls, values: Floats) -> Self | None:
+        """The summary of a column; None for one without rows."""
+        if not len(values):
+            return None
+        found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+        common = np.argsort(-counts, kind="stable")[:LEVELS]
+        return cls(
+            rows=len(values),
+            levels=tuple(found[common].tolist()),
+            shares=tuple((counts[common] / len(values)).tolist()),
+            missing=float(np.isnan(values).mean()),
+            others=float((counts.sum() - counts[common].sum()) / len(values)),
+        )
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read what `asdict` made of one, after a way through JSON."""
+        return cls(
+            rows=int(stored["rows"]),
+            levels=tuple(map(float, stored["levels"])),
+            shares=tuple(map(float, stored["shares"])),
+            missing=float(stored["missing"]),
+            others=float(stored["others"]),
+        )
+
+    def all_shares(self) -> Floats:
+        """The shares of its levels, of missing cells and of all other levels, (levels + 2,)."""
+        return np.asarray([*self.shares, self.missing, self.others])
+
+    def shares_in(self, values: Floats) -> Floats:
+        """The same of other values (n,)."""
+        places = {level: place for place, level in enumerate(self.levels)}
+        missing, others = len(places), len(places) + 1
+        codes = [missing if v != v else places.get(v, others) for v in values.tolist()]  # noqa: PLR0124 - NaN
+        return np.bincount(codes, minlength=len(places) + 2) / len(values)
+
+
 def shares_between(edges: Floats, values: Floats) -> Floats:
     """The share of the values in each of the len(edges) + 1 bins."""
     places = np.searchsorted(edges, values, side="left")
@@ -99,9 +154,13 @@ def reference_of(
     The kinds of features are among them where some are no numbers.
     """
     numbers, written = parted(rows)
-    found = {
-        name: ColumnSummary.of(values)
+    found: dict[str, ColumnSummary | LevelSummary | None] = {
+        name: LevelSummary.of(values)
+        if kinds.get(name) is Kind.CATEGORY
+        else ColumnSummary.of(values)
         for name, values in input_columns(numbers, features, written, column).items()
+        # Instants go on, whatever happens.
+        if kinds.get(name) is not Kind.DATETIME
     }
     columns = {name: asdict(summary) for name, summary in found.items() if summary is not None}
     others = {name: str(kind) for name, kind in kinds.items() if kind is not Kind.NUMBER}
@@ -110,7 +169,7 @@ def reference_of(
         **({"kinds": others} if others else {}),
         "text_column": column,
         "columns": {
-            name: {key: list(v) if key in _LISTS else v for key, v in summary.items()}
+            name: {key: list(v) if isinstance(v, tuple) else v for key, v in summary.items()}
             for name, summary in columns.items()
         },
     }

@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.reference import ColumnSummary, input_columns
+from ml_pipeline.datasets.features import numbers_of
+from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, input_columns
 from ml_pipeline.decay.advisories import Finding, update_advisory
 from ml_pipeline.decay.context import CheckContext
-from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.decay.drift import (
+    Drift,
+    expected_accuracy,
+    label_drift,
+    level_drift,
+    numeric_drift,
+)
 from ml_pipeline.decay.measures import share_of
 from ml_pipeline.errors import NotFound
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
@@ -131,13 +139,21 @@ def _no_reference(champion: ModelVersion | None) -> str:
 def _input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Drift]:
     """How far each input has moved from what the base was trained on."""
     names, column = list(reference["features"]), reference["text_column"]
-    logged = _columns(recent, [*names, *([column] if column else [])])
+    logged = _columns(recent, [*names, *([column] if column else [])]).copy()
+    summaries, kinds = reference["columns"], reference.get("kinds", {})
+    levels = [name for name in names if kinds.get(name) == Kind.CATEGORY and name in summaries]
+    moved = [
+        level_drift(name, LevelSummary.from_json(summaries[name]), logged[name].tolist())
+        for name in levels
+    ]
+    for name in (name for name in names if kinds.get(name) == Kind.BOOLEAN):
+        logged[name], _ = numbers_of(logged[name], Kind.BOOLEAN)
     numbers = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     written = logged[column].tolist() if column else None
-    moved = [
-        numeric_drift(name, ColumnSummary.from_json(reference["columns"][name]), values)
+    moved += [
+        numeric_drift(name, ColumnSummary.from_json(summaries[name]), values)
         for name, values in input_columns(numbers, names, written, column).items()
-        if name in reference["columns"]
+        if name in summaries and name not in levels
     ]
     return [drift for drift in moved if drift is not None]
 
@@ -181,9 +197,14 @@ def _drift_sentence(worst: Drift, threshold: float) -> str:
     what, reference = f"The values of {worst.column} have shifted", "training rows"
     if worst.column == PREDICTIONS:
         what, reference = "The mix of predictions has shifted", "earlier ones"
+    new = ""
+    if worst.new_share:
+        levels = ", ".join(repr(level[:40]) for level in worst.new_levels)
+        new = f" {worst.new_share:.1%} of them are levels that training had not ({levels})."
     return (
         f"{what} most: population stability index {worst.psi:.2f} on {worst.rows:,} new rows "
         f"against {worst.reference_rows:,} {reference}; more than {threshold:g} raises an alert."
+        f"{new}"
     )
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.datasets.reference import ColumnSummary, shares_between
+from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, shares_between
 from ml_pipeline.evaluation.metrics import Floats
+from ml_pipeline.store.inputs.cells import level_code, level_name
 
 MIN_LABELLED = 100
+SHOWN_LEVELS = 5
 _FLOOR = 1e-4
 
 
@@ -74,6 +76,7 @@ def expected_accuracy(
 class Drift:
     """How far one column drifted: population stability index, and for numbers Kolmogorov-Smirnov.
 
+    Of a category also the share of values that are new levels, and the commonest of those.
     By custom an index under 0.1 is none, over 0.25 a large one.
     """
 
@@ -83,10 +86,43 @@ class Drift:
     p_value: float | None
     rows: int
     reference_rows: int
+    new_share: float = 0.0
+    new_levels: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The drift as plain JSON values."""
-        return asdict(self)
+        """The drift as plain JSON values; of new levels only where there are some."""
+        plain = asdict(self) | {"new_levels": list(self.new_levels)}
+        return plain if self.new_share else {k: v for k, v in plain.items() if k not in _OF_LEVELS}
+
+
+_OF_LEVELS = ("new_share", "new_levels")
+
+
+def level_drift(column: str, reference: LevelSummary, recent: Sequence[object]) -> Drift | None:
+    """Compare how often levels occur; None without rows.
+
+    Where the reference lists every level that the training rows had, `new_share` of the recent
+    values are levels that they had not, `new_levels` the commonest of them.
+    """
+    if not recent:
+        return None
+    names = [level_name(value) for value in recent]
+    codes = {name: level_code(name) for name in set(names)}
+    values = np.asarray([codes[name] for name in names])
+    shares = reference.shares_in(values)
+    known = frozenset(reference.levels)
+    is_whole = not reference.others
+    new = Counter(name for name in names if name and codes[name] not in known and is_whole)
+    return Drift(
+        column=column,
+        psi=_psi(reference.all_shares(), shares),
+        ks=None,
+        p_value=None,
+        rows=len(values),
+        reference_rows=reference.rows,
+        new_share=sum(new.values()) / len(names),
+        new_levels=tuple(name for name, _ in new.most_common(SHOWN_LEVELS)),
+    )
 
 
 def numeric_drift(column: str, reference: ColumnSummary, recent: Floats) -> Drift | None:

@@ -108,7 +108,7 @@ def _from_file(
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         loaded = load_log(store, settings, request, Path(folder))
         events = pd.read_csv(loaded.labelled_path, dtype=str, keep_default_na=False)
-    for name in ("confidence", *settings.data.features):
+    for name in ("confidence", *settings.data.number_features):
         events[name] = pd.to_numeric(events[name], errors="coerce")
     events["known_at"] = pd.to_datetime(events["known_at"], utc=True, format="ISO8601")
     events["timestamp"] = events["known_at"]

@@ -146,3 +146,21 @@ def test_without_times_a_table_that_grows_keeps_what_it_held_out(store: LocalSto
     parts = split_stable(after, settings)
     assert held
     assert held <= {after.frame["id"].iloc[row] for row in parts.holdout}
+
+
+def test_levels_and_truths_of_the_table_are_read_by_their_kinds(store: LocalStore) -> None:
+    rows = make_labels(60)
+    for number, row in enumerate(rows):
+        row["features"] = {"a": ["Oslo", "Rome", None][number % 3], "b": number % 2 == 0}
+    rows[7]["features"] = {"a": "Oslo", "b": "perhaps"}
+    store.add_labels(rows)
+    kinds = {"a": "category", "b": "boolean"}
+    data, report = read_truth(store, settings_for(data__features=kinds))
+    assert report.reasons == {"b is no boolean": 1}
+    assert np.isnan(data.features[:, 0]).sum() == 20
+    assert set(data.features[:, 1]) == {0.0, 1.0}
+    # Nobody names them: the table tells.
+    told, _ = read_truth(store, settings_for(data__features=["a"]))
+    assert told.kinds == {"a": "category"}
+    everything, _ = read_truth(store, settings_for(data__features="auto"))
+    assert list(everything.kinds) == ["a", "b"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ml_pipeline.datasets.reference import ColumnSummary
-from ml_pipeline.decay.drift import Drift, expected_accuracy, label_drift, numeric_drift
+from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary
+from ml_pipeline.decay.drift import (
+    Drift,
+    expected_accuracy,
+    label_drift,
+    level_drift,
+    numeric_drift,
+)
+from ml_pipeline.store.inputs.cells import level_code
 
 
 def drift_of(column: str, reference: np.ndarray, recent: np.ndarray) -> Drift | None:
@@ -87,3 +95,35 @@ def test_a_mix_of_predictions_moves_when_a_label_vanishes() -> None:
     assert same is not None
     assert same.psi == pytest.approx(0)
     assert label_drift("prediction", [], ["H"]) is None
+
+
+def _levels(values: Sequence[float]) -> LevelSummary:
+    """A summary of a category after a way through JSON."""
+    summary = LevelSummary.of(np.asarray(values))
+    assert summary is not None
+    return LevelSummary.from_json(json.loads(json.dumps(asdict(summary))))
+
+
+def test_a_category_drifts_by_its_levels_and_new_ones_are_named() -> None:
+    oslo, rome = level_code("Oslo"), level_code("Rome")
+    summary = _levels([oslo] * 60 + [rome] * 38 + [np.nan] * 2)
+    same = level_drift("city", summary, ["Oslo"] * 60 + ["Rome"] * 38 + [None] * 2)
+    assert same is not None
+    assert (same.psi, same.new_share, same.rows) == (pytest.approx(0.0), 0.0, 100)
+    assert "new_levels" not in same.as_json()
+    moved = level_drift("city", summary, ["Oslo"] * 50 + ["Atlantis"] * 40 + ["Thule"] * 10)
+    assert moved is not None
+    assert moved.psi > 1
+    assert moved.as_json()["new_levels"] == ["Atlantis", "Thule"]
+    assert moved.new_share == pytest.approx(0.5)
+    assert level_drift("city", summary, []) is None
+
+
+def test_of_many_levels_the_rare_ones_are_counted_together() -> None:
+    summary = _levels(np.arange(1000.0).repeat(2).tolist())
+    assert len(summary.levels) == 200
+    assert summary.others == pytest.approx(0.8)
+    found = level_drift("shop", summary, ["of no list"] * 10)
+    assert found is not None
+    # Whether it is new cannot be told.
+    assert found.new_levels == ()
