@@ -45,27 +45,28 @@ def parser() -> argparse.ArgumentParser:
 
 
 def cases(args: argparse.Namespace, stream: str) -> Iterator[Case]:
-    """What is measured of a stream, in the order of the table."""
+    """What is measured of a stream, in the order of the table; the frozen base in any case."""
     seeds = args.seeds[:1] if args.quick else args.seeds
+    is_made = stream in streams.CONCEPTS
+    for seed in seeds if is_made else seeds[:1]:
+        yield Case(stream=stream, policy="frozen", seed=seed)
     for delay, labels, policy in itertools.product(args.delay_days, args.labels, args.policies):
-        if policy in peers.PEERS and peers.missing(policy):
+        if policy == "frozen" or peers.missing(policy):
             continue
         if policy == "experts" and labels != "all":
             continue
-        is_drawn = policy not in WITHOUT_SEED or labels == "tenth" or stream in streams.CONCEPTS
+        is_drawn = policy not in WITHOUT_SEED or labels == "tenth" or is_made
         for seed in seeds if is_drawn else seeds[:1]:
             yield Case(stream=stream, policy=policy, seed=seed, delay_days=delay, labels=labels)
 
 
 def measured(piece: tuple[Case, Path | None, bool]) -> Measured:
-    """One replay, and that of the frozen base beside it."""
+    """One replay."""
     case, folder, is_quick = piece
     history = streams.read(case.stream, folder, case.seed)
     if is_quick:
         history = streams.shortened(history, QUICK_NIGHTS)
-    start = started(history, case.seed)
-    frozen = replayed(Case(stream=case.stream, policy="frozen", seed=case.seed), start)
-    return Measured.of(case, replayed(case, start), frozen)
+    return Measured.of(case, replayed(case, started(history, case.seed)))
 
 
 def left_out(args: argparse.Namespace) -> Iterator[str]:

@@ -98,7 +98,7 @@ class Boosted:
         """Keep the rows; fit again when a week has passed."""
         self.features.append(rows.features)
         self.actual.append(rows.actual)
-        self.nights.append(np.full(len(rows), night, dtype=np.int64))
+        self.nights.append(rows.predicted)
         self.weights.append(rows.weights)
         if night - self.last_fit >= EVERY_NIGHTS:
             self._fit(night)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,9 +14,16 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats, row_losses
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.backtest import Replay, grouped
+from ml_pipeline.training.backtest import Replay, grouped, in_order
 from ml_pipeline.training.online.rows import Rows, by_day
-from ml_pipeline.training.policies import History, Policy, as_model, build_policy
+from ml_pipeline.training.policies import (
+    ANCHOR,
+    Adaptive,
+    History,
+    Policy,
+    as_model,
+    build_policy,
+)
 from tests.benchmarks.learning import peers
 
 # The chance of a right answer to get a label, by the name of the condition; wrong ones always do.
@@ -67,24 +72,6 @@ def started(history: History, seed: int) -> Start:
     return Start(model=model, history=history, settings=settings, nights=nights)
 
 
-def in_order(
-    nights: Sequence[int], delay_days: int
-) -> Iterator[tuple[Literal["predict", "learn"], int]]:
-    """What happens when, by the places of the `nights` (rising day numbers).
-
-    The labels of day D come on day D + `delay_days`, after that day's predictions and before
-    those of the next; labels that come after the last night are never learned.
-    """
-    waiting: deque[int] = deque()
-    for place, night in enumerate(nights):
-        while waiting and nights[waiting[0]] + delay_days < night:
-            yield "learn", waiting.popleft()
-        yield "predict", place
-        waiting.append(place)
-        while waiting and nights[waiting[0]] + delay_days <= night:
-            yield "learn", waiting.popleft()
-
-
 def labelled(rows: Rows, probabilities: Floats, draws: Floats, labels: str) -> Rows:
     """The rows that get a label after such answers, with their weights.
 
@@ -109,21 +96,23 @@ def replayed(case: Case, start: Start) -> Replay:
     numbers = [night for night, _ in start.nights]
     random = np.random.default_rng(case.seed)
     draws = [random.random(len(rows)) for _, rows in start.nights]
-    answers: dict[int, Floats] = {}
+    answers: dict[int, tuple[Floats, Floats]] = {}
     losses, hits, per_night, waiting, spent = [], [], [], Rows.none(start.model), 0.0
     with threadpool_limits(1):
         policy = policy_of(case, start)
         for event, place in in_order(numbers, case.delay_days):
             night, rows = start.nights[place]
             if event == "predict":
-                answers[place] = policy.predict(rows)
-                losses.append(row_losses(rows.actual, answers[place]))
-                hits.append(answers[place].argmax(axis=1) == rows.actual)
+                shares = policy.predict(rows)
+                answers[place] = shares, served(policy, shares)
+                losses.append(row_losses(rows.actual, shares))
+                hits.append(shares.argmax(axis=1) == rows.actual)
                 means = float(losses[-1].mean()), float(hits[-1].mean())
                 per_night.append((night, len(rows), *means))
                 continue
-            found = labelled(rows, answers.pop(place), draws[place], case.labels)
-            waiting = waiting.followed_by(found)
+            shares, by_line = answers.pop(place)
+            known = replace(rows, predicted=np.full(len(rows), night), served=by_line)
+            waiting = waiting.followed_by(labelled(known, shares, draws[place], case.labels))
             if len(waiting) >= least:
                 began = time.process_time()
                 policy.learn(night + case.delay_days, waiting)
@@ -136,6 +125,12 @@ def replayed(case: Case, start: Start) -> Replay:
         promotions=policy.promotions,
         per_night=per_night,
     )
+
+
+def served(policy: Policy, shares: Floats) -> Floats:
+    """What the online model itself answered, NaN where another model did, as the log has it."""
+    is_of_line = isinstance(policy, Adaptive) and policy.served_id != ANCHOR
+    return shares if is_of_line else np.full(shares.shape, np.nan)
 
 
 def policy_of(case: Case, start: Start) -> Policy:

@@ -96,7 +96,7 @@ def measured_apart() -> Iterator[dict[str, Any]]:
             found = {"night": name, "failed": f"not ended after {LIMITS.time_limit_s:.0f} s"}
         else:
             last = (done.stderr.strip().splitlines() or ["killed"])[-1]
-            failed = {"night": name, "failed": last}
+            failed = {"night": name, "failed": f"not learned: {last.partition(': ')[2] or last}"}
             found = json.loads(done.stdout) if done.returncode == 0 else failed
         print(json.dumps(found), flush=True)
         yield found
