@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.features import Inputs, has_text, parted
@@ -21,6 +22,8 @@ from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.training.brought.opened import read_file
 
 log = logging.getLogger("registering")
+
+_KINDS_OF_OUR_OWN: Final = frozenset({Kind.CATEGORY, Kind.DATETIME})
 
 # By so many of the last rows a classifier is seen to answer.
 TRIED_ROWS: Final = 2000
@@ -100,6 +103,7 @@ def base_of(
     or that cannot answer the rows with probabilities.
     """
     _require_classifier(fitted, source)
+    _require_numbers(data, source)
     _take_names_off(fitted, source, settings.data.features)
     _check_count(fitted, source, data.features, settings)
     labels = _labels_of(fitted, source, settings)
@@ -110,6 +114,18 @@ def base_of(
         log.warning("%s: a missing value is taken for the %s of its feature", source, fills)
     _see_shares(fitted, source, data, rows, len(labels))
     return Base(classifier=fitted, classes=labels, fills=fills)
+
+
+def _require_numbers(data: Dataset, source: str) -> None:
+    """Raise DataError for features that stand in rows as numbers that only our models read."""
+    foreign = [f"{name} ({kind})" for name, kind in data.kinds.items() if kind in _KINDS_OF_OUR_OWN]
+    if foreign:
+        raise DataError(
+            f"{source} reads numbers and truths alone; of {data.source} it would read "
+            f"{', '.join(foreign)}.",
+            hint="Log those features as the numbers that it was fitted on, and name them in "
+            "data.features with the kind number.",
+        )
 
 
 def _require_classifier(fitted: Any, source: str) -> None:  # noqa: ANN401

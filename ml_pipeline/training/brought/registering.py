@@ -62,9 +62,12 @@ def register(store: Store, wanted: Registering) -> dict[str, Any]:
     Raises ArtifactError and DataError for a model that cannot be registered, and changes nothing
     then; nor does a `dry_run`.
     """
-    request, settings = wanted.request, wanted.request.settings
-    _require_new(store, settings.model_name, request.model_id)
-    data = replace(read_labelled(request.dataset, settings), source=wanted.rows_from)
+    request = wanted.request
+    _require_new(store, request.settings.model_name, request.model_id)
+    data = replace(read_labelled(request.dataset, request.settings), source=wanted.rows_from)
+    settings = request.settings.reading(data.kinds)
+    request = replace(request, settings=settings)
+    wanted = replace(wanted, request=request)
     base = _base(wanted, data)
     state = serving_state_of(store, settings.model_name)
     rows, lost, unseen = _rows(wanted, data, base), None, True

@@ -299,3 +299,14 @@ def test_a_base_without_a_pipeline_is_scored_from_its_artifact(
     assert scorer.probabilities(row) == pytest.approx(model.predict_proba([row])[0].tolist())
     if scorer.is_ensemble:
         assert [member.name for member in scorer.members(row)] == ["forest"]
+
+
+def test_a_feature_that_is_no_number_is_not_given_to_a_persons_model(tmp_path: Path) -> None:
+    frame = pd.DataFrame(PLAYED.features, columns=DEFAULT_FEATURES).assign(result=PLAYED.labels)
+    frame[DEFAULT_FEATURES[0]] = ["north", "south"] * 60
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    kinds = dict.fromkeys(DEFAULT_FEATURES, "number") | {DEFAULT_FEATURES[0]: "category"}
+    settings = league.settings_for(data__features=kinds)
+    data = read_dataset(str(tmp_path / "rows.csv"), settings.data)
+    with pytest.raises(DataError, match=r"it would read home_team_form \(category\)"):
+        base_of(fitted(), "The model", data, settings)
