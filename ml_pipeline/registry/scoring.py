@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from math import inf, isfinite
 
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
 from ml_pipeline.registry.scoring_heads import MAX_STANDARDISED, MIN_PROBABILITY, Heads
@@ -51,8 +52,9 @@ class Scorer:
             _ordered(reader.score(mapped(expert), width), columns, self.classes)
             for expert, columns in listed(header.get("experts", []))
         ]
-        self._heads = Heads(header, reader, len(self.features))
-        self._mean, self._scale = self._heads.mean, self._heads.scale
+        self._heads = Heads(header, reader)
+        self._mean = [float(value) for value in listed(header["mean"])]
+        self._scale = [float(value) for value in listed(header["scale"])]
         self._base_weight, *weights = [float(weight) for weight in listed(header["vote"])]
         self._votes, self._experts = weights, experts
         self._check()
@@ -61,6 +63,10 @@ class Scorer:
         """Raise what Python does for parts that do not fit one another: a row shows it."""
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:  # noqa: PLR2004
             raise ValueError("its classes are not two and more")
+        if not len(self._mean) == len(self._scale) == len(self.features):
+            raise ValueError("its features differ in number")
+        if not all(map(isfinite, self._mean)) or not all(0 < s < inf for s in self._scale):
+            raise ValueError("the means or scales of its features are no numbers")
         if self.kinds and len(self.kinds) != len(self.features):
             raise ValueError("its features and their kinds differ in number")
         self.probabilities(self._mean, None if self.text_column is None else "one text")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import cos, inf, isfinite, log, sqrt
 from operator import mul
 
-from ml_pipeline.registry.scoring_parts import Reader, Values, listed, mapped, softmax
+from ml_pipeline.registry.scoring_parts import Reader, Score, Values, listed, mapped, softmax
 
 MIN_PROBABILITY = 1e-3
 MAX_STANDARDISED = 8.0
@@ -23,12 +23,18 @@ Head = list[list[float]]
 class Heads:
     """What every head answers, in the order of their votes."""
 
-    def __init__(self, header: Mapping[str, object], reader: Reader, width: int) -> None:
+    def __init__(self, header: Mapping[str, object], reader: Reader) -> None:
+        width = len(listed(header["features"]))
         self._classes = len(listed(header["classes"]))
         self._is_former = "families" not in header
         seen = header if self._is_former else mapped(header["head_inputs"])
-        self.mean = [float(value) for value in listed(seen["mean"])]
-        self.scale = [float(value) for value in listed(seen["scale"])]
+        self._columns: Score | None = None
+        if header.get("kinds") and not self._is_former:
+            from ml_pipeline.registry.inputs.kind_columns import head_columns
+
+            self._columns, width = head_columns(mapped(header["base"]), width, reader.array)
+        self._mean = [float(value) for value in listed(seen["mean"])]
+        self._scale = [float(value) for value in listed(seen["scale"])]
         self._sees_numbers = bool(seen.get("sees_features", seen.get("sees_numbers")))
         self._components: Head = []
         self._pairs: list[tuple[int, int]] = []
@@ -37,9 +43,9 @@ class Heads:
         self._heard = [None if e is None else int(e) for e in listed(header.get("heard", []))]
         if not self._is_former:
             self._read_inputs(seen, reader)
-        if not len(self.mean) == len(self.scale) == width:
+        if not len(self._mean) == len(self._scale) == width:
             raise ValueError("its features differ in number")
-        if not all(map(isfinite, self.mean)) or not all(0 < s < inf for s in self.scale):
+        if not all(map(isfinite, self._mean)) or not all(0 < s < inf for s in self._scale):
             raise ValueError("the means or scales of its features are no numbers")
         self._families = self._read_heads(header, reader)
 
@@ -112,9 +118,11 @@ class Heads:
         return [value - reference for value in logs]
 
     def _numbers(self, values: Values) -> list[float]:
+        if self._columns is not None:
+            values = self._columns(values)
         seen = [
             _clipped((value - mean) / scale)
-            for value, mean, scale in zip(values, self.mean, self.scale, strict=True)
+            for value, mean, scale in zip(values, self._mean, self._scale, strict=True)
         ]
         if not self._components:
             return seen

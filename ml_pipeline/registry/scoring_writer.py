@@ -53,6 +53,8 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
             for expert in memory.experts
         ],
         "vote": memory.vote.tolist(),
+        "mean": model.mean_.tolist(),
+        "scale": model.scale_.tolist(),
         **_heads(model.inputs_(), model.rates_().families, memory, arrays),
     }
     line = json.dumps(header, allow_nan=False, ensure_ascii=False).encode()
@@ -68,8 +70,6 @@ def _heads(
 ) -> dict[str, Any]:
     if inputs.is_former:
         return {
-            "mean": inputs.mean.tolist(),
-            "scale": inputs.scale.tolist(),
             "sees_features": inputs.sees_numbers,
             "heads": memory.heads[0].tolist(),
         }

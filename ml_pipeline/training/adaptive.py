@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from ml_pipeline.datasets.features import parted
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats, encode
-from ml_pipeline.training.heads.inputs import HeadInputs
+from ml_pipeline.training.encoding.columns import head_columns, takes_numbers
+from ml_pipeline.training.heads.inputs import HeadInputs, spread_of
 from ml_pipeline.training.heads.memory import Expert, Memory, Seen, in_order
 from ml_pipeline.training.heads.newton import Lesson
 from ml_pipeline.training.heads.rates import Rates
@@ -81,11 +82,14 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.reads_text_ = texts is not None
         self.feature_names_: list[str] = []
         self.text_column_: str | None = None
+        self.mean_, self.scale_ = spread_of(rows)
         seen = HeadInputs.fitted(
-            rows, self.base_proba(X), self.random_state, sees_numbers=texts is None
+            head_columns(fitted, np.asarray(X)),
+            self.base_proba(X),
+            self.random_state,
+            sees_numbers=texts is None,
         )
         self.head_inputs_ = seen.as_dict()
-        self.mean_, self.scale_ = seen.mean, seen.scale
         self.heard_: Sequence[str] = list(heard)
         self.set_memory(self.fresh_memory())
         self.line_: dict[str, Any] | None = None
@@ -95,6 +99,13 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The settings as a record."""
         usual = {} if self.head_inputs_ is None else {"families": Rates().families}
         return Rates.of({**usual, **(self.rates or {})})
+
+    def plain_rates(self) -> dict[str, Any]:
+        """The settings by which the heads learn, plain; see `rates.changed_rates`."""
+        plain = self.rates_().as_dict()
+        if self.head_inputs_ is None:
+            del plain["families"]
+        return plain
 
     def inputs_(self) -> HeadInputs:
         """What the heads see."""
@@ -143,12 +154,14 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             (list(m.feature_names_), m.n_features_in_, m.reads_text_, m.classes_.tolist())
             for m in (self, other)
         )
-        if mine != theirs:
+        if mine != theirs or not takes_numbers(self.base_):
             raise DataError(
                 "The champion's heads are of other inputs or classes than the new base."
             )
         self.rates, self.head_inputs_ = other.rates, other.head_inputs_
-        self.mean_, self.scale_, self.heard_ = other.mean_, other.scale_, other.heard_
+        self.heard_ = other.heard_
+        if self.head_inputs_ is None:
+            self.mean_, self.scale_ = other.mean_, other.scale_
         return self.set_memory(other.memory())
 
     def base_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
@@ -160,7 +173,7 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def seen(self, X: ArrayLike, base: Floats) -> Seen:  # noqa: N803
         """Rows as the heads see them; `base` (n, K) are the base's probabilities."""
-        numbers, _ = parted(np.asarray(X))
+        numbers = head_columns(self.base_, np.asarray(X))
         inputs = self.inputs_().of(numbers, base, self.rates_().families)
         return Seen(rows=np.asarray(X), base=base, inputs=inputs)
 

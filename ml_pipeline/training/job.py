@@ -237,7 +237,11 @@ def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier
         carry_heads = request.new_base == "carried"
         return base_in_shadow(data, model, request.today, settings, carry_heads=carry_heads)
     if request.strategy == "adaptive":
-        return _adapted(request, rows, model, champion)
+        from threadpoolctl import threadpool_limits
+
+        # On small matrices threads only wait for each other: 10 times the time and more.
+        with threadpool_limits(1, user_api="blas"):
+            return _adapted(request, rows, model, champion)
     if request.strategy == "refit":
         return _refitted(request, data, champion)
     if request.strategy == "errors_only":
@@ -371,7 +375,7 @@ def _state_to_go_on_from(model: AdaptiveClassifier) -> dict[str, Any]:
     return {
         "settled_night": settled.get("night"),
         "first_night": settled.get("first_night"),
-        "rates": model.rates_().as_dict(),
+        "rates": model.plain_rates(),
         "inputs": _inputs(model),
         # An online model's inputs are compared with those of its base, which holds them.
         "reference": model.reference_ if settled.get("first_night") is None else None,

@@ -287,7 +287,7 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     quarantine = quarantine and adaptive.quarantine
     anchor = rows.base
     seen = model.seen(rows.features, anchor)
-    said, live = state.past.answers(state.memory, seen, rows.predicted)
+    opinions, live = state.past.answers(state.memory, seen, rows.predicted)
     # What people were answered goes before what they would have been.
     served = np.asarray(np.isfinite(rows.served).all(axis=1))
     live = np.where(served[:, None], rows.served, live)
@@ -308,7 +308,7 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
         quarantined=strange,
     )
     nothing = Rows.none(model)
-    memory = state.memory if strange else _learned(model, state, night, said)
+    memory = state.memory if strange else _learned(model, state, night, opinions)
     learned = nothing if strange else state.held.followed_by(rows)
     entry, proof = entry_of(scores, adaptive.full_weight)
     after = replace(
@@ -326,18 +326,20 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     return after, scores
 
 
-def _learned(model: AdaptiveClassifier, state: OnlineState, night: int, said: Opinions) -> Memory:
-    """The memory after the waiting rows, of which everything that votes has `said` its opinion."""
+def _learned(
+    model: AdaptiveClassifier, state: OnlineState, night: int, opinions: Opinions
+) -> Memory:
+    """The memory after the waiting rows, of which everything that votes has those `opinions`."""
     rows = state.waiting
     if len(state.held):
         rows = state.held.followed_by(rows)
         seen = model.seen(rows.features, rows.base)
-        said, _ = state.past.answers(state.memory, seen, rows.predicted)
+        opinions, _ = state.past.answers(state.memory, seen, rows.predicted)
     lesson = Lesson(
-        inputs=said.inputs,
+        inputs=opinions.inputs,
         actual=rows.actual,
         weights=rows.weights,
-        opinions=said.shares,
+        opinions=opinions.shares,
         fresh=~are_known(rows.entities, state.entities),
     )
     return state.memory.learn(lesson, night, model.rates_())

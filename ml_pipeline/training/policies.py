@@ -24,6 +24,7 @@ from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.store.records import Outcome
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.encoding.columns import takes_numbers
 from ml_pipeline.training.heads.memory import Memory
 from ml_pipeline.training.online.rows import Rows
 from ml_pipeline.training.online_model import Incumbent, OnlineState, take_day, take_night
@@ -239,10 +240,13 @@ class Challengers(Adaptive):
         kinds = self.settings.data.column_kinds
         base = algorithms.fit(training.algorithm, features, labels, training, kinds=kinds)
         model = as_model(base, features, list(self.model.classes_), self.settings)
-        fresh = OnlineState.fresh(model)
-        carried = replace(fresh, memory=self.state.memory)
-        for name, state in (("fresh", fresh), ("carried", carried)):
-            self.shadows.append(Shadow(name=f"{name} {night}", model=model, state=state))
+        bases = {"fresh": model}
+        if takes_numbers(base):
+            serving = copy(self.model).set_memory(self.state.memory)
+            bases["carried"] = copy(model).take_heads_of(serving)
+        for name, born in bases.items():
+            state = replace(OnlineState.fresh(born), memory=born.memory())
+            self.shadows.append(Shadow(name=f"{name} {night}", model=born, state=state))
 
 
 @dataclass(kw_only=True, slots=True)

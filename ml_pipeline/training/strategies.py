@@ -35,7 +35,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.encoding.columns import show_numbers_alone
+from ml_pipeline.training.encoding.columns import call_nothing_far
 from ml_pipeline.training.heads.rates import rates_of
 from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
@@ -84,7 +84,7 @@ def new_model(  # noqa: PLR0913 - what a model is made of
     data = settings.data
     model = AdaptiveClassifier(base, rates_of(training), training.random_seed)
     model.adopt(base, features, classes, heard=heard)
-    show_numbers_alone(model, [data.kind(name) for name in data.features])
+    call_nothing_far(model, [data.kind(name) for name in data.features])
     model.feature_names_ = list(data.features)
     model.text_column_ = data.text_column
     model.reference_ = reference_of(

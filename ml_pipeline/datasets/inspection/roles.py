@@ -13,7 +13,9 @@ from ml_pipeline.datasets.kinds import FEW_LEVELS, Inference
 from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.store.inputs.labels import NO_VALUES
 
-_WORD: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z]|\b|_)|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+")
+_PARTS_OF_A_NAME: Final = re.compile(
+    r"[A-Z]+(?=[A-Z][a-z]|\b|_)|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+"
+)
 _ID: Final = frozenset({"id", "ids", "uuid", "guid", "identifier"})
 _CODE: Final = frozenset({"zip", "postcode", "postal", "plz", "code", "id", "type", "category"})
 # Times of something else than the row: of a birth, or of what comes after the result.
@@ -32,7 +34,7 @@ _GAPS: Final = 1.5
 
 def words(name: str) -> set[str]:
     """The words of a name in lower case, however they are joined."""
-    return {word.lower() for word in _WORD.findall(name.replace("_", " "))}
+    return {word.lower() for word in _PARTS_OF_A_NAME.findall(name.replace("_", " "))}
 
 
 def is_called_id(name: str) -> bool:

@@ -104,12 +104,15 @@ def _seen(name: str, transformer: Any, columns: Floats) -> Floats:  # noqa: ANN4
     return np.asarray(step.transform(columns), dtype=np.float64)
 
 
-def show_numbers_alone(model: Any, kinds: Sequence[Kind]) -> None:  # noqa: ANN401 - AdaptiveClassifier
-    """Let heads see nothing of levels and instants: what stands for them is no quantity."""
+def takes_numbers(base: Any) -> bool:  # noqa: ANN401 - a fitted base
+    """Whether heads see the rows of a base as they are: its features are all numbers."""
+    return READ not in getattr(base, "named_steps", {})
+
+
+def call_nothing_far(model: Any, kinds: Sequence[Kind]) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """No level and no instant is far from the training rows: what stands for it is no amount."""
     is_number = np.asarray([kind in {Kind.NUMBER, Kind.BOOLEAN} for kind in kinds], dtype=bool)
     if is_number.all() or len(is_number) != len(model.mean_):
         return
     model.mean_ = np.where(is_number, model.mean_, 0.0)
     model.scale_ = np.where(is_number, model.scale_, _UNSEEN)
-    if model.head_inputs_ is not None:
-        model.head_inputs_ = model.head_inputs_ | {"mean": model.mean_, "scale": model.scale_}

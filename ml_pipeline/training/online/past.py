@@ -63,7 +63,7 @@ class Past:
     def answers(
         self, memory: Memory, seen: Seen, predicted: NDArray[np.int64]
     ) -> tuple[Opinions, Floats]:
-        """What everything that votes said of the rows when they were predicted, and the vote.
+        """What everything that votes answered of the rows when they were predicted, and the vote.
 
         By `memory` where it had learned nothing since; the vote is (n, K).
         """
@@ -76,8 +76,8 @@ class Past:
         for place in np.unique(places[places < len(self.nights)]):
             rows = np.flatnonzero(places == place)
             then = self._memory(memory, max(int(place), 0))
-            said = then.opinions(seen.take(rows))
-            shares[:, rows], voted[rows] = said.shares, then.vote_on(said)
+            answered = then.opinions(seen.take(rows))
+            shares[:, rows], voted[rows] = answered.shares, then.vote_on(answered)
         return opinions, voted
 
     def _memory(self, memory: Memory, place: int) -> Memory:

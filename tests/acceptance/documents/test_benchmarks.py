@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ml_pipeline.training.backtest import backtest, in_order
+from ml_pipeline.training.backtest import backtest
 from ml_pipeline.training.policies import History
 from tests.benchmarks import bench_learning
 from tests.benchmarks.learning import peers, scale, streams
-from tests.benchmarks.learning.replay import Case, labelled, replayed, started
+from tests.benchmarks.learning.replay import Case, in_order, labelled, replayed, started
 from tests.benchmarks.learning.table import NAMES, Measured, table
 from tests.support.shell import ROOT
 

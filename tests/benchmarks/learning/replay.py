@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -14,7 +16,7 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats, row_losses
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.backtest import Replay, grouped, in_order
+from ml_pipeline.training.backtest import Replay, grouped
 from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.policies import (
     ANCHOR,
@@ -70,6 +72,24 @@ def started(history: History, seed: int) -> Start:
     if not nights:
         raise DataError("No night has enough rows.")
     return Start(model=model, history=history, settings=settings, nights=nights)
+
+
+def in_order(
+    nights: Sequence[int], delay_days: int
+) -> Iterator[tuple[Literal["predict", "learn"], int]]:
+    """What happens when, by the places of the `nights` (rising day numbers).
+
+    The labels of day D come on day D + `delay_days`, after that day's predictions and before
+    those of the next; labels that come after the last night are never learned.
+    """
+    waiting: deque[int] = deque()
+    for place, night in enumerate(nights):
+        while waiting and nights[waiting[0]] + delay_days < night:
+            yield "learn", waiting.popleft()
+        yield "predict", place
+        waiting.append(place)
+        while waiting and nights[waiting[0]] + delay_days <= night:
+            yield "learn", waiting.popleft()
 
 
 def labelled(rows: Rows, probabilities: Floats, draws: Floats, labels: str) -> Rows:
