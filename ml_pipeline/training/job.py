@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.kind import Kind
@@ -19,10 +20,9 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN, Dataset, read_dataset
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.datasets.reference import kinds_of
-from ml_pipeline.datasets.splits import Split
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.evaluation.metrics import Floats, evaluate
+from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.model_inputs import in_classes
 from ml_pipeline.registry.models import check_fits, load_model_version
@@ -44,7 +44,7 @@ from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
 from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online.snapshots import SNAPSHOTS
 from ml_pipeline.training.online_training import adapt, by_settings
-from ml_pipeline.training.request import TrainingRequest
+from ml_pipeline.training.request import PreparedRows, TrainingRequest
 from ml_pipeline.training.strategies import Challenger
 
 log = logging.getLogger("train_model")
@@ -58,21 +58,6 @@ _USELESS: Final[Mapping[str, tuple[str, ...]]] = {
     "errors_only": ("learning_rate", "epochs", "algorithm"),
     "from_scratch": ("learning_rate", "epochs", "model_path", "strategy"),
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedRows:
-    """Rows of a base that were read and split before, and the `classes` it is to know.
-
-    `answers` (held out, K) are what the champion answers for the rows to be judged on, None
-    without one. `learned_until` is the time of the last row to learn, for the lineage.
-    """
-
-    data: Dataset
-    parts: Split
-    classes: list[str]
-    answers: Floats | None
-    learned_until: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,8 +222,6 @@ def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier
         carry_heads = request.new_base == "carried"
         return base_in_shadow(data, model, request.today, settings, carry_heads=carry_heads)
     if request.strategy == "adaptive":
-        from threadpoolctl import threadpool_limits
-
         # On small matrices threads only wait for each other: 10 times the time and more.
         with threadpool_limits(1, user_api="blas"):
             return _adapted(request, rows, model, champion)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.splits import Split
+from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.registry.models import safe_name
 
 
@@ -69,3 +72,18 @@ class TrainingRequest:
     def strategy(self) -> str:
         """The strategy, `from_scratch` for a base of its own."""
         return self.settings.training.strategy if self.fine_tune else "from_scratch"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedRows:
+    """Rows of a base that were read and split before, and the `classes` it is to know.
+
+    `answers` (held out, K) are what the champion answers for the rows to be judged on, None
+    without one. `learned_until` is the time of the last row to learn, for the lineage.
+    """
+
+    data: Dataset
+    parts: Split
+    classes: list[str]
+    answers: Floats | None
+    learned_until: datetime | None

@@ -36,9 +36,9 @@ from ml_pipeline.store.event_row import UNCERTAIN, best_guess
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import EVER, ModelVersion, Outcome
-from ml_pipeline.training.job import PreparedRows, train
+from ml_pipeline.training.job import train
 from ml_pipeline.training.learned_rows import Champion, unseen_rows
-from ml_pipeline.training.request import TrainingRequest
+from ml_pipeline.training.request import PreparedRows, TrainingRequest
 
 log = logging.getLogger("registering")
 

@@ -29,6 +29,7 @@ UNCOUNTED = {
     "runs_that_name",
     "count_labelled",
     "count_answers",
+    "label_delays",
     "sum_days",
     "known_labels",
     "get_run",

@@ -27,7 +27,7 @@ from ml_pipeline.training import job
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.brought.bases import Base, algorithm_of, base_of, read_model_file
 from ml_pipeline.training.learned_rows import fitted_on
-from ml_pipeline.training.request import TrainingRequest
+from ml_pipeline.training.request import PreparedRows, TrainingRequest
 from ml_pipeline.training.strategies import Challenger, evidence_on, new_model
 from ml_pipeline.training.train_and_register import (
     NothingUnseen,
@@ -148,14 +148,14 @@ def _base(wanted: Registering, data: Dataset) -> Base:
     return base_of(fitted, f"The model {wanted.path}", data, settings)
 
 
-def _rows(wanted: Registering, data: Dataset, base: Base) -> job.PreparedRows:
+def _rows(wanted: Registering, data: Dataset, base: Base) -> PreparedRows:
     """Nothing to learn, everything to judge on that the model was not fitted on."""
     everything = np.arange(len(data), dtype=np.int64)
     until, held = splits.learned_until(data, everything), everything
     if wanted.fitted_until is not None:
         until, held = wanted.fitted_until, _later(data, wanted.fitted_until)
     classes = class_order([*data.labels.tolist(), *base.classes], wanted.request.settings.data)
-    return job.PreparedRows(
+    return PreparedRows(
         data=data,
         classes=classes,
         answers=None,
@@ -182,7 +182,7 @@ def _later(data: Dataset, until: datetime) -> NDArray[np.int64]:
     return held
 
 
-def _challenger(wanted: Registering, base: Base, rows: job.PreparedRows) -> Challenger:
+def _challenger(wanted: Registering, base: Base, rows: PreparedRows) -> Challenger:
     """The base with fresh heads, which learn what comes after the rows that it may know."""
     request, data, settings = wanted.request, rows.data, wanted.request.settings
     known = _known_to(wanted, data)

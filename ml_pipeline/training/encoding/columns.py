@@ -106,7 +106,9 @@ def _seen(name: str, transformer: Any, columns: Floats) -> Floats:  # noqa: ANN4
 
 def takes_numbers(base: Any) -> bool:  # noqa: ANN401 - a fitted base
     """Whether heads see the rows of a base as they are: its features are all numbers."""
-    return READ not in getattr(base, "named_steps", {})
+    read = getattr(base, "named_steps", {}).get(READ)
+    others = {MOMENTS, LEVELS, MEANS}
+    return read is None or not any(name in others for name, *_ in read.transformers_)
 
 
 def call_nothing_far(model: Any, kinds: Sequence[Kind]) -> None:  # noqa: ANN401 - AdaptiveClassifier
