@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "requirements and settings into the repository in this folder")  # fmt: skip
     way.add_argument("--print_keys", action="store_true", help="print fresh secrets for the "
         "Supabase of docker-compose.yml, as the lines of its .env file")  # fmt: skip
+    way.add_argument("--from", dest="file", metavar="FILE", help="look at a CSV or Parquet file "
+        "with results, write settings for it, and say whether the loop would help")  # fmt: skip
+    way.add_argument("--from_log", action="store_true", help="the same of the results in the "
+        "store's log")  # fmt: skip
     parser.add_argument("--package", metavar="REQUIREMENT", help="with --workflows: what pip "
         "installs there (default: where this installation came from)")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="with --workflows: replace files "
@@ -41,27 +45,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="PATH", help="with --print_sql: a folder for "
         "timestamped files, for example supabase/migrations; with --print_keys: a file that is "
         "not there yet")  # fmt: skip
+    group = parser.add_argument_group("with --from or --from-log")
+    group.add_argument("--target", metavar="COL", help="the column of what really happened")
+    group.add_argument("--id", metavar="COL", help="the column that names the thing predicted")
+    group.add_argument("--time", metavar="COL", help="the column of when it was predicted")
+    group.add_argument("--force", action="store_true", help="replace the settings that are there")
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Create or update what the flags name, and print what there is now."""
-    if args.output and not (args.print_sql or args.print_keys):
-        raise ConfigError("--output can be used only together with --print_sql or --print_keys.")
-    if (args.package or args.overwrite) and not args.workflows:
-        raise ConfigError("--package and --overwrite can be used only together with --workflows.")
-    if args.local and (args.database_url or args.print_sql or args.workflows):
-        raise ConfigError(
-            "--local creates an embedded store; the other flags are for Supabase.",
-            hint="Leave out --local, or --database_url, --print_sql and --workflows.",
-        )
-    if args.example and (args.print_sql or args.workflows):
-        raise ConfigError("--example cannot be combined with --print_sql or --workflows.")
+    _check_together(args)
     if args.print_sql and not args.output:
         sys.stdout.write(schema.whole())
         return 0
     if args.print_keys:
         return _keys(args.output, now)
     written: dict[str, Any] = {}
+    if args.file or args.from_log:
+        from ml_pipeline.commands import init_from
+
+        written = init_from.write(args)
     if args.example:
         files = init_example.write(args.example, Path())
         written = {"status": "written", "example": args.example, "files": files}
@@ -70,6 +73,29 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         written |= _created(args, now)
     common.print_json(written)
     return 0
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raise ConfigError for flags of which one means nothing beside the other."""
+    if args.output and not (args.print_sql or args.print_keys):
+        raise ConfigError("--output can be used only together with --print_sql or --print_keys.")
+    if (args.package or args.overwrite) and not args.workflows:
+        raise ConfigError("--package and --overwrite can be used only together with --workflows.")
+    has_rows = args.file or args.from_log
+    if not has_rows and (args.target or args.id or args.time or args.force):
+        raise ConfigError(
+            "--target, --id, --time and --force can be used only together with --from or "
+            "--from-log."
+        )
+    if args.local and (args.database_url or args.print_sql or args.workflows):
+        raise ConfigError(
+            "--local creates an embedded store; the other flags are for Supabase.",
+            hint="Leave out --local, or --database_url, --print_sql and --workflows.",
+        )
+    if args.example and (has_rows or args.print_sql or args.workflows):
+        raise ConfigError(
+            "--example cannot be combined with --from, --from-log, --print_sql or --workflows."
+        )
 
 
 def _keys(output: str | None, now: datetime) -> int:

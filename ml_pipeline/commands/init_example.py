@@ -11,6 +11,8 @@ from ml_pipeline.errors import ConfigError
 
 # Files of each example by the name that they are written under.
 EXAMPLES: Final = {
+    "churn": {CONFIG_FILE: "churn.yaml", "churn_customers.csv": "churn_customers.csv"},
+    "fraud": {CONFIG_FILE: "fraud.yaml", "fraud_payments.csv.gz": "fraud_payments.csv.gz"},
     "router": {CONFIG_FILE: "router.yaml", "router_prompts.csv": "router_prompts.csv"},
 }
 

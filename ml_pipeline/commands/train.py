@@ -154,16 +154,19 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         threading.Thread(target=end_with_parent, daemon=True).start()
     if args.memory_limit_mb:
         limit_memory(args.memory_limit_mb)
+    from ml_pipeline.datasets.dataset import LOG
+
     try:
         settings = settings_from(args)
         named = [bool(args.from_table), bool(args.from_log), bool(args.dataset)]
         if sum(named) > 1:
             raise ConfigError("Give one of --from_table, --from_log and --dataset.")
         request = request_from(args, settings, now=now, new_id=new_id)
-        if args.from_log or (args.register and not any(named)):
+        is_log = args.from_log or (not any(named) and request.dataset == LOG)
+        if is_log or (args.register and not any(named)):
             from ml_pipeline.commands.train_from_log import rows_of_log
 
-            request = rows_of_log(request, wanted=args.from_log)
+            request = rows_of_log(request, wanted=is_log)
         with on_cluster(args.cluster):
             if args.from_table or args.register:
                 from ml_pipeline.training.train_and_register import train_with_store

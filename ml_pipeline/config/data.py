@@ -100,13 +100,23 @@ class DataSettings(Section):
     @classmethod
     def _with_kinds(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - raw YAML
         features = values.get("features") if isinstance(values, Mapping) else None
+        if (
+            isinstance(features, list)
+            and features
+            and all(isinstance(f, Mapping) for f in features)
+        ):
+            pairs = [pair for mapping in features for pair in mapping.items()]
+            features = (
+                dict(pairs) if len(dict(pairs)) == len(pairs) else [name for name, _ in pairs]
+            )
         names, kinds = features, dict[str, Kind]()
         if features == AUTO:
             names = []
         elif isinstance(features, Mapping):
             names = list(features)
             kinds = {str(name): _kind(name, kind) for name, kind in features.items()}
-        made = handler({**values, "features": names} if names is not features else values)
+        is_changed = names is not values.get("features") if features is not None else False
+        made = handler({**values, "features": names} if is_changed else values)
         made._take(kinds, is_auto=features == AUTO)  # noqa: SLF001 - its own
         if not made.features and not made.is_auto and made.text_column is None:
             message = "features is empty and there is no text_column: a model needs an input"
@@ -122,7 +132,8 @@ class DataSettings(Section):
         if self._is_auto:
             plain["features"] = AUTO
         elif self._kinds:
-            plain["features"] = {name: str(self._kinds[name]) for name in self.features}
+            # A list, for their order counts, and JSON that is kept may put keys into another one.
+            plain["features"] = [{name: str(self._kinds[name])} for name in self.features]
         return plain
 
     @property

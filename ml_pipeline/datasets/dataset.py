@@ -32,6 +32,8 @@ from ml_pipeline.store.inputs.columns import listed, named
 from ml_pipeline.store.inputs.labels import Labels, is_blank
 
 BUILTIN = "builtin"
+# The results of the store's log, which `train` reads from the store.
+LOG = "log"
 PARQUET = (".parquet", ".pq")
 EVENT_ID, KNOWN_AT = "event_id", "known_at"
 # A row without a group is a group of its own, by a name that no group has.
@@ -106,7 +108,10 @@ class Dataset:
         )
 
     def preceded_by(self, past: Dataset | None) -> Dataset:
-        """The rows to learn with those of another file before them; times and groups are gone."""
+        """The rows to learn with those of another file before them.
+
+        Times, groups and all else that is known of single rows are gone.
+        """
         if past is None:
             return self
         return replace(
@@ -116,6 +121,10 @@ class Dataset:
             times=None,
             groups=None,
             frame=pd.DataFrame(index=range(len(past) + len(self))),
+            predicted=None,
+            model_ids=None,
+            of_line=None,
+            answers=None,
         )
 
 
@@ -128,6 +137,11 @@ def read_dataset(dataset: str | Path, settings: DataSettings) -> Dataset:
         packaged = resources.files("ml_pipeline") / "data" / "training_dataset.csv"
         with resources.as_file(packaged) as path:
             return from_frame(read_csv(path), settings, source="the bundled sample")
+    if str(dataset) == LOG:
+        raise DataError(
+            "data.training_dataset is the store's log, which only `train` reads.",
+            hint="`ml-pipeline train --register` makes a first model of it.",
+        )
     path = Path(dataset)
     return from_frame(read_csv(path), settings, source=str(path))
 

@@ -21,7 +21,7 @@ from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs import cells
 from ml_pipeline.store.inputs.columns import listed
-from ml_pipeline.store.inputs.labels import BLANKS, SPACE
+from ml_pipeline.store.inputs.labels import NO_VALUES, SPACE
 from ml_pipeline.store.inputs.times import time_hint
 
 Inputs = NDArray[Any]
@@ -109,7 +109,7 @@ def _cell(kind: Kind, value: object) -> tuple[float, bool]:
 
 def _instants(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     texts = values.astype(object).where(values.notna(), "").astype(str).str.strip(SPACE)
-    texts = texts.mask(texts.str.lower().isin(BLANKS), "")
+    texts = texts.mask(texts.str.lower().isin(NO_VALUES), "")
     times = parsed_times(texts).reset_index(drop=True)
     micros = times.dt.as_unit("us").astype("int64").to_numpy()
     is_time = times.notna().to_numpy()
@@ -119,7 +119,7 @@ def _instants(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
 
 def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    blank = values.isna() | values.astype(str).str.strip().isin(["", "nan", "NaN", "None"])
+    blank = values.isna() | values.astype(str).str.strip().str.lower().isin(NO_VALUES)
     bad = ~(np.abs(numbers) <= LARGEST) & ~blank.to_numpy()
     if bad.any():
         shown = [repr(value) for value in values[bad].head(SHOWN)]

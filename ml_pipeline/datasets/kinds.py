@@ -24,7 +24,7 @@ from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.cells import FALSE, TRUE
 from ml_pipeline.store.inputs.columns import listed
-from ml_pipeline.store.inputs.labels import BLANKS
+from ml_pipeline.store.inputs.labels import BLANKS, NO_VALUES
 from ml_pipeline.store.inputs.times import time_hint
 
 __all__ = ["Inference", "Kind", "free_columns", "infer", "infer_kinds", "inferences", "resolved"]
@@ -90,7 +90,7 @@ def _are_numbers(column: pd.Series) -> bool:
     rest = column[np.isnan(numbers)]
     if len(rest) == len(column):
         return False
-    return bool((rest.isna() | rest.astype(str).str.strip().str.lower().isin(BLANKS)).all())
+    return bool((rest.isna() | rest.astype(str).str.strip().str.lower().isin(NO_VALUES)).all())
 
 
 def resolved(data: DataSettings, frame: pd.DataFrame, source: str) -> DataSettings:
@@ -141,9 +141,19 @@ def inferences(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Inference
 def infer(column: pd.Series) -> Inference:
     """The kind of a column of texts, numbers, truths or times (n,).
 
-    Empty cells and `nan`, `none`, `null` say nothing. Numbers that are all 0 or 1 stay numbers.
+    Empty cells and `nan`, `none`, `null` say nothing; nor does `NA` among numbers, truths or times.
+    Numbers that are all 0 or 1 stay numbers.
     """
     texts, counts = _levels(column)
+    is_value = np.asarray([str(text).lower() not in NO_VALUES for text in texts], dtype=bool)
+    if is_value.any() and not is_value.all():
+        found = _kind_of(texts[is_value], counts[is_value])
+        return found if found.kind is not Kind.CATEGORY else _kind_of(texts, counts)
+    return _kind_of(texts, counts)
+
+
+def _kind_of(texts: np.ndarray, counts: np.ndarray) -> Inference:
+    """The kind of a column by its different values, the commonest first, and their numbers."""
     if not len(texts):
         return Inference(
             kind=Kind.NUMBER, reason="it has no value at all", levels=0, doubt="it has no value"

@@ -15,6 +15,7 @@ from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.datasets.texts import MAX_CHARACTERS
 from ml_pipeline.store.inputs.cells import FALSE, MAX_LEVEL_CHARACTERS, TRUE
 from ml_pipeline.store.inputs.label_sql import is_blank, listing
+from ml_pipeline.store.inputs.labels import NO_VALUES
 from ml_pipeline.store.inputs.times import time_sql
 from ml_pipeline.store.sql_text import literal
 
@@ -39,7 +40,14 @@ def feature_lists(settings: Settings) -> tuple[str, str, str, str]:
     pointers = listing(map(_pointer, features))
     found = f"json_extract({_OBJECT}, {pointers})"
     written = f"json_extract_string({_OBJECT}, {pointers})"
-    texts = f"[CASE WHEN {is_blank('x')} THEN NULL ELSE x END FOR x IN {written}]"
+    places = enumerate(features, 1)
+    levels = [str(n) for n, name in places if settings.data.kind(name) is Kind.CATEGORY]
+    missing = is_blank("x", NO_VALUES)
+    if levels:
+        missing = (
+            f"CASE WHEN place IN ({', '.join(levels)}) THEN {is_blank('x')} ELSE {missing} END"
+        )
+    texts = f"[CASE WHEN {missing} THEN NULL ELSE x END FOR x, place IN {written}]"
     return found, texts, "[TRY_CAST(x AS DOUBLE) FOR x IN texts]", input_text
 
 

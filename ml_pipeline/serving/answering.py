@@ -140,9 +140,9 @@ def _number(value: object, name: str, imputes: bool) -> float:  # noqa: FBT001 -
 
 def _is_nothing(value: object) -> bool:
     if isinstance(value, str):
-        from ml_pipeline.store.inputs.labels import is_blank
+        from ml_pipeline.store.inputs.labels import NO_VALUES
 
-        return is_blank(value)
+        return value.strip().lower() in NO_VALUES
     return value is None or type(value).__name__ in {"NAType", "NaTType"}
 
 

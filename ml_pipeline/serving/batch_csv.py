@@ -31,6 +31,7 @@ from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.store.event_row import UNCERTAIN
 from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.label_sql import is_blank
+from ml_pipeline.store.inputs.labels import BLANKS, NO_VALUES
 from ml_pipeline.store.sql_text import literal
 
 MEMORY_MB = 160
@@ -117,8 +118,11 @@ class BatchCsv:
         return self.number(name) if self._is_number(name) else self._plain(name)
 
     def _is_number(self, name: str) -> bool:
+        return self._kind(name) == Kind.NUMBER
+
+    def _kind(self, name: str) -> str:
         kinds = self.scorer.kinds
-        return not kinds or kinds[self.scorer.features.index(name)] == Kind.NUMBER
+        return kinds[self.scorer.features.index(name)] if kinds else Kind.NUMBER
 
     def load(self, db: duckdb.DuckDBPyConnection, folder: Path) -> tuple[int, int]:
         """Make the table `input_rows` of all lines, also of those that are no rows.
@@ -192,7 +196,8 @@ class BatchCsv:
         return ", ".join(faults)
 
     def _is_missing(self, feature: str) -> str:
-        return f"coalesce({is_blank(self.cell(feature))}, true)"
+        blanks = BLANKS if self._kind(feature) == Kind.CATEGORY else NO_VALUES
+        return f"coalesce({is_blank(self.cell(feature), blanks)}, true)"
 
     def _feature_faults(self, feature: str) -> str:
         cell, value, missing = self.cell(feature), self.number(feature), self._is_missing(feature)

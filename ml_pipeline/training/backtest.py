@@ -5,6 +5,7 @@ The online model, its ledger and the gate are the loop's own code; only the cloc
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -63,23 +64,30 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """A policy to replay, all from the same base and over the same nights."""
+    """A policy to replay, all from the same base and over the same nights.
+
+    At the `deadline` of `time.monotonic` no night is begun but the first one with rows.
+    """
 
     name: str
     model: AdaptiveClassifier
     history: History
     settings: Settings
     nights: Sequence[tuple[int, Rows]]
+    deadline: float = math.inf
 
 
 def replay_policy(task: Task) -> Replay:
     """Predict each row from the nights known before its day, and let the policy learn them."""
     policy = build_policy(task.name, task.model, task.history, task.settings)
     threshold = task.settings.run.confidence_threshold
-    losses, hits, weights, per_night, errors = [], [], [], [], []
+    losses, hits, weights = list[Floats](), list[NDArray[np.bool_]](), list[Floats]()
+    per_night, errors = list[tuple[int, int, float, float]](), list[int]()
     served = [np.full(rows.base.shape, np.nan) for _, rows in task.nights]
     asked, spent = _asked_before(task.nights), 0.0
     for place, (night, rows) in enumerate(task.nights):
+        if per_night and time.monotonic() > task.deadline:
+            break
         found = [(at, task.nights[at][1].take(positions)) for at, positions in asked[place]]
         for (at, some), (_, positions) in zip(found, asked[place], strict=True):
             probabilities = policy.predict(some)
@@ -149,8 +157,13 @@ def backtest(
     settings: Settings,
     policies: Sequence[str],
     progress: Callable[[str, int], Callable[[], None]],
+    *,
+    deadline: float = math.inf,
 ) -> dict[str, Replay]:
-    """Replay every policy over the same nights. `frozen` is always among them."""
+    """Replay every policy over the same nights. `frozen` is always among them.
+
+    At the `deadline` of `time.monotonic` no policy begins another night.
+    """
     settings = settings.changed(
         {
             "data.features": dict(history.kinds) or history.names,
@@ -175,7 +188,14 @@ def backtest(
         )
     wanted = list(dict.fromkeys(["frozen", *policies]))
     tasks = [
-        Task(name=name, model=model, history=history, settings=settings, nights=nights)
+        Task(
+            name=name,
+            model=model,
+            history=history,
+            settings=settings,
+            nights=nights,
+            deadline=deadline,
+        )
         for name in wanted
     ]
     advance, replays = progress("policies", len(tasks)), {}

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.dataset import BUILTIN, Dataset, read_dataset
+from ml_pipeline.datasets.dataset import BUILTIN, LOG, Dataset, read_dataset
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.errors import DataError
@@ -242,10 +242,10 @@ def _refitted(request: TrainingRequest, data: Dataset, champion: Champion) -> Ch
     try:
         past = _training_data(settings)
     except DataError as error:
-        # Nobody has configured the sample, so it need not fit.
-        if settings.data.training_dataset != BUILTIN:
+        # Nobody has configured the sample, so it need not fit; of the log all is learned anyway.
+        if settings.data.training_dataset not in {BUILTIN, LOG}:
             raise
-        log.info("The bundled sample is not learned: %s", error)
+        log.info("Nothing is learned beside the log: %s", error)
     if request.known is not None:
         data = read_labelled(str(request.known), settings, whole=past is None)
     return strategies.refit(

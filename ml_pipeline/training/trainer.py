@@ -21,7 +21,7 @@ import ml_pipeline
 from ml_pipeline.config.defaults import SETTING_PREFIX
 from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.dataset import BUILTIN
+from ml_pipeline.datasets.dataset import BUILTIN, LOG
 from ml_pipeline.errors import TrainingError
 from ml_pipeline.registry.trained import RESULT_FILE, SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.records import ModelVersion
@@ -102,7 +102,7 @@ def answer_of(job: TrainingJob) -> TrainerAnswer:
 def _settings_of(job: TrainingJob) -> Settings:
     """The settings with the training data's whole path: the child works in the job's folder."""
     dataset = job.settings.data.training_dataset
-    if dataset == BUILTIN:
+    if dataset in {BUILTIN, LOG}:
         return job.settings
     return job.settings.changed({"data.training_dataset": str(Path(dataset).resolve())})
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.kind import Kind
@@ -30,6 +31,8 @@ HALF: Final = 0.5
 # An id of which the rows of one thing are found by has at least this share of different values.
 _ENTITIES: Final = 0.02
 _GAPS: Final = 1.5
+# Spearman's rank correlation with the place in the file.
+_IN_ORDER: Final = 0.9
 
 
 def words(name: str) -> set[str]:
@@ -50,17 +53,20 @@ def is_called_code(name: str) -> bool:
 def times_of(frame: pd.DataFrame, found: Mapping[str, Inference]) -> list[str]:
     """Columns that may say when a row came up, the likeliest first.
 
-    Every row has such a time, and it is neither of a birth nor of what comes after a result.
+    Every row has such a time, and it is neither of a birth nor of what comes after a result, unless
+    the rows stand in its order: logs are mostly written so.
     """
     candidates = [
         name
         for name, inference in found.items()
         if inference.kind is Kind.DATETIME
         and inference.levels > 1
-        and not words(name) & _OTHER_TIME
         and parsed_times(frame[name]).notna().all()
     ]
-    return sorted(candidates, key=lambda name: -found[name].levels)
+    in_order = [name for name in candidates if _is_in_order(frame[name])]
+    if in_order:
+        return in_order
+    return [name for name in candidates if not words(name) & _OTHER_TIME]
 
 
 def ids_of(frame: pd.DataFrame, found: Mapping[str, Inference]) -> list[str]:
@@ -108,6 +114,13 @@ def has_only_gaps(column: pd.Series) -> bool:
     texts = column.str.strip()
     rest = texts[pd.to_numeric(texts, errors="coerce").isna()].str.lower().unique()
     return set(rest) <= set(NO_VALUES)
+
+
+def _is_in_order(column: pd.Series) -> bool:
+    """Whether the rows stand in the order of these times, either way round, but for some."""
+    ranks = parsed_times(column).rank().to_numpy()
+    correlation = np.corrcoef(ranks, np.arange(len(ranks)))[0, 1]
+    return bool(abs(correlation) > _IN_ORDER)
 
 
 def _are_names(column: pd.Series) -> bool:

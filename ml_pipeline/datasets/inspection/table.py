@@ -38,7 +38,7 @@ class Table:
     `frame` (m, d) has at most MOST_ROWS of the `rows`, spread evenly and in their order, and the
     columns that one can name: none without a name, none whose name others have as well; these are
     `unusable`, with the reason. `path` is None for rows that come from elsewhere; `known_counts`
-    are then those of columns that were counted over all rows.
+    are then those of columns that were counted over all rows. `whole` are all rows of a small file.
     """
 
     source: str
@@ -47,6 +47,7 @@ class Table:
     path: Path | None = None
     unusable: dict[str, str] = field(default_factory=dict)
     known_counts: dict[str, Counter[str]] = field(default_factory=dict)
+    whole: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -73,10 +74,8 @@ class Table:
         """How many rows have each text in a column, over all rows."""
         if name in self.known_counts:
             return self.known_counts[name]
-        if self.path is None or len(self.frame) == self.rows:
-            return Counter(self.frame[name].tolist())
-        if not _is_big(self.path):
-            return Counter(read_csv(self.path).pipe(_stripped)[name].tolist())
+        if self.path is None or self.whole is not None:
+            return Counter((self.frame if self.whole is None else self.whole)[name].tolist())
         with _rows_of(self.path) as (database, names, source):
             place = names.index(name)
             query = f"SELECT coalesce(c{place}::VARCHAR, ''), count(*) FROM {source} GROUP BY 1"  # noqa: S608
@@ -92,19 +91,19 @@ def read_table(path: Path) -> Table:
         raise DataError(f"There is no file {path}.", hint="Give a CSV with a header line.")
     if not path.is_file():
         raise DataError(f"{path} is not a file.", hint="Give a CSV or Parquet file.")
-    if _is_big(path):
+    whole = None if _is_big(path) else read_csv(path).pipe(_stripped)
+    if whole is None:
         frame, rows = _sample(path)
     else:
-        frame = read_csv(path).pipe(_stripped)
-        rows = len(frame)
-        frame = thinned(frame, most_rows(frame.shape[1]))
+        frame, rows = thinned(whole, most_rows(whole.shape[1])), len(whole)
     unusable = _unusable([str(name) for name in frame.columns])
     kept = [place for place, name in enumerate(frame.columns) if name and name not in unusable]
     if not kept:
         raise DataError(f"{path} has no column with a name of its own.")
     return Table(
-        source=str(path), frame=frame.iloc[:, kept], rows=rows, path=path, unusable=unusable
-    )
+        source=str(path), frame=frame.iloc[:, kept], rows=rows, path=path, unusable=unusable,
+        whole=whole,
+    )  # fmt: skip
 
 
 def most_rows(columns: int) -> int:

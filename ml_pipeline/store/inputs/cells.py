@@ -15,7 +15,7 @@ from math import isnan, nan
 
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.errors import InputError
-from ml_pipeline.store.inputs.labels import BLANKS, SPACE
+from ml_pipeline.store.inputs.labels import BLANKS, NO_VALUES, SPACE
 from ml_pipeline.store.inputs.times import read_time, time_hint
 from ml_pipeline.store.inputs.values import is_missing, scalar
 
@@ -80,7 +80,7 @@ def truth(text: str) -> float:
         return 1.0
     if folded in FALSE:
         return 0.0
-    if folded in BLANKS:
+    if folded in NO_VALUES:
         return nan
     message = f"{text!r} is neither true nor false"
     raise ValueError(message)
@@ -109,7 +109,7 @@ def read_cell(kind: Kind, value: object, name: str) -> tuple[float, object]:
         if fault:
             raise InputError(f"{name} {fault}.", hint="Name it in data.text_column, or shorten it.")
         return level_code(level), level or None
-    if is_missing(value) or (isinstance(value, str) and value.strip(SPACE).lower() in BLANKS):
+    if is_missing(value) or (isinstance(value, str) and value.strip(SPACE).lower() in NO_VALUES):
         return nan, None
     if kind is Kind.BOOLEAN:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,13 @@ def test_a_change_is_checked_like_everything_else() -> None:
     assert changed.data.label_map()["x"] == "H"
     with pytest.raises(ConfigError, match=r"training\.epochs = -1 \(change\)"):
         Settings().changed({"training.epochs": -1})
+
+
+def test_the_order_of_features_outlives_json_that_sorts_its_keys(tmp_path: Path) -> None:
+    data = load(tmp_path, "data: {features: {b: category, a: number}}").data
+    kept = json.dumps(data.model_dump(mode="json"), sort_keys=True)
+    again = type(data).model_validate_json(kept)
+    assert again.features == data.features == ["b", "a"]
+    assert list(again.kinds.items()) == list(data.kinds.items())
+    twice = refused(tmp_path, "data: {features: [{a: number}, {a: category}]}")
+    assert "names something twice" in twice[0]
