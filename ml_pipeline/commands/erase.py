@@ -74,7 +74,7 @@ def _read(path: Path, settings: Settings) -> dict[str, set[str]]:
     from ml_pipeline.store.inputs.labels import id_cell
 
     file = CsvFile.opened(path)
-    places = file.places({key: settings.log.spellings(key) for key in KEYS})
+    places = file.places({key: settings.spellings(key) for key in KEYS})
     if not places:
         raise InputError(
             f"{path} needs a column event_id or match_id.", hint=f"It has: {listed(file.names)}."

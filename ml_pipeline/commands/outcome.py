@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_common(parser)
     add = parser.add_argument
     add("--event_id", help="the prediction whose outcome is known")
-    add("--match_id", help="the match whose outcome is known; all predictions of it get it")
+    add("--match_id", "--id", help="the match whose outcome is known; all predictions of it get it")
     add("--actual", help="what really happened, a label")
     add("--csv", help="file with event_id or match_id, actual_result, and evaluated_at if known")
     add(

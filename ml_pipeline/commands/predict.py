@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="features of one row, in the model's order or as name=value",
     )  # fmt: skip
     add("--text", help="text of one row, for a model that reads one; - reads it from stdin")
-    add("--match_id", help="what is predicted; its outcome can be recorded by this id")
+    add("--match_id", "--id", help="what is predicted; its outcome can be recorded by this id")
     add("--batch", metavar="FILE", help="CSV of rows to predict")
     add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
     add(

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from ml_pipeline.config.base import Fraction, Section
-from ml_pipeline.config.defaults import DEFAULT_CLASSES, DEFAULT_LABELS, UNCERTAIN
+from ml_pipeline.config.defaults import DEFAULT_CLASSES, DEFAULT_LABELS, MATCH_ID, UNCERTAIN
 from ml_pipeline.config.kind import Kind
 
 AUTO = "auto"
@@ -85,6 +85,7 @@ class DataSettings(Section):
     features: list[str] = Field(default_factory=lambda: list(DEFAULT_FEATURES))
     text_column: Annotated[str, Field(min_length=1)] | None = None
     target: Annotated[str, Field(min_length=1)] = "result"
+    id_column: Annotated[str, Field(min_length=1)] = MATCH_ID
     classes: list[str] | None = Field(default_factory=lambda: list(DEFAULT_CLASSES))
     ordered: bool = True
     labels: dict[str, str] | None = None

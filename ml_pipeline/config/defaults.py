@@ -12,6 +12,8 @@ LOCAL_VARIABLE = "ML_PIPELINE_LOCAL"
 SETTING_PREFIX = "ML_PIPELINE__"
 MODEL_NAME = "default"
 
+# The id of what is predicted, as the log and the tables call it.
+MATCH_ID = "match_id"
 # Labels, and the answer that is none.
 UNCERTAIN = "UNCERTAIN"
 # The key of an event's metadata under which former outcomes stand.

@@ -19,6 +19,7 @@ from ml_pipeline.config.defaults import (
     DEFAULT_LABELS,
     ENSEMBLE_CONFLICT_MARGIN,
     LOCAL_VARIABLE,
+    MATCH_ID,
     MISSING_VALUES,
     MODEL_NAME,
     SETTING_PREFIX,
@@ -31,8 +32,8 @@ class QuickSettings:
     """What a prediction asks of the settings; the model itself knows its features."""
 
     __slots__ = (
-        "allowed_types", "any_label", "conflict_margin", "csv_file", "missing", "model_name",
-        "spellings",
+        "allowed_types", "any_label", "conflict_margin", "csv_file", "id_column", "missing",
+        "model_name", "spellings",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - each has a default
@@ -44,6 +45,7 @@ class QuickSettings:
         spellings: Mapping[str, str] = DEFAULT_LABELS,
         any_label: bool = False,
         missing: str = MISSING_VALUES,
+        id_column: str = MATCH_ID,
         allowed_types: Sequence[str] = (),
     ) -> None:
         self.allowed_types = allowed_types
@@ -53,6 +55,7 @@ class QuickSettings:
         self.spellings = spellings
         self.any_label = any_label
         self.missing = missing
+        self.id_column = id_column
 
 
 def local_dir(flag: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -114,6 +117,7 @@ def _checked(config_file: str | None) -> QuickSettings:
         spellings=settings.data.label_map(),
         any_label=settings.data.classes is None,
         missing=settings.prediction.missing,
+        id_column=settings.data.id_column,
         allowed_types=settings.artifacts.allowed_types,
     )
 

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from ml_pipeline.config import allowed_types
 from ml_pipeline.config.base import Section
 from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings
-from ml_pipeline.config.defaults import CONFIG_FILE, MODEL_NAME, SETTING_PREFIX
+from ml_pipeline.config.defaults import CONFIG_FILE, MATCH_ID, MODEL_NAME, SETTING_PREFIX
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import (
     ArtifactSettings,
@@ -73,6 +73,12 @@ class Settings(Section):
     def as_yaml(self) -> str:
         """The settings as a file that `load_settings` reads back."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+    def spellings(self, column: str) -> list[str]:
+        """Header spellings of a canonical column in what people bring; an id's as they call it."""
+        known = self.log.spellings(column)
+        also = [] if column != MATCH_ID or self.data.id_column in known else [self.data.id_column]
+        return [*known, *also]
 
     def reading(self, kinds: Mapping[str, Kind]) -> Settings:
         """The same for features of these kinds, in this order; as they are where there are none."""

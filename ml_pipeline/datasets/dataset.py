@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.defaults import MATCH_ID
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
@@ -183,6 +184,7 @@ def from_frame(
     A feature without any value is refused only in a `whole` file.
     """
     wanted = (settings.target, settings.time_column, settings.group_column, *settings.inputs)
+    wanted = wanted if settings.id_column == MATCH_ID else (*wanted, settings.id_column)
     frame = named(frame, wanted, source)
     if settings.target not in frame.columns:
         raise DataError(
@@ -191,6 +193,9 @@ def from_frame(
         )
     time_column = _named(frame, "time_column", settings.time_column, source)
     group_column = _named(frame, "group_column", settings.group_column, source)
+    if group_column is None and settings.group_column == MATCH_ID != settings.id_column:
+        # Nobody says otherwise: the rows of one id belong together.
+        group_column = settings.id_column if settings.id_column in frame.columns else None
     if settings.unlabelled_rows == "skip":
         frame = _labelled(frame, settings, source)
     settings = resolved(settings, frame, source)

@@ -120,7 +120,7 @@ def resolved(data: DataSettings, frame: pd.DataFrame, source: str) -> DataSettin
 
 def free_columns(frame: pd.DataFrame, data: DataSettings) -> list[str]:
     """The columns that are neither the target nor an id, a time, a text or the log's own."""
-    used = {data.target, data.text_column, data.time_column, data.group_column}
+    used = {data.target, data.text_column, data.time_column, data.group_column, data.id_column}
     if {"event_id", "known_at"} <= set(frame.columns):
         used |= _OF_THE_LOG
     names = [str(name) for name in frame.columns]

@@ -136,7 +136,7 @@ def _entry(  # noqa: PLR0913 - what a line says, and what holds where it says no
 def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:
     truth, log = settings.ground_truth, settings.log
     spellings = {
-        "id": (truth.id_column, "id", *log.spellings("event_id"), *log.spellings("match_id")),
+        "id": (truth.id_column, "id", *log.spellings("event_id"), *settings.spellings("match_id")),
         "label": (truth.target, "label", settings.data.target, *log.spellings("actual_result")),
         "created_at": ("created_at", truth.time_column or "created_at"),
         "source": ("source",),

@@ -69,10 +69,11 @@ class EvaluationLogger:
     def log_prediction(  # noqa: PLR0913 - the original documents' signature, and what it lacks
         self,
         model_id: str,
-        match_id: str | None,
-        prediction: object,
-        confidence: float,
+        match_id: str | None = None,
+        prediction: object = None,
+        confidence: float | None = None,
         *,
+        entity_id: str | None = None,
         features: Mapping[str, object] | None = None,
         probabilities: Mapping[str, float] | None = None,
         metadata: Mapping[str, object] | None = None,
@@ -81,12 +82,14 @@ class EvaluationLogger:
     ) -> str:
         """Log one prediction and return its event id. Without features it cannot be learned.
 
+        `entity_id` is another name of `match_id`.
         `probabilities` say what the answer was made of: a number for each label, 1 in all (within
         0.000001), that of the prediction its confidence (within 0.01). Raises InputError for what
         is no label, number or time.
         """
         passed = {
-            "model_id": model_id, "match_id": match_id, "prediction": prediction,
+            "model_id": model_id, "match_id": match_id, "entity_id": entity_id,
+            "prediction": prediction,
             "confidence": confidence, "features": features, "probabilities": probabilities,
             "metadata": metadata, "event_id": event_id, "timestamp": timestamp,
         }  # fmt: skip

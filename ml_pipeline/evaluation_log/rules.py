@@ -148,7 +148,7 @@ def find_columns(names: Sequence[str], settings: Settings, source: str) -> Colum
 
     Raises DataError naming the missing column, the spellings tried and the columns found.
     """
-    spellings = {column: settings.log.spellings(column) for column in DEFAULT_COLUMNS}
+    spellings = {column: settings.spellings(column) for column in DEFAULT_COLUMNS}
     found = column_places(spellings, names, source)
     missing = [name for name in REQUIRED if name not in found]
     if not any(name in found for name in TIMES):

@@ -49,7 +49,9 @@ def predict_csv(  # noqa: PLR0913 - each of the last is a choice of its own
     cannot be used, or the output cannot be written.
     """
     target = Path(output or default_output(path))
-    file = BatchCsv.opened(path, engine.batch_scorer(), imputes=engine.imputes)
+    file = BatchCsv.opened(
+        path, engine.batch_scorer(), imputes=engine.imputes, id_column=engine.settings.id_column
+    )
     with TemporaryDirectory(prefix="ml_pipeline_") as scratch, open_database(Path(scratch)) as db:
         total, unreadable = file.load(db, Path(scratch))
         batch = _Batch(db=db, engine=engine, file=file, log=log, total=total)

@@ -21,6 +21,7 @@ from typing import IO, Self
 
 import duckdb
 
+from ml_pipeline.config.defaults import MATCH_ID
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
@@ -80,11 +81,16 @@ class BatchCsv:
     imputes: bool
 
     @classmethod
-    def opened(cls, path: str, scorer: BatchScorer, *, imputes: bool) -> Self:
-        """Read the header. Raises InputError for one that cannot be used."""
+    def opened(
+        cls, path: str, scorer: BatchScorer, *, imputes: bool, id_column: str = MATCH_ID
+    ) -> Self:
+        """Read the header; `id_column` is how else the column match_id may be called.
+
+        Raises InputError for one that cannot be used.
+        """
         with batch_lines.refusals():
             file = CsvFile.opened(Path(path))
-            places = _places(file, scorer)
+            places = _places(file, scorer, id_column)
             points = frozenset(file.point_places([places[name] for name in scorer.features]))
         return cls(
             path=path, file=file, places=places, points=points, scorer=scorer, imputes=imputes
@@ -328,11 +334,11 @@ def _written(path: Path, *, is_packed: bool) -> IO[str]:
     return path.open("w", encoding="utf-8", newline="")
 
 
-def _places(file: CsvFile, scorer: BatchScorer) -> dict[str, int]:
+def _places(file: CsvFile, scorer: BatchScorer, id_column: str) -> dict[str, int]:
     """Where the columns are that are read. Raises InputError for one that is missing."""
     needed = [*scorer.features, *([scorer.text_column] if scorer.text_column else [])]
     found, twice = dict[str, int | None](), list[str]()
-    for name in dict.fromkeys((*needed, "match_id")):
+    for name in dict.fromkeys((*needed, MATCH_ID, id_column)):
         try:
             found[name] = file.place(name)
         except DataError:
@@ -342,6 +348,8 @@ def _places(file: CsvFile, scorer: BatchScorer) -> dict[str, int]:
             f"{file.path} has the columns {', '.join(twice)} twice.",
             hint="Rename or drop one of each: which one is meant cannot be told.",
         )
+    if found[MATCH_ID] is None:
+        found[MATCH_ID] = found[id_column]
     missing = [name for name in needed if found[name] is None]
     if missing:
         raise InputError(

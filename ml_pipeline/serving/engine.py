@@ -25,6 +25,7 @@ from ml_pipeline.store.event_row import (
     UNCERTAIN,
     EventRow,
     new_event_id,
+    one_id,
     plain_text,
     prediction_row,
     utc_text,
@@ -171,12 +172,15 @@ class PredictionEngine:
         match_id: str | None = None,
         *,
         text: str | None = None,
+        entity_id: str | None = None,
     ) -> dict[str, Any]:
-        """Answer for one row: numbers in the model's order, or by name, and the text it reads.
+        """Answer for one row: values in the model's order, or by name, and the text it reads.
+
+        `entity_id` is another name of `match_id`.
 
         Raises InputError for input that cannot be used.
         """
-        answer, row = self._answer(features, match_id, text)
+        answer, row = self._answer(features, one_id(match_id, entity_id), text)
         if row is not None:
             self.logger.write([row])
         return answer
@@ -184,10 +188,10 @@ class PredictionEngine:
     def batch_predict(self, rows: object) -> list[dict[str, Any]]:
         """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
 
-        A mapping may hold `match_id` and the text beside the features; a string is a text. A frame
-        and a matrix are taken row by row. Raises InputError for what is no collection of rows.
+        A mapping may hold `match_id` (or `entity_id`, or what data.id_column names) and the text
+        beside the features; a string is a text. A frame and a matrix are taken row by row.
         """
-        from ml_pipeline.store.inputs.values import id_text, many_rows, one_row
+        from ml_pipeline.store.inputs.values import many_rows, one_row
 
         answers: list[dict[str, Any]] = []
         logged: list[EventRow] = []
@@ -196,7 +200,7 @@ class PredictionEngine:
             try:
                 plain = one_row(passed)
                 if isinstance(plain, Mapping):
-                    own_id = id_text(plain.get("match_id"), "match_id")
+                    own_id = self._own_id(plain)
                 answer, row = self._answer(plain, own_id, None)
                 if row is not None:
                     logged.append(row)
@@ -209,6 +213,12 @@ class PredictionEngine:
         if logged:
             self.logger.write(logged)
         return answers
+
+    def _own_id(self, row: Mapping[str, object]) -> str | None:
+        from ml_pipeline.store.inputs.values import id_text
+
+        names = ("match_id", "entity_id", self.settings.id_column)
+        return next((text for name in names if (text := id_text(row.get(name), name))), None)
 
     def _answer(
         self,

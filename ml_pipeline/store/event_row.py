@@ -108,6 +108,13 @@ def _numbers_template(names: tuple[str, ...]) -> str:
     return "{" + ", ".join(pairs) + "}"
 
 
+def one_id(match_id: str | None, entity_id: str | None) -> str | None:
+    """The id of what is predicted, by either of its names. Raises InputError for two of them."""
+    if match_id is not None and entity_id is not None and match_id != entity_id:
+        raise InputError(f"match_id is {match_id!r} and entity_id {entity_id!r}: give one of them.")
+    return entity_id if match_id is None else match_id
+
+
 def plain_text(value: object, name: str) -> str | None:
     """Text that fits into one line of a file, None when there is none.
 

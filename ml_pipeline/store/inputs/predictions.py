@@ -13,6 +13,7 @@ from ml_pipeline.store.event_row import (
     json_cell,
     known_after,
     new_event_id,
+    one_id,
     prediction_row,
     with_outcome,
 )
@@ -24,7 +25,8 @@ from ml_pipeline.store.inputs.values import is_missing, many_rows, mapping, mome
 REQUIRED: Final = ("model_id", "prediction", "confidence")
 _REQUIRED: Final = frozenset(REQUIRED)
 ARGUMENTS: Final = (
-    *REQUIRED, "match_id", "features", "probabilities", "metadata", "event_id", "timestamp",
+    *REQUIRED, "match_id", "entity_id", "features", "probabilities", "metadata", "event_id",
+    "timestamp",
 )  # fmt: skip
 
 _KNOWN: Final = frozenset(ARGUMENTS)
@@ -54,7 +56,7 @@ def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: dat
         timestamp=now if at is None else _made(moment(at, "timestamp"), now),
         model_name=model_name,
         model_id=values["model_id"],
-        match_id=values.get("match_id"),
+        match_id=one_id(values.get("match_id"), values.get("entity_id")),
         prediction=labels.prediction(values["prediction"]),
         # A missing one is none, but NaN is refused.
         confidence=passed["confidence"],  # type: ignore[arg-type]

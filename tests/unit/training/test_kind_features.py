@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from threadpoolctl import threadpool_limits
 
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.dataset import Dataset, from_frame
 from ml_pipeline.datasets.features import matrix
 from ml_pipeline.datasets.reference import kinds_of
-from ml_pipeline.errors import DataError, InputError
+from ml_pipeline.errors import ConfigError, DataError, InputError
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.inputs import kind_columns
 from ml_pipeline.registry.scoring_parts import Reader
@@ -248,3 +249,57 @@ def test_ten_thousand_levels_are_learned_and_scored() -> None:
     assert len(content) < 300_000
     scored = scoring.parse(content).probabilities(rows.features[0].tolist())
     assert scored == pytest.approx(base.predict_proba(rows.features[:1])[0], abs=1e-9)
+
+
+# ---------------------------------------------------------------------------------- names, ids
+
+NAMES = ("with 'quotes' \"two\"", "a.b", "Ünïcode 😀", "n" * 300, "Age", "tail ", "a/b~c")
+
+
+def test_features_of_any_name_are_read_by_their_kind() -> None:
+    kinds = dict.fromkeys(NAMES, Kind.CATEGORY)
+    settings = mixed.settings(features=dict.fromkeys(NAMES, "category"))
+    frame = pd.DataFrame({name: ["x", "y"] * 40 for name in NAMES} | {"y": ["no", "yes"] * 40})
+    rows = from_frame(frame, settings.changed({"data.time_column": None}).data, source="odd")
+    assert rows.kinds == kinds
+    assert rows.features.shape == (80, len(NAMES))
+    again = yaml.safe_load(settings.as_yaml())["data"]["features"]
+    assert again == dict.fromkeys(NAMES, "category")
+
+
+def test_names_that_differ_in_case_alone_are_two_features() -> None:
+    settings = mixed.settings(features=["Age", "age"], time_column=None)
+    frame = pd.DataFrame({"Age": ["x", "y"] * 40, "age": ["1", "2"] * 40, "y": ["no", "yes"] * 40})
+    rows = from_frame(frame, settings.data, source="twins")
+    assert rows.kinds == {"Age": Kind.CATEGORY, "age": Kind.NUMBER}
+
+
+def test_auto_takes_every_column_that_is_nothing_else() -> None:
+    settings = mixed.settings(features="auto", id_column="client")
+    frame = mixed.frame(200).assign(client="c", constant="1", key=[f"k{n}" for n in range(200)])
+    rows = from_frame(frame, settings.data, source="the shop")
+    assert rows.kinds == KINDS
+    # The rows of one id belong together.
+    by_id = mixed.settings(id_column="client", group_column="match_id")
+    groups = from_frame(frame, by_id.data, source="the shop").groups
+    assert groups is not None
+    assert set(groups) == {"c"}
+    nothing = frame[["known", "y", "client"]]
+    with pytest.raises(DataError, match="no column that could be a feature"):
+        from_frame(nothing, settings.data, source="the shop")
+
+
+def test_a_kind_that_there_is_not_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="city is 'colour', not one of number, category"):
+        mixed.settings(features={"city": "colour"})
+
+
+def test_a_column_with_one_value_does_no_harm() -> None:
+    frame = mixed.frame(300).assign(city="Oslo", member="yes", at="2026-01-01T00:00:00Z")
+    settings = mixed.settings()
+    rows = from_frame(frame, settings.data, source="the shop")
+    base = algorithms.fit(
+        "LogisticRegression", rows.features, rows.labels, settings.training,
+        kinds=rows.column_kinds,
+    )  # fmt: skip
+    assert np.isfinite(base.predict_proba(odd_rows())).all()

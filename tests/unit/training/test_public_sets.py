@@ -46,7 +46,7 @@ def cars() -> tuple[pd.DataFrame, str, list[str], list[str]]:
 def airports() -> tuple[pd.DataFrame, str, list[str], list[str]]:
     """Whether an airport is north of the fortieth degree: its state, its city, its longitude."""
     frame = pd.read_csv(folder() / "airports.csv", dtype=str, keep_default_na=False)
-    frame["north"] = np.where(frame["latitude"].astype(float) > 40, "north", "south")  # noqa: PLR2004
+    frame["north"] = np.where(frame["latitude"].astype(float) > 40, "north", "south")
     return frame, "north", ["longitude"], ["state", "city"]
 
 
@@ -71,7 +71,7 @@ def by_hand(numbers: list[str], levels: list[str]) -> Pipeline:
 
 
 def scores(labels: Any, shares: Floats, classes: list[str]) -> tuple[float, float]:  # noqa: ANN401
-    if len(classes) == 2:  # noqa: PLR2004
+    if len(classes) == 2:
         auc = roc_auc_score(labels == classes[1], shares[:, 1])
     else:
         auc = roc_auc_score(labels, shares, multi_class="ovr", labels=classes)
