@@ -190,6 +190,7 @@ class PredictionEngine:
 
         A mapping may hold `match_id` (or `entity_id`, or what data.id_column names) and the text
         beside the features; a string is a text. A frame and a matrix are taken row by row.
+        Raises InputError for what is no collection of rows.
         """
         from ml_pipeline.store.inputs.values import many_rows, one_row
 
