@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,16 +72,43 @@ class AdaptiveSettings(Section):
 
 
 class ExpertSettings(Section):
-    """A further voter beside the base and its heads, fitted anew every so often."""
+    """A classifier beside the base and its heads, fitted anew every so often.
+
+    It is fitted on the rows of the last `window_nights` days, or on all of them, of which newer
+    ones weigh more with a half-life.
+    """
 
     algorithm: Algorithm = "HistGradientBoosting"
     half_life_days: Positive | None = None
+    window_nights: Whole | None = None
+    every_nights: Whole | None = None
+    max_iter: Whole | None = None
 
     @property
     def name(self) -> str:
-        """Its name in reports and in the lineage."""
-        fading = "" if self.half_life_days is None else f", half-life {self.half_life_days:g} days"
-        return self.algorithm + fading
+        """Its name in reports and in the lineage: what it is and what it is fitted on."""
+        parts = {
+            "{} iterations": self.max_iter,
+            "last {} nights": self.window_nights,
+            "half-life {:g} days": self.half_life_days,
+        }
+        said = [words.format(value) for words, value in parts.items() if value is not None]
+        return ", ".join([self.algorithm, *said])
+
+    @model_validator(mode="after")
+    def _can_iterate(self) -> ExpertSettings:
+        if self.max_iter is not None and self.algorithm != "HistGradientBoosting":
+            message = f"max_iter is of HistGradientBoosting: {self.algorithm} has none"
+            raise ValueError(message)
+        return self
+
+
+# What the preset `full` stands for; measured, see the README.
+FULL_EXPERTS: Final = (
+    ExpertSettings(max_iter=30, window_nights=60, every_nights=7),
+    ExpertSettings(max_iter=40, every_nights=30),
+    ExpertSettings(algorithm="DecisionTree", window_nights=30, every_nights=1),
+)
 
 
 class TrainingSettings(Section):
@@ -103,19 +130,31 @@ class TrainingSettings(Section):
         default_factory=lambda: list(DEFAULT_ENSEMBLE)
     )
     ensemble_weights: list[Positive] | None = None
+    preset: Literal["light", "full"] = "light"
     experts: list[ExpertSettings] = Field(default_factory=list)
     experts_every_days: Whole = 30
     adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
 
-    def experts_due(self, fitted: Mapping[str, int], day: int) -> bool:
-        """Whether experts are to be fitted once `day` is over.
+    @property
+    def experts_in_use(self) -> Sequence[ExpertSettings]:
+        """Those that are named, or those of the preset."""
+        return self.experts or (FULL_EXPERTS if self.preset == "full" else ())
 
-        `fitted` has the day on which each present expert was fitted, by its name. They are also
-        due when one is missing or is no longer configured. Days are proleptic ordinals in UTC.
+    def nights_between(self, expert: ExpertSettings) -> int:
+        """After how many days the expert is fitted anew."""
+        return expert.every_nights or self.experts_every_days
+
+    def due_experts(self, fitted: Mapping[str, int], day: int) -> list[ExpertSettings]:
+        """The experts that are to be fitted once `day` is over.
+
+        `fitted` has the day on which each present expert was fitted, by its name: one that is
+        missing is due as well. Days are proleptic ordinals in UTC.
         """
-        if {expert.name for expert in self.experts} != set(fitted):
-            return True
-        return bool(fitted) and day - min(fitted.values()) >= self.experts_every_days
+        return [
+            expert
+            for expert in self.experts_in_use
+            if expert.name not in fitted or day - fitted[expert.name] >= self.nights_between(expert)
+        ]
 
     @model_validator(mode="after")
     def _experts_differ(self) -> TrainingSettings:

@@ -51,13 +51,14 @@ class Settings(Section):
         if self.data.text_column is None:
             return self
         training = self.training
-        chosen = [training.algorithm, *(expert.algorithm for expert in training.experts)]
+        chosen = [training.algorithm, *(expert.algorithm for expert in training.experts_in_use)]
         members = [*chosen, *(training.ensemble if "Ensemble" in chosen else [])]
         if "HistGradientBoosting" in members:
             message = (
                 "the text of data.text_column cannot be read by HistGradientBoosting: "
                 "choose LogisticRegression, SGDClassifier, DecisionTree or RandomForest, "
-                "or set training.ensemble and training.experts to some of them"
+                "or set training.ensemble and training.experts to some of them, and "
+                "training.preset to light"
             )
             raise ValueError(message)
         if training.strategy == "sgd":

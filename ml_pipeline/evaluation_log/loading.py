@@ -27,7 +27,7 @@ from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, LogFiles, Scanned, St
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.lineage.open_rows import OpenRows
-from ml_pipeline.store.records import LookbackWindow, ModelVersion
+from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
 
 log = logging.getLogger("data_loader")
 
@@ -200,35 +200,27 @@ def read_labelled(store: Store, settings: Settings, folder: Path, *, now: dateti
     return _read_csv(path, settings.data.number_features)
 
 
-def load_known(
-    store: Store, settings: Settings, model: ModelVersion | None, folder: Path, *, now: datetime
+def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
+    store: Store,
+    settings: Settings,
+    model: ModelVersion | None,
+    folder: Path,
+    *,
+    now: datetime,
+    since: date | None = None,
 ) -> Path:
-    """Every labelled row known until `now` that `model` can learn, in the order of learning."""
+    """Every labelled row known until `now` that `model` can learn, in the order of learning.
+
+    Those of the day `since` and later, where it is given.
+    """
     request = LogRequest(
         now=now,
         window=LookbackWindow.ending(now, days=settings.run.lookback_days),
-        learn_from=None,
+        learn_from=None if since is None else day_start(since),
         model_ids=None,
         classes=None if model is None else model.lineage.classes,
     )
     return load_log(store, settings, request, folder).labelled_path
-
-
-def known_rows(
-    store: Store, settings: Settings, model: ModelVersion | None, folder: Path, *, now: datetime
-) -> Path | None:
-    """Every labelled row if a run at `now` learns more than the model has not seen; else None.
-
-    A new base does, and so do the experts of an online model when they are due.
-    """
-    strategy = settings.training.strategy
-    if model is None or strategy not in {"adaptive", "refit"}:
-        return None
-    yesterday = now.astimezone(UTC).date().toordinal() - 1
-    is_due = settings.training.experts_due(model.lineage.experts or {}, yesterday)
-    if strategy != "refit" and not is_due:
-        return None
-    return load_known(store, settings, model, folder / "known", now=now)
 
 
 def _source(settings: Settings) -> str:

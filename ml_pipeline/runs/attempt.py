@@ -17,7 +17,7 @@ from ml_pipeline.evaluation.calibration import Answers
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.label_sample import LabelSample
 from ml_pipeline.evaluation_log.frames import served_answers
-from ml_pipeline.evaluation_log.loading import known_rows
+from ml_pipeline.evaluation_log.known.rows import known_rows
 from ml_pipeline.registry import models
 from ml_pipeline.registry.registration import (
     Registration,
@@ -119,7 +119,12 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
         return _naming_the_step_back(skip, serving, progress.serving)
     progress.enter("training")
     known = known_rows(
-        store, prepared.settings, prepared.serving.head, context.folder, now=context.run.started_at
+        store,
+        prepared.settings,
+        prepared.serving.head,
+        context.folder,
+        now=context.run.started_at,
+        restart_night=prepared.restart_night,
     )
     answer = _train(context, prepared, known)
     skip = nothing_learned(prepared, answer.result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,7 +99,9 @@ class Replay:
             return None
         folder = self.folder / "known"
         model = None if head is None else head.version
-        path = load_known(self.store, self.settings, model, folder, now=self.run.started_at)
+        since = date.fromisoformat(min(then)) if then else None
+        now = self.run.started_at
+        path = load_known(self.store, self.settings, model, folder, now=now, since=since)
         self._same_days("rows for experts", then, path)
         return path
 

@@ -31,6 +31,7 @@ from ml_pipeline.evaluation.ledger import LEDGER_COLUMNS, champion_record
 from ml_pipeline.evaluation.metrics import evaluate
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log import loading
+from ml_pipeline.evaluation_log.known.rows import known_rows
 from ml_pipeline.registry import models
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.registration import Registration
@@ -187,7 +188,9 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         _new_model_id(context, "shadow"),
         {"other_base": "true"},
         head=head,
-        known=loading.known_rows(context.store, settings, head, folder, now=now),
+        known=known_rows(
+            context.store, settings, head, folder, now=now, restart_night=rows.restart_night
+        ),
         restart_night=rows.restart_night,
     )
     record = champion_record(

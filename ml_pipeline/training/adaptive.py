@@ -138,11 +138,7 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.precisions_: Any = None if memory.precisions is None else list(memory.precisions)
         self.vote_ = memory.vote
         self.last_night_ = memory.last_night
-        # Plain parts, which an artifact may hold.
-        self.experts_ = [
-            {"name": e.name, "model": e.model, "columns": e.columns, "night": e.night}
-            for e in memory.experts
-        ]
+        self.experts_ = [expert.as_dict() for expert in memory.experts]
         return self
 
     def take_heads_of(self, other: AdaptiveClassifier) -> Self:

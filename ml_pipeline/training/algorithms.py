@@ -24,13 +24,22 @@ SEED_LITERAL_C = 0.001
 
 
 def build(
-    algorithm: str, settings: TrainingSettings, rows: Inputs, kinds: Sequence[Kind] = ()
+    algorithm: str,
+    settings: TrainingSettings,
+    rows: Inputs,
+    kinds: Sequence[Kind] = (),
+    *,
+    max_iter: int | None = None,
 ) -> Any:  # noqa: ANN401 - sklearn is untyped
     """An unfitted pipeline for such rows: impute, standardise, encode, read the text, classify.
 
-    `kinds` are those of the columns, one each; without them all are numbers.
+    `kinds` are those of the columns, one each; without them all are numbers. With `max_iter`
+    boosting makes so many steps of scikit-learn's usual size and trees, which are larger than ours.
     """
-    return _before(_classifier(algorithm, settings), rows, kinds)
+    classifier = _classifier(algorithm, settings)
+    if max_iter is not None:
+        classifier.set_params(max_iter=max_iter, learning_rate=0.1, max_leaf_nodes=31)
+    return _before(classifier, rows, kinds)
 
 
 def _before(classifier: Any, rows: Inputs, kinds: Sequence[Kind]) -> Any:  # noqa: ANN401
@@ -104,8 +113,9 @@ def fit(  # noqa: PLR0913 - rows, their labels, weights and kinds, and choices
     *,
     weights: NDArray[np.float64] | None = None,
     kinds: Sequence[Kind] = (),
+    max_iter: int | None = None,
 ) -> Any:  # noqa: ANN401
-    """Fit a base on features (n, d) and labels (n,); `kinds` as `build` takes them.
+    """Fit a base on features (n, d) and labels (n,); `kinds` and `max_iter` as in `build`.
 
     Raises DataError when there are fewer than two classes: nothing can be told apart.
     """
@@ -114,7 +124,7 @@ def fit(  # noqa: PLR0913 - rows, their labels, weights and kinds, and choices
         message = f"The training rows hold only {len(found)} class: {', '.join(found) or 'none'}."
         raise DataError(message, hint="A classifier needs rows of at least two classes.")
     arguments = {} if weights is None else {"classify__sample_weight": weights}
-    unfitted = build(algorithm, settings, features, kinds)
+    unfitted = build(algorithm, settings, features, kinds, max_iter=max_iter)
     return _fitted(unfitted, features, labels, **arguments)
 
 

@@ -272,7 +272,7 @@ def _adapted(
     if rows.data.times is None or "event_id" not in rows.data.frame.columns:
         return strategies.fine_tune_rows(model, rows.data, settings, today=request.today)
     # Experts are fitted on rows at hand: a file that comes day by day brings none.
-    known = rows.data if settings.training.experts and rows.file is None else None
+    known = rows.data if settings.training.experts_in_use and rows.file is None else None
     if request.known is not None:
         known = read_labelled(str(request.known), settings, whole=False)
     return adapt(

@@ -17,18 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.config.sections import AdaptiveSettings, ExpertSettings, TrainingSettings
+from ml_pipeline.config.sections import AdaptiveSettings, TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
-from ml_pipeline.datasets.entities import Entities, entities_of, remembered
-from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.datasets.entities import Entities, remembered
 from ml_pipeline.datasets.fitted_rows import FittedRows
-from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.metrics import Codes, Floats, encode
-from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.heads.memory import Expert
 from ml_pipeline.training.heads.rates import changed_rates, rates_for
 from ml_pipeline.training.learned_rows import (
     BASE_EVENTS,
@@ -37,7 +32,8 @@ from ml_pipeline.training.learned_rows import (
     Champion,
     learned_by_base,
 )
-from ml_pipeline.training.online.rows import AT_ONCE, Rows, by_day
+from ml_pipeline.training.online.experts import KnownRows, refreshed
+from ml_pipeline.training.online.rows import Rows, by_day, nightly_rows
 from ml_pipeline.training.online.scored import ScoredNight, evidence_of
 from ml_pipeline.training.online.snapshots import (
     SNAPSHOTS,
@@ -54,7 +50,6 @@ from ml_pipeline.training.online_model import (
     take_in,
     take_night,
 )
-from ml_pipeline.training.parallel import spread
 from ml_pipeline.training.strategies import Challenger
 
 log = logging.getLogger("train_model")
@@ -63,7 +58,8 @@ log = logging.getLogger("train_model")
 def by_settings(model: AdaptiveClassifier, training: TrainingSettings) -> AdaptiveClassifier:
     """The model with the heads' settings as they are now.
 
-    Heads that have not learned begin by them; others learn on by them. A run learns everything
+    Heads that have not learned begin by them, and hear the experts of now; others learn on by them
+    and hear whom they heard. A run learns everything
     again from the base when they were changed (`runs.preparing`), so that no setting does nothing.
     Raises DataError when heads that have learned are not as many as the half-lives.
     """
@@ -82,6 +78,8 @@ def by_settings(model: AdaptiveClassifier, training: TrainingSettings) -> Adapti
                 hint="Set it back, or train a new base: `ml-pipeline train --register`.",
             )
         return changed
+    if model.head_inputs_ is not None:
+        changed.heard_ = [expert.name for expert in training.experts_in_use]
     fresh = changed.fresh_memory()
     fresh = fresh.with_experts(memory.experts, weight=training.adaptive.initial_head_weight)
     changed.set_memory(fresh)
@@ -89,124 +87,6 @@ def by_settings(model: AdaptiveClassifier, training: TrainingSettings) -> Adapti
         state = replace(OnlineState.of(model), memory=fresh, votes=np.empty((0, len(fresh.vote))))
         changed.line_ = model.line_ | state.as_dict()
     return changed
-
-
-def nightly_rows(
-    data: Dataset, model: AdaptiveClassifier, adaptive: AdaptiveSettings
-) -> tuple[NDArray[np.int64], Rows]:
-    """Labelled rows by UTC day and event id: (nights, rows)."""
-    if data.times is None or "event_id" not in data.frame.columns:
-        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
-    nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
-    event_ids = data.frame["event_id"].astype(str)
-    order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
-    # A row is learned once, also when a file holds it twice.
-    order = order[~event_ids.iloc[order].duplicated().to_numpy()]
-    predicted = np.full(len(data), AT_ONCE) if data.predicted is None else data.predicted
-    rows = Rows(
-        features=data.features[order],
-        base=model.base_proba(data.features[order]),
-        actual=encode(data.labels[order], model.classes_),
-        weights=label_weights(data, adaptive)[order],
-        event_ids=tuple(event_ids.iloc[order].tolist()),
-        entities=entities_of(data)[order],
-        predicted=predicted[order],
-        served=_served(data, model)[order],
-    )
-    return nights.to_numpy(dtype=np.int64)[order], rows
-
-
-def _served(data: Dataset, model: AdaptiveClassifier) -> Floats:
-    """What the line itself answered, (n, K), NaN where it was another model or is not known."""
-    classes = [str(label) for label in model.classes_]
-    served = data.served(classes)
-    if served is None or data.of_line is None:
-        return np.full((len(data), len(classes)), np.nan)
-    return np.where(data.of_line[:, None], served, np.nan)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnownRows:
-    """Every labelled row, in the order of learning: what experts may be fitted on.
-
-    `nights` (n,) rise, `actual` (n,) are codes of `classes`, `weights` (n,).
-    """
-
-    nights: NDArray[np.int64]
-    features: Inputs
-    actual: Codes
-    weights: Floats
-    classes: NDArray[Any]
-
-    @classmethod
-    def of(
-        cls, data: Dataset | None, model: AdaptiveClassifier, adaptive: AdaptiveSettings
-    ) -> KnownRows:
-        """The rows of a dataset, or none."""
-        nights, rows = np.empty(0, dtype=np.int64), Rows.none(model)
-        if data is not None:
-            nights, rows = nightly_rows(data, model, adaptive)
-        return cls(
-            nights=nights,
-            features=rows.features,
-            actual=rows.actual,
-            weights=rows.weights,
-            classes=model.classes_,
-        )
-
-    def until(self, night: int) -> KnownRows:
-        """The rows that were known when `night` was over."""
-        return self.first(int(np.searchsorted(self.nights, night, side="right")))
-
-    def first(self, count: int) -> KnownRows:
-        """So many rows from the start."""
-        return replace(
-            self,
-            nights=self.nights[:count],
-            features=self.features[:count],
-            actual=self.actual[:count],
-            weights=self.weights[:count],
-        )
-
-
-def refreshed(state: OnlineState, known: KnownRows, training: TrainingSettings) -> OnlineState:
-    """The state with new experts if they are due after its last night, else as it is.
-
-    With too few rows, or rows of one class alone, the state stays as it is and they stay due.
-    So they do while rows wait to be scored, for what learns a row before may not be judged on it,
-    and while a night is in quarantine.
-    """
-    fitted = {expert.name: expert.night for expert in state.memory.experts}
-    if state.night is None or not training.experts_due(fitted, state.night):
-        return state
-    if len(state.waiting) or len(state.held):
-        return state
-    rows = known.until(state.night)
-    if training.experts and (
-        len(rows.nights) < training.min_training_samples or len(set(rows.actual.tolist())) < 2  # noqa: PLR2004
-    ):
-        return state
-    log.info("New experts from the rows up to %s", date.fromordinal(state.night))
-    experts = fit_experts(rows, state.night, training)
-    return state.with_experts(experts, weight=training.adaptive.initial_head_weight)
-
-
-def fit_experts(rows: KnownRows, night: int, training: TrainingSettings) -> tuple[Expert, ...]:
-    """Fit every configured expert on the rows, beside each other.
-
-    An expert with a half-life weighs a row by 0.5^(age/half-life); ages count back from `night`.
-    """
-    labels = rows.classes[rows.actual]
-
-    def fitted(expert: ExpertSettings) -> Expert:
-        weights = rows.weights
-        if expert.half_life_days is not None:
-            weights = weights * 0.5 ** ((night - rows.nights) / expert.half_life_days)
-        model = algorithms.fit(expert.algorithm, rows.features, labels, training, weights=weights)
-        columns = encode(np.asarray(model.classes_), rows.classes)
-        return Expert(name=expert.name, model=model, columns=columns, night=night)
-
-    return tuple(spread(fitted, training.experts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -381,7 +261,7 @@ def _model_to_serve(model: AdaptiveClassifier, progress: Progress) -> AdaptiveCl
     entities = remembered(settled.waiting.entities, progress.todays_entities)
     served = copy(model).set_memory(progress.state.memory)
     served.line_ = settled.as_dict() | {OPEN_EVENTS: unsettled, BASE_EVENTS: in_base}
-    served.line_[SNAPSHOTS] = as_dicts(snapshots)
+    served.line_[SNAPSHOTS] = as_dicts(snapshots, settled)
     served.line_[OPEN_ENTITIES] = entities
     served.line_ |= progress.settled_fitted.as_dict()
     return served

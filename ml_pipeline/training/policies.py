@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.config.kind import Kind
-from ml_pipeline.config.sections import ExpertSettings
+from ml_pipeline.config.sections import FULL_EXPERTS
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.entities import Entities, remembered
 from ml_pipeline.datasets.features import Inputs
@@ -26,9 +26,9 @@ from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.encoding.columns import takes_numbers
 from ml_pipeline.training.heads.memory import Memory
+from ml_pipeline.training.online.experts import KnownRows, fit_experts, refreshed
 from ml_pipeline.training.online.rows import Rows
 from ml_pipeline.training.online_model import Incumbent, OnlineState, take_day, take_night
-from ml_pipeline.training.online_training import KnownRows, fit_experts, refreshed
 from ml_pipeline.training.strategies import new_model
 
 REFIT_EVERY = 30
@@ -36,8 +36,6 @@ POLICIES = ("frozen", "seed", "refit", "adaptive")
 ANCHOR = "anchor"
 # Beside them, on request: they fit bases again and again.
 SLOW_POLICIES = ("challengers", "experts")
-# What `experts` adds when the config names none.
-USUAL_EXPERTS = (ExpertSettings(), ExpertSettings(half_life_days=60))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +97,7 @@ class History:
             actual=encode(self.labels, model.classes_),
             weights=self._weighed(),
             classes=model.classes_,
+            kinds=tuple(self.kinds.values()),
         )
 
 
@@ -345,25 +344,35 @@ def build_policy(
         start = (history.features[: history.initial], history.labels[: history.initial])
         return Challengers(
             model=model,
-            settings=settings.changed({"training.experts": []}),
+            settings=_without_experts(settings),
             state=history.start(model),
             served=OnlineState.fresh(model).memory,
             known=history.known(model),
             history=[start],
         )
-    experts = settings.training.experts or list(USUAL_EXPERTS) if name == "experts" else []
-    return _adaptive(model, history, settings.changed({"training.experts": experts}))
+    if name == "experts":
+        chosen = list(settings.training.experts or FULL_EXPERTS)
+        return _adaptive(model, history, settings.changed({"training.experts": chosen}))
+    return _adaptive(model, history, _without_experts(settings))
+
+
+def _without_experts(settings: Settings) -> Settings:
+    return settings.changed({"training.experts": [], "training.preset": "light"})
 
 
 def _adaptive(model: AdaptiveClassifier, history: History, settings: Settings) -> Adaptive:
     """The loop from its first night on, with the experts that the settings name."""
     known, last = history.known(model), int(history.nights[history.initial - 1])
-    state = history.start(model)
-    if settings.training.experts:
-        experts = fit_experts(known.first(history.initial), last, settings.training)
+    start = history.features[: history.initial]
+    hearing = as_model(model.base_, start, list(model.classes_), settings)
+    state = history.start(hearing)
+    experts = fit_experts(
+        known.first(history.initial), last, settings.training, settings.training.experts_in_use
+    )
+    if experts:
         weight = settings.training.adaptive.initial_head_weight
         state = state.with_experts(experts, weight=weight)
     return Adaptive(
-        model=model, settings=settings, state=state, served=OnlineState.fresh(model).memory,
+        model=hearing, settings=settings, state=state, served=OnlineState.fresh(hearing).memory,
         known=known,
     )  # fmt: skip

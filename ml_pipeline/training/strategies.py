@@ -80,8 +80,8 @@ def new_model(  # noqa: PLR0913 - what a model is made of
 
     `fitted` are rows of the base that the log may bring all the same.
     """
-    training, heard = settings.training, [expert.name for expert in settings.training.experts]
-    data = settings.data
+    training, data = settings.training, settings.data
+    heard = [expert.name for expert in training.experts_in_use]
     model = AdaptiveClassifier(base, rates_of(training), training.random_seed)
     model.adopt(base, features, classes, heard=heard)
     call_nothing_far(model, [data.kind(name) for name in data.features])

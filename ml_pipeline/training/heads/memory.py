@@ -34,6 +34,15 @@ class Expert:
     columns: Codes
     night: int
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain parts, which an artifact may hold."""
+        return {
+            "name": self.name,
+            "model": self.model,
+            "columns": self.columns,
+            "night": self.night,
+        }
+
     def proba(self, X: Any, n_classes: int) -> Floats:  # noqa: ANN401, N803
         """Probabilities (n, K) in the order of the model's classes."""
         return in_order(self.model.predict_proba(X), self.columns, n_classes)

@@ -25,6 +25,7 @@ class Rates:
 
     `families` say what the heads see, see `inputs`; of each there is one for every half-life.
     `rows_per_night` sets the weight of the starting point; None takes the first night's count.
+    `experts` are those that the heads hear, by name, each with the nights between two fits.
     """
 
     families: tuple[str, ...] = FAMILIES
@@ -36,6 +37,7 @@ class Rates:
     prior_rows: float = 0.02
     rows_per_night: float | None = None
     epochs: int = 5
+    experts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.half_lives or min(self.half_lives) <= 0:
@@ -54,12 +56,14 @@ class Rates:
         values["families"] = tuple(values["families"])
         if "half_lives" in values:
             values["half_lives"] = tuple(values["half_lives"])
+        values["experts"] = tuple((name, nights) for name, nights in values.get("experts", ()))
         return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as a model carries them."""
         plain = asdict(self)
-        return plain | {name: list(plain[name]) for name in ("families", "half_lives")}
+        plain |= {name: list(plain[name]) for name in ("families", "half_lives")}
+        return plain | {"experts": [list(expert) for expert in self.experts]}
 
     @property
     def decays(self) -> Floats:
@@ -90,19 +94,22 @@ def rates_of(training: TrainingSettings) -> dict[str, Any]:
         "prior_rows": adaptive.prior_rows,
         "rows_per_night": adaptive.rows_per_night,
         "epochs": training.epochs,
+        "experts": sorted(
+            [expert.name, training.nights_between(expert)] for expert in training.experts_in_use
+        ),
     }
 
 
 def rates_for(kept: Mapping[str, Any], training: TrainingSettings) -> dict[str, Any]:
     """The settings of now for a model that carries `kept`.
 
-    One of before there were families goes on with the heads that it has, and with the usual rate
-    of then where the settings name that of now.
+    One of before there were families goes on with the heads that it has, which hear no experts,
+    and with the usual rate of then where the settings name that of now.
     """
     wanted = rates_of(training)
     if "families" in kept:
         return wanted
-    del wanted["families"]
+    del wanted["families"], wanted["experts"]
     if wanted["vote_rate"] == Rates.__dataclass_fields__["vote_rate"].default:
         wanted["vote_rate"] = _FORMER["vote_rate"]
     return wanted
@@ -113,7 +120,7 @@ def changed_rates(kept: Mapping[str, Any], training: TrainingSettings) -> tuple[
     wanted = rates_for(kept, training)
     plain = Rates.of(kept).as_dict()
     return tuple(
-        "training.epochs" if name == "epochs" else f"training.adaptive.{name}"
+        f"training.{name}" if name in {"epochs", "experts"} else f"training.adaptive.{name}"
         for name, value in wanted.items()
         if plain[name] != value
     )

@@ -10,9 +10,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.datasets.entities import Entities
+from ml_pipeline.config.sections import AdaptiveSettings
+from ml_pipeline.datasets.dataset import Dataset
+from ml_pipeline.datasets.entities import Entities, entities_of
 from ml_pipeline.datasets.features import Inputs, content, joined
-from ml_pipeline.evaluation.metrics import Codes, Floats
+from ml_pipeline.datasets.weights import label_weights
+from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation.metrics import Codes, Floats, encode
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 
 # The day of a prediction whose outcome was known at once, or of which it is not known.
@@ -105,6 +109,40 @@ class Rows:
         chain.update(self.actual.tobytes())
         chain.update(content(self.features))
         return chain.hexdigest()
+
+
+def nightly_rows(
+    data: Dataset, model: AdaptiveClassifier, adaptive: AdaptiveSettings
+) -> tuple[NDArray[np.int64], Rows]:
+    """Labelled rows by UTC day and event id: (nights, rows)."""
+    if data.times is None or "event_id" not in data.frame.columns:
+        raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
+    nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
+    event_ids = data.frame["event_id"].astype(str)
+    order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
+    # A row is learned once, also when a file holds it twice.
+    order = order[~event_ids.iloc[order].duplicated().to_numpy()]
+    predicted = np.full(len(data), AT_ONCE) if data.predicted is None else data.predicted
+    rows = Rows(
+        features=data.features[order],
+        base=model.base_proba(data.features[order]),
+        actual=encode(data.labels[order], model.classes_),
+        weights=label_weights(data, adaptive)[order],
+        event_ids=tuple(event_ids.iloc[order].tolist()),
+        entities=entities_of(data)[order],
+        predicted=predicted[order],
+        served=_served(data, model)[order],
+    )
+    return nights.to_numpy(dtype=np.int64)[order], rows
+
+
+def _served(data: Dataset, model: AdaptiveClassifier) -> Floats:
+    """What the line itself answered, (n, K), NaN where it was another model or is not known."""
+    classes = [str(label) for label in model.classes_]
+    served = data.served(classes)
+    if served is None or data.of_line is None:
+        return np.full((len(data), len(classes)), np.nan)
+    return np.where(data.of_line[:, None], served, np.nan)
 
 
 def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:

@@ -9,12 +9,14 @@ rows until then make of the base.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.errors import DataError
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.memory import Expert
+from ml_pipeline.training.online.experts import size_of
 from ml_pipeline.training.online_model import OnlineState
 
 SNAPSHOTS: Final = "snapshots"
@@ -45,12 +47,11 @@ def with_newest(
 ) -> tuple[Snapshot, ...]:
     """The snapshots to keep beside the `settled` state, which has come after the newest.
 
-    Those before experts were fitted anew are of no use: the model carries one set of them, and
-    those have learned the rows that would be learned again.
+    Those with other voters are of no use: the record of the votes is one for all.
     """
     if newest.state.night is None:
         return ()
-    same = [one for one in (*kept, newest) if _fitted(one.state) == _fitted(settled)]
+    same = [one for one in (*kept, newest) if _voters(one.state) == _voters(settled)]
     most = LARGEST // _size(newest.state)
     return tuple(same[-max(1, min(KEPT_NIGHTS, most)) :])
 
@@ -62,18 +63,36 @@ def _size(state: OnlineState) -> int:
     return heads + state.entities.nbytes
 
 
-def _fitted(state: OnlineState) -> list[tuple[str, int]]:
-    return [(expert.name, expert.night) for expert in state.memory.experts]
+def _voters(state: OnlineState) -> list[str]:
+    return [expert.name for expert in state.memory.experts]
 
 
-def as_dicts(snapshots: Sequence[Snapshot]) -> list[dict[str, Any]]:
-    """Plain arrays and values. Of the record of nights only the length: it goes on in the model."""
+def as_dicts(snapshots: Sequence[Snapshot], settled: OnlineState) -> list[dict[str, Any]]:
+    """Plain arrays and values. Of the record of nights only the length: it goes on in the model.
+
+    A snapshot has experts of its own: those of the model have learned the rows that would be
+    learned again. The newest ones stay whose experts are small.
+    """
     found = []
-    for one in snapshots:
+    for one in _with_small_experts(snapshots, settled):
         plain = one.state.as_dict() | one.fitted.as_dict()
         record = {name: value for name, value in plain.items() if name not in _RECORD}
-        found.append(record | {"nights": len(one.state.ledger)})
+        experts = [expert.as_dict() for expert in one.state.memory.experts]
+        found.append(record | {"nights": len(one.state.ledger), "experts": experts})
     return found
+
+
+def _with_small_experts(snapshots: Sequence[Snapshot], settled: OnlineState) -> Sequence[Snapshot]:
+    known = {id(expert.model) for expert in settled.memory.experts}
+    room = LARGEST
+    for place in reversed(range(len(snapshots))):
+        for expert in snapshots[place].state.memory.experts:
+            if id(expert.model) not in known:
+                known.add(id(expert.model))
+                room -= size_of(expert.model)
+        if room < 0:
+            return snapshots[place + 1 :]
+    return snapshots
 
 
 def snapshots_of(model: AdaptiveClassifier) -> tuple[Snapshot, ...]:
@@ -87,7 +106,11 @@ def _snapshot(
 ) -> Snapshot:
     nights = int(plain["nights"])
     state = OnlineState.from_dict({**plain, **{name: line[name][:nights] for name in _RECORD}})
-    return Snapshot(state=state.with_experts_of(model), fitted=FittedRows.from_dict(plain))
+    state = state.with_experts_of(model)
+    # Before snapshots had experts of their own, they had those of the model.
+    experts = plain.get("experts", model.experts_)
+    memory = replace(state.memory, experts=tuple(Expert(**expert) for expert in experts))
+    return Snapshot(state=replace(state, memory=memory), fitted=FittedRows.from_dict(plain))
 
 
 def snapshot_after(model: AdaptiveClassifier, night: int) -> Snapshot:

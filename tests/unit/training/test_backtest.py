@@ -22,9 +22,9 @@ from ml_pipeline.evaluation.ledger import COLUMN, FORMER_COLUMNS, with_all_colum
 from ml_pipeline.evaluation.metrics import Floats, encode, row_losses
 from ml_pipeline.training import algorithms, backtest
 from ml_pipeline.training.backtest import Replay, grouped
+from ml_pipeline.training.online.experts import KnownRows
 from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.online_model import OnlineState
-from ml_pipeline.training.online_training import KnownRows
 from ml_pipeline.training.policies import (
     POLICIES,
     SLOW_POLICIES,

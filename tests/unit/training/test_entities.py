@@ -26,10 +26,10 @@ from ml_pipeline.evaluation.ledger import COLUMN, online_record
 from ml_pipeline.evaluation.metrics import row_losses
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import Champion, unseen_rows
-from ml_pipeline.training.online.rows import by_day
+from ml_pipeline.training.online.rows import by_day, nightly_rows
 from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online_model import Incumbent, OnlineState, take_in
-from ml_pipeline.training.online_training import adapt, nightly_rows
+from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import Challenger, train_base
 from tests.support import streams
 from tests.support.streams import DAY_ONE, draw

@@ -23,10 +23,11 @@ from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads.memory import Expert, Memory
 from ml_pipeline.training.heads.rates import Rates
 from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.online.experts import KnownRows, fit_experts, refreshed
 from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online.snapshots import snapshots_of
 from ml_pipeline.training.online_model import OnlineState
-from ml_pipeline.training.online_training import KnownRows, adapt, fit_experts, refreshed
+from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.policies import History
 from ml_pipeline.training.strategies import Challenger
 from tests.support import streams

@@ -29,10 +29,10 @@ from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads.newton import Lesson
 from ml_pipeline.training.heads.rates import changed_rates
 from ml_pipeline.training.learned_rows import OPEN_EVENTS, Champion
-from ml_pipeline.training.online.rows import Rows, by_day
+from ml_pipeline.training.online.rows import Rows, by_day, nightly_rows
 from ml_pipeline.training.online.snapshots import SNAPSHOTS, Snapshot, with_newest
 from ml_pipeline.training.online_model import Incumbent, NightScores, OnlineState, take_day, take_in
-from ml_pipeline.training.online_training import adapt, by_settings, nightly_rows
+from ml_pipeline.training.online_training import adapt, by_settings
 from ml_pipeline.training.strategies import Challenger
 from tests.support import streams
 from tests.support.properties import tries

@@ -30,9 +30,10 @@ from ml_pipeline.store.serving_view import ServedModel
 from ml_pipeline.training import algorithms, strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.online.rows import nightly_rows
 from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online_model import OnlineState, take_day
-from ml_pipeline.training.online_training import adapt, nightly_rows
+from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import new_model
 from tests.support.properties import tries
 
