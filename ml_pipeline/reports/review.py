@@ -36,6 +36,8 @@ RESAMPLES: Final = 400
 CLASSES_RESAMPLED: Final = 20
 LEVEL: Final = 0.95
 TEXT_KEPT: Final = 300
+# What heads of a family see of the features, in words.
+SEEN: Final[Mapping[str, str]] = {"plain": "lines", "pairs": "products", "waves": "waves"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,20 +283,34 @@ def _in_order(frame: pd.DataFrame, target: str, model_ids: Sequence[str] | None)
 # ---------------------------------------------------------------------------------- days
 
 
+def _voters(online_state: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Who votes, in the order of the weights: names, how long each remembers, and what it sees.
+
+    Records of before heads saw more than lines name no families.
+    """
+    families = online_state.get("families", ["plain"])
+    lives = [f"half-life {half_life:g} days" for half_life in online_state.get("half_lives", ())]
+    sees = [SEEN[family] for family in families for _ in lives]
+    memories = lives * len(families)
+    names = memories
+    if len(families) > 1:
+        names = [f"{seen}, {memory}" for seen, memory in zip(sees, memories, strict=True)]
+    experts = online_state.get("experts", ())
+    return {
+        "experts": ["base", *names, *experts],
+        "memories": ["base", *memories, *experts],
+        "kinds": ["base", *sees, *(["classifiers fitted anew"] * len(experts))],
+    }
+
+
 def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
     """Accuracy of the online model and its anchor by day, before learning it; the vote after it."""
     if online_state is None:
         return {}
     votes = online_state.get("votes") or [None] * len(online_state["ledger"])
     kept = list(zip(online_state["ledger"], votes, strict=True))[-NIGHTS_KEPT:]
-    heads = [
-        (f"{family}, " if family != "plain" else "") + f"half-life {half_life:g} days"
-        for family in online_state.get("families", ["plain"])
-        for half_life in online_state.get("half_lives", ())
-    ]
-    experts = ["base", *heads, *online_state.get("experts", ())]
     return {
-        "experts": experts,
+        **_voters(online_state),
         "nights": [
             {
                 "night": int(night[COLUMN["night"]]),

@@ -232,27 +232,45 @@ def _smoothed(nights: Sequence[Mapping[str, Any]], name: str) -> list[tuple[floa
 
 
 def _votes_chart(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
+    """Weights by how long a voter remembers; what they see is said beside it."""
     nights = [night for night in kept.get("nights", []) if night["vote"]]
-    experts = kept.get("experts", [])
     if not nights:
         return ""
-    last = nights[-1]["vote"]
-    winner = max(range(len(last)), key=lambda place: last[place])
-    weights = ", ".join(f"{name} {100 * w:.0f} %" for name, w in zip(experts, last, strict=True))
+    names = kept.get("memories", kept.get("experts", []))
+    together = [(float(night["night"]), _summed(names, night["vote"])) for night in nights]
+    last = together[-1][1]
+    winner = max(last, key=lambda name: last[name])
+    summary = f"After the last day {winner} has the largest weight: {_weights(last)}."
+    kinds = kept.get("kinds", [])
+    if len(kinds) > len(last):
+        seen = _weights(_summed(kinds, nights[-1]["vote"]))
+        summary += f" By what they see: {seen}."
     return draw(
         Chart(
             name="votes",
             title="Weights in the vote by day: how long a memory serves best",
-            summary=f"After the last day {experts[winner]} has the largest weight: {weights}.",
+            summary=summary,
             series=[
-                Series(name=name, points=[(float(n["night"]), n["vote"][place]) for n in nights])
-                for place, name in enumerate(experts)
+                Series(name=name, points=[(night, weights[name]) for night, weights in together])
+                for name in last
             ],
             x_text=day_text,
             y_text=percent_text,
             y_range=(0.0, 1.0),
         )
     )
+
+
+def _summed(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    """The weights of those with one name together, in the order of the names."""
+    found: dict[str, float] = {}
+    for name, weight in zip(names, weights, strict=True):
+        found[name] = found.get(name, 0.0) + weight
+    return found
+
+
+def _weights(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in shares.items())
 
 
 def _lineage(run: RetrainingRun) -> list[tuple[str, Any]]:

@@ -22,6 +22,7 @@ from ml_pipeline.registry import scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes, write_scoring
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.memory import Expert
 from tests.support.properties import tries
 
 ALGORITHMS = (
@@ -114,6 +115,30 @@ def test_values_on_a_threshold_and_beside_it_take_the_same_branch() -> None:
 def test_heads_see_the_components_of_many_features() -> None:
     model = train("LogisticRegression", 1, classes=2, features=70, nights=1)
     assert_equal(model, inputs_for(model, 1))
+
+
+@pytest.mark.parametrize(("classes", "has_second"), [(2, True), (3, True), (3, False)])
+def test_heads_that_hear_experts_are_scored_alike(*, classes: int, has_second: bool) -> None:
+    random = np.random.default_rng(4)
+    rows = random.normal(size=(200, 3))
+    labels = np.asarray([f"c{number}" for number in range(classes)])[
+        np.digitize(rows[:, 0] * rows[:, 1], [0.0, 0.5][: classes - 1])
+    ]
+    config = TrainingSettings()
+    base = fit("LogisticRegression", rows, labels, config)
+    model = AdaptiveClassifier(base).adopt(base, rows, heard=["boosting", "tree"])
+    fitted = {
+        "tree": fit("DecisionTree", rows, labels, config),
+        "boosting": fit("HistGradientBoosting", rows, labels, config, max_iter=5),
+    }
+    experts = tuple(
+        Expert(name=name, model=fitted[name], columns=np.arange(classes), night=1)
+        for name in list(fitted)[: 1 + has_second]
+    )
+    model.set_memory(model.memory().with_experts(experts, weight=0.5))
+    model.partial_fit(rows, labels)
+    assert np.abs(model.memory().heads[0][:, -classes:]).max() > 1e-3
+    assert_equal(model, inputs_for(model, 4))
 
 
 def test_an_ensemble_says_what_each_member_says_and_weighs_as_configured() -> None:

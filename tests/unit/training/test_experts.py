@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.training import backtest
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads.memory import Expert, Memory
-from ml_pipeline.training.heads.rates import Rates
+from ml_pipeline.training.heads.rates import Rates, changed_rates
 from ml_pipeline.training.learned_rows import Champion
-from ml_pipeline.training.online.experts import KnownRows, fit_experts, refreshed
+from ml_pipeline.training.online.experts import MAX_ROWS, KnownRows, fit_experts, refreshed
 from ml_pipeline.training.online.shadow_base import base_in_shadow
 from ml_pipeline.training.online.snapshots import snapshots_of
 from ml_pipeline.training.online_model import OnlineState
-from ml_pipeline.training.online_training import adapt
+from ml_pipeline.training.online_training import adapt, by_settings
 from ml_pipeline.training.policies import History
 from ml_pipeline.training.strategies import Challenger
 from tests.support import streams
@@ -44,6 +45,10 @@ SETTINGS = streams.SETTINGS.changed(
         "training.adaptive.min_night_rows": 10,
     }
 )
+WANTED = SETTINGS.training.experts_in_use
+NIGHTLY = {"algorithm": "DecisionTree", "window_nights": 2, "every_nights": 1}
+# Each with a clock of its own, and the last two on all rows.
+CLOCKS = SETTINGS.changed({"training.experts": [NIGHTLY, FADING | {"every_nights": 2}, TREE]})
 # The base, and four heads of three families.
 VOTERS = 13
 NAMES = ["DecisionTree", "DecisionTree, half-life 2 days"]
@@ -153,25 +158,101 @@ def test_experts_are_fitted_when_due_on_the_rows_of_settled_days() -> None:
     expert = loop.served.memory().experts[1]
     before = _known(data).until(DAY_ONE.toordinal() + 6)
     assert len(before.nights) == 7 * 60
-    same = fit_experts(before, DAY_ONE.toordinal() + 6, SETTINGS.training)[1]
+    same = fit_experts(before, DAY_ONE.toordinal() + 6, SETTINGS.training, WANTED)[1]
     assert expert.proba(PROBES, 3) == pytest.approx(same.proba(PROBES, 3), abs=1e-12)
     plain = loop.served.memory().experts[0].proba(PROBES, 3)
     assert not np.allclose(plain, same.proba(PROBES, 3))
 
 
+def test_each_expert_is_fitted_by_its_own_clock_on_its_own_window() -> None:
+    data, loop = streams.stream([60] * 8), Loop(settings=CLOCKS)
+    nights = [list(_experts(loop.run(data, day).model).values()) for day in range(1, 8)]
+    assert nights == [
+        [0, 0, 0], [1, 0, 0], [2, 2, 0], [3, 2, 3], [4, 4, 3], [5, 4, 3], [6, 6, 6],
+    ]  # fmt: skip
+    nightly = loop.served.memory().experts[0]
+    assert nightly.name == "DecisionTree, last 2 nights"
+    some = _known(data.take(np.arange(5 * 60, 7 * 60)))
+    (same,) = fit_experts(some, DAY_ONE.toordinal() + 6, SETTINGS.training, WANTED[:1])
+    assert nightly.proba(PROBES, 3) == pytest.approx(same.proba(PROBES, 3), abs=1e-12)
+
+
+def test_a_window_with_too_few_rows_leaves_its_expert_as_it_was() -> None:
+    data = streams.stream([60, 60, 60, 0, 20, 20])
+    fitted = _experts(Loop(settings=CLOCKS).run(data, 6).model)
+    assert fitted == {"DecisionTree, last 2 nights": 2, NAMES[1]: 4, NAMES[0]: 4}
+
+
+def test_of_many_rows_an_expert_learns_a_sample_that_depends_on_nothing_else() -> None:
+    count = MAX_ROWS + 500
+    rows = KnownRows(
+        nights=np.arange(count) // 100,
+        features=np.arange(count, dtype=np.float64)[:, None],
+        actual=np.arange(count) % 2,
+        weights=np.ones(count),
+        classes=np.asarray(["a", "b"]),
+    )
+    one, other, next_night = (rows.sample(seed) for seed in ((1, 5), (1, 5), (1, 6)))
+    assert len(one.nights) == len(one.actual) == MAX_ROWS
+    assert (np.diff(one.features[:, 0]) > 0).all()
+    assert np.array_equal(one.features, other.features)
+    assert not np.array_equal(one.features, next_night.features)
+    assert rows.first(MAX_ROWS).sample((1, 5)).features.shape == (MAX_ROWS, 1)
+
+
+def test_rows_that_came_late_are_learned_from_the_night_before_as_from_the_base() -> None:
+    """With a tree of every night each kept state has a tree of its own."""
+    data, on_time = streams.stream([40] * 7), np.arange(7 * 40) % 7 != 0
+    is_late = ~on_time & (np.arange(7 * 40) >= 5 * 40)
+    loop = Loop(settings=CLOCKS, served=streams.model(CLOCKS))
+    for day in range(1, 7):
+        loop.run(data.take(np.flatnonzero(~is_late)), day)
+    kept = [snapshot.night - DAY_ONE.toordinal() for snapshot in snapshots_of(loop.served)]
+    assert kept == [3, 4]
+    today, champion = DAY_ONE + timedelta(days=7), Champion(model_id="c", model=loop.served)
+    again, rebuilt = (
+        adapt(model, champion, [data], today, CLOCKS, known=data, restart_night=night).model
+        for model, night in (
+            (loop.served, DAY_ONE.toordinal() + 4),
+            (streams.model(CLOCKS), None),
+        )
+    )
+    assert _experts(again) == _experts(rebuilt)
+    assert again.predict_proba(PROBES) == pytest.approx(rebuilt.predict_proba(PROBES), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "experts", [[], [NIGHTLY], [NIGHTLY | {"window_nights": 3}], [NIGHTLY | {"every_nights": 2}]]
+)
+def test_a_base_whose_experts_were_changed_learns_as_if_it_had_been_made_with_them(
+    experts: list[dict[str, Any]],
+) -> None:
+    data, changed = streams.stream([60] * 4), SETTINGS.changed({"training.experts": experts})
+    old, made = streams.model(SETTINGS), streams.model(changed)
+    assert changed_rates(old.rates or {}, changed.training) == ("training.experts",)
+    base = by_settings(old, changed.training)
+    assert changed_rates(base.rates or {}, changed.training) == ()
+    one, other = (Loop(settings=changed, served=m).run(data, 3).model for m in (base, made))
+    assert _experts(one) == _experts(other)
+    assert list(one.heard_) == [expert.name for expert in changed.training.experts_in_use]
+    assert one.predict_proba(PROBES) == pytest.approx(other.predict_proba(PROBES), abs=1e-12)
+
+
+@pytest.mark.parametrize("chosen", [SETTINGS, CLOCKS])
 @settings(max_examples=tries(5), deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 45), min_size=2, max_size=9),
     cuts=st.lists(st.tuples(st.integers(0, 8), st.floats(0, 24)), max_size=6),
 )
 def test_it_does_not_matter_when_the_runs_were(
-    sizes: list[int], cuts: list[tuple[int, float]]
+    chosen: Settings, sizes: list[int], cuts: list[tuple[int, float]]
 ) -> None:
     data, last = streams.stream(sizes, turn_per_day=0.1), len(sizes) - 1
-    often = Loop()
+    often = Loop(settings=chosen, served=streams.model(chosen))
     for day, hour in sorted((day, hour) for day, hour in cuts if day <= last):
         often.run(data, day, hour)
-    one, other = often.run(data, last), Loop().run(data, last)
+    late = Loop(settings=chosen, served=streams.model(chosen))
+    one, other = often.run(data, last), late.run(data, last)
     assert _experts(one.model) == _experts(other.model)
     assert one.model.predict_proba(PROBES) == pytest.approx(
         other.model.predict_proba(PROBES), abs=1e-12
@@ -195,8 +276,8 @@ def test_late_rows_are_never_learned_beside_experts_that_came_after_them() -> No
     kept = 0
     for day in range(1, 9):
         loop.run(data, day, hour=1)
-        experts = loop.served.memory().experts
         for snapshot in snapshots_of(loop.served):
+            experts = snapshot.state.memory.experts
             assert all(expert.night <= snapshot.night for expert in experts)
             assert len(snapshot.state.memory.vote) == VOTERS + len(experts)
             kept += 1
@@ -280,7 +361,8 @@ def _with_narrow_expert() -> AdaptiveClassifier:
         {"training.experts": [TREE, {"algorithm": "HistGradientBoosting", "half_life_days": 9.0}]}
     )
     model = streams.model(settings_)
-    experts = fit_experts(rows, DAY_ONE.toordinal() + 2, settings_.training)
+    wanted = settings_.training.experts_in_use
+    experts = fit_experts(rows, DAY_ONE.toordinal() + 2, settings_.training, wanted)
     model.set_memory(model.memory().with_experts(experts, weight=0.6))
     return model.partial_fit(*draw(5, 60))
 
@@ -302,9 +384,29 @@ def test_artifact_and_scoring_file_say_what_the_model_says(tmp_path: Path) -> No
     assert model.predict_proba(np.empty((0, 3))).shape == (0, 3)
 
 
+def test_a_preset_stands_for_experts_unless_they_are_named() -> None:
+    full = Settings().changed({"training.preset": "full"})
+    names = [expert.name for expert in full.training.experts_in_use]
+    assert names == [
+        "HistGradientBoosting, 30 iterations, last 60 nights",
+        "HistGradientBoosting, 40 iterations",
+        "DecisionTree, last 30 nights",
+    ]
+    assert [full.training.nights_between(e) for e in full.training.experts_in_use] == [7, 30, 1]
+    named = full.changed({"training.experts": [TREE]}).training
+    assert [expert.name for expert in named.experts_in_use] == ["DecisionTree"]
+    assert not Settings().training.experts_in_use
+    assert Settings.model_validate(full.model_dump()) == full
+    with pytest.raises(ConfigError, match="cannot be read by HistGradientBoosting"):
+        full.changed({"data.text_column": "question"})
+    full.changed({"data.text_column": "question", "training.preset": "light"})
+
+
 def test_one_expert_twice_and_an_expert_that_cannot_read_the_text_are_refused() -> None:
     with pytest.raises(ConfigError, match="experts holds DecisionTree twice"):
-        Settings().changed({"training.experts": [TREE, TREE]})
+        Settings().changed({"training.experts": [TREE, TREE | {"every_nights": 2}]})
+    with pytest.raises(ConfigError, match="max_iter is of HistGradientBoosting"):
+        Settings().changed({"training.experts": [TREE | {"max_iter": 3}]})
     with pytest.raises(ConfigError, match="cannot be read by HistGradientBoosting"):
         Settings().changed(
             {"data.text_column": "question", "training.experts": [{"half_life_days": 60}]}
