@@ -100,16 +100,38 @@ def test_experts_that_are_no_longer_wished_for_go_and_rows_that_came_late_bring_
         late = league.nights_before(NOW, 1, matches=5)[0]
         store.append_events(league.events_of(first_model.model, late, tag="late"))
         rebuilt = run_night(store, first_model.model, tmp_path, 1)
-        assert rebuilt.run.details["rebuilt"] is True
+        # The night before is kept with its own experts.
+        assert "rebuilt" not in rebuilt.run.details
+        assert rebuilt.run.details["learned_again_since"] == str(NOW.date() - DAY)
         line = store.get_model("default", str(rebuilt.run.challenger_id))
         assert set(line.lineage.experts or {}) == {FADING, TREE}
 
         plain = run_night(store, first_model.model, tmp_path, 2, training__experts=[])
         line = store.get_model("default", str(plain.run.challenger_id))
         assert line.lineage.experts == {}
+        assert plain.run.details["rebuilt_for"] == ["training.experts"]
         vote = load_model_version(store, line).memory().vote
-    assert len(vote) == 5
+    assert len(vote) == 13
     assert np.isclose(vote.sum(), 1)
+
+
+def test_a_window_brings_the_rows_of_its_days_alone_also_after_late_ones(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    place = embedded(tmp_path)
+    place.fill(first_model, league.nights_before(NOW, 4, matches=60))
+    nightly = [{"algorithm": "DecisionTree", "window_nights": 2, "every_nights": 1}]
+    with place.opened() as store:
+        runs = [
+            run_night(store, first_model.model, tmp_path, number, training__experts=nightly)
+            for number in range(2)
+        ]
+        late = league.nights_before(NOW + DAY, 1, matches=5)[0]
+        store.append_events(league.events_of(first_model.model, late, tag="late"))
+        runs.append(run_night(store, first_model.model, tmp_path, 2, training__experts=nightly))
+        manifests = [store.get_run(run.run.run_id).details["capsule"] for run in runs]
+    assert [len(manifest["known"]) for manifest in manifests] == [4, 2, 3]
+    assert runs[2].run.details["learned_again_since"] == str(NOW.date())
 
 
 def test_bases_in_the_shadow_take_the_experts_along(

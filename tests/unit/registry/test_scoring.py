@@ -125,11 +125,11 @@ def test_heads_that_hear_experts_are_scored_alike(*, classes: int, has_second: b
         np.digitize(rows[:, 0] * rows[:, 1], [0.0, 0.5][: classes - 1])
     ]
     config = TrainingSettings()
-    base = fit("LogisticRegression", rows, labels, config)
+    base = algorithms.fit("LogisticRegression", rows, labels, config)
     model = AdaptiveClassifier(base).adopt(base, rows, heard=["boosting", "tree"])
     fitted = {
-        "tree": fit("DecisionTree", rows, labels, config),
-        "boosting": fit("HistGradientBoosting", rows, labels, config, max_iter=5),
+        "tree": algorithms.fit("DecisionTree", rows, labels, config),
+        "boosting": algorithms.fit("HistGradientBoosting", rows, labels, config, max_iter=5),
     }
     experts = tuple(
         Expert(name=name, model=fitted[name], columns=np.arange(classes), night=1)
