@@ -92,8 +92,8 @@ class ExpertSettings(Section):
             "last {} nights": self.window_nights,
             "half-life {:g} days": self.half_life_days,
         }
-        said = [words.format(value) for words, value in parts.items() if value is not None]
-        return ", ".join([self.algorithm, *said])
+        named = [words.format(value) for words, value in parts.items() if value is not None]
+        return ", ".join([self.algorithm, *named])
 
     @model_validator(mode="after")
     def _can_iterate(self) -> ExpertSettings:
