@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import ALONE, Dataset
-from ml_pipeline.datasets.entities import Entities, are_known, entities_of
+from ml_pipeline.datasets.entities import Entities, entities_of
 from ml_pipeline.datasets.features import SHOWN
 from ml_pipeline.errors import DataError
 
@@ -141,12 +141,6 @@ def unlearned(data: Dataset, parts: Split, until: datetime | None) -> Split:
         return parts
     later = (data.times.iloc[parts.holdout] > pd.Timestamp(until)).to_numpy()
     return Split(train=parts.train, holdout=parts.holdout[later])
-
-
-def without_entities(data: Dataset, parts: Split, known: Entities) -> Split:
-    """Without held-out rows of entities of which the champion has learned others."""
-    strange = ~are_known(entities_of(data)[parts.holdout], known)
-    return Split(train=parts.train, holdout=parts.holdout[strange])
 
 
 def learned_until(data: Dataset, rows: Any) -> datetime | None:  # noqa: ANN401 - row numbers

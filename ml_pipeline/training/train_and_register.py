@@ -46,6 +46,13 @@ log = logging.getLogger("registering")
 EARLIER_CHAMPIONS: Final = 5
 
 
+_AGAIN: Final = (
+    "Train again when newer rows have come, with their results and before the next run learns "
+    "them. Or set training.refit_every_days, to 1 for now: `ml-pipeline run` then trains a base "
+    "from the log and tries it beside the champion, on results to come."
+)
+
+
 class NothingUnseen(DataError):
     """The champion has learned every row that is there to judge on."""
 
@@ -129,7 +136,7 @@ def _prepared(
         parts=parts,
         learned_until=until,
     )
-    rows, lost = beside(store, champion, rows, settings, "Train again when newer rows have come.")
+    rows, lost = beside(store, champion, rows, settings, _AGAIN)
     unknown_past = None
     if request.parent is not None and rows.answers is not None:
         unknown_past = unknown_rows(request.parent.path)

@@ -84,10 +84,15 @@ class Team:
         return dict(recording.run(self.store, order).result)
 
     def train(self, *arguments: str) -> dict[str, Any]:
-        code = train.main([*arguments, "--register", "--config", str(self.folder / "team.yaml")])
-        out, err = self.capture.readouterr()
+        code, out, err = self.asked(*arguments)
         assert code == 0, err
         return dict(json.loads(out.splitlines()[-1]))
+
+    def asked(self, *arguments: str) -> tuple[int, str, str]:
+        """The exit code of `train --register`, and what it wrote."""
+        code = train.main([*arguments, "--register", "--config", str(self.folder / "team.yaml")])
+        out, err = self.capture.readouterr()
+        return code, out, err
 
 
 @pytest.fixture
@@ -158,3 +163,28 @@ def test_a_feature_that_is_gone_is_read_by_the_old_model_and_not_by_the_new_base
     base = team.train("--from_log")
     assert base["outcome"] in {"promoted", "rejected", "awaiting_approval"}
     assert base["training_rows"] + base["holdout_rows"] == 6 * ROWS
+
+
+@pytest.mark.parametrize("place", ["embedded"], indirect=True)
+def test_a_base_that_comes_right_after_a_run_names_ways_out_that_work(team: Team) -> None:
+    team.log_days(0, 4, classes=["lo", "hi"], names=["a", "b"])
+    team.run(3)
+    team.log_days(4, 2, classes=["lo", "hi"], names=["a", "b"])
+    team.run(5)
+    code, _, said = team.asked("--from_log")
+    assert code == 1
+    assert "The champion has learned every row" in said
+    assert "Train again when newer rows have come" in said
+    assert "Or set training.refit_every_days" in said
+
+    # One way: newer results.
+    team.log_days(6, 2, classes=["lo", "hi"], names=["a", "b"])
+    base = team.train("--from_log")
+    assert base["outcome"] in {"promoted", "rejected", "awaiting_approval"}
+    assert base["holdout_rows"] <= 2 * ROWS
+
+    # The other: a base in the shadow, which is judged on results to come.
+    training = {"refit_every_days": 1}
+    (team.folder / "team.yaml").write_text(yaml.safe_dump({**team.config, "training": training}))
+    shadows = team.run(9)["shadows"]
+    assert {note["outcome"] for note in shadows} == {"born"}
