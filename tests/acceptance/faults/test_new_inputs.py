@@ -134,12 +134,14 @@ def test_a_new_feature_and_a_class_come_from_the_log_to_the_champion(team: Team)
     assert "`ml-pipeline train --register`" in between["outcome_reason"]
     assert "report_error" not in between
 
+    # Both are judged on results that neither has learned.
+    team.log_days(20, 4, classes=["lo", "mid", "hi"], names=["a", "b", "c"])
     base = team.train()
     assert base["outcome"] == "promoted", base["outcome_reason"]
     assert base["classes"] == ["lo", "mid", "hi"]
 
-    team.log_days(20, 1, classes=["lo", "mid", "hi"], names=["a", "b", "c"])
-    after = team.run(20)
+    team.log_days(24, 1, classes=["lo", "mid", "hi"], names=["a", "b", "c"])
+    after = team.run(24)
     assert after["outcome"] == "promoted", after
     assert "wait" not in after["outcome_reason"]
     champion = team.store.champion(model_name="team")

@@ -355,6 +355,7 @@ def _cells(entry: Entry, life: Life) -> dict[str, str]:
         "event_id": entry.event_id,
         "match_id": entry.match_id or "",
         "known_at": entry.known.isoformat(),
+        "predicted_at": entry.made.isoformat(),
         "prediction": entry.prediction,
         life.nature.settings.data.target: entry.outcome or "",
     }
