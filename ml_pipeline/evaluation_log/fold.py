@@ -107,7 +107,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
             prediction, guess, outcome, features, probabilities, made, past,
-            {rules.fault(request.now)} AS fault
+            {rules.fault(request.today)} AS fault
         FROM (SELECT *, {time_sql("time_text")} AS known,
                 {rules.best_guess("guess_text")} AS guess,
                 {by_class("probabilities")} AS chances, {time_sql("made_text")} AS made,

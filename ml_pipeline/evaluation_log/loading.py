@@ -208,10 +208,11 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
     *,
     now: datetime,
     since: date | None = None,
+    read_at: datetime | None = None,
 ) -> Path:
     """Every labelled row known until `now` that `model` can learn, in the order of learning.
 
-    Those of the day `since` and later, where it is given.
+    Those of the day `since` and later, where it is given. `read_at` as in `LogRequest`.
     """
     request = LogRequest(
         now=now,
@@ -219,6 +220,7 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
         learn_from=None if since is None else day_start(since),
         model_ids=None,
         classes=None if model is None else model.lineage.classes,
+        read_at=read_at,
     )
     return load_log(store, settings, request, folder).labelled_path
 

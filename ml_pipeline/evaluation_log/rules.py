@@ -86,9 +86,9 @@ class LogRequest:
     `model_ids` that their line began with: what the others answered is the line's. `count_from`
     asks the table for labelled rows per day since then, and how often rows changed. `classes` are
     those of the model that is to learn, where any label may stand in the log: rows of another one
-    are set aside.
-    `with_guesses` asks for the column GUESS beside the labelled rows: what an UNCERTAIN answer
-    would have been.
+    are set aside. `with_guesses` asks for the column GUESS beside the labelled rows: what an
+    UNCERTAIN answer would have been. `read_at` is when the log is read, by default `now`: what is
+    known in between has not happened for the run, and is no row of the future.
     """
 
     now: datetime
@@ -99,22 +99,28 @@ class LogRequest:
     count_from: datetime | None = None
     classes: tuple[str, ...] | None = None
     with_guesses: bool = False
+    read_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        for name in ("now", "learn_from", "count_from"):
+        for name in ("now", "learn_from", "count_from", "read_at"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, require_utc(value, name))
 
     @property
+    def today(self) -> datetime:
+        """After which everything is the future."""
+        return self.now if self.read_at is None else max(self.now, self.read_at)
+
+    @property
     def ahead(self) -> LookbackWindow:
         """When nothing can be known to have happened yet."""
-        return LookbackWindow(start=self.now + MOST_AHEAD, end=_NEVER)
+        return LookbackWindow(start=self.today + MOST_AHEAD, end=_NEVER)
 
     @property
     def far_ahead(self) -> LookbackWindow:
         """When nothing that has been predicted happens."""
-        return LookbackWindow(start=self.now + _FAR_AHEAD, end=_NEVER)
+        return LookbackWindow(start=self.today + _FAR_AHEAD, end=_NEVER)
 
     @property
     def settled_before(self) -> datetime | None:

@@ -169,7 +169,7 @@ def write_scan(
         FROM (SELECT *, ({day_number("known")} & 65535)::UBIGINT AS day, CASE
                 WHEN p = {OTHER_MODEL} OR {rules.past()} = 0
                     AND coalesce({rules.is_settled(request.settled_before)}, false) THEN {SETTLED}
-                WHEN coalesce({rules.is_waiting(request.now)}, false) THEN {WAITING}
+                WHEN coalesce({rules.is_waiting(request.today)}, false) THEN {WAITING}
                 ELSE {KEPT} END AS state
             FROM (SELECT *, trim({rules.raw("event_id")}) AS id,
                 CASE WHEN {rules.is_other_model()} THEN {OTHER_MODEL}::UINTEGER

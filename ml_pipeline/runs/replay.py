@@ -87,6 +87,7 @@ class Replay:
             model_ids=None if champion is None else self._lineage_then(champion.version),
             anchor_id=None if head is None else head.version.anchor_id,
             classes=None if head is None else head.version.lineage.classes,
+            read_at=datetime.now(UTC),
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
         self._same_days("training rows", self.manifest["days"], loaded.labelled_path)
@@ -101,7 +102,15 @@ class Replay:
         model = None if head is None else head.version
         since = date.fromisoformat(min(then)) if then else None
         now = self.run.started_at
-        path = load_known(self.store, self.settings, model, folder, now=now, since=since)
+        path = load_known(
+            self.store,
+            self.settings,
+            model,
+            folder,
+            now=now,
+            since=since,
+            read_at=datetime.now(UTC),
+        )
         self._same_days("rows for experts", then, path)
         return path
 

@@ -129,7 +129,7 @@ def by_analyse(path: Path, folder: Path) -> object:
 def by_backtest(path: Path, _folder: Path) -> object:
     args = argparse.Namespace(
         csv=str(path), target="result", night=None, time="evaluated_at", drop=None, init=2,
-        features="form,strength", local=None,
+        features="form,strength", local=None, label_delay_days=None,
     )  # fmt: skip
     history = backtest.read_history(args, SETTINGS)
     return history.features.tolist(), history.nights.tolist(), history.labels.tolist()

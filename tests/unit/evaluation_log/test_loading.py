@@ -948,3 +948,18 @@ def test_every_line_behind_a_quote_that_is_not_closed_is_a_bad_row(
     assert report.reasons[reason] == count - line + 1
     with pytest.raises(DataError, match=r"log\.max_bad_rows allows"):
         desk.load_file(desk.folder / "log.csv", log__max_bad_rows=0.05)
+
+
+@pytest.mark.parametrize("source", ["table", "log.csv"])
+def test_what_came_after_a_run_that_is_replayed_is_no_row_of_the_future(
+    desk: Desk, source: str
+) -> None:
+    rows = [make_row(1), make_row(2, evaluated_at="2026-04-14T02:00:00+00:00")]
+    request = make_log_request(read_at=NOW + timedelta(days=60))
+    if source == "table":
+        fill_table(desk.store, rows)
+        loaded = desk.load_file(source, request=request)
+    else:
+        loaded = desk.load(rows, request=request)
+    assert (loaded.report.bad, loaded.report.labelled) == (0, 1)
+    assert len(pd.read_csv(loaded.labelled_path)) == 1
