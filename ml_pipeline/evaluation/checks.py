@@ -68,11 +68,11 @@ def normal_bounds(gain: PairedGain, settings: PromotionSettings) -> Bounds:
     """One-sided bounds of the mean for the two questions of the guard in one night.
 
     They are about everything and about the last days, and share what the guard may err by in a
-    night (Bonferroni), however much the gains vary. Asymptotic: for rows enough that their mean is
-    about normal.
+    night (Bonferroni), however much the gains vary. The error is that of rows or entities, or that
+    of whole nights where it is larger. Asymptotic: for rows enough that their mean is about normal.
     """
     alpha = GUARD_SHARE * (1 - settings.confidence_level) / GUARD_QUESTIONS
-    half = NormalDist().inv_cdf(1 - alpha) * gain.standard_error
+    half = NormalDist().inv_cdf(1 - alpha) * max(gain.standard_error, gain.night_error)
     return Bounds(lower=gain.mean - half, upper=gain.mean + half)
 
 

@@ -34,7 +34,8 @@ class PairedGain:
     `total` is Σ S and `squares` Σ S² over clusters of rows; without `clusters` every row stands
     alone and weighs 1. `right` are the shares of right predictions of the old and the new model,
     where they are known. `wealth` is what a confidence sequence needs; without it, it is bounded
-    by the sums.
+    by the sums. `night_error` is the standard error of the mean with whole nights as clusters,
+    where it is known: results of one day have the day in common.
     """
 
     nights: int
@@ -44,6 +45,7 @@ class PairedGain:
     right: tuple[float, float] | None = None
     clusters: Clusters | None = None
     wealth: Wealth | None = None
+    night_error: float = 0.0
 
     @classmethod
     def of_rows(  # noqa: PLR0913 - rows have that many sides
@@ -355,8 +357,14 @@ def _gain(ledger: Floats, prefix: str) -> PairedGain:
     if not prefix and len(counted):
         hits = counted[:, [COLUMN["anchor_correct"], COLUMN["live_correct"]]].sum(axis=0)
         right = (float(hits[0] / weight), float(hits[1] / weight))
+    sums, sizes = counted[:, COLUMN[prefix + "gain_sum"]], counted[:, COLUMN[prefix + "weight"]]
+    night_error = 0.0
+    if len(counted) > 1:
+        spread = ((sums - total / weight * sizes) ** 2).sum() * len(counted) / (len(counted) - 1)
+        night_error = float(math.sqrt(spread) / weight)
     return PairedGain(
         nights=len(counted),
+        night_error=night_error,
         rows=int(rows),
         total=float(total),
         squares=float(squares),

@@ -61,6 +61,7 @@ def test_a_public_file_becomes_a_promoted_champion_that_learns_a_night(
     row = {
         name: {"category": "never seen", "boolean": True}.get(kind) for name, kind in names.items()
     }
+    row |= {name: 1.0 for name, kind in [*names.items()][-1:] if kind == "number"}
     labels = trained.json["classes"]
     model = {
         "model_name": settings.model_name, "model_id": trained.json["model_id"], "labels": labels,

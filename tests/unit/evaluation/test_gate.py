@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.sections import PromotionSettings
 from ml_pipeline.evaluation.betting import Wealth
-from ml_pipeline.evaluation.checks import Check, PairedComparison, confidence_sequence
+from ml_pipeline.evaluation.checks import (
+    Check,
+    PairedComparison,
+    confidence_sequence,
+    is_regression,
+)
 from ml_pipeline.evaluation.gate import (
     PromotionDecision,
     judge_first,
@@ -510,3 +515,34 @@ def test_a_base_that_is_worse_than_a_former_champion_is_rejected() -> None:
         )
         assert decision.outcome is outcome
         assert named(decision, "earlier_champion").passed is (former > 0)
+
+
+def _record_of_nights(nights: np.ndarray) -> PairedGain:
+    """What the gate sees of gains (nights, rows)."""
+    entries = []
+    for number, night in enumerate(nights):
+        sums = GainSums.of(night, weights=None, clusters=None, full_weight=None)
+        cells = dict.fromkeys(LEDGER_COLUMNS, 0.0) | {"night": number}
+        cells |= sums_of_night("champion_", len(night), sums)
+        entries.append([cells[name] for name in LEDGER_COLUMNS])
+    ledger = np.array(entries).reshape(-1, len(LEDGER_COLUMNS))
+    return champion_record(ledger, Wealth(), today=0, window_days=1000).everything
+
+
+def test_the_error_of_a_gain_is_that_of_its_nights_where_they_differ_from_one_another() -> None:
+    nights = np.random.default_rng(1).normal(size=(40, 50))
+    nights += np.random.default_rng(2).normal(size=(40, 1))
+    gain = _record_of_nights(nights)
+    means = nights.mean(axis=1)
+    assert gain.night_error == pytest.approx(means.std(ddof=1) / math.sqrt(40))
+    assert gain.night_error > 2 * gain.standard_error
+
+
+def test_what_a_day_does_to_all_of_its_results_takes_no_right_model_off() -> None:
+    """Of models that are as good as the base, whose nights are good or bad as a whole."""
+    rng, settings = np.random.default_rng(3), PromotionSettings()
+    stopped = 0
+    for _ in range(300):
+        nights = rng.normal(scale=0.3, size=(30, 40)) + rng.normal(scale=0.1, size=(30, 1))
+        stopped += is_regression(_record_of_nights(nights), settings)
+    assert stopped / 300 <= 0.02
