@@ -53,6 +53,7 @@ _OF_THE_LOG: Final = frozenset(
 # What pandas calls a column without a name, and the index that it writes into a Parquet file.
 _NO_NAME: Final = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
 _SENTENCE_WORDS: Final = 6
+_COMMAS: Final = re.compile(r"[-+]?\d[\d.' ]*,[\d.,' ]*\d")
 _SHOWN: Final = 3
 
 
@@ -104,10 +105,9 @@ def resolved(data: DataSettings, frame: pd.DataFrame, source: str) -> DataSettin
         present = [name for name in data.features if name in frame.columns]
         found = infer_kinds(frame, present)
         return data.with_features({n: found.get(n, Kind.NUMBER) for n in data.features})
-    names, left_out = list[str](), list[str]()
-    for name in free_columns(frame, data):
-        is_useless = infer(frame[name]).levels in {0, 1} or _is_id(frame[name])
-        (left_out if is_useless else names).append(name)
+    free = free_columns(frame, data)
+    left_out = [n for n in free if infer(frame[n]).levels in {0, 1} or _is_id(frame[n])]
+    names = [name for name in free if name not in left_out]
     if left_out:
         log.info("%s: %s are no features: an id, or one value alone", source, ", ".join(left_out))
     if not names and data.text_column is None:
@@ -170,6 +170,7 @@ def _kind_of(texts: np.ndarray, counts: np.ndarray) -> Inference:
         )
     return (
         _mostly_numbers(texts, counts, is_number)
+        or _with_commas(texts, counts, is_number)
         or _of_times(texts)
         or _of_levels(texts, int(counts.sum()))
     )
@@ -209,6 +210,17 @@ def _mostly_numbers(
         levels=len(texts),
         doubt=f"{_shown(strange)} is no number: repair such rows, or make it a category",
     )
+
+
+def _with_commas(texts: np.ndarray, counts: np.ndarray, is_number: np.ndarray) -> Inference | None:
+    """Numbers with commas in them, which whoever reads them refuses with what to do."""
+    has_commas = np.asarray([_COMMAS.fullmatch(str(text)) is not None for text in texts])
+    if counts[is_number | has_commas].sum() < MOSTLY * counts.sum() or not has_commas.any():
+        return None
+    return Inference(
+        kind=Kind.NUMBER, reason="they are numbers with commas", levels=len(texts),
+        doubt="whether its commas are decimal ones has to be settled in the file",
+    )  # fmt: skip
 
 
 def _of_times(texts: np.ndarray) -> Inference | None:

@@ -210,9 +210,9 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
     since: date | None = None,
     read_at: datetime | None = None,
 ) -> Path:
-    """Every labelled row known until `now` that `model` can learn, in the order of learning.
+    """Every labelled row until `now` that `model` can learn, in order; those `since` a day.
 
-    Those of the day `since` and later, where it is given. `read_at` as in `LogRequest`.
+    `read_at` as in `LogRequest`.
     """
     request = LogRequest(
         now=now,

@@ -40,8 +40,7 @@ class Scorer:
         self.classes: list[str] = [str(label) for label in listed(header["classes"])]
         # The kinds of the features, in their order; none where all are numbers.
         self.kinds: list[str] = [str(kind) for kind in listed(header.get("kinds", []))]
-        column = header.get("text_column")
-        self.text_column = None if column is None else str(column)
+        self.text_column = _text_or_none(header.get("text_column"))
         reader, width = Reader(arrays), len(self.features) + (self.text_column is not None)
         base = mapped(header["base"])
         self._vote = _find_vote(base, reader, width)
@@ -137,6 +136,10 @@ class Scorer:
             )
             if abs(value - mean) > MAX_STANDARDISED * scale
         ]
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def load(path: str, *, digest: str, size: int | None = None) -> Scorer:

@@ -219,8 +219,8 @@ def _fine_tuned(request: TrainingRequest, rows: _Rows, model: AdaptiveClassifier
         serving = load_any(request.champion, settings, data)
         champion = Champion(model_id=request.champion.model_id, model=serving)
     if request.new_base is not None:
-        carry_heads = request.new_base == "carried"
-        return base_in_shadow(data, model, request.today, settings, carry_heads=carry_heads)
+        carried = request.new_base == "carried"
+        return base_in_shadow(data, model, request.today, settings, carry_heads=carried)
     if request.strategy == "adaptive":
         # On small matrices threads only wait for each other: 10 times the time and more.
         with threadpool_limits(1, user_api="blas"):

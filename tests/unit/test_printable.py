@@ -207,6 +207,7 @@ WRITERS = {
     "cli": "our own usage, the name that was typed as Python writes it",
     "commands.common": "say and print_json themselves",
     "commands.init": "our own SQL, and keys that were just made",
+    "commands.init_questions": "options and defaults, each through printable, for an answer",
     "ml_logging": "our own usage",
     "summary": "Markdown of reports.summary",
     "training.trainer": "a line for the parent, which shows it as an error",

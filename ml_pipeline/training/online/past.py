@@ -44,8 +44,7 @@ class Past:
             return self
         before = NEVER if memory.last_night is None else memory.last_night
         nights = np.append(self.nights, before)
-        # A row of the next day may have been predicted so many days before: by the last heads that
-        # had learned nothing of that day.
+        # A row of the next day was predicted at most so long ago, by heads of before that day.
         first = int(np.searchsorted(nights, night + 1 - reach, side="left")) - 1
         kept = slice(max(first, 0), None)
         now = [np.asarray(heads[None], dtype=np.float32) for heads in memory.heads]

@@ -82,3 +82,14 @@ def test_a_huge_value_is_shown_cut() -> None:
     found = infer(pd.Series(["x" * 1_000_000, "y"]))
     assert found.kind is Kind.CATEGORY
     assert len(found.reason) < 200
+
+
+@pytest.mark.parametrize(
+    "cells", [["0,31", "1,5", "-2,25"], ["1.234,5", "1,5", "2"], ["1,234", "2,345.5", "17"]]
+)
+def test_numbers_with_commas_are_no_levels(cells: list[str]) -> None:
+    found = infer(pd.Series(cells * 20))
+    assert found.kind is Kind.NUMBER
+    assert found.doubt is not None
+    assert "commas" in found.doubt
+    assert infer(pd.Series(["a,b", "1,2", "c"] * 20)).kind is Kind.CATEGORY
