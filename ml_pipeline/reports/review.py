@@ -337,8 +337,25 @@ def _config_changes(run: RetrainingRun, earlier: RetrainingRun | None) -> dict[s
     return {
         name: [before.get(name), now.get(name)]
         for name in names
-        if before.get(name) != now.get(name)
+        if not _is_same(before.get(name), now.get(name))
     }
+
+
+def _is_same(before: Any, now: Any) -> bool:  # noqa: ANN401 - values of settings
+    """Whether two values say the same; features whose kinds only one of them says are the same."""
+    if before == now:
+        return True
+    if not (isinstance(before, list) and isinstance(now, list)):
+        return False
+    (one, has_kinds), (other, have_kinds) = _names(before), _names(now)
+    return one == other and has_kinds != have_kinds
+
+
+def _names(features: list[Any]) -> tuple[list[Any], bool]:
+    """What a list names, and whether with kinds."""
+    if not all(isinstance(feature, Mapping) for feature in features):
+        return features, False
+    return [name for feature in features for name in feature], True
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(ended:
     nights = ended.kept["nights"]
     assert [night["rows"] for night in nights] == [40] * 4
     assert all(sum(night["vote"]) == pytest.approx(1, abs=1e-4) for night in nights)
-    assert len(ended.kept["experts"]) == len(nights[-1]["vote"]) == 5
+    assert len(ended.kept["experts"]) == len(nights[-1]["vote"]) == 13
     # The truth has turned: who remembers least wins.
     assert nights[-1]["vote"][0] < nights[0]["vote"][0]
 
@@ -204,4 +204,4 @@ def test_an_older_online_model_without_votes_goes_on(ended: EndedRun) -> None:
     line = dict(load_model_version(store, champion).line_)
     line.pop("votes")
     state = OnlineState.from_dict(line)
-    assert state.votes.shape == (len(state.ledger), 5)
+    assert state.votes.shape == (len(state.ledger), 13)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -89,14 +90,15 @@ class AnswersContract(StoreFixtures):
     def test_what_is_logged_and_loaded_from_the_table_has_them(
         self, store: Store, tmp_path: Path
     ) -> None:
-        logger = EvaluationLogger(
-            str(tmp_path / "log.csv"), model_name=MODEL_NAME, clock=lambda: NOW,
-            open_table=lambda: StoreServingView(store),
-        )  # fmt: skip
-        event_id = logger.log_prediction(
-            "m-1", "x", "H", 0.9, features={"x": 1.0}, probabilities=SHARES
-        )
-        logger.log_evaluation(event_id, "A")
+        with closing(StoreServingView(store)) as table:
+            logger = EvaluationLogger(
+                str(tmp_path / "log.csv"), model_name=MODEL_NAME, clock=lambda: NOW,
+                open_table=lambda: table,
+            )  # fmt: skip
+            event_id = logger.log_prediction(
+                "m-1", "x", "H", 0.9, features={"x": 1.0}, probabilities=SHARES
+            )
+            logger.log_evaluation(event_id, "A")
         assert shares_of(store) == [SHARES]
         assert json.loads(str(logger.csv.find([event_id])[event_id]["probabilities"])) == SHARES
 

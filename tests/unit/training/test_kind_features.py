@@ -264,7 +264,7 @@ def test_features_of_any_name_are_read_by_their_kind() -> None:
     assert rows.kinds == kinds
     assert rows.features.shape == (80, len(NAMES))
     again = yaml.safe_load(settings.as_yaml())["data"]["features"]
-    assert again == dict.fromkeys(NAMES, "category")
+    assert again == [{name: "category"} for name in NAMES]
 
 
 def test_names_that_differ_in_case_alone_are_two_features() -> None:
