@@ -50,13 +50,16 @@ def state(store: Store) -> Mapping[str, Any]:
     assert champion is not None
     model: Any = load_model_version(store, champion)
     memory = model.memory()
-    return {
-        "heads": memory.heads, "precisions": memory.precisions, "vote": memory.vote,
+    learned = {f"heads {n}": heads for n, heads in enumerate(memory.heads)}
+    learned |= {f"precisions {n}": kept for n, kept in enumerate(memory.precisions or ())}
+    return learned | {
+        "vote": memory.vote,
         "digest": model.line_["rows_digest"], "seen": model.line_["rows_seen"],
     }  # fmt: skip
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    assert one.keys() == other.keys()
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
