@@ -99,8 +99,8 @@ class AnswersContract(StoreFixtures):
                 "m-1", "x", "H", 0.9, features={"x": 1.0}, probabilities=SHARES
             )
             logger.log_evaluation(event_id, "A")
-        assert shares_of(store) == [SHARES]
-        assert json.loads(str(logger.csv.find([event_id])[event_id]["probabilities"])) == SHARES
+            assert shares_of(store) == [SHARES]
+            assert json.loads(str(logger.csv.find([event_id])[event_id]["probabilities"])) == SHARES
 
     def test_rows_of_the_table_with_bad_probabilities_are_bad(
         self, store: Store, tmp_path: Path
