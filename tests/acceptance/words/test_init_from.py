@@ -257,13 +257,20 @@ def test_a_log_becomes_settings_and_a_champion(place: Place, tmp_path: Path) -> 
 # ------------------------------------------------------------------------- on a terminal
 
 
+# What starts the tests may ignore Ctrl-C, and its children inherit that.
+HEEDING_CTRL_C = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('ml_pipeline', run_name='__main__', alter_sys=True)"
+)
+
+
 class Terminal:
     """`init --from` with a person before it."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [PYTHON, "-m", "ml_pipeline", "init", *arguments], cwd=folder, stdin=slave,
+            [PYTHON, "-c", HEEDING_CTRL_C, "init", *arguments], cwd=folder, stdin=slave,
             stderr=slave, stdout=subprocess.PIPE, env=environment(), start_new_session=True,
         )  # fmt: skip
         os.close(slave)
@@ -283,9 +290,12 @@ class Terminal:
     def types(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def ends(self) -> tuple[int, dict[str, Any]]:
+    def ends(self, seconds: float = 60) -> tuple[int, dict[str, Any]]:
         assert self.process.stdout is not None
+        end = time.monotonic() + seconds
         while self.process.poll() is None:
+            if time.monotonic() > end:
+                self.process.kill()
             if select.select([self.master], [], [], 0.1)[0]:
                 with suppress(OSError):
                     os.read(self.master, 65536)
