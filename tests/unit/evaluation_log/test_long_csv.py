@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml_pipeline.datasets.csv_file import CsvFile
@@ -67,8 +67,11 @@ def lines_of(loaded: LoadedLog) -> tuple[object, ...]:
         # A full scan has the text of predictions without outcome at hand, a long one has not.
         with Path(loaded.report.rejects_path).open(newline="", encoding="utf-8") as file:
             rejected = [cells[:2] for cells in csv.reader(file)]
+    report = loaded.report.as_json() | {"rejects_path": None}
+    # Nor has it the id of such a prediction, to name it for an example.
+    examples = {r: e for r, e in report["examples"].items() if r != "conflicting predictions"}
     return (
-        loaded.report.as_json() | {"rejects_path": None},
+        report | {"examples": examples},
         loaded.labelled_by_day,
         loaded.errors_path.read_text(encoding="utf-8"),
         loaded.labelled_path.read_text(encoding="utf-8"),
@@ -104,6 +107,7 @@ row = st.one_of(
 
 
 @settings(max_examples=tries(6), deadline=None)
+@example(rows=[without_outcome(720), make_row(720, prediction="D")], broken=[])
 @given(rows=st.lists(row, max_size=12), broken=st.lists(st.integers(0, 40), max_size=2))
 def test_reading_by_line_numbers_finds_what_a_scan_with_text_finds(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], broken: list[int]
