@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class PairedGain:
     alone and weighs 1. `right` are the shares of right predictions of the old and the new model,
     where they are known. `wealth` is what a confidence sequence needs; without it, it is bounded
     by the sums. `night_error` is the standard error of the mean with whole nights as clusters,
-    where it is known: results of one day have the day in common.
+    where there are ENOUGH_NIGHTS: results of one day have the day in common.
     """
 
     nights: int
@@ -199,6 +200,8 @@ class ChampionRecord:
     earlier: Mapping[str, PairedGain] = field(default_factory=dict)
 
 
+# Of fewer clusters the spread says little (Cameron & Miller, J. of Human Resources 50, 2015).
+ENOUGH_NIGHTS: Final = 20
 # The names of one gain's sums: over the approved base, and with a prefix over the champion.
 _SUMS = ("rows", "gain_sum", "gain_squares", "units", "weight", "weight_squares", "gain_weight")
 LEDGER_COLUMNS = (
@@ -359,7 +362,7 @@ def _gain(ledger: Floats, prefix: str) -> PairedGain:
         right = (float(hits[0] / weight), float(hits[1] / weight))
     sums, sizes = counted[:, COLUMN[prefix + "gain_sum"]], counted[:, COLUMN[prefix + "weight"]]
     night_error = 0.0
-    if len(counted) > 1:
+    if len(counted) >= ENOUGH_NIGHTS:
         spread = ((sums - total / weight * sizes) ** 2).sum() * len(counted) / (len(counted) - 1)
         night_error = float(math.sqrt(spread) / weight)
     return PairedGain(
