@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -69,7 +69,9 @@ def serving(
         yield Served(url=f"http://127.0.0.1:{port}", port=port, store=store)
     finally:
         # Whatever is open is closed by the thread that serves it, and its loop ends.
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+        # It may wake by itself in between, and be gone before it is woken.
+        with suppress(OSError):
+            server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
         thread.join(10)
         server.task_dispatcher.shutdown()
 
