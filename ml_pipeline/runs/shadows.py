@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation.betting import Wealth
@@ -34,6 +35,7 @@ from ml_pipeline.evaluation_log import loading
 from ml_pipeline.evaluation_log.known.rows import known_rows
 from ml_pipeline.registry import models
 from ml_pipeline.registry.champion import change_champion
+from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.registry.registration import Registration
 from ml_pipeline.registry.trained import Sample, TrainerAnswer
 from ml_pipeline.runs.context import RunContext
@@ -50,7 +52,6 @@ from ml_pipeline.training.trainer import ModelFile, TrainingJob
 
 log = logging.getLogger("shadows")
 
-HEADS: Final = ("fresh", "carried")
 _RETIREMENTS: Final = UUID("0b6a1a52-6a0e-4a39-8d3b-3f1d5f7f5c0e")
 _STATES: Final = {
     None: ModelState.SHADOW,
@@ -218,6 +219,16 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     return note
 
 
+def _heads_to_try(store: Store, serving: ModelVersion) -> tuple[str, ...]:
+    """Fresh heads, and those that serve where they mean the same on another base.
+
+    What heads see of a level or an instant is numbered by their base.
+    """
+    inputs = inputs_of(store, serving)
+    are_numbers = inputs is not None and set(inputs.kinds.values()) <= {Kind.NUMBER, Kind.BOOLEAN}
+    return ("fresh", "carried") if are_numbers else ("fresh",)
+
+
 def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
     """Train a base on every settled row, once with fresh heads and once with the serving ones."""
     context = turn.context
@@ -232,7 +243,7 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
             context.folder / "new-base",
             now=context.run.started_at,
         )
-        for heads in HEADS:
+        for heads in _heads_to_try(context.store, serving):
             model_id = _new_model_id(context, f"base-{heads}")
             answer = _train(turn, dataset, model_id, {"new_base": heads}, head=serving)
             version = _register(turn, answer, None, parent=turn.champion, heads=heads)
