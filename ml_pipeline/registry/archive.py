@@ -9,7 +9,6 @@ makes (`archive_schema`). Then what native code follows without looking must hol
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import logging
 import os
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, BadZipFile
 
-from ml_pipeline.config.allowed_types import allowed
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, NotFound
 from ml_pipeline.registry import archive_schema
 
@@ -36,11 +34,6 @@ PICKLE_SUFFIXES = (".joblib", ".pkl")
 _SHOWN = 3
 # A file that holds more of them is nobody's classifier.
 _NAMED = 40
-# A run loads the same few models several times. What was loaded is kept by its digest, and a copy
-# of it handed out: so many models, and none whose archive is larger unpacked.
-_MODELS_KEPT = 4
-_LARGEST_KEPT = 4 * 1024**2
-_loaded: dict[tuple[str, frozenset[str]], object] = {}
 _REMEDY = "Roll back to another model, or train a new one."
 
 # Everything that zipfile, json, numpy and skops are known to raise for bytes that are no model.
@@ -136,13 +129,7 @@ def load_model(path: Path, *, expected_digest: str) -> object:
         # Read once: what was checked is what is parsed, whoever writes to the file meanwhile.
         data = file.read()
     _compare(digest_bytes(data), expected_digest, source=source)
-    kept = _loaded.get((expected_digest, allowed()))
-    if kept is not None:
-        return copy.deepcopy(kept)
-    model, unpacked = _read(data, source)
-    if unpacked <= _LARGEST_KEPT:
-        _keep(expected_digest, copy.deepcopy(model))
-    return model
+    return _read(data, source)
 
 
 def read_model(data: bytes, source: str) -> object:
@@ -151,26 +138,17 @@ def read_model(data: bytes, source: str) -> object:
     Raises ArtifactCorrupt and ArtifactIncompatible as `load_model` does.
     """
     _check_fitted_here(data, source)
-    return _read(data, source)[0]
+    return _read(data, source)
 
 
-def _read(data: bytes, source: str) -> tuple[object, int]:
-    """The model, and how many bytes it has unpacked."""
+def _read(data: bytes, source: str) -> object:
     import skops.io
 
     packed = _checked(data, source)
     with reading(source):
         model: object = skops.io.loads(packed, trusted=archive_schema.trusted())
     _check_sound(model, source)
-    return model, len(packed)
-
-
-def _keep(digest: str, model: object) -> None:
-    # Other settings may not allow what it is made of.
-    _loaded[digest, allowed()] = model
-    # Another thread may be here as well: what it removed is gone all the same.
-    for oldest in list(_loaded)[:-_MODELS_KEPT]:
-        _loaded.pop(oldest, None)
+    return model
 
 
 def _check_fitted_here(data: bytes, source: str) -> None:
