@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ml_pipeline.config.data import DataSettings
 from ml_pipeline.datasets.inspection.inspecting import Feature, Inspection
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.printable import printable
@@ -77,7 +76,7 @@ def _of_file(found: Inspection, origin: Origin) -> list[str]:
         _line(f"  time_column: {_or_null(found.time_column)}", _about_time(found)),
         _line(f"  group_column: {_or_null(repeats)}", "its rows are never both learned and judged"),
     ]
-    if found.id_column is not None and "id_column" in DataSettings.model_fields:
+    if found.id_column is not None:
         lines.append(_line(f"  id_column: {value(found.id_column)}", "the thing predicted (--id)"))
     if found.classes.unlabelled:
         about = f"{found.classes.unlabelled:,} rows have no {found.target} yet"

@@ -64,9 +64,12 @@ class AdaptiveSettings(Section):
         return max(self.wrong_weight, self.right_weight)
 
     @model_validator(mode="after")
-    def _half_lives_positive(self) -> AdaptiveSettings:
+    def _consistent(self) -> AdaptiveSettings:
         if min(self.half_lives) <= 0:
             message = "half_lives must all be over 0"
+            raise ValueError(message)
+        if len(set(self.families)) != len(self.families):
+            message = "families has each of them once"
             raise ValueError(message)
         return self
 

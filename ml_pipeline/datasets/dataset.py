@@ -23,7 +23,6 @@ from ml_pipeline.datasets.kinds import resolved
 from ml_pipeline.datasets.served.answers import (
     Answers,
     answers_of,
-    model_ids_of,
     predicted_days,
     rows_of_line,
 )
@@ -55,9 +54,8 @@ class Dataset:
     name, in their order; empty where nobody has read them from a frame: then all are numbers.
 
     Of rows that a run writes from the log also: `predicted` (n,) the UTC days on which they were
-    predicted, proleptic ordinals, that of the outcome where it is not known; `model_ids` (n,) who
-    answered, '' where it is not known; `of_line` (n,) whether the line that learns them did;
-    `answers`, which `served` reads. None of other files.
+    predicted, proleptic ordinals, that of the outcome where it is not known; `of_line` (n,) whether
+    the line that learns them answered; `answers`, which `served` reads. None of other files.
     """
 
     features: Inputs
@@ -68,7 +66,6 @@ class Dataset:
     source: str
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     predicted: NDArray[np.int64] | None = None
-    model_ids: NDArray[np.str_] | None = None
     of_line: NDArray[np.bool_] | None = None
     answers: Answers | None = None
 
@@ -103,7 +100,6 @@ class Dataset:
             groups=None if self.groups is None else self.groups[rows],
             frame=self.frame.iloc[rows].reset_index(drop=True),
             predicted=None if self.predicted is None else self.predicted[rows],
-            model_ids=None if self.model_ids is None else self.model_ids[rows],
             of_line=None if self.of_line is None else self.of_line[rows],
             answers=None if self.answers is None else self.answers.take(rows),
         )
@@ -123,7 +119,6 @@ class Dataset:
             groups=None,
             frame=pd.DataFrame(index=range(len(past) + len(self))),
             predicted=None,
-            model_ids=None,
             of_line=None,
             answers=None,
         )
@@ -214,7 +209,6 @@ def from_frame(
         source=source,
         kinds=settings.kinds,
         predicted=predicted_days(frame, times, source) if is_log and times is not None else None,
-        model_ids=model_ids_of(frame) if is_log else None,
         of_line=rows_of_line(frame) if is_log else None,
         answers=answers_of(frame, settings, source) if is_log else None,
     )

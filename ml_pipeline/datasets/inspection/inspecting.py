@@ -5,7 +5,7 @@ Every doubt is a question with an answer that is taken where nobody is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -179,16 +179,8 @@ def _time(
         read_times(frame[name], table.source)
         return name
     likely = roles.times_of(frame, found)
-    if len(likely) <= 1:
-        return likely[0] if likely else None
-    answer = ask(
-        Question(
-            text=f"Which column says when a row came up? {', '.join(likely)} hold times.",
-            options=(*likely, NONE),
-            default=likely[0],
-        )
-    )
-    return None if answer == NONE else answer
+    shown = ", ".join(likely)
+    return _one_of(likely, f"Which column says when a row came up? {shown} hold times.", ask)
 
 
 def _id(
@@ -203,15 +195,15 @@ def _id(
             )
         return name
     likely = roles.ids_of(frame, found)
+    shown = ", ".join(likely)
+    return _one_of(likely, f"Which column names the thing that is predicted? {shown} are ids.", ask)
+
+
+def _one_of(likely: Sequence[str], question: str, ask: Ask) -> str | None:
+    """The only one, or of several the one that is answered."""
     if len(likely) <= 1:
         return likely[0] if likely else None
-    answer = ask(
-        Question(
-            text=f"Which column names the thing that is predicted? {', '.join(likely)} are ids.",
-            options=(*likely, NONE),
-            default=likely[0],
-        )
-    )
+    answer = ask(Question(text=question, options=(*likely, NONE), default=likely[0]))
     return None if answer == NONE else answer
 
 

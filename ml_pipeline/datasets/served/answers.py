@@ -20,7 +20,7 @@ from ml_pipeline.store.inputs.probabilities import SUM_WITHIN, checked_shares
 # What a class has that an answer does not name, as in the heads of a model.
 MIN_PROBABILITY: Final = 1e-3
 # Columns of a file of logged rows, beside `event_id` and `known_at`.
-PREDICTED_AT, PROBABILITIES, MODEL_ID = "predicted_at", "probabilities", "model_id"
+PREDICTED_AT, PROBABILITIES = "predicted_at", "probabilities"
 OF_LINE = "of_line"
 
 
@@ -36,9 +36,12 @@ class Answers:
         """Some of the rows, in that order."""
         return Answers(texts=self.texts[rows], labels=self.labels, source=self.source)
 
-    def table(self, classes: Sequence[str]) -> NDArray[np.float64]:
+    def table(
+        self, classes: Sequence[str], wanted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """The probabilities (n, K) of `classes` in their order; rows sum to 1 or are NaN.
 
+        Where `wanted` (n,) is given the others are not read, and NaN.
         NaN where none was logged, and where the answer gave all to classes that are not asked for;
         what it gave to some of those is shared by the others in proportion. A class that the answer
         does not name gets MIN_PROBABILITY before that. Raises DataError naming the row whose text
@@ -48,7 +51,7 @@ class Answers:
         places = {name: place for place, name in enumerate(classes)}
         plain = set(self.labels.names)
         for row, text in enumerate(self.texts):
-            if text:
+            if text and (wanted is None or wanted[row]):
                 wide[row] = _placed(self._read(text, row, plain), places)
         sums = wide.sum(axis=1, keepdims=True)
         return np.asarray(wide / sums)
@@ -112,13 +115,6 @@ def predicted_days(frame: pd.DataFrame, known: pd.Series, source: str) -> NDArra
     if is_dated.any():
         days[is_dated] = np.minimum(days[is_dated], ordinals(read_times(texts[is_dated], source)))
     return days
-
-
-def model_ids_of(frame: pd.DataFrame) -> NDArray[np.str_] | None:
-    """Which model answered each row, (n,), '' where it is not known; None without a column."""
-    if MODEL_ID not in frame.columns:
-        return None
-    return np.asarray(frame[MODEL_ID].fillna("").to_numpy(dtype=str))
 
 
 def rows_of_line(frame: pd.DataFrame) -> NDArray[np.bool_] | None:

@@ -110,7 +110,7 @@ def rates_for(kept: Mapping[str, Any], training: TrainingSettings) -> dict[str, 
     if "families" in kept:
         return wanted
     del wanted["families"], wanted["experts"]
-    if wanted["vote_rate"] == Rates.__dataclass_fields__["vote_rate"].default:
+    if wanted["vote_rate"] == Rates().vote_rate:
         wanted["vote_rate"] = _FORMER["vote_rate"]
     return wanted
 

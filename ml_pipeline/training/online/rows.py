@@ -139,10 +139,9 @@ def nightly_rows(
 def _served(data: Dataset, model: AdaptiveClassifier) -> Floats:
     """What the line itself answered, (n, K), NaN where it was another model or is not known."""
     classes = [str(label) for label in model.classes_]
-    served = data.served(classes)
-    if served is None or data.of_line is None:
+    if data.answers is None or data.of_line is None:
         return np.full((len(data), len(classes)), np.nan)
-    return np.where(data.of_line[:, None], served, np.nan)
+    return data.answers.table(classes, data.of_line)
 
 
 def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:

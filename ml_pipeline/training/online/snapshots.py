@@ -60,6 +60,7 @@ def _size(state: OnlineState) -> int:
     """Bytes of what grows with the features, and with the entities."""
     memory = state.memory
     heads = sum(part.nbytes for part in (*memory.heads, *(memory.precisions or ())))
+    heads += sum(part.nbytes for part in state.past.heads)
     return heads + state.entities.nbytes
 
 

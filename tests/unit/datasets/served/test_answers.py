@@ -47,11 +47,12 @@ def test_a_run_writes_when_what_and_by_whom_and_the_trainer_reads_it(tmp_path: P
     loaded = Desk(tmp_path).load([*rows, without_outcome(3, probabilities=text)])
     data = read_labelled(str(loaded.labelled_path), load_settings(environment={}))
     assert data.predicted is not None
-    assert data.model_ids is not None
+    assert data.of_line is not None
     assert data.predicted.dtype == np.int64
     days = [date.fromisoformat(row["timestamp"][:10]).toordinal() for row in reversed(rows)]
     assert data.predicted.tolist() == days
-    assert data.model_ids.tolist() == ["", "m-7"]
+    # Nobody's line learns them.
+    assert data.of_line.tolist() == [False, False]
     found = data.served(["A", "D", "H"])
     np.testing.assert_array_equal(found, [[NAN] * 3, [0.04, 0.06, 0.9]])
 
@@ -99,16 +100,16 @@ def test_an_answer_that_cannot_be_read_is_named(path: Path, text: str) -> None:
 
 def test_other_files_know_nothing_of_it(path: Path) -> None:
     data = read(path, {})
-    assert (data.predicted, data.model_ids, data.served(["H"])) == (None, None, None)
+    assert (data.predicted, data.of_line, data.served(["H"])) == (None, None, None)
     frame = pd.DataFrame([{"form": 1, "result": "H", "probabilities": "[1]", "model_id": "x"}])
     frame.to_csv(path, index=False)
     data = read_labelled(str(path), SETTINGS)
-    assert (data.predicted, data.model_ids, data.served(["H"])) == (None, None, None)
+    assert (data.predicted, data.of_line, data.served(["H"])) == (None, None, None)
 
 
 def test_they_stay_with_their_rows(path: Path) -> None:
     rows = [
-        {"model_id": f"m{n}", "predicted_at": f"2026-03-0{n}T00:00:00Z",
+        {"of_line": str(n == 5).lower(), "predicted_at": f"2026-03-0{n}T00:00:00Z",
          "probabilities": f'{{"H": 0.{n}, "A": 0.{10 - n}}}'}
         for n in range(1, 6)
     ]  # fmt: skip
@@ -118,8 +119,12 @@ def test_they_stay_with_their_rows(path: Path) -> None:
         whole.take(np.array([0, 4, 1])).take(np.array([1, 2])),
     ):
         assert data.predicted is not None
-        assert data.model_ids is not None
-        assert data.model_ids.tolist() == ["m5", "m2"]
+        assert data.of_line is not None
+        assert data.of_line.tolist() == [True, False]
+        assert data.answers is not None
+        assert np.isnan(data.answers.table(["A", "H"], data.of_line)).all(axis=1).tolist() == [
+            False, True,
+        ]  # fmt: skip
         assert [date.fromordinal(day).day for day in data.predicted.tolist()] == [5, 2]
         found = data.served(["A", "H"])
         assert found is not None
@@ -128,3 +133,10 @@ def test_they_stay_with_their_rows(path: Path) -> None:
     last = LabelledFile.read(path, SETTINGS.data).last
     assert last.predicted is not None
     assert sorted(last.predicted.tolist()) == sorted(whole.predicted.tolist())  # type: ignore[union-attr]
+
+
+def test_rows_of_another_file_before_them_take_what_is_known_of_single_rows(path: Path) -> None:
+    rows = read(path, {"of_line": "true", "probabilities": '{"H": 1.0}'})
+    joined = rows.preceded_by(rows)
+    assert len(joined) == 2 * len(rows)
+    assert (joined.predicted, joined.of_line, joined.answers) == (None, None, None)
