@@ -104,6 +104,7 @@ def _numbers(gain: PairedGain) -> dict[str, float]:
         "nights": gain.nights,
         "mean_gain": gain.mean,
         "standard_error": gain.standard_error,
+        **({"standard_error_of_nights": gain.night_error} if gain.night_error else {}),
     }
 
 

@@ -315,6 +315,7 @@ def _by_day(online_state: Mapping[str, Any] | None) -> dict[str, Any]:
             {
                 "night": int(night[COLUMN["night"]]),
                 "rows": int(night[COLUMN["rows"]]),
+                "answered": int(night[COLUMN["served_rows"]]),
                 "line": night[COLUMN["live_correct"]] / night[COLUMN["weight"]],
                 "anchor": night[COLUMN["anchor_correct"]] / night[COLUMN["weight"]],
                 "vote": None if vote is None else [round(weight, 5) for weight in vote],

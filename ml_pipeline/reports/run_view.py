@@ -206,7 +206,7 @@ def _days_chart(kept: Mapping[str, Any], events: Sequence[PromotionEvent]) -> An
             summary=(
                 f"{rows} results on {len(nights)} days{over}: the updated model was right "
                 f"{100 * totals[0]:.1f} % of the time, the approved one "
-                f"{100 * totals[1]:.1f} %. {changes} promotions."
+                f"{100 * totals[1]:.1f} %. {changes} promotions.{_answered(nights, rows)}"
             ),
             series=[
                 Series(name="updated model", points=_smoothed(nights, "line")),
@@ -217,6 +217,17 @@ def _days_chart(kept: Mapping[str, Any], events: Sequence[PromotionEvent]) -> An
             marks=promotion_marks(events),
             marks_name="change of champion",
         )
+    )
+
+
+def _answered(nights: Sequence[Mapping[str, Any]], rows: int) -> str:
+    """Of how many results the log has what people were answered; the others are approximate."""
+    if not all("answered" in night for night in nights):
+        return ""
+    known = sum(night["answered"] for night in nights)
+    return (
+        f" Of {known} of them the log has what the updated model answered; of the other "
+        f"{rows - known} it is what it would have answered then."
     )
 
 

@@ -112,6 +112,10 @@ def test_the_twenty_most_confident_errors_stand_there_with_their_features(ended:
 def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(ended: EndedRun) -> None:
     nights = ended.kept["nights"]
     assert [night["rows"] for night in nights] == [40] * 4
+    # The approved model answered, not its updates.
+    assert [night["answered"] for night in nights] == [0] * 4
+    page = Path(ended.result["report_path"]).read_text(encoding="utf-8")
+    assert "Of 0 of them the log has what the updated model answered; of the other 160" in page
     assert all(sum(night["vote"]) == pytest.approx(1, abs=1e-4) for night in nights)
     assert len(ended.kept["experts"]) == len(nights[-1]["vote"]) == 13
     # The truth has turned: who remembers least wins.

@@ -963,3 +963,17 @@ def test_what_came_after_a_run_that_is_replayed_is_no_row_of_the_future(
         loaded = desk.load(rows, request=request)
     assert (loaded.report.bad, loaded.report.labelled) == (0, 1)
     assert len(pd.read_csv(loaded.labelled_path)) == 1
+
+
+def test_a_row_says_whether_the_line_that_learns_it_answered(desk: Desk) -> None:
+    models = ("m-0", "m-1", "m-2", "app", "")
+    rows = [make_row(number, model_id=model) for number, model in enumerate(models, 1)]
+    for ids, anchor, answered in (
+        (("m-0", "m-1", "m-2"), "m-0", {"m-1", "m-2"}),
+        (("m-0",), "m-0", set()),
+        (None, None, set()),
+    ):
+        loaded = desk.load(rows, request=make_log_request(model_ids=ids, anchor_id=anchor))
+        learned = pd.read_csv(loaded.labelled_path, dtype=str, keep_default_na=False)
+        assert set(learned["model_id"]) == set(models)
+        assert set(learned["model_id"][learned["of_line"] == "true"]) == answered
