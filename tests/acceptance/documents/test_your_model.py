@@ -23,18 +23,19 @@ CODES = np.array([league.CLASSES.index(label) for label in PLAYED.labels])
 
 def fitted(kind: str) -> Any:  # noqa: ANN401 - a classifier
     if kind == "xgboost":
-        library = pytest.importorskip("xgboost", reason="the extra test is not installed")
-        return library.XGBClassifier(n_estimators=5, n_jobs=1).fit(PLAYED.features, CODES)
+        import xgboost
+
+        return xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(PLAYED.features, CODES)
     if kind == "lightgbm":
-        library = pytest.importorskip("lightgbm", reason="the extra test is not installed")
-        model = library.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1)
+        import lightgbm
+
+        model = lightgbm.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1)
         return model.fit(PLAYED.features, PLAYED.labels)
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
 
     if kind == "skops":
         return LogisticRegression().fit(PLAYED.features, PLAYED.labels)
-    pytest.importorskip("skl2onnx", reason="the extra test is not installed")
     return KNeighborsClassifier(15).fit(PLAYED.features, PLAYED.labels)
 
 

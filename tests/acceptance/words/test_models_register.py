@@ -27,7 +27,7 @@ from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import ModelState, Outcome, RetrainingRun
 from tests.conftest import FirstModel
-from tests.support import league
+from tests.support import boosted, league, onnx_files
 from tests.support.crashing import NOW
 from tests.support.in_process import train_here
 from tests.support.places import EMBEDDED, Place
@@ -77,8 +77,6 @@ def test_boosted_trees_in_onnx_are_judged_serve_with_heads_and_replay(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    boosted = pytest.importorskip("tests.support.boosted")
-    pytest.importorskip(kind, reason="the extra test is not installed")
     theirs = boosted.exported(kind, tmp_path / "own.onnx")
     here.fill(first_model, NIGHTS)
     # The champion was fitted before the league turned; nothing of theirs is in the log.
@@ -266,8 +264,6 @@ def test_an_onnx_champion_is_moved_kept_rolled_back_and_scored_in_batches(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="the extra test is not installed")
-    onnx_files = pytest.importorskip("tests.support.onnx_files")
     onnx_files.saved(onnx_files.linear(weights=-onnx_files.WEIGHTS), tmp_path / "own.onnx")
     here.fill(first_model, NIGHTS)
     done = called(

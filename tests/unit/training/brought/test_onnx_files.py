@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import skops.io
@@ -22,12 +23,8 @@ from ml_pipeline.training.brought.model_files import load_any
 from ml_pipeline.training.heads.newton import softmax
 from ml_pipeline.training.request import NamedModel
 from ml_pipeline.training.strategies import new_model
-from tests.support import league
-
-pytest.importorskip("onnxruntime", reason="the extra test is not installed")
-onnx = pytest.importorskip("onnx", reason="the extra test is not installed")
-from tests.support import onnx_files  # noqa: E402 - it needs the library
-from tests.support.onnx_files import linear, network  # noqa: E402
+from tests.support import league, onnx_files
+from tests.support.onnx_files import linear, network
 
 PLAYED = league.play(3, 120)
 FRAME = pd.DataFrame(PLAYED.features, columns=DEFAULT_FEATURES)
