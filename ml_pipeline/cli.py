@@ -14,6 +14,7 @@ COMMANDS = {
     "outcome": "record what really happened",
     "labels": "add labels that people gave, for training",
     "erase": "take a person's rows out of everything that is kept",
+    "export": "labelled rows for what trains elsewhere",
     "reconcile": "compare the CSV log with the store's table",
     "report": "one run as an HTML page and as Markdown",
     "models": "list, show, compare, promote, roll back, prune",

@@ -17,6 +17,8 @@ _CONTROLS = (
 _ONE_LINE = dict.fromkeys(_CONTROLS, SUBSTITUTE) | dict.fromkeys(map(ord, _SPACES), " ")
 _LINES = _ONE_LINE | {ord("\n"): "\n", ord("\t"): "\t"}
 _MARKED = "\\`*_[]|#~!"
+# What a spreadsheet takes for the start of a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -32,3 +34,14 @@ def plain_markdown(text: object) -> str:
     shown = " ".join(printable(text).split())
     escaped = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{letter}" if letter in _MARKED else letter for letter in escaped)
+
+
+def as_cell(text: str) -> str:
+    """A cell of a CSV that no spreadsheet calculates: `'` before a formula; a number stays one."""
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

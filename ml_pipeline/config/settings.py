@@ -19,6 +19,7 @@ from ml_pipeline.config import allowed_types
 from ml_pipeline.config.base import Section
 from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings
 from ml_pipeline.config.defaults import CONFIG_FILE, MATCH_ID, MODEL_NAME, SETTING_PREFIX
+from ml_pipeline.config.export import ExportSettings
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import (
     ArtifactSettings,
@@ -45,6 +46,7 @@ class Settings(Section):
     prediction: PredictionSettings = Field(default_factory=PredictionSettings)
     artifacts: ArtifactSettings = Field(default_factory=ArtifactSettings)
     decay: DecaySettings = Field(default_factory=DecaySettings)
+    export: ExportSettings = Field(default_factory=ExportSettings)
 
     @model_validator(mode="after")
     def _can_read_text(self) -> Settings:

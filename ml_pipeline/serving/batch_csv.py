@@ -26,6 +26,7 @@ from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, written_path
 from ml_pipeline.errors import DataError, InputError
+from ml_pipeline.printable import FORMULA
 from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
@@ -43,8 +44,6 @@ ADDED = (
 LEVELS = ("low", "medium", "high")
 # What a column of the file that is called like one of ours is called in the output.
 RENAMED = "input_"
-# What a spreadsheet calculates begins so.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _CONTROL = r"[\x{00}-\x{1f}]"
 
 
@@ -261,7 +260,7 @@ class BatchCsv:
         header = self.written_header()
         if as_text:
             cells = [_no_formula(cell) for cell in cells]
-            header = [f"'{name}" if name.startswith(_FORMULA) else name for name in header]
+            header = [f"'{name}" if name.startswith(FORMULA) else name for name in header]
         db.execute(
             f"COPY (SELECT {', '.join(cells)} "
             f"FROM input_rows POSITIONAL JOIN answers) TO {written_path(body)} "
@@ -316,7 +315,7 @@ class BatchCsv:
 
 def _no_formula(cell: str) -> str:
     """SQL of a cell that no spreadsheet calculates; a number stays one."""
-    starts = ", ".join(f"chr({ord(mark)})" for mark in _FORMULA)
+    starts = ", ".join(f"chr({ord(mark)})" for mark in FORMULA)
     return (
         f"CASE WHEN left(CAST({cell} AS VARCHAR), 1) IN ({starts}) "
         f"AND try_cast(CAST({cell} AS VARCHAR) AS DOUBLE) IS NULL "

@@ -1,0 +1,1 @@
+"""Labelled rows of the log as files for what trains elsewhere."""
