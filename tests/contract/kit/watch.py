@@ -105,6 +105,11 @@ class WatchLedgerContract(StoreFixtures):
             EVER, model_name=MODEL_NAME, confidence_threshold=0.7, labels=labels
         )
         assert (day.evaluated, day.correct) == (3, 2)
+        # Of labels that the settings do not name, case counts.
+        (day,) = self.sums(store)
+        assert (day.evaluated, day.correct) == (3, 1)
+        marks = store.answers_in_order(EVER, model_name=MODEL_NAME, model_ids=None, rows=9)
+        assert marks == [True, False, False]
 
     def test_answers_are_counted_with_and_without_an_outcome(self, store: Store) -> None:
         before = EVER.start + timedelta(days=1)
