@@ -9,6 +9,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN
 from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation_log.fold import table_names
 from ml_pipeline.evaluation_log.loading import load_known
 from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.store.contract import Store
@@ -31,7 +32,9 @@ def rows_of_log(request: TrainingRequest, *, wanted: bool) -> TrainingRequest:
         if not wanted and not _is_only_in_the_log(store, settings):
             return request
         log.info("Training on the results of the log")
-        path = load_known(store, settings, None, request.folder / "log", now=request.now)
+        also = _read_by_champion(store, settings)
+        folder = request.folder / "log"
+        path = load_known(store, settings, None, folder, now=request.now, also=also)
     finally:
         store.close()
     with path.open(encoding="utf-8") as file:
@@ -45,6 +48,15 @@ def rows_of_log(request: TrainingRequest, *, wanted: bool) -> TrainingRequest:
             "training.min_training_samples.",
         )
     return replace(request, dataset=str(path))
+
+
+def _read_by_champion(store: Store, settings: Settings) -> list[str]:
+    """Features that the champion reads and the settings no longer name: it is judged with them."""
+    data, inputs = settings.data, inputs_of(store, store.champion(model_name=settings.model_name))
+    if inputs is None or data.is_auto:
+        return []
+    taken = table_names(settings)
+    return [name for name in inputs.features if name not in taken]
 
 
 def _is_only_in_the_log(store: Store, settings: Settings) -> bool:

@@ -117,10 +117,19 @@ def _instants(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     return numbers, ~is_time & (texts != "").to_numpy()
 
 
-def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
+def unreadable(values: pd.Series, kind: Kind) -> NDArray[np.bool_]:
+    """Which cells (n,) of a column are not of its kind and no missing ones either."""
+    return _read_numbers(values)[1] if kind is Kind.NUMBER else numbers_of(values, kind)[1]
+
+
+def _read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     blank = values.isna() | values.astype(str).str.strip().str.lower().isin(NO_VALUES)
-    bad = ~(np.abs(numbers) <= LARGEST) & ~blank.to_numpy()
+    return numbers, ~(np.abs(numbers) <= LARGEST) & ~blank.to_numpy()
+
+
+def _numbers(values: pd.Series, name: str) -> NDArray[np.float64]:
+    numbers, bad = _read_numbers(values)
     if bad.any():
         shown = [repr(value) for value in values[bad].head(SHOWN)]
         rows = [str(row) for row in np.flatnonzero(bad)[:SHOWN] + 1]

@@ -155,10 +155,12 @@ def judge_new_base(
     settings: PromotionSettings,
     *,
     held: str | None = None,
+    outgrown: str | None = None,
 ) -> PromotionDecision:
     """Whether a new base has shown that it is better than the champion.
 
-    `held` says why a person has to decide, if one has to.
+    `held` says why a person has to decide, if one has to. `outgrown` says why the champion can
+    learn no more, if it cannot: then a person may let serve in its place what is as good as it.
     """
     everything = record.everything
     bounds = sequence_bounds(everything, settings)
@@ -174,6 +176,10 @@ def judge_new_base(
         clause = f"{too_few(everything, NEW_BASE)}; {_missing(everything, settings)}"
         outcome = Outcome.AWAITING_APPROVAL
         sentence = headline("Waiting for approval", clause, APPROVE)
+    elif failed and outgrown is not None and _is_as_good(everything, failed, settings):
+        outcome = Outcome.AWAITING_APPROVAL
+        clause = joined(_complaints(failed), NEW_BASE)
+        sentence = headline("Waiting for approval", clause, f"{outgrown} {APPROVE}")
     elif failed:
         outcome, sentence = Outcome.REJECTED, _rejection(failed, NEW_BASE, STAYS)
     elif rules_of(settings).asks_person:
@@ -183,6 +189,12 @@ def judge_new_base(
     else:
         outcome, sentence = Outcome.PROMOTED, headline("Promoted", summary)
     return _decision(outcome, sentence, checks, settings)
+
+
+def _is_as_good(gain: PairedGain, failed: Sequence[Check], settings: PromotionSettings) -> bool:
+    """Whether all that a new base lacks is the proof that it is better, lately or at all."""
+    is_unproven = {check.name for check in failed} <= {"confidence_sequence", "recent"}
+    return is_unproven and gain.mean >= -settings.least_regression
 
 
 def judge_shadow(

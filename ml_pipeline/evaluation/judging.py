@@ -62,13 +62,14 @@ class JudgingContext:
     `held` says why a person has to decide, if one has to, `unfair` why the results are nothing to
     promote on unasked. `earlier` is what former champions predict for the evidence's rows, (n, K)
     by id. `lost` is the champion where it cannot be loaded: then there is none to compare with, and
-    `champion_id` is None.
+    `champion_id` is None. `outgrown` says why the champion can learn no more, if it cannot.
     """
 
     champion_id: str | None
     today: date
     held: str | None
     lost: LostChampion | None = None
+    outgrown: str | None = None
     unfair: str | None = None
     earlier: Mapping[str, Floats] = field(default_factory=dict)
 
@@ -101,7 +102,9 @@ def judge_evidence(
             )
     else:
         gains = _gains_of(evidence, comparison, settings, context)
-        decision = judge_new_base(gains, comparison, settings.promotion, held=context.held)
+        decision = judge_new_base(
+            gains, comparison, settings.promotion, held=context.held, outgrown=context.outgrown
+        )
     return Verdict(
         decision=unless_unfair(decision, context.unfair),
         challenger=challenger,

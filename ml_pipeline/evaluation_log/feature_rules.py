@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import pandas as pd
@@ -20,6 +20,19 @@ from ml_pipeline.store.inputs.times import time_sql
 from ml_pipeline.store.sql_text import literal
 
 NO_FEATURES: Final = "no features"
+# What to do where the log holds other features than the settings name, by the end of a fault.
+_KIND_HINT: Final = (
+    "If it is something else now, say its kind in data.features, as {name: category}: the results "
+    "then wait for a base that `ml-pipeline train --register` makes."
+)
+_INPUT_HINTS: Final = {
+    " is absent": "If it is gone or has another name now, change data.features: the results then "
+    "wait for a base that `ml-pipeline train --register` makes.",
+    " is not a number": _KIND_HINT,
+    " is no truth": _KIND_HINT,
+    " is not an ISO 8601 time": _KIND_HINT,
+}
+
 _OBJECT: Final = "CASE WHEN json_valid(features) THEN features END"
 # What Python's `strip` leaves of a text that is not empty.
 _VISIBLE: Final = r"[^\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}]"
@@ -49,6 +62,13 @@ def feature_lists(settings: Settings) -> tuple[str, str, str, str]:
         )
     texts = f"[CASE WHEN {missing} THEN NULL ELSE x END FOR x, place IN {written}]"
     return found, texts, "[TRY_CAST(x AS DOUBLE) FOR x IN texts]", input_text
+
+
+def written_features(names: Sequence[str]) -> str:
+    """SQL over `features` of the list of what they hold of some names, as texts."""
+    if not names:
+        return "NULL::VARCHAR[]"
+    return f"json_extract_string({_OBJECT}, {listing(map(_pointer, names))})"
 
 
 def feature_frame(written: Iterable[str | None], data: DataSettings) -> pd.DataFrame:
@@ -106,6 +126,12 @@ def feature_fault(settings: Settings) -> str:
         WHEN json_type(features) <> 'OBJECT' THEN 'features are not a JSON object'
         {" ".join(numbers) if features else ""}
         {" ".join(_text_faults(column)) if column else ""} END"""
+
+
+def inputs_hint(faults: Iterable[str]) -> str:
+    """What to do about faults where features have changed, as sentences after others."""
+    found = [hint for fault in faults for end, hint in _INPUT_HINTS.items() if fault.endswith(end)]
+    return "".join(f" {hint}" for hint in dict.fromkeys(found))
 
 
 def _text_faults(column: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ compared by their 64-bit hashes; among ten million, two equal ones are a chance 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -23,6 +24,7 @@ from ml_pipeline.evaluation_log.feature_rules import (
     feature_fault,
     feature_frame,
     feature_lists,
+    written_features,
 )
 from ml_pipeline.evaluation_log.rules import (
     GUESS,
@@ -209,13 +211,15 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
     others = "false" if None in {request.model_ids, request.anchor_id} else mine
     of_line = f"{others} AND model_id IS DISTINCT FROM {literal(request.anchor_id or '')}"
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
+    also = written_features(request.also)
     return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found),
             CASE WHEN NOT wanted THEN NULL {_class_fault(request)}
                 ELSE {feature_fault(settings)} END AS fault
         FROM (SELECT *, {numbers} AS numbers
         FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
             CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts,
-            CASE WHEN wanted THEN {input_text} END AS input_text
+            CASE WHEN wanted THEN {input_text} END AS input_text,
+            CASE WHEN wanted THEN {also} END AS also
         FROM (SELECT *, to_learn OR is_error AS wanted
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
             guess, outcome, confidence, features, probabilities, made, {of_line} AS of_line,
@@ -327,16 +331,18 @@ def unusable_query() -> str:
         WHERE to_learn AND fault IS NOT NULL ORDER BY event_id"""
 
 
-def table_names(settings: Settings) -> list[str]:
+def table_names(settings: Settings, also: Sequence[str] = ()) -> list[str]:
     """The columns of the finished CSVs."""
-    return [*LABELLED_COLUMNS, *settings.data.inputs, settings.data.target]
+    return [*LABELLED_COLUMNS, *settings.data.inputs, *also, settings.data.target]
 
 
 def _cells(settings: Settings, name: str) -> str:
     return "numbers" if settings.data.kind(name) is Kind.NUMBER else "texts"
 
 
-def table_query(settings: Settings, condition: str, *, with_guesses: bool = False) -> str:
+def table_query(
+    settings: Settings, condition: str, also: Sequence[str] = (), *, with_guesses: bool = False
+) -> str:
     """Events as rows of the finished CSVs, in the order in which they are learned."""
     cells = {
         "event_id": "event_id",
@@ -358,6 +364,7 @@ def table_query(settings: Settings, condition: str, *, with_guesses: bool = Fals
     if settings.data.text_column is not None:
         name = identifier(settings.data.text_column)
         columns.append(f"CASE WHEN fault IS NULL THEN input_text END AS {name}")
+    columns += [f"also[{place}] AS {identifier(name)}" for place, name in enumerate(also, 1)]
     columns.append(f"outcome AS {identifier(settings.data.target)}")
     if with_guesses:
         columns.append(f"guess AS {identifier(GUESS)}")

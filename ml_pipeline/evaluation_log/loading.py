@@ -21,6 +21,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_session import as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
+from ml_pipeline.evaluation_log.feature_rules import inputs_hint
 from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE, Counts
 from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, LogFiles, Scanned, Stage, open_stage
@@ -111,7 +112,7 @@ class LoadReport:
             f"learned ({faulty / self.labelled:.1%}, log.max_bad_rows allows "
             f"{settings.log.max_bad_rows:.1%}): {self.unusable_words()}.",
             hint=f"Correct what logs them, or raise log.max_bad_rows to learn the rest: they are "
-            f"listed in {self.unusable_path}.",
+            f"listed in {self.unusable_path}.{inputs_hint(self.reasons)}",
         )
 
 
@@ -188,7 +189,7 @@ def _load(
     with open_stage(files.errors.parent, memory) as stage:
         counts, settings = _read(stage, store, settings, request)
         with as_data_error(_source(settings)):
-            return _write(stage, settings, counts, files, with_guesses=request.with_guesses)
+            return _write(stage, settings, counts, files, request)
 
 
 def read_labelled(store: Store, settings: Settings, folder: Path, *, now: datetime) -> pd.DataFrame:
@@ -209,10 +210,11 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
     now: datetime,
     since: date | None = None,
     read_at: datetime | None = None,
+    also: Sequence[str] = (),
 ) -> Path:
     """Every labelled row until `now` that `model` can learn, in order; those `since` a day.
 
-    `read_at` as in `LogRequest`.
+    `read_at` and `also` as in `LogRequest`.
     """
     request = LogRequest(
         now=now,
@@ -221,6 +223,7 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
         model_ids=None,
         classes=None if model is None else model.lineage.classes,
         read_at=read_at,
+        also=tuple(also),
     )
     return load_log(store, settings, request, folder).labelled_path
 
@@ -306,7 +309,7 @@ class _Written:
 
 
 def _write(
-    stage: Stage, settings: Settings, counts: Counts, files: LogFiles, *, with_guesses: bool
+    stage: Stage, settings: Settings, counts: Counts, files: LogFiles, request: LogRequest
 ) -> _Written:
     files.rejected.unlink(missing_ok=True)
     if counts.bad:
@@ -321,11 +324,11 @@ def _write(
         **{name: getattr(counts, name) for name in Counts.__slots__},
     )
     _check_share(report, settings)
-    names = fold.table_names(settings)
-    stage.write(fold.table_query(settings, "is_error"), files.errors, names)
-    learned = "to_learn AND fault IS NULL"
-    query = fold.table_query(settings, learned, with_guesses=with_guesses)
-    stage.write(query, files.labelled, [*names, *([GUESS] if with_guesses else [])])
+    stage.write(fold.table_query(settings, "is_error"), files.errors, fold.table_names(settings))
+    learned, also, guesses = "to_learn AND fault IS NULL", request.also, request.with_guesses
+    query = fold.table_query(settings, learned, also, with_guesses=guesses)
+    names = [*fold.table_names(settings, also), *([GUESS] if guesses else [])]
+    stage.write(query, files.labelled, names)
     return _Written(
         labelled_rows=counts.labelled - counts.unusable,
         report=report,

@@ -88,7 +88,8 @@ class LogRequest:
     those of the model that is to learn, where any label may stand in the log: rows of another one
     are set aside. `with_guesses` asks for the column GUESS beside the labelled rows: what an
     UNCERTAIN answer would have been. `read_at` is when the log is read, by default `now`: what is
-    known in between has not happened for the run, and is no row of the future.
+    known in between has not happened for the run, and is no row of the future. `also` names further
+    features to write beside the labelled rows as they were logged: what the champion reads.
     """
 
     now: datetime
@@ -100,6 +101,7 @@ class LogRequest:
     classes: tuple[str, ...] | None = None
     with_guesses: bool = False
     read_at: datetime | None = None
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("now", "learn_from", "count_from", "read_at"):

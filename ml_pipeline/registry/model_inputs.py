@@ -18,7 +18,7 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
-from ml_pipeline.datasets.features import Inputs, joined, matrix
+from ml_pipeline.datasets.features import Inputs, joined, matrix, unreadable
 from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.errors import ArtifactError, DataError, NotFound
 from ml_pipeline.evaluation.metrics import Floats
@@ -140,7 +140,8 @@ def answers_for(
 ) -> Floats:
     """A registered model's probabilities (n, K) of `classes` for rows of texts.
 
-    A feature that the rows lack is missing, as it is at prediction. Where the artifact cannot be
+    A feature that the rows lack is missing, and so is a cell that is not of the kind as which the
+    model reads it. Where the artifact cannot be
     loaded the scoring file answers. Raises ArtifactError or NotFound when neither can, and
     DataError when the rows lack the text that the model reads.
     """
@@ -171,7 +172,14 @@ def _rows(
     lacking = [name for name in kinds if name not in frame.columns]
     if lacking:
         log.warning("%s reads %s, which the rows lack: missing", model_id, ", ".join(lacking))
-    numbers = matrix(frame.assign(**dict.fromkeys(lacking, "")), list(kinds), kinds)
+    frame = frame.assign(**dict.fromkeys(lacking, ""))
+    for name, kind in kinds.items():
+        is_other = unreadable(frame[name], kind)
+        if is_other.any():
+            log.warning("%s reads %s as a %s: missing in %d rows", model_id, name, kind,
+                        is_other.sum())  # fmt: skip
+            frame[name] = frame[name].mask(is_other, "")
+    numbers = matrix(frame, list(kinds), kinds)
     if text_column is None:
         return numbers
     if text_column not in frame.columns:

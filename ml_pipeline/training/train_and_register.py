@@ -17,10 +17,12 @@ from uuid import uuid4
 import numpy as np
 
 from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import ground_truth, splits
 from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.entities import are_known, entities_of
+from ml_pipeline.datasets.features import unreadable
 from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ArtifactError, DataError, NotFound
 from ml_pipeline.evaluation import judging
@@ -213,6 +215,7 @@ def judged(  # noqa: PLR0913 - what is judged, and whether it is registered
         today=now.date(),
         held=state.held or prepared.unknown_past,
         lost=prepared.lost,
+        outgrown=_outgrown(store, state, held),
         earlier=_earlier(store, state, held, evidence.labels),
     )
     verdict = judging.judge_evidence(evidence, result, settings, context)
@@ -227,6 +230,26 @@ def judged(  # noqa: PLR0913 - what is judged, and whether it is registered
         "champion": champion_id,
         "recent": _recent(evidence, settings, now),
     }
+
+
+def _outgrown(store: Store, state: ServingState, held: Dataset) -> str | None:
+    """Why the champion cannot learn such rows: for what it reads, or for what classes it knows."""
+    inputs = inputs_of(store, state.champion)
+    if inputs is None:
+        return None
+    reads = ", ".join(name for name, kind in inputs.kinds.items() if _is_gone(held, name, kind))
+    new = ", ".join(sorted({*held.labels.tolist()} - {*inputs.classes}))
+    reasons = [f"reads {reads} as these results no longer have it"] if reads else []
+    reasons += [f"does not know the class {new}"] if new else []
+    return f"The model that serves {' and '.join(reasons)}, and cannot learn." if reasons else None
+
+
+def _is_gone(held: Dataset, name: str, kind: Kind) -> bool:
+    """Whether no row has a feature any more, or one has it as something else."""
+    if name not in held.frame.columns:
+        return True
+    cells = held.frame[name]
+    return bool((cells.fillna("") == "").all() or unreadable(cells, kind).any())
 
 
 def registration_of(

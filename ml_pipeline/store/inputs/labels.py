@@ -115,7 +115,10 @@ class Labels:
                 "It reads as a missing value: name it in data.classes if it is a class. "
                 f"{UNCERTAIN} is none: a model that is not sure answers so."
             )
-        return f"Known labels: {self.described()}; give other spellings their class in data.labels."
+        return (
+            f"Known labels: {self.described()}; give other spellings their class in data.labels, "
+            "and name a new class in data.classes."
+        )
 
     def _refuse(self, value: object, what: str) -> str:
         if not self.is_open and not is_blank(spelt(value)):

@@ -148,7 +148,8 @@ def test_a_refused_label_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_dataset(_file(tmp_path, "a,b,result\n1,2,X\n"), SETTINGS)
     assert "home_win" in caught.value.hint
-    assert caught.value.hint.endswith("in data.labels.")
+    assert "their class in data.labels" in caught.value.hint
+    assert caught.value.hint.endswith("name a new class in data.classes.")
 
 
 def test_without_configured_classes_any_label_but_none_is_accepted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -546,3 +547,27 @@ def test_what_a_day_does_to_all_of_its_results_takes_no_right_model_off() -> Non
         nights = rng.normal(scale=0.3, size=(30, 40)) + rng.normal(scale=0.1, size=(30, 1))
         stopped += is_regression(_record_of_nights(nights), settings)
     assert stopped / 300 <= 0.02
+
+
+WHY = "The model that serves does not know the class C, and cannot learn."
+
+
+@pytest.mark.parametrize(
+    ("mean", "outcome"),
+    [(0.0, Outcome.AWAITING_APPROVAL), (-0.2, Outcome.REJECTED), (0.2, Outcome.PROMOTED)],
+)
+def test_a_champion_that_cannot_learn_gives_way_to_its_equal_when_a_person_says_so(
+    mean: float, outcome: Outcome
+) -> None:
+    record, settings = base(gain(mean)), PromotionSettings()
+    decision = judge_new_base(record, EVEN, settings, outgrown=WHY)
+    assert decision.outcome is outcome
+    assert (WHY in decision.sentence) is (outcome is Outcome.AWAITING_APPROVAL)
+    if mean == 0:
+        assert judge_new_base(record, EVEN, settings).outcome is Outcome.REJECTED
+
+
+def test_a_base_that_a_former_champion_beats_does_not_take_its_place() -> None:
+    record = replace(base(gain(0.0)), earlier={"former": gain(-0.2)})
+    decision = judge_new_base(record, EVEN, PromotionSettings(), outgrown=WHY)
+    assert decision.outcome is Outcome.REJECTED
