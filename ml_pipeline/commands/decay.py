@@ -20,6 +20,7 @@ from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.decay.daily_checks import daily_checks
 from ml_pipeline.decay.lifecycle import decide
 from ml_pipeline.decay.notify import channels_for, deliver
+from ml_pipeline.decay.refresh import versions
 from ml_pipeline.decay.watchdog import check_decay
 from ml_pipeline.decay.watching import Clock, context_for, log_to_file, watcher_for
 from ml_pipeline.errors import ConfigError
@@ -83,6 +84,9 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             sent = deliver(store, channels, model_name=settings.model_name, now=clock())
             result = {"status": "completed", **found.as_json(), **daily, "told": sent}
             common.say(found.verdict.sentence)
+            for alert in found.alerts:
+                if compared := versions.sentence_of(alert):
+                    common.say(compared)
     finally:
         store.close()
     common.print_json(result)

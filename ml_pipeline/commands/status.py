@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
+from ml_pipeline.decay import messages
+from ml_pipeline.decay.refresh import versions
 from ml_pipeline.reports import overview, terminal
 from ml_pipeline.reports.overview import Overview
 
@@ -60,6 +62,11 @@ def _lines(found: Overview) -> list[str]:
     lines += [
         f"{model.model_id} waits for approval: `ml-pipeline models promote {model.model_id}`."
         for model in found.waiting
+    ]
+    lines += [
+        f"{messages.headline(alert)}. {versions.sentence_of(alert)}".rstrip()
+        for alert in found.alerts
+        if alert.status.is_open
     ]
     if found.due_at is None:
         lines.append("No run yet.")

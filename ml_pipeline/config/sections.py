@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from ml_pipeline.config import defaults
+from ml_pipeline.config import defaults, placeholders
 from ml_pipeline.config.base import Count, Fraction, Positive, Section, Whole
 
 Strategy = Literal["adaptive", "sgd", "refit", "errors_only"]
@@ -282,4 +282,7 @@ class DecaySettings(Section):
         if self.action == "command" and not self.command:
             message = 'action: command needs a command, such as ["ollama", "pull", "MODEL"]'
             raise ValueError(message)
+        fault = placeholders.fault(self.command)
+        if fault:
+            raise ValueError(fault)
         return self

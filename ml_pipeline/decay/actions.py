@@ -7,22 +7,20 @@ request has an id made from the alert and the attempt, so that queueing it twice
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from ml_pipeline.config.environment import child_environment
 from ml_pipeline.config.sections import DecaySettings
 from ml_pipeline.decay import messages
-from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.private_files import mask_of_others
+from ml_pipeline.decay.context import CheckContext
+from ml_pipeline.decay.refresh.command import filled_command, named_version, run_command
+from ml_pipeline.decay.refresh.versions import COMPARED, NEW_VERSION, answering
+from ml_pipeline.errors import NotFound, PipelineError, StoreRefused
 from ml_pipeline.store.alerts import (
     ActionState,
     AlertStatus,
@@ -30,13 +28,16 @@ from ml_pipeline.store.alerts import (
     SystemEvent,
     WatchLedger,
 )
-from ml_pipeline.store.contract import RunLedger
+from ml_pipeline.store.contract import RunLedger, Store
 from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import Outcome, Priority, RequestStatus, RetrainingRequest, Source
 
 log = logging.getLogger("model_retrainer")
 
-KEPT_OUTPUT = 4000
+# What an alert forgets when the next action begins.
+_OF_AN_ACTION = frozenset({"settled_at", "run_outcome", "error", COMPARED})
+# What an event keeps of a command's result.
+_OF_COMMANDS = ("command_run_id", "exit_code", NEW_VERSION)
 _NAMESPACE = UUID("6f0a8a0e-5c1b-4a53-9d0f-0d4c1b7f5a11")
 _STEP = timedelta(microseconds=1)
 _GRACE = timedelta(minutes=1)
@@ -87,17 +88,19 @@ def log_event(
                 "baseline": alert.baseline,
                 "rows": alert.recent_rows,
                 "request_id": alert.request_id,
+                **{name: alert.details[name] for name in _OF_COMMANDS if name in alert.details},
             },
         )
     )
 
 
-def act(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime) -> DecayAlert:
+def act(store: Store, alert: DecayAlert, context: CheckContext) -> DecayAlert:
     """Do what the settings say about an open alert."""
+    settings, now = context.settings.decay, context.now
     if settings.action == "request":
         return _queue(store, alert, settings, now)
     if settings.action == "command":
-        return _command(store, alert, settings, now)
+        return _command(store, alert, context)
     return update_alert(store, alert, now, action="alert", acted_at=now)
 
 
@@ -121,29 +124,47 @@ def _queue(store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: date
     )
 
 
-def _command(
-    store: Ledgers, alert: DecayAlert, settings: DecaySettings, now: datetime
-) -> DecayAlert:
-    started = _acted(
-        store, alert, now, "command", ActionState.TRIGGERED, command=list(settings.command)
-    )
-    began = time.monotonic()
-    result = run_command(
-        settings.command,
-        timeout_s=settings.command_timeout_s,
-        also=settings.command_environment,
-    )
+def _command(store: Store, alert: DecayAlert, context: CheckContext) -> DecayAlert:
+    """Run the configured command; its rows are written first, so that its time is its own."""
+    settings, now = context.settings, context.now
+    run_id = derived_id(alert.alert_id, "command", alert.attempts + 1)
+    with ExitStack() as stack:
+        try:
+            filled = stack.enter_context(filled_command(store, context, run_id))
+        except PipelineError as error:
+            return _acted(store, alert, now, "command", ActionState.FAILED, error=str(error))
+        started = _acted(
+            store, alert, now, "command", ActionState.TRIGGERED,
+            command=list(settings.decay.command), command_run_id=run_id,
+        )  # fmt: skip
+        began = time.monotonic()
+        result = run_command(
+            filled,
+            timeout_s=settings.decay.command_timeout_s,
+            also=settings.decay.command_environment,
+        )
     ended = now + timedelta(seconds=time.monotonic() - began)
     state = ActionState.SUCCEEDED if result.exit_code == 0 else ActionState.FAILED
+    named = named_version(result)
+    if named is not None and named in answering(store, alert):
+        named, reused = None, named
+        result = replace(result, sentence=f"{result.sentence} It names {reused}, which answered "
+                         "before: the answers of the two cannot be told apart.")  # fmt: skip
     done = update_alert(
         store,
         started,
         ended,
         action_state=state,
         fruitless=started.fruitless + (state is ActionState.FAILED),
-        details={**started.details, **result.as_json(), "settled_at": ended.isoformat()},
+        details={
+            **started.details,
+            **result.as_json(),
+            NEW_VERSION: named,
+            "settled_at": ended.isoformat(),
+        },
     )
-    log_event(store, done, f"action {state}", f"{result.sentence} {_last(result.output)}", ended)
+    new = f" The new version is {named}." if named else f" {result.last_line}"
+    log_event(store, done, f"action {state}", f"{result.sentence}{new}", ended)
     return done
 
 
@@ -159,7 +180,7 @@ def _acted(  # noqa: PLR0913 - one row has that many parts
 ) -> DecayAlert:
     failed = state is ActionState.FAILED
     settled = {"settled_at": now.isoformat()} if failed else {}
-    kept = {k: v for k, v in alert.details.items() if k not in {"settled_at", "run_outcome"}}
+    kept = {k: v for k, v in alert.details.items() if k not in _OF_AN_ACTION}
     acted = update_alert(
         store,
         alert,
@@ -179,70 +200,6 @@ def _acted(  # noqa: PLR0913 - one row has that many parts
         what = f"the {action} failed: {details.get('error')}"
     log_event(store, acted, f"action {state}", f"{messages.opening(acted)}: {what}", now)
     return acted
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommandResult:
-    """How a command ended; `exit_code` is None when it was stopped or could not start."""
-
-    exit_code: int | None
-    output: str
-    duration_s: float
-    sentence: str
-
-    def as_json(self) -> dict[str, Any]:
-        """What an alert keeps of it."""
-        return {
-            "exit_code": self.exit_code,
-            "output": self.output,
-            "duration_s": round(self.duration_s, 3),
-        }
-
-
-def run_command(
-    command: Sequence[str], *, timeout_s: float, also: Sequence[str] = ()
-) -> CommandResult:
-    """Run a program without our credentials; the end of its output is kept.
-
-    Of the variables here it gets those that every program needs, and `also`.
-
-    At the time-out the whole process group is killed, so that nothing of it lives on.
-    """
-    began = time.monotonic()
-    name = " ".join(command)
-    try:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=child_environment(also=also),
-            umask=mask_of_others(),
-            start_new_session=True,
-        )
-    except OSError as error:
-        sentence = f"`{name}` could not be started: {error.strerror or error}."
-        return CommandResult(exit_code=None, output="", duration_s=0.0, sentence=sentence)
-    code: int | None = None
-    try:
-        output, _ = process.communicate(timeout=timeout_s)
-        code = process.returncode
-        sentence = f"`{name}` ended with exit code {code}."
-    except subprocess.TimeoutExpired:
-        # macOS refuses to signal a group of which nobody is alive.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        sentence = f"`{name}` was stopped after {timeout_s:g} s."
-    text = output.decode("utf-8", "replace").replace("\0", "")[-KEPT_OUTPUT:]
-    return CommandResult(
-        exit_code=code, output=text, duration_s=time.monotonic() - began, sentence=sentence
-    )
-
-
-def _last(output: str) -> str:
-    lines = output.strip().splitlines()
-    return lines[-1] if lines else ""
 
 
 # ---------------------------------------------------------------------------------- settling

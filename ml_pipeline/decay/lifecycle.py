@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from ml_pipeline.decay import actions, messages
 from ml_pipeline.decay.actions import log_event, update_alert
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.measures import LabelWeights
+from ml_pipeline.decay.refresh import versions
 from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, severity
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.store.alerts import (
@@ -79,7 +80,7 @@ class AlertLifecycle:
                 )
                 log_event(self.store, tripped, "needs a person", message, now)
             return
-        actions.act(self.store, alert, settings, now)
+        actions.act(self.store, alert, self.context)
 
     def follow(self, alert: DecayAlert) -> None:
         """Follow an open alert up: settle its action, close it, act again, or wait."""
@@ -89,10 +90,7 @@ class AlertLifecycle:
         if alert.model_id != anchor:
             self._resolve(alert, f"{anchor or 'No model'} serves now, not {alert.model_id}.")
             return
-        weights = LabelWeights.of(self.context.settings.training.adaptive)
-        then = follow_up(
-            alert, self.days, self.cycles, settings, since=_since(alert), weights=weights
-        )
+        alert, then = self._since(alert)
         if then.recovered:
             self._resolve(alert, f"Recovered: {then.sentence}")
             return
@@ -109,6 +107,36 @@ class AlertLifecycle:
                 # A new champion that is as bad is a retraining in vain as well.
                 alert = update_alert(self.store, alert, now, fruitless=alert.fruitless + 1)
             self._act(alert)
+
+    def _since(self, alert: DecayAlert) -> tuple[DecayAlert, FollowUp]:
+        """How the metric did since; where a command made a new version, how that one's did."""
+        settings = self.context.settings.decay
+        weights = LabelWeights.of(self.context.settings.training.adaptive)
+        name = versions.new_version(alert)
+        if name is None:
+            since = _since(alert)
+            return alert, follow_up(
+                alert, self.days, self.cycles, settings, since=since, weights=weights
+            )
+        days = versions.days_of_everybody(self.store, alert)
+        compared = versions.compare_versions(alert, days, self.days)
+        then = follow_up(
+            alert,
+            [day for day in days if day.model_id == name],
+            [cycle for cycle in self.cycles if cycle.model_id == name],
+            settings,
+            since=versions.first_day(alert) - timedelta(days=1),
+            weights=weights,
+        )
+        if compared is None:
+            return alert, then
+        found = compared.as_json()
+        if alert.details.get(versions.COMPARED) != found:
+            details = {**alert.details, versions.COMPARED: found}
+            alert = update_alert(self.store, alert, self.context.now, details=details)
+        is_sure = compared.is_better or alert.metric != "accuracy"
+        sentence = f"{then.sentence} {compared.sentence}"
+        return alert, replace(then, recovered=then.recovered and is_sure, sentence=sentence)
 
     def _may_act_again(self, alert: DecayAlert, then: FollowUp) -> bool:
         """Whether it is still bad, the last action is over, and time enough has passed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+from ml_pipeline.decay.refresh.versions import sentence_of
 from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause, DecayAlert
 
 # An alert's headline while it is open, and what the same is called when it is over.
@@ -139,4 +140,5 @@ def next_step(alert: DecayAlert, *, quotes: bool = True) -> str:
         if quotes
         else "the configured command was run.",
     }
-    return by_action.get(alert.action or "", "nothing happens automatically; a person decides.")
+    step = by_action.get(alert.action or "", "nothing happens automatically; a person decides.")
+    return f"{step} {sentence_of(alert)}".rstrip()

@@ -35,6 +35,7 @@ def alert_json(alert: DecayAlert) -> dict[str, Any]:
         "needs_person": alert.needs_person,
         "request_id": alert.request_id,
         "run_id": alert.run_id,
+        "versions": alert.details.get("versions"),
     }
 
 

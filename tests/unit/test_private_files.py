@@ -24,7 +24,7 @@ from ml_pipeline.commands.checks import machine
 from ml_pipeline.commands.doctor import _server
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.config.environment import LoggingSettings, child_environment
-from ml_pipeline.decay.actions import run_command
+from ml_pipeline.decay.refresh.command import run_command
 from ml_pipeline.ml_logging import get_logger
 from ml_pipeline.private_files import for_owner_alone, make_file
 from ml_pipeline.runs.run_log import RunLog, configure

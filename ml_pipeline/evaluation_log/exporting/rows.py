@@ -33,6 +33,8 @@ _MOMENT: Final = timedelta(microseconds=1)
 # A cell of the log may be as long as that.
 _LONGEST_CELL: Final = 1 << 30
 _MEMORY: Final = "512MB"
+# Folders in which rows stand while a command reads them; nobody else calls one so.
+DATASET_PREFIX: Final = ".decay-dataset-"
 SUFFIXES: Final[dict[RowFormat, str]] = {
     "csv": ".csv",
     "parquet": ".parquet",

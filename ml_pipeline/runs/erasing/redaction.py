@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from ml_pipeline.evaluation_log.exporting.rows import DATASET_PREFIX
 
 ERASED: Final = "(erased)"
 # Shorter ids may stand in a text by chance; as a cell or a value of their own they are found.
@@ -84,6 +87,11 @@ def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]
     counts = {"work_rows": 0, "work_files": 0}
     if not folder.is_dir():
         return counts
+    # Rows for a command whose watchdog was killed; a conversation among them names no id.
+    for left in folder.glob(f"{DATASET_PREFIX}*"):
+        counts["work_files"] += sum(path.is_file() for path in left.rglob("*"))
+        if not dry_run:
+            shutil.rmtree(left)
     for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
         files = [path for path in sorted(place.iterdir()) if path.is_file()]
         rows = sum(_clean_csv(path, names, dry_run) for path in files if path.suffix == ".csv")

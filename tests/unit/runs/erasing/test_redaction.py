@@ -32,3 +32,14 @@ def test_a_folder_is_only_written_to_where_rows_go(tmp_path: Path) -> None:
     assert theirs.read_bytes() == b"event_id,home\nevent-00000071,2\n"
     assert other.read_bytes() == b"event_id,home\r\nevent-00000071,2\r\n"
     assert sorted(tmp_path.iterdir()) == [other, theirs]
+
+
+def test_rows_that_a_killed_watchdog_left_behind_are_gone(tmp_path: Path) -> None:
+    folder = tmp_path / ".decay-dataset-x"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"messages": []}\n')
+    (tmp_path / "dataset-of-mine").mkdir()
+    assert clean_folder(tmp_path, NAMES, dry_run=True)["work_files"] == 1
+    assert folder.exists()
+    assert clean_folder(tmp_path, NAMES, dry_run=False)["work_files"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset-of-mine"]

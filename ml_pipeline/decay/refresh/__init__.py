@@ -1,0 +1,1 @@
+"""A command that makes a new version of what answers, and how that one does."""
