@@ -22,6 +22,7 @@ from ml_pipeline.decay.drift import (
     expected_accuracy,
     label_drift,
     level_drift,
+    new_levels_sentence,
     numeric_drift,
 )
 from ml_pipeline.decay.measures import share_of
@@ -56,12 +57,15 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
         store, settings, before=LookbackWindow(start=first, end=recent.start), after=recent,
         model_ids=None if lineage is None else sorted(lineage), work_dir=context.work_dir,
     )  # fmt: skip
-    reference = _reference(store, champion)
+    reference = base_reference(store, champion)
     compared = _together(rows.after, rows.waiting)
     moved: list[Drift] = []
     if len(compared) >= MIN_DRIFT_ROWS:
         moved += [] if reference is None else _input_drift(reference, compared)
         moved += _mix_drift(rows.before, compared)
+    named = [sentence for sentence in map(new_levels_sentence, moved) if sentence]
+    for sentence in named:
+        log.warning("%s", sentence)
     in_order = runs_test(rows.in_order)
     anchor = None if champion is None else champion.anchor_id
     for finding in (_drift_finding(settings, moved), _cluster_finding(settings, in_order)):
@@ -74,6 +78,7 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
         "realised_accuracy": _realised(rows.in_order, settings.training.adaptive),
         "errors_in_order": in_order.as_json(),
         "drift": [drift.as_json() for drift in moved],
+        "new_levels": named,
         "drift_reason": None if reference is not None else _no_reference(champion),
     }
 
@@ -114,7 +119,7 @@ def _estimate(
 # ------------------------------------------------------------------------------------- drift
 
 
-def _reference(store: Store, champion: ModelVersion | None) -> Mapping[str, Any] | None:
+def base_reference(store: Store, champion: ModelVersion | None) -> Mapping[str, Any] | None:
     """The summary of what the champion's base was trained on; None when it holds none."""
     if champion is None:
         return None
@@ -142,10 +147,7 @@ def _input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Dri
     logged = _columns(recent, [*names, *([column] if column else [])]).copy()
     summaries, kinds = reference["columns"], reference.get("kinds", {})
     levels = [name for name in names if kinds.get(name) == Kind.CATEGORY and name in summaries]
-    moved = [
-        level_drift(name, LevelSummary.from_json(summaries[name]), logged[name].tolist())
-        for name in levels
-    ]
+    moved: list[Drift | None] = [*level_drifts(reference, logged)]
     for name in (name for name in names if kinds.get(name) == Kind.BOOLEAN):
         logged[name], _ = numbers_of(logged[name], Kind.BOOLEAN)
     numbers = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
@@ -156,6 +158,17 @@ def _input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Dri
         if name in summaries and name not in levels
     ]
     return [drift for drift in moved if drift is not None]
+
+
+def level_drifts(reference: Mapping[str, Any], logged: pd.DataFrame) -> list[Drift]:
+    """How far the levels of each category among the columns have moved."""
+    kinds, summaries = reference.get("kinds", {}), reference["columns"]
+    names = [n for n in summaries if kinds.get(n) == Kind.CATEGORY and n in logged.columns]
+    found = [
+        level_drift(name, LevelSummary.from_json(summaries[name]), logged[name].tolist())
+        for name in names
+    ]
+    return [drift for drift in found if drift is not None]
 
 
 def _mix_drift(before: pd.DataFrame, recent: pd.DataFrame) -> list[Drift]:

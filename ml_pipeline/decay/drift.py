@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, shares_between
 from ml_pipeline.evaluation.metrics import Floats
+from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.store.inputs.cells import level_code, level_name
 
 MIN_LABELLED = 100
 SHOWN_LEVELS = 5
+NOTED_SHARE = 0.01
 _FLOOR = 1e-4
 
 
@@ -96,6 +98,22 @@ class Drift:
 
 
 _OF_LEVELS = ("new_share", "new_levels")
+
+
+def new_levels_sentence(drift: Drift, thing: str = "row") -> str:
+    """Which levels of a category training had not, on how many rows, and what now.
+
+    '' for fewer than NOTED_SHARE of the rows: somewhere a rare level is always new.
+    """
+    if drift.new_share < NOTED_SHARE:
+        return ""
+    named = ", ".join(repr(level[:40]) for level in drift.new_levels)
+    return (
+        f"{drift.column} has levels that training had not ({named}) in "
+        f"{counted(round(drift.new_share * drift.rows), thing)} of {drift.rows:,}: each is "
+        f"answered as a rare one. A base that knows them: `ml-pipeline train --register`, once "
+        "there are results enough."
+    )
 
 
 def level_drift(column: str, reference: LevelSummary, recent: Sequence[object]) -> Drift | None:

@@ -59,6 +59,7 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
             yield fault("log_rows", error.message, error.hint or "Check log.source.")
             return
         errors = loaded.errors
+        levels = list(_new_levels(examined, loaded.labelled_path))
         samples = label_samples(examined.store, examined.settings, loaded, now=examined.now)
         late = delays(examined.store, examined.settings, loaded.labelled_path, now=examined.now)
     yield _rows(examined, loaded.report)
@@ -66,6 +67,7 @@ def evaluation_log(examined: Examined) -> Iterator[Finding]:
     yield _delay(late)
     yield _labels(examined, loaded.report)
     yield _features(examined, loaded.report)
+    yield from levels
     yield _trigger(examined, errors)
 
 
@@ -184,6 +186,24 @@ def _features(examined: Examined, report: LoadReport) -> Finding:
             return fault("log_features", what, do)
         return warning("log_features", what, do)
     return fine("log_features", "Every labelled row has its features.")
+
+
+def _new_levels(examined: Examined, path: Path) -> Iterator[Finding]:
+    """Whether categories have levels that the champion's base was not trained on."""
+    from ml_pipeline.datasets.dataset import read_csv
+    from ml_pipeline.decay.daily_checks import base_reference, level_drifts
+    from ml_pipeline.decay.drift import new_levels_sentence
+
+    reference = base_reference(examined.store, examined.champion())
+    if reference is None or "category" not in reference.get("kinds", {}).values():
+        return
+    drifts = level_drifts(reference, read_csv(path))
+    found = list(filter(None, (new_levels_sentence(drift, "result") for drift in drifts)))
+    if found:
+        do = "If a level is a slip or another spelling, correct what logs it."
+        yield warning("log_levels", " ".join(found), do)
+    else:
+        yield fine("log_levels", "Training knew the levels of every category, or nearly all.")
 
 
 def _trigger(examined: Examined, errors: pd.DataFrame) -> Finding:

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from ml_pipeline.commands import models, train
+from ml_pipeline.commands import decay, doctor, models, train
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order
@@ -195,3 +195,32 @@ def test_a_feature_that_is_still_logged_is_not_given_up_for_a_worse_model(shop: 
     base = shop.ask(train, "--register")
     assert base["outcome"] == "rejected"
     assert "did worse than the model that serves" in base["outcome_reason"]
+
+
+@pytest.mark.parametrize("place", [EMBEDDED, SUPABASE], indirect=True)
+@pytest.mark.long
+def test_levels_that_training_had_not_are_named_by_doctor_and_decay(shop: Shop) -> None:
+    now = datetime.now(UTC).replace(hour=1) - timedelta(days=1)
+    random = np.random.default_rng(0)
+    events = [
+        _event(random, now, f"new {n}", lambda f: f | {"plan": "platinum"} if f["member"] else f)
+        for n in range(400)
+    ]
+    champion = shop.store.champion(model_name="shop")
+    assert champion is not None
+    own = pd.DataFrame(events, columns=list(EVENT_COLUMNS)).assign(model_id=champion.model_id)
+    shop.store.append_events(own)
+    findings = doctor_findings(shop)
+    assert findings["log_levels"]["severity"] == "warning"
+    for word in ("plan has levels", "'platinum'", "`ml-pipeline train --register`"):
+        assert word in findings["log_levels"]["what"]
+    checked = shop.ask(decay)
+    assert ["'platinum'" in sentence for sentence in checked["new_levels"]] == [True]
+
+
+def doctor_findings(shop: Shop) -> dict[str, Any]:
+    """What `doctor` says of the log, by name."""
+    doctor.main(["--config", str(shop.folder / "shop.yaml")])
+    out, _ = shop.capture.readouterr()
+    report = json.loads(out.splitlines()[-1])
+    return {finding["name"]: finding for finding in report["findings"]}

@@ -16,6 +16,7 @@ from ml_pipeline.decay.drift import (
     expected_accuracy,
     label_drift,
     level_drift,
+    new_levels_sentence,
     numeric_drift,
 )
 from ml_pipeline.store.inputs.cells import level_code
@@ -117,6 +118,10 @@ def test_a_category_drifts_by_its_levels_and_new_ones_are_named() -> None:
     assert moved.psi > 1
     assert moved.as_json()["new_levels"] == ["Atlantis", "Thule"]
     assert moved.new_share == pytest.approx(0.5)
+    said = new_levels_sentence(moved, "result")
+    assert said.startswith("city has levels that training had not ('Atlantis', 'Thule') in 50 ")
+    assert "50 results of 100: each is answered as a rare one" in said
+    assert new_levels_sentence(same) == ""
     assert level_drift("city", summary, []) is None
 
 
