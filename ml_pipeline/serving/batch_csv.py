@@ -31,9 +31,9 @@ from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.store.event_row import UNCERTAIN
+from ml_pipeline.store.inputs.cells import no_values
 from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.label_sql import is_blank
-from ml_pipeline.store.inputs.labels import BLANKS, NO_VALUES
 from ml_pipeline.store.sql_text import literal
 
 MEMORY_MB = 160
@@ -201,7 +201,7 @@ class BatchCsv:
         return ", ".join(faults)
 
     def _is_missing(self, feature: str) -> str:
-        blanks = BLANKS if self._kind(feature) == Kind.CATEGORY else NO_VALUES
+        blanks = no_values(Kind(self._kind(feature)))
         return f"coalesce({is_blank(self.cell(feature), blanks)}, true)"
 
     def _feature_faults(self, feature: str) -> str:

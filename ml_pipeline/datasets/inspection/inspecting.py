@@ -22,6 +22,7 @@ from ml_pipeline.datasets.inspection.target import Classes, find_classes
 from ml_pipeline.datasets.kinds import Inference, inferences
 from ml_pipeline.datasets.times import parsed_times, read_times
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.cells import no_values
 from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import Labels
 
@@ -227,8 +228,8 @@ class _Chosen:
         """Decide on every column."""
         self.left_out.update(self.table.unusable)
         for name, inference in found.items():
-            column = self.frame[name]
-            filled = int((column.str.strip() != "").sum())
+            column = _without_gaps(self.frame[name], inference.kind)
+            filled = int((column != "").sum())
             why = self._useless(name, inference, filled)
             if name in reserved:
                 why = "is called like a column of the log: rename it to have it read"
@@ -291,6 +292,12 @@ class _Chosen:
             return "holds sentences and is empty in some rows: a text has to be there"
         self.text_column = name
         return ""
+
+
+def _without_gaps(column: pd.Series, kind: Kind) -> pd.Series:
+    """A column of texts without the space around them, '' wherever the loop reads no value."""
+    texts = column.str.strip()
+    return texts.mask(texts.str.lower().isin(no_values(kind)), "")
 
 
 def _comparable(column: pd.Series, inference: Inference) -> pd.Series:

@@ -31,6 +31,14 @@ _WHOLE = re.compile(r"(-?\d+)\.0+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def no_values(kind: Kind) -> tuple[str, ...]:
+    """What stands for a missing value of that kind, in lower case and without space around it.
+
+    One list for training data, `init`, log, batch and Python.
+    """
+    return BLANKS if kind is Kind.CATEGORY else NO_VALUES
+
+
 def level_name(value: object) -> str:
     """The name of a category's level, '' for a missing one.
 

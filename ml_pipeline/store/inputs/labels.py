@@ -30,8 +30,9 @@ SPACE = (
 )
 # What programs write where there is no value. Only a class that the settings name is called so.
 BLANKS = ("", "nan", "none", "null", "<na>")
-# The same where a number, a truth or a time is wanted; a category may well be called NA.
-NO_VALUES = (*BLANKS, "na", "n/a", "#n/a")
+# The same where a number, a truth or a time is wanted; a category may well be called NA: see
+# `cells.no_values`.
+NO_VALUES = (*BLANKS, "na", "n/a", "#n/a", "nat", "?", "-", "--")
 _TRUTH = (("true", "1"), ("false", "0"))
 _SHOWN = 12
 

@@ -1,0 +1,170 @@
+"""A row of every kind is one row, whichever door it comes in by: the same answer, the same inputs.
+
+With gaps as programs write them, levels that nobody has seen, and a truth and a time in several
+spellings.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from ml_pipeline.commands import labels, predict, replay, run, train
+from ml_pipeline.config.settings import Settings, load_settings
+from ml_pipeline.datasets import ground_truth
+from ml_pipeline.datasets.features import matrix
+from ml_pipeline.datasets.inspection.inspecting import Wishes, inspect
+from ml_pipeline.datasets.inspection.table import read_table
+from ml_pipeline.evaluation_log.loading import read_labelled
+from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.serving.engine import PredictionEngine
+from ml_pipeline.store.embedded.store import LocalStore
+from tests.support import mixed
+
+KINDS = {
+    "spend": "number", "city": "category", "shop": "category", "member": "boolean",
+    "at": "datetime",
+}  # fmt: skip
+GAPS = ("", "NA", "n/a", "null", "?", "-", "None", "nan", " ")
+CITIES = ("Atlantis", "NA", "", "nan", "Tro\u0308ndelag")
+ROWS = 60
+
+
+def odd_frame() -> pd.DataFrame:
+    """Rows of texts, of which most have something odd."""
+    frame = mixed.frame(ROWS, seed=5, shops=12)[list(KINDS)]
+    for place in range(ROWS):
+        gap = GAPS[place % len(GAPS)]
+        if place % 4 == 0:
+            frame.loc[place, ["spend", "member", "at"][place % 3]] = gap
+        if place % 5 == 0:
+            frame.loc[place, "city"] = CITIES[place % 25 // 5]
+        if place % 7 == 0:
+            frame.loc[place, "member"] = ["TRUE", "f", "1", "0.0", "on"][place % 35 // 7]
+        if place % 11 == 0:
+            frame.loc[place, "at"] = "2026-03-14 16:00+01:00"
+    return frame
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shop:
+    """A store with a champion of every kind."""
+
+    folder: Path
+    store: LocalStore
+    settings: Settings
+    model: Any
+
+    def call(self, command: Any, *arguments: str) -> int:  # noqa: ANN401 - a module
+        where = ["--local", str(self.folder / "store")]
+        config = ["--config", str(self.folder / "model_config.yaml")]
+        return int(command.main([*arguments, *where, *config]))
+
+    def inputs(self, frame: pd.DataFrame) -> Any:  # noqa: ANN401 - an array
+        return matrix(frame, list(KINDS), self.settings.data.kinds)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop")
+    mixed.frame(400, shops=12).to_csv(folder / "rows.csv", index=False)
+    data = {
+        "features": KINDS, "target": "y", "classes": mixed.CLASSES, "ordered": False,
+        "time_column": "known", "group_column": None, "training_dataset": str(folder / "rows.csv"),
+    }  # fmt: skip
+    config = {"model_name": "shop", "run": {"trigger": "any"}, "data": data}
+    (folder / "model_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    arguments = ["--register", "--local", str(folder / "store"), "--output_dir", str(folder)]
+    assert train.main([*arguments, "--config", str(folder / "model_config.yaml")]) == 0
+    store = LocalStore.open(folder / "store")
+    champion = store.champion(model_name="shop")
+    assert champion is not None
+    settings = load_settings(folder / "model_config.yaml", environment={})
+    model = load_model_version(store, champion)
+    yield Shop(folder=folder, store=store, settings=settings, model=model)
+    store.close()
+
+
+def test_a_row_is_answered_and_learned_alike_by_every_door(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = odd_frame()
+    inputs = shop.inputs(frame)
+    wanted = shop.model.predict_proba(inputs)
+    config = str(shop.folder / "model_config.yaml")
+
+    # Python: many rows and one, as texts; logged in the store and in the CSV.
+    with PredictionEngine(config_file=config, local_dir=str(shop.folder / "store")) as engine:
+        answers = engine.batch_predict(frame.to_dict("records"))
+    store = str(shop.folder / "store")
+    with PredictionEngine(config_file=config, local_dir=store, log=False) as engine:
+        alone = [engine.predict(row) for row in frame.to_dict("records")[:10]]
+    asked = np.asarray([[a["probabilities"][c] for c in mixed.CLASSES] for a in answers])
+    assert np.abs(asked - wanted).max() < 1e-9
+    assert [a["probabilities"] for a in alone] == [a["probabilities"] for a in answers[:10]]
+
+    # A file.
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    given = ["--batch", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv"), "--no-log"]
+    assert shop.call(predict, *given) == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = [json.loads(row["probabilities"]) for row in csv.DictReader(file)]
+    assert rows == [a["probabilities"] for a in answers]
+
+    # The log, by the table and by the CSV: what is learned is what was answered for.
+    with PredictionEngine(config_file=config, local_dir=str(shop.folder / "store")) as engine:
+        for number, answer in enumerate(answers):
+            engine.evaluate_prediction(answer["event_id"], mixed.CLASSES[number % 2])
+    ids = [a["event_id"] for a in answers]
+    now = datetime.now(UTC)
+    for source in ("table", str(shop.folder / "store" / "logs" / "evaluation_log.csv")):
+        settings = shop.settings.changed({"log.source": source})
+        learned = read_labelled(shop.store, settings, tmp_path / "work", now=now)
+        by_event = learned.set_index("event_id").loc[ids]
+        assert np.array_equal(shop.inputs(by_event), inputs, equal_nan=True), source
+
+    # Labels that people give.
+    labelled = frame.assign(label=np.resize(mixed.CLASSES, ROWS), id=[f"i{n}" for n in range(ROWS)])
+    labelled.to_csv(tmp_path / "labels.csv", index=False)
+    assert shop.call(labels, "add", "--csv", str(tmp_path / "labels.csv")) == 0
+    truth, _ = ground_truth.read_truth(shop.store, shop.settings)
+    own = [json.loads(text)["id"] for text in truth.frame["metadata"]]
+    place = {name: number for number, name in enumerate(own)}
+    order = [place[name] for name in labelled["id"]]
+    assert np.array_equal(np.asarray(truth.features)[order], inputs, equal_nan=True)
+
+    # A night, and the same night again.
+    capsys.readouterr()
+    assert shop.call(run) == 0
+    night = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert night["training_rows"] == ROWS
+    assert shop.call(replay, night["run_id"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"] == "identical"
+
+
+def test_init_counts_as_missing_what_the_loop_reads_as_missing(tmp_path: Path) -> None:
+    frame = mixed.frame(900, shops=12).drop(columns="known")
+    for place, name in enumerate(KINDS):
+        count = len(GAPS) * (place + 1)
+        frame[name] = [*np.resize(GAPS, count), *frame[name].tolist()[count:]]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    found = inspect(
+        read_table(tmp_path / "rows.csv"), Wishes(target="y"), lambda asked: asked.default,
+        least_rows=50,
+    )  # fmt: skip
+    assert {f.name: f.kind.value for f in found.features} == KINDS
+    kinds = {feature.name: feature.kind for feature in found.features}
+    read = matrix(found.frame, found.names, kinds)
+    said = [feature.missing for feature in found.features]
+    assert said == pytest.approx(np.isnan(read).mean(axis=0).tolist())
