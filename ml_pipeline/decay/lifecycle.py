@@ -119,11 +119,14 @@ class AlertLifecycle:
                 alert, self.days, self.cycles, settings, since=since, weights=weights
             )
         days = versions.days_of_everybody(self.store, alert)
-        compared = versions.compare_versions(alert, days, self.days)
+        cycles = self.store.learning_cycles(
+            model_name=alert.model_name, limit=settings.accept_rate_window, model_ids=[name]
+        )
+        compared = versions.compare_versions(self.store, alert, days, self.days)
         then = follow_up(
             alert,
             [day for day in days if day.model_id == name],
-            [cycle for cycle in self.cycles if cycle.model_id == name],
+            [cycle for cycle in cycles if cycle.model_id == name],
             settings,
             since=versions.first_day(alert) - timedelta(days=1),
             weights=weights,
@@ -134,7 +137,7 @@ class AlertLifecycle:
         if alert.details.get(versions.COMPARED) != found:
             details = {**alert.details, versions.COMPARED: found}
             alert = update_alert(self.store, alert, self.context.now, details=details)
-        is_sure = compared.is_better or alert.metric != "accuracy"
+        is_sure = compared.is_better or not compared.has_rate_of(alert)
         sentence = f"{then.sentence} {compared.sentence}"
         return alert, replace(then, recovered=then.recovered and is_sure, sentence=sentence)
 

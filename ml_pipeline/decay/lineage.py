@@ -106,13 +106,17 @@ def lineage_cycles(
 ) -> list[LearningCycle]:
     """The learning cycles of the lineage; one that names no model counts by its time."""
     limit = settings.decay.accept_rate_window
-    cycles = store.learning_cycles(model_name=settings.model_name, limit=limit)
+    cycles = store.learning_cycles(
+        model_name=settings.model_name,
+        limit=limit,
+        model_ids=None if lineage is None else sorted(lineage),
+    )
     if champion is None or lineage is None or not cycles:
         return cycles
     began = champion.created_at
     if any(cycle.at < began for cycle in cycles):
         began = _lineage_start(store, champion)
-    return [c for c in cycles if (c.at >= began if c.model_id is None else c.model_id in lineage)]
+    return [cycle for cycle in cycles if cycle.model_id is not None or cycle.at >= began]
 
 
 def _lineage_start(store: Store, champion: ModelVersion) -> datetime:

@@ -310,8 +310,14 @@ class WatchLedger(Protocol):
         """Keep what happened; return the table: `system_events`, else `learning_events`."""
         ...
 
-    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
-        """The latest learning cycles with a rate, newest first."""
+    def learning_cycles(
+        self, *, model_name: str, limit: int, model_ids: Sequence[str] | None = None
+    ) -> list[LearningCycle]:
+        """The latest learning cycles with a rate, newest first.
+
+        Those of the versions `model_ids` and those that name none; None is all. A cycle names its
+        version in the column `model_id`, or in its metadata as applications did before.
+        """
         ...
 
     def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:

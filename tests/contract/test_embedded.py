@@ -497,3 +497,27 @@ def test_learning_cycles_come_newest_first_and_a_broken_one_is_refused(folder: P
         db.execute(row, ("2026-03-04T10:00:00.000000+00:00", 75.0, None, MODEL_NAME))
     with pytest.raises(StoreCorrupt, match="learning_stats"):
         store.learning_cycles(model_name=MODEL_NAME, limit=5)
+
+
+def test_learning_cycles_of_a_version_are_not_crowded_out_by_another(folder: Path) -> None:
+    store = LocalStore.open(folder)
+    row = (
+        "INSERT INTO learning_stats (timestamp, accept_rate, model_name, model_id, metadata) "
+        "VALUES (?, ?, ?, ?, ?)"
+    )
+    with raw(folder) as db:
+        for day, rate, model_id, metadata in (
+            (1, 0.1, None, '{"model_id": "llm-1"}'), (2, 0.2, "llm-1", "{}"), (3, 0.3, None, "{}"),
+            (4, 0.4, "llm-2", "{}"), (5, 0.5, "llm-2", '{"model_id": "llm-1"}'),
+        ):  # fmt: skip
+            at = f"2026-03-0{day}T10:00:00.000000+00:00"
+            db.execute(row, (at, rate, MODEL_NAME, model_id, metadata))
+
+    def rates(*model_ids: str, limit: int = 3) -> list[float]:
+        found = store.learning_cycles(model_name=MODEL_NAME, limit=limit, model_ids=model_ids)
+        return [cycle.accept_rate for cycle in found]
+
+    assert rates("llm-1") == [0.3, 0.2, 0.1]
+    assert rates("llm-2") == [0.5, 0.4, 0.3]
+    assert rates("it's", limit=9) == [0.3]
+    assert len(store.learning_cycles(model_name=MODEL_NAME, limit=9)) == 5

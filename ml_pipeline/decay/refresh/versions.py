@@ -8,7 +8,13 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from ml_pipeline.evaluation.two_rates import Rate, chance_of_equal
-from ml_pipeline.store.alerts import TOGETHER, DailyAccuracy, DecayAlert, WatchLedger
+from ml_pipeline.store.alerts import (
+    TOGETHER,
+    DailyAccuracy,
+    DecayAlert,
+    LearningCycle,
+    WatchLedger,
+)
 
 # The detail of an alert that names the version which its command made.
 NEW_VERSION: Final = "new_model_id"
@@ -16,6 +22,9 @@ NEW_VERSION: Final = "new_model_id"
 COMPARED: Final = "versions"
 # How improbable a difference of equal versions has to be.
 LEVEL: Final = 0.05
+ACCEPT_RATE: Final = "accept_rate"
+# As many learning cycles are read at most.
+MOST_CYCLES: Final = 1000
 
 
 def new_version(alert: DecayAlert) -> str | None:
@@ -32,7 +41,7 @@ def sentence_of(alert: DecayAlert) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Versions:
-    """The right answers of two versions since the decay began. They are different samples.
+    """The right, or accepted, answers of two versions since the decay began: different samples.
 
     `chance` is the most with which equal versions ever differ as much (`two_rates`), whenever and
     however often it is looked at.
@@ -42,6 +51,13 @@ class Versions:
     new_id: str
     old: Rate
     new: Rate
+    verb: str = "right"
+
+    def has_rate_of(self, alert: DecayAlert) -> bool:
+        """Whether what the alert is about is a rate that is compared here, with its counts."""
+        if alert.metric == ACCEPT_RATE:
+            return self.verb == "accepted" and self.new.rows > 0
+        return alert.metric == "accuracy"
 
     @property
     def chance(self) -> float:
@@ -67,7 +83,7 @@ class Versions:
         """What the two versions came to, and how sure it is."""
         if not self.new.rows:
             return f"The new version {self.new_id} has no results yet; the alert waits for them."
-        new = f"The new version {self.new_id} was right {_shown(self.new)}"
+        new = f"The new version {self.new_id} was {self.verb} {_shown(self.new)}"
         if not self.old.rows:
             return f"{new}; of the old one there are none since the decay began."
         both = f"{new}, the old one {_shown(self.old)}."
@@ -81,6 +97,7 @@ class Versions:
         return {
             "old_model_ids": list(self.old_ids),
             "new_model_id": self.new_id,
+            "counted": self.verb,
             "old": {"right": self.old.hits, "rows": self.old.rows},
             "new": {"right": self.new.hits, "rows": self.new.rows},
             "chance": self.chance,
@@ -104,15 +121,21 @@ def first_day(alert: DecayAlert) -> date:
 
 
 def compare_versions(
-    alert: DecayAlert, days: Sequence[DailyAccuracy], watched: Sequence[DailyAccuracy]
+    store: WatchLedger,
+    alert: DecayAlert,
+    days: Sequence[DailyAccuracy],
+    watched: Sequence[DailyAccuracy],
 ) -> Versions | None:
     """The alert's new version against the old ones, if a command made one.
 
-    `days` are everybody's, `watched` those of the models that the alert is about.
+    `days` are everybody's, `watched` those of the models that the alert is about. Where it is about
+    the accept rate, the answers of the learning cycles are compared that counted them.
     """
     new_id = new_version(alert)
     if new_id is None:
         return None
+    if alert.metric == ACCEPT_RATE:
+        return _compare_cycles(store, alert, new_id)
     ids = {day.model_id for day in watched}
     since = [day for day in days if day.day >= first_day(alert) and day.model_id != TOGETHER]
     new = [day for day in since if day.model_id == new_id]
@@ -124,6 +147,27 @@ def compare_versions(
         new_id=new_id,
         old=_rate(old),
         new=_rate(new),
+    )
+
+
+def _compare_cycles(store: WatchLedger, alert: DecayAlert, new_id: str) -> Versions:
+    found = store.learning_cycles(model_name=alert.model_name, limit=MOST_CYCLES)
+    counted = [it for it in found if it.at >= alert.window_start and it.total and it.model_id]
+    old = [cycle for cycle in counted if cycle.model_id != new_id]
+    return Versions(
+        old_ids=tuple(sorted({cycle.model_id for cycle in old if cycle.model_id})),
+        new_id=new_id,
+        old=_accepted(old),
+        new=_accepted([cycle for cycle in counted if cycle.model_id == new_id]),
+        verb="accepted",
+    )
+
+
+def _accepted(cycles: Sequence[LearningCycle]) -> Rate:
+    totals = [(cycle.accept_rate, cycle.total or 0) for cycle in cycles]
+    return Rate(
+        hits=sum(round(rate * total) for rate, total in totals),
+        rows=sum(total for _, total in totals),
     )
 
 

@@ -81,6 +81,16 @@ _KEEP_DAY: Final = """
         uncertain = excluded.uncertain, log_loss = excluded.log_loss, details = excluded.details,
         updated_at = excluded.updated_at
 """
+_CYCLES: Final = """
+    SELECT * FROM (
+        SELECT timestamp AS at, accept_rate, total,
+               coalesce(model_id, json_extract(metadata, '$.model_id')) AS model_id
+        FROM learning_stats WHERE model_name = :model_name AND accept_rate IS NOT NULL
+    )
+    WHERE :model_ids IS NULL OR model_id IS NULL
+       OR model_id IN (SELECT value FROM json_each(:model_ids))
+    ORDER BY at DESC LIMIT :limit
+"""
 _TAKE_LEASE: Final = """
     INSERT INTO leases (name, holder, taken_at, until) VALUES (:name, :holder, :now, :until)
     ON CONFLICT (name) DO UPDATE
@@ -195,16 +205,14 @@ class LocalWatch:
             )  # fmt: skip
         return table
 
-    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
+    def learning_cycles(
+        self, *, model_name: str, limit: int, model_ids: Sequence[str] | None = None
+    ) -> list[LearningCycle]:
         """The latest learning cycles with a rate, newest first."""
+        chosen_ids = None if model_ids is None else json.dumps(list(model_ids))
+        values = {"model_name": model_name, "model_ids": chosen_ids, "limit": int(limit)}
         with self._database.reading() as db:
-            rows = db.execute(
-                "SELECT timestamp AS at, accept_rate, total, "
-                "json_extract(metadata, '$.model_id') AS model_id FROM learning_stats "
-                "WHERE model_name = ? AND accept_rate IS NOT NULL "
-                "ORDER BY timestamp DESC LIMIT ?",
-                (model_name, int(limit)),
-            ).fetchall()
+            rows = db.execute(_CYCLES, values).fetchall()
         return [cycle_of(row) for row in rows]
 
     def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:

@@ -260,10 +260,13 @@ class SupabaseWatch:
         (row,) = _rows(answer, "record_system_event")
         return str(row["table"])
 
-    def learning_cycles(self, *, model_name: str, limit: int) -> list[LearningCycle]:
+    def learning_cycles(
+        self, *, model_name: str, limit: int, model_ids: Sequence[str] | None = None
+    ) -> list[LearningCycle]:
         """The latest learning cycles with a rate, newest first."""
-        rows = self._project.call("list_learning_cycles", p_model_name=model_name, p_limit=limit)
-        return [cycle_of(row) for row in _rows(rows, "list_learning_cycles")]
+        name, ids = "list_learning_cycles_of", None if model_ids is None else list(model_ids)
+        rows = self._project.call(name, p_model_name=model_name, p_model_ids=ids, p_limit=limit)
+        return [cycle_of(row) for row in _rows(rows, name)]
 
     def take_lease(self, name: str, *, holder: str, now: datetime, until: datetime) -> bool:
         """Take or renew a lease; False when another holder's has not run out."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -173,3 +175,39 @@ def test_a_log_that_cannot_be_read_is_a_failed_action(
     assert "names differ in case alone" in str(alert.details["error"])
     assert not (tmp_path / "given.json").exists()
     assert alert.status is AlertStatus.PENDING
+
+
+def cycle(place: Place, at: datetime, accepted: int, model_id: str) -> None:
+    """What an application writes after a learning cycle of 100 answers."""
+    values = (at.isoformat(timespec="microseconds"), accepted / 100, accepted, 100, MODEL_NAME)
+    names = "timestamp, accept_rate, accepted, total, model_name, model_id"
+    if place.project is not None:
+        place.project.sql(
+            f"insert into learning_stats ({names}) values (%s, %s, %s, %s, %s, %s)",  # noqa: S608
+            [*values, model_id],
+        )
+        return
+    path = Path(place.variables["ML_PIPELINE_LOCAL"]) / "store.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"INSERT INTO learning_stats ({names}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+                   [*values, model_id])  # fmt: skip
+
+
+def test_the_accept_rate_of_the_new_version_closes_its_alert(
+    store: Store, check: Check, place: Place
+) -> None:
+    rates: dict[str, object] = {"decay.alarm_on": ["accept_rate"]}
+    for hours in range(5):
+        cycle(place, NOW - timedelta(hours=hours + 1), 45, "llm-1")
+    check(says='{"model_id": "llm-2"}', **rates)
+    assert alert_of(store).metric == "accept_rate"
+    for hours in range(5):
+        cycle(place, NOW + timedelta(hours=24 + hours), 65, "llm-1")
+    assert check(1.5, says="", **rates).alerts, "the old one's cycles are not the new one's"
+    for hours in range(3):
+        cycle(place, NOW + timedelta(hours=48 + hours), 80, "llm-2")
+    check(2.5, **rates)
+    alert = alert_of(store)
+    assert alert.status is AlertStatus.RESOLVED
+    why = alert.details["resolved_because"]
+    assert "llm-2 was accepted 80.0 % of the time (300 new results)" in why

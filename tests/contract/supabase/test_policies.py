@@ -92,6 +92,7 @@ WHO_CALLS = {
     "list_daily_accuracy": SERVICE,
     "list_decay_alerts": SERVICE,
     "list_learning_cycles": SERVICE,
+    "list_learning_cycles_of": SERVICE,
     "list_model_ids": SERVICE,
     "list_models": SERVICE,
     "list_models_in_state": SERVICE,

@@ -42,7 +42,9 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
     "evaluation_log_changes": {SERVICE: "change_id model_name day kind changed_at"},
     "evaluation_log_erased": {SERVICE: "event_hash model_name erased_at"},
     "learning_events": {SERVICE: "id event_type created_at model_name message metadata"},
-    "learning_stats": {SERVICE: "id timestamp accept_rate accepted total model_name metadata"},
+    "learning_stats": {
+        SERVICE: "id timestamp accept_rate accepted total model_name metadata model_id"
+    },
     "ml_data": {SERVICE: "id created_at model_name query features label source metadata"},
     "ml_pipeline_leases": {SERVICE: "name holder taken_at until"},
     "ml_pipeline_limits": {SERVICE: "name value"},

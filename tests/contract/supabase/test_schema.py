@@ -886,6 +886,26 @@ def test_learning_cycles_come_newest_first_and_without_a_rate_not_at_all(store: 
     ]  # fmt: skip
 
 
+def test_learning_cycles_of_a_version_are_not_crowded_out_by_another(store: Database) -> None:
+    store.sql(
+        "insert into learning_stats (timestamp, accept_rate, model_name, model_id, metadata) "
+        "values "
+        "(%s, 0.1, 'football', null, '{\"model_id\": \"llm-1\"}'), "
+        "(%s, 0.2, 'football', 'llm-1', '{}'), (%s, 0.3, 'football', null, '{}'), "
+        "(%s, 0.4, 'football', 'llm-2', '{}'), (%s, 0.5, 'tennis', 'llm-1', '{}')",
+        [NOW + timedelta(hours=number) for number in range(5)],
+    )
+
+    def rates(*model_ids: str) -> list[float]:
+        query = "select list_learning_cycles_of('football', %s::text[], 3) as found"
+        (row,) = store.sql(query, [list(model_ids)])
+        return [cycle["accept_rate"] for cycle in row["found"]]
+
+    assert rates("llm-1") == [0.3, 0.2, 0.1]
+    assert rates("llm-2") == [0.4, 0.3]
+    assert rates("it's") == [0.3]
+
+
 # ------------------------------------------------------------------------------------ storage
 
 
