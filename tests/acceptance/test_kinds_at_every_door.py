@@ -31,28 +31,41 @@ from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.support import mixed
 
+# Names that a file, JSON, SQL and a settings file each write in another way; two differ in case.
+SPEND, CITY, SHOP, MEMBER, AT = (
+    "he said \"x\", 'y'",
+    "a.b/c~d",
+    "A.B/C~D",
+    "n" * 300,
+    "\N{GRINNING FACE} at",
+)
 KINDS = {
-    "spend": "number", "city": "category", "shop": "category", "member": "boolean",
-    "at": "datetime",
+    SPEND: "number", CITY: "category", SHOP: "category", MEMBER: "boolean", AT: "datetime",
 }  # fmt: skip
 GAPS = ("", "NA", "n/a", "null", "?", "-", "None", "nan", " ")
 CITIES = ("Atlantis", "NA", "", "nan", "Tro\u0308ndelag")
 ROWS = 60
 
 
+def made(rows: int, seed: int = 0) -> pd.DataFrame:
+    """What the shop has, under those names."""
+    names = dict(zip(mixed.FEATURES, KINDS, strict=True))
+    return mixed.frame(rows, seed=seed, shops=12).rename(columns=names)
+
+
 def odd_frame() -> pd.DataFrame:
     """Rows of texts, of which most have something odd."""
-    frame = mixed.frame(ROWS, seed=5, shops=12)[list(KINDS)]
+    frame = made(ROWS, seed=5)[list(KINDS)]
     for place in range(ROWS):
         gap = GAPS[place % len(GAPS)]
         if place % 4 == 0:
-            frame.loc[place, ["spend", "member", "at"][place % 3]] = gap
+            frame.loc[place, [SPEND, MEMBER, AT][place % 3]] = gap
         if place % 5 == 0:
-            frame.loc[place, "city"] = CITIES[place % 25 // 5]
+            frame.loc[place, CITY] = CITIES[place % 25 // 5]
         if place % 7 == 0:
-            frame.loc[place, "member"] = ["TRUE", "f", "1", "0.0", "on"][place % 35 // 7]
+            frame.loc[place, MEMBER] = ["TRUE", "f", "1", "0.0", "on"][place % 35 // 7]
         if place % 11 == 0:
-            frame.loc[place, "at"] = "2026-03-14 16:00+01:00"
+            frame.loc[place, AT] = "2026-03-14 16:00+01:00"
     return frame
 
 
@@ -77,7 +90,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
-    mixed.frame(400, shops=12).to_csv(folder / "rows.csv", index=False)
+    made(400).to_csv(folder / "rows.csv", index=False)
     data = {
         "features": KINDS, "target": "y", "classes": mixed.CLASSES, "ordered": False,
         "time_column": "known", "group_column": None, "training_dataset": str(folder / "rows.csv"),
@@ -95,6 +108,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     store.close()
 
 
+@pytest.mark.long
 def test_a_row_is_answered_and_learned_alike_by_every_door(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +168,7 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
 
 
 def test_init_counts_as_missing_what_the_loop_reads_as_missing(tmp_path: Path) -> None:
-    frame = mixed.frame(900, shops=12).drop(columns="known")
+    frame = made(900).drop(columns="known")
     for place, name in enumerate(KINDS):
         count = len(GAPS) * (place + 1)
         frame[name] = [*np.resize(GAPS, count), *frame[name].tolist()[count:]]

@@ -34,6 +34,10 @@ FEATURES = (
 ROW = ("7.5", "6.2", "8.0", "7.5", "0.5")
 QUESTION = "What is the capital of Norway?"
 MODELS = ("LogisticRegression", "RandomForest")
+CUSTOMER = (
+    "plan=startup", "country=", "payment=card", "signed_up=2026-01-05", "autopay=true",
+    "monthly_price=12.5", "support_calls=2", "satisfaction=", "discount=none",
+)  # fmt: skip
 BATCH = 1000
 
 
@@ -47,10 +51,10 @@ def make_stores(folder: Path) -> None:
         )  # fmt: skip
 
 
-def make_router(folder: Path) -> None:
-    """The router example with its champion."""
+def make_example(folder: Path, name: str) -> None:
+    """A packaged example with its champion."""
     folder.mkdir()
-    for command in (["init", "--example", "router"], ["train", "--register"]):
+    for command in (["init", "--example", name], ["train", "--register"]):
         subprocess.run(
             [sys.executable, "-m", "ml_pipeline", *command, "--local", "store"],
             cwd=folder, env=environment(), check=True, capture_output=True,
@@ -70,9 +74,12 @@ def seconds(command: Sequence[str], folder: Path) -> float:
 def cold(folder: Path, repeats: int) -> dict[str, float]:
     """`predict` as a process, in multiples of `python -c pass`."""
     make_stores(folder)
-    make_router(folder / "router")
+    for name in ("router", "churn"):
+        make_example(folder / name, name)
     asked = {name: (folder, ["--local", name, "--predict", *ROW]) for name in MODELS}
     asked["router"] = (folder / "router", ["--local", "store", "--text", QUESTION])
+    # Categories, a truth, a time, a gap and a level that nobody has seen.
+    asked["churn"] = (folder / "churn", ["--local", "store", "--predict", *CUSTOMER])
     ratios: dict[str, list[float]] = {}
     for _ in range(repeats + 1):
         empty = seconds([sys.executable, "-c", "pass"], folder)
