@@ -123,12 +123,16 @@ class AlertLifecycle:
             model_name=alert.model_name, limit=settings.accept_rate_window, model_ids=[name]
         )
         compared = versions.compare_versions(self.store, alert, days, self.days)
+        own = [day for day in days if day.model_id == name]
+        began = versions.first_day(alert)
+        if own and alert.metric != versions.ACCEPT_RATE:
+            began = min(day.day for day in own)
         then = follow_up(
             alert,
-            [day for day in days if day.model_id == name],
+            own,
             [cycle for cycle in cycles if cycle.model_id == name],
             settings,
-            since=versions.first_day(alert) - timedelta(days=1),
+            since=began - timedelta(days=1),
             weights=weights,
         )
         if compared is None:

@@ -112,7 +112,8 @@ def _shown(rate: Rate) -> str:
 
 
 def _rarely(chance: float) -> str:
-    return f"at most {100 * chance:.2g} % of the cases" if chance >= 1e-4 else "under 0.01 %"  # noqa: PLR2004
+    often = f"at most {100 * chance:.2g}" if chance >= 1e-4 else "under 0.01"  # noqa: PLR2004
+    return f"{often} % of the cases"
 
 
 def first_day(alert: DecayAlert) -> date:
