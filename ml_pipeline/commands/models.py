@@ -13,9 +13,10 @@ from uuid import uuid4
 from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import Settings, load_settings
-from ml_pipeline.errors import PromotionRefused
+from ml_pipeline.errors import ArtifactError, NotFound, PromotionRefused
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import event_json, model_json
+from ml_pipeline.store.records import ModelVersion
 
 log = logging.getLogger("models")
 
@@ -129,8 +130,27 @@ def _show(store: Store, args: argparse.Namespace, model_name: str) -> dict[str, 
     model = store.get_model(model_name, args.model_id)
     events = store.promotion_events(model_name=model_name)
     return model_json(model) | {
-        "history": [event_json(e) for e in events if e.to_model_id == model.model_id]
+        "history": [event_json(e) for e in events if e.to_model_id == model.model_id],
+        "memories": _memories(store, model),
     }
+
+
+def _memories(store: Store, model: ModelVersion) -> dict[str, Any] | None:
+    """Which memory of a model is winning; None where there is none, or its bytes are deleted."""
+    from ml_pipeline.registry.votes.stored import stored_vote
+    from ml_pipeline.reports.memories import NOTHING_LEARNED, Say, Voters
+
+    lineage = model.lineage
+    if lineage.rates is None or model.pruned_at is not None:
+        return None
+    has_learned = lineage.first_night is not None or lineage.shadow_heads == "carried"
+    try:
+        vote = stored_vote(store, model)
+        say = Say.of(Voters.of({**lineage.rates, "experts": vote.experts}), vote.weights)
+    except (ArtifactError, NotFound, ValueError) as error:
+        # What the row says of the model is shown all the same.
+        return {"sentence": f"Which memory is winning cannot be told: {error}"}
+    return say.as_json() if has_learned else say.as_json() | {"sentence": NOTHING_LEARNED}
 
 
 def _compare(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -26,6 +26,7 @@ from ml_pipeline.evaluation.ledger import COLUMN, PairedGain, cluster_codes
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
+from ml_pipeline.reports.memories import Voters
 from ml_pipeline.store.records import RUN_MANIFEST, UNCERTAIN, RetrainingRun
 
 SHOWN: Final = 20
@@ -36,8 +37,6 @@ RESAMPLES: Final = 400
 CLASSES_RESAMPLED: Final = 20
 LEVEL: Final = 0.95
 TEXT_KEPT: Final = 300
-# What heads of a family see of the features, in words.
-SEEN: Final[Mapping[str, str]] = {"plain": "lines", "pairs": "products", "waves": "waves"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -283,23 +282,20 @@ def _in_order(frame: pd.DataFrame, target: str, model_ids: Sequence[str] | None)
 # ---------------------------------------------------------------------------------- days
 
 
-def _voters(online_state: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Who votes, in the order of the weights: names, how long each remembers, and what it sees.
-
-    Records of before heads saw more than lines name no families.
-    """
-    families = online_state.get("families", ["plain"])
-    lives = [f"half-life {half_life:g} days" for half_life in online_state.get("half_lives", ())]
-    sees = [SEEN[family] for family in families for _ in lives]
-    memories = lives * len(families)
-    names = memories
-    if len(families) > 1:
-        names = [f"{seen}, {memory}" for seen, memory in zip(sees, memories, strict=True)]
-    experts = online_state.get("experts", ())
+def _voters(online_state: Mapping[str, Any]) -> dict[str, Any]:
+    """Who votes, in the order of the weights: names, how long each remembers, and what it sees."""
+    voters = Voters.of(online_state)
+    kinds, names = voters.kinds, voters.memories
+    if len(voters.families) > 1:
+        names = [
+            name if name in {"base", *voters.experts} else f"{seen}, {name}"
+            for seen, name in zip(kinds, names, strict=True)
+        ]
     return {
-        "experts": ["base", *names, *experts],
-        "memories": ["base", *memories, *experts],
-        "kinds": ["base", *sees, *(["classifiers fitted anew"] * len(experts))],
+        "experts": names,
+        "memories": voters.memories,
+        "kinds": kinds,
+        "voters": asdict(voters),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
 from ml_pipeline.reports.label_delays import described
+from ml_pipeline.reports.memories import Say, Voters
 from ml_pipeline.store.records import RUN_MANIFEST, PromotionEvent, PromotionKind, RetrainingRun
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece", "rps")
@@ -55,6 +56,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "runs_test": kept.get("runs_test"),
         "days_chart": _days_chart(kept, events),
         "votes": _votes_chart(kept),
+        "memories": _memories(kept),
         "shadows": details.get("shadows", []),
         "lineage": _lineage(run),
         "versions": (details.get(RUN_MANIFEST) or {}).get("library_versions", {}),
@@ -270,6 +272,14 @@ def _votes_chart(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
             y_range=(0.0, 1.0),
         )
     )
+
+
+def _memories(kept: Mapping[str, Any]) -> str | None:
+    """Which memory of the updated model is winning; None where nobody voted, or kept who did."""
+    votes = [night["vote"] for night in kept.get("nights", []) if night["vote"]]
+    if not votes or "voters" not in kept:
+        return None
+    return Say.of(Voters.of(kept["voters"]), votes[-1]).sentence()
 
 
 def _summed(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ml_pipeline.printable import plain_markdown
 from ml_pipeline.reports import report, review
 from ml_pipeline.reports.run_view import run_view
 from ml_pipeline.runs import recording
@@ -120,6 +121,27 @@ def test_the_vote_of_every_night_is_kept_and_the_next_run_goes_on_from_it(ended:
     assert len(ended.kept["experts"]) == len(nights[-1]["vote"]) == 13
     # The truth has turned: who remembers least wins.
     assert nights[-1]["vote"][0] < nights[0]["vote"][0]
+
+
+def test_report_and_models_show_say_in_words_which_memory_is_winning(ended: EndedRun) -> None:
+    shown = run_view(ended.run, ())["memories"]
+    assert re.match(r"(The base, as it was trained,|Of its memories, the one of about) ", shown)
+    assert " By what its memories see: lines " in shown
+    assert shown in ended.page
+    assert plain_markdown(shown) in report.as_markdown(ended.run)
+
+    folder, model_id = ended.folder / "store", ended.run.challenger_id
+    assert model_id is not None
+    done = ml_pipeline("models", "show", model_id, "--local", folder, cwd=ended.folder)
+    assert done.code == 0, done.stderr
+    found = done.json["memories"]
+    assert found["sentence"] == shown
+    parts = [found["base"], *found["by_half_life_days"].values()]
+    assert sum(parts) == pytest.approx(1)
+    assert list(found["by_half_life_days"]) == ["5", "15", "60", "200"]
+    assert sum(found["by_family"].values()) == pytest.approx(1 - found["base"])
+    base = ml_pipeline("models", "show", league.FIRST_MODEL, "--local", folder, cwd=ended.folder)
+    assert base.json["memories"] is None  # an earlier version registered it
 
 
 def test_a_skip_has_its_report_and_says_which_settings_changed(

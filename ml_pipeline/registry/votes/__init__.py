@@ -1,0 +1,1 @@
+"""How the voters of a registered model weigh, read from its files."""
