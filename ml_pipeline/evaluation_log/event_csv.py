@@ -27,6 +27,10 @@ from ml_pipeline.store.event_row import (
     merge_rows,
 )
 
+# A line that was written is read again, whatever its features hold: Python's own limit is 128 KB,
+# and one line beyond it would keep back every later one.
+csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
+
 TORN_SUFFIX = ".torn"
 READ_ROWS = 1000
 _FEW = 20

@@ -460,3 +460,13 @@ def test_started_as_a_program_it_is_outcome_and_reconcile() -> None:
     with pytest.raises(SystemExit) as caught:
         ml_logging.main(["reconcile", "--help"])
     assert caught.value.code == 0
+
+
+def test_an_event_with_a_megabyte_of_features_holds_nothing_back(
+    open_logger: Callable[[], MLLogger], store: LocalStore
+) -> None:
+    with open_logger() as logger:
+        huge = logger.log_prediction("m-1", "match_001", "H", 0.85, features={"city": "x" * 10**6})
+        later = log_one(logger, "match_002")
+    assert set(events(store)) == {huge, later}
+    assert json.loads(str(events(store)[huge]["features"])) == {"city": "x" * 10**6}
