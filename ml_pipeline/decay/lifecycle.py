@@ -103,8 +103,8 @@ class AlertLifecycle:
         elif alert.acted_at is None:
             self._act(alert)  # the watchdog before ended between alerting and acting
         elif self._may_act_again(alert, then):
-            if alert.details.get("run_outcome") == "promoted":
-                # A new champion that is as bad is a retraining in vain as well.
+            if _made_a_version(alert):
+                # A new version that is as bad is an attempt in vain as well.
                 alert = update_alert(self.store, alert, now, fruitless=alert.fruitless + 1)
             self._act(alert)
 
@@ -186,6 +186,13 @@ def _since(alert: DecayAlert) -> date:
     settled = alert.details.get("settled_at")
     moments = [alert.detected_at, *([parse_utc(settled)] if settled else [])]
     return max(moments).astimezone(UTC).date()
+
+
+def _made_a_version(alert: DecayAlert) -> bool:
+    """Whether the last action brought one: a champion, or what a command that succeeded made."""
+    if alert.action == "command":
+        return alert.action_state is ActionState.SUCCEEDED
+    return alert.details.get("run_outcome") == "promoted"
 
 
 def _carried(closed: Sequence[DecayAlert], days: int, now: datetime) -> int:

@@ -135,12 +135,23 @@ def test_a_new_version_that_is_as_bad_leaves_it_open_and_the_command_runs_again(
     check(says='{"model_id": "llm-2"}')
     answered(store, 1, 0.55, "llm-2")
     (alert,) = check(1.1, says='{"model_id": "llm-3"}').alerts
-    assert alert.attempts == 2
+    assert (alert.attempts, alert.fruitless) == (2, 1)
     assert alert.details["new_model_id"] == "llm-3"
     answered(store, 2, 0.95, "llm-2")
     assert check(2).alerts, "another version than the last one answered"
     answered(store, 3, 0.95, "llm-3")
     assert not check(3).alerts
+
+
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_a_person_is_asked_when_one_version_after_the_other_is_as_bad(
+    store: Store, check: Check
+) -> None:
+    for day in range(4):
+        check(day * 1.1, says=f'{{"model_id": "llm-{day + 2}"}}')
+        answered(store, day + 1, 0.5, f"llm-{day + 2}")
+    alert = alert_of(store)
+    assert (alert.attempts, alert.fruitless, alert.needs_person) == (3, 3, True)
 
 
 @pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
