@@ -169,4 +169,5 @@ class LabelSample:
                 for name, share in self.by_answer.items()
             },
             "warning": self.warning(),
+            "said": " ".join(filter(None, (self.warning() or self.sentence(), self.shares()))),
         }

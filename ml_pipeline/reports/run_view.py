@@ -76,6 +76,7 @@ def _facts(run: RetrainingRun) -> list[tuple[str, Any]]:
         ("Confident errors", run.dataset_size),
         ("Training rows", run.training_rows),
         ("Outcomes", described(run.details.get("label_delays"))),
+        ("Labels", (run.details.get("label_sample") or {}).get("said")),
         ("Champion afterwards", run.champion_id or "none"),
         ("Challenger", run.challenger_id or "none"),
     ]

@@ -101,6 +101,9 @@ def test_few_right_answers_are_said_with_the_setting_that_mends_it(
     assert (
         "Wrong answers seem to get labels more often than right ones." in (result["outcome_reason"])
     )
+    page = Path(result["report_path"]).read_text(encoding="utf-8")
+    assert "label_probability_right to 0.18" in page.partition("<dt>Labels</dt>")[2]
+    assert "Labelled by answer: " in page
     mended = {"training__adaptive__label_probability_right": 0.2}
     assert doctor_says(store, **mended)[0]
 
