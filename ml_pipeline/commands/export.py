@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_pipeline.commands import common
+from ml_pipeline.config.defaults import CONFIG_FILE
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.export import ROW_CHOICES, ROW_FORMATS
-from ml_pipeline.config.settings import load_settings
+from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import InputError
 
 
@@ -56,8 +57,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         )
     row_format, only = args.format or settings.export.format, args.only or settings.export.only
     target = Path(args.output or f"{settings.model_name}_rows{SUFFIXES[row_format]}")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder.", hint="Give --output the name of a file.")
+    _check_target(target, settings, args.config)
     store = open_store(load_store_settings(args.local))
     try:
         inputs = inputs_of(store, store.champion(model_name=settings.model_name))
@@ -73,6 +73,21 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         "unusable": done.unusable,
     })  # fmt: skip
     return 0
+
+
+def _check_target(target: Path, settings: Settings, config: str | None) -> None:
+    """Raise InputError for what must not be replaced: folders, devices, and our own files."""
+    if target.is_dir():
+        raise InputError(f"{target} is a folder.", hint="Give --output the name of a file.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} is no file.", hint="Give --output the name of a file.")
+    ours = (settings.log.source, settings.log.csv_file, config or CONFIG_FILE)
+    for name in ours:
+        if name and target.exists() and Path(name).exists() and target.samefile(name):
+            raise InputError(
+                f"{target} is read by the pipeline itself and would be lost.",
+                hint="Give --output another name.",
+            )
 
 
 def _sentence(rows: int, unusable: int, target: Path) -> str:

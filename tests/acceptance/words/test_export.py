@@ -16,7 +16,7 @@ import yaml
 
 from ml_pipeline.commands import export
 from tests.support.factories import MODEL_NAME, NOW, frame_of, make_event, make_id
-from tests.support.places import Place
+from tests.support.places import EMBEDDED, Place
 from tests.support.shell import Finished
 
 CONFIG: dict[str, Any] = {
@@ -143,6 +143,16 @@ def test_rows_known_before_the_day_and_erased_ones_are_left_out(run: Export, pla
     assert [row["event_id"] for row in rows] == ids(3, 6)
 
 
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_the_log_itself_is_not_written_over(run: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame_of(EVENTS).to_csv("log.csv", index=False)
+    before = Path("log.csv").read_bytes()
+    monkeypatch.setenv("ML_PIPELINE__LOG__SOURCE", "log.csv")
+    done = run("--format", "csv", "--output", "./log.csv")
+    assert (done.code, "would be lost" in done.stderr) == (1, True)
+    assert Path("log.csv").read_bytes() == before
+
+
 def test_an_erased_row_that_a_file_still_has_is_not_written(
     run: Export, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +171,8 @@ def test_an_erased_row_that_a_file_still_has_is_not_written(
         (("--format", "xml"), 2, "invalid choice"),
         (("--since", "2999-01-01"), 1, "lies in the future"),
         (("--output", "."), 1, "is a folder"),
+        (("--output", "/dev/null"), 1, "is no file"),
+        (("--output", "model_config.yaml"), 1, "read by the pipeline itself"),
         (("--output", "model_config.yaml/rows"), 1, "cannot be written"),
     ],
 )
