@@ -26,6 +26,7 @@ from ml_pipeline.evaluation_log.exporting.rows import (
 )
 from ml_pipeline.printable import printable
 from ml_pipeline.private_files import mask_of_others
+from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.store.contract import Store
 
 KEPT_OUTPUT: Final = 4000
@@ -52,6 +53,8 @@ def filled_command(store: Store, context: CheckContext, run_id: str) -> Iterator
         row_format = settings.export.format
         target = Path(folder).absolute() / f"rows{SUFFIXES[row_format]}"
         request = RowRequest(now=context.now, row_format=row_format, only=settings.export.only)
+        inputs = inputs_of(store, store.champion(model_name=settings.model_name))
+        settings = settings if inputs is None else inputs.completing(settings)
         write_rows(store, settings, request, target)
         yield placeholders.filled(command, {**values, placeholders.DATASET: str(target)})
 
