@@ -383,6 +383,7 @@ def test_a_store_of_an_earlier_version_takes_events_and_gets_their_probabilities
     folder = store.describe()["directory"]
     with sqlite3.connect(Path(folder) / "store.db") as db:
         db.execute("ALTER TABLE evaluation_log DROP COLUMN probabilities")
+        db.execute("ALTER TABLE learning_stats DROP COLUMN model_id")
         db.execute("PRAGMA user_version = 26")
     logger = open_logger()
     answered = logger.log_prediction("m-1", "x", "H", 0.85, probabilities=shares)
