@@ -39,6 +39,14 @@ class Voters:
             experts=tuple(kept.get("experts", ())),
         )
 
+    def as_json(self) -> dict[str, list[Any]]:
+        """What a run keeps, as its row gives it back; `of` reads it."""
+        return {
+            "half_lives": list(self.half_lives),
+            "families": list(self.families),
+            "experts": list(self.experts),
+        }
+
     def __len__(self) -> int:
         """The base is one of them."""
         return 1 + len(self.half_lives) * len(self.families) + len(self.experts)
