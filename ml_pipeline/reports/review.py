@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -27,6 +27,7 @@ from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
 from ml_pipeline.reports.memories import Voters
+from ml_pipeline.reports.segments import segments
 from ml_pipeline.store.records import RUN_MANIFEST, UNCERTAIN, RetrainingRun
 
 SHOWN: Final = 20
@@ -186,7 +187,7 @@ def _labelled(loaded: LoadedLog, settings: Settings) -> pd.DataFrame:
     """The first labelled rows, as text."""
     columns = ["event_id", "known_at", "model_id", "prediction", "is_error", settings.data.target]
     return pd.read_csv(
-        loaded.labelled_path, usecols=[*columns, *loaded.features], dtype=str,
+        loaded.labelled_path, usecols=[*columns, *settings.data.features], dtype=str,
         keep_default_na=False, nrows=ROWS_READ,
     )  # fmt: skip
 
@@ -203,7 +204,7 @@ def _errors(loaded: LoadedLog, labelled: pd.DataFrame, settings: Settings) -> di
             for (predicted, actual), rows in pairs.most_common(SHOWN)
         ],
         "by_confidence": _by_confidence(frame, settings.run.confidence_threshold),
-        "by_segment": _by_segment(labelled, loaded.features),
+        **segments(labelled, settings.data),
         "most_confident": [_error(row, loaded, settings) for row in top.to_dict("records")],
     }
 
@@ -230,36 +231,6 @@ def _by_confidence(frame: pd.DataFrame, threshold: float) -> list[dict[str, floa
         {"from": round(float(low), 4), "to": round(float(high), 4), "rows": int(rows)}
         for low, high, rows in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
-
-
-def _by_segment(frame: pd.DataFrame, features: Sequence[str]) -> list[dict[str, Any]]:
-    """Thirds of each feature in which confident errors are most frequent among labelled rows."""
-    wrong = (frame["is_error"] == "true").to_numpy()
-    found: list[dict[str, Any]] = []
-    for name in features:
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
-        known = values[np.isfinite(values)]
-        if len(np.unique(known)) < 3:  # noqa: PLR2004 - thirds need three values
-            continue
-        low, high = np.quantile(known, [1 / 3, 2 / 3])
-        thirds = {
-            f"at most {low:.4g}": values <= low,
-            f"{low:.4g} to {high:.4g}": (values > low) & (values <= high),
-            f"over {high:.4g}": values > high,
-        }
-        found += [
-            {
-                "feature": name,
-                "values": text,
-                "rows": int(inside.sum()),
-                "errors": int(wrong[inside].sum()),
-                "share": float(wrong[inside].mean()),
-            }
-            for text, inside in thirds.items()
-            if inside.any()
-        ]
-    found.sort(key=lambda segment: -segment["share"])
-    return [segment for segment in found[:SHOWN] if segment["errors"]][:6]
 
 
 def _rejected(path: str | None) -> list[dict[str, str]]:
@@ -295,7 +266,7 @@ def _voters(online_state: Mapping[str, Any]) -> dict[str, Any]:
         "experts": names,
         "memories": voters.memories,
         "kinds": kinds,
-        "voters": asdict(voters),
+        "voters": voters.as_json(),
     }
 
 
