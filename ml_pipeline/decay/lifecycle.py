@@ -87,7 +87,7 @@ class AlertLifecycle:
         settings, now = self.context.settings.decay, self.context.now
         alert = actions.settle(self.store, alert, settings, now)
         anchor = None if self.champion is None else self.champion.anchor_id
-        if alert.model_id != anchor:
+        if alert.model_id not in {None, anchor}:
             self._resolve(alert, f"{anchor or 'No model'} serves now, not {alert.model_id}.")
             return
         alert, then = self._since(alert)

@@ -51,14 +51,17 @@ def check_decay(store: Store, context: CheckContext) -> DecayCheck:
     """Check the champion's outcomes once. Raises StoreError, DataError."""
     settings, now = context.settings, context.now
     champion = store.champion(model_name=settings.model_name)
-    lineage = lineage_ids(store, champion)
-    days = lineage_days(store, context, lineage)
     alerts = store.list_alerts(model_name=settings.model_name, limit=SHOWN_ALERTS)
+    is_open = [a for a in alerts if a.status.is_open and a.cause is Cause.PERFORMANCE]
+    # An alert of before there was a champion is about whoever answered: their answers end it, a
+    # promotion does not.
+    is_of_everybody = bool(is_open) and is_open[0].model_id is None
+    lineage = None if is_of_everybody else lineage_ids(store, champion)
+    days = lineage_days(store, context, lineage)
     closed = of_cause(alerts, Cause.PERFORMANCE)
     cycles = lineage_cycles(store, settings, champion, lineage)
     weights = LabelWeights.of(settings.training.adaptive)
     verdict = judge(days, cycles, settings.decay, now=now, closed=closed, weights=weights)
-    is_open = [a for a in alerts if a.status.is_open and a.cause is Cause.PERFORMANCE]
     lifecycle = AlertLifecycle(
         store=store, context=context, champion=champion, days=days, cycles=cycles
     )

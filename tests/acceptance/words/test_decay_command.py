@@ -16,9 +16,16 @@ import pytest
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.watchdog import DecayCheck, check_decay
-from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert
+from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert, Severity
 from ml_pipeline.store.contract import Store
-from tests.support.factories import MODEL_NAME, frame_of, make_event, make_id
+from tests.support.factories import (
+    MODEL_NAME,
+    frame_of,
+    make_event,
+    make_id,
+    make_model,
+    make_promotion,
+)
 from tests.support.places import EMBEDDED, Place
 
 NOW = datetime(2026, 3, 14, 20, 0, tzinfo=UTC)
@@ -98,6 +105,22 @@ def alert_of(store: Store) -> DecayAlert:
 def answered(store: Store, day: int, right: float, model_id: str) -> None:
     made = tickets(900_000 + 1000 * day, NOW + timedelta(days=day, hours=-1), right, model_id)
     store.append_events(frame_of(made))
+
+
+def test_a_first_champion_ends_no_alert_about_those_who_answered_before_it(
+    store: Store, check: Check
+) -> None:
+    settings = {"decay.action": "alert"}
+    assert check(**settings).verdict.severity is Severity.CRITICAL
+    store.register(make_model("m-1", created_at=NOW))
+    store.promote(make_promotion("m-1", None, created_at=NOW))
+    later = check(days=0.1, **settings)
+    assert later.verdict.severity is Severity.CRITICAL, "the same answers are as bad as before"
+    assert [alert.status for alert in later.alerts] == [AlertStatus.PENDING]
+    for day in range(1, 5):
+        answered(store, day, 0.93, "llm-1" if day % 2 else "m-1")
+    assert not check(days=4, **settings).alerts
+    assert "Recovered" in alert_of(store).details["resolved_because"]
 
 
 def test_only_the_new_versions_own_answers_close_the_alert(
