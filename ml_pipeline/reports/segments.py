@@ -54,14 +54,14 @@ def segments(frame: pd.DataFrame, data: DataSettings) -> dict[str, Any]:
         if name in frame.columns
         for text, inside in _groups(frame[name], data.kind(name))
     ]
-    found = [_segment(*group, looked_at=len(groups)) for group in groups if group[2]]
+    found = [_segment(*group, groups=len(groups)) for group in groups if group[2]]
     found.sort(key=lambda segment: (-segment.low, -segment.share, segment.feature))
     shown = [asdict(segment) for segment in found if segment.errors][:SHOWN]
     return {"by_segment": shown, "segments": len(groups)}
 
 
-def _segment(name: str, text: str, rows: int, errors: int, *, looked_at: int) -> Segment:
-    interval = wilson_interval(errors, rows, 1 - (1 - LEVEL) / looked_at)
+def _segment(name: str, text: str, rows: int, errors: int, *, groups: int) -> Segment:
+    interval = wilson_interval(errors, rows, 1 - (1 - LEVEL) / groups)
     return Segment(
         feature=name, values=text, rows=rows, errors=errors, share=errors / rows,
         low=interval.low, high=interval.high,
