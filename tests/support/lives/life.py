@@ -160,7 +160,7 @@ class Life:
         if is_certain and self.nature.has_model:
             checks.as_expected(before, self, outcome)
         else:
-            self._look_up_head()
+            self._look_up_head(outcome)
         return outcome
 
     def _after_trouble(self, before: checks.Before, what: str) -> None:
@@ -170,10 +170,12 @@ class Life:
         # What was corrected may still wait for a run that learns it again.
         self.ledger.head = checks.head_in_registry(self)
 
-    def _look_up_head(self) -> None:
+    def _look_up_head(self, outcome: RunOutcome) -> None:
         self.ledger.head = checks.head_in_registry(self)
-        # A correction that is on its way comes before a later run.
-        self.ledger.is_corrected = self.ledger.is_corrected and not self.ledger.is_delivered
+        # A correction waits until a run has learned it again: one that failed or skipped has not,
+        # and one that is on its way comes before a later run.
+        is_learned = self.ledger.is_delivered and isinstance(outcome, Trained)
+        self.ledger.is_corrected = self.ledger.is_corrected and not is_learned
 
     def _order(self, trouble: Trouble | None) -> Order:
         return Order(
