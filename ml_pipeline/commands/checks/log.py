@@ -190,14 +190,19 @@ def _features(examined: Examined, report: LoadReport) -> Finding:
 
 def _new_levels(examined: Examined, path: Path) -> Iterator[Finding]:
     """Whether categories have levels that the champion's base was not trained on."""
-    from ml_pipeline.datasets.dataset import read_csv
+    import pandas as pd
+
+    from ml_pipeline.config.kind import Kind
     from ml_pipeline.decay.daily_checks import base_reference, level_drifts
     from ml_pipeline.decay.drift import new_levels_sentence
 
     reference = base_reference(examined.store, examined.champion())
-    if reference is None or "category" not in reference.get("kinds", {}).values():
+    kinds = {} if reference is None else reference.get("kinds", {})
+    names = {name for name, kind in kinds.items() if kind == Kind.CATEGORY}
+    if reference is None or not names:
         return
-    drifts = level_drifts(reference, read_csv(path))
+    logged = pd.read_csv(path, usecols=names.__contains__, dtype=str, keep_default_na=False)
+    drifts = level_drifts(reference, logged)
     found = list(filter(None, (new_levels_sentence(drift, "result") for drift in drifts)))
     if found:
         do = "If a level is a slip or another spelling, correct what logs it."

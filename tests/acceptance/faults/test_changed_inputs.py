@@ -218,6 +218,18 @@ def test_levels_that_training_had_not_are_named_by_doctor_and_decay(shop: Shop) 
     assert ["'platinum'" in sentence for sentence in checked["new_levels"]] == [True]
 
 
+@pytest.mark.parametrize("place", [EMBEDDED, SUPABASE], indirect=True)
+@pytest.mark.long
+def test_doctor_goes_on_where_no_result_can_be_learned(shop: Shop) -> None:
+    now = datetime.now(UTC) - timedelta(days=1)
+    random = np.random.default_rng(0)
+    events = [_event(random, now, f"empty {n}", lambda _: {}) for n in range(5)]
+    shop.store.append_events(pd.DataFrame(events, columns=list(EVENT_COLUMNS)))
+    findings = doctor_findings(shop)
+    assert findings["log_features"]["severity"] != "info"
+    assert findings["log_levels"]["severity"] == "info"
+
+
 def doctor_findings(shop: Shop) -> dict[str, Any]:
     """What `doctor` says of the log, by name."""
     doctor.main(["--config", str(shop.folder / "shop.yaml")])
