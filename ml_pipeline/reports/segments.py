@@ -75,7 +75,7 @@ def _groups(cells: pd.Series, kind: Kind) -> Iterator[tuple[str, NDArray[np.bool
     elif kind in {Kind.CATEGORY, Kind.BOOLEAN}:
         read = level_name if kind is Kind.CATEGORY else _truth_name
         codes, texts = pd.factorize(cells)
-        names = np.asarray([read(text)[:NAME_KEPT] or MISSING for text in texts], dtype=object)
+        names = np.asarray([read(text) for text in texts], dtype=object)
         yield from _levels(names[codes])
 
 
@@ -96,11 +96,15 @@ def _levels(names: NDArray[np.object_]) -> Iterator[tuple[str, NDArray[np.bool_]
     if len(counts) < 2:  # noqa: PLR2004 - one group says nothing
         return
     for name in counts[counts >= RARE_ROWS].index:
-        yield str(name), names == name
+        yield _shown(name), names == name
     rare = set(counts[counts < RARE_ROWS].index)
     if rare:
-        text = f"{len(rare)} rare values" if len(rare) > 1 else str(next(iter(rare)))
+        text = f"{len(rare)} rare values" if len(rare) > 1 else _shown(next(iter(rare)))
         yield text, np.fromiter((name in rare for name in names), dtype=bool, count=len(names))
+
+
+def _shown(name: str) -> str:
+    return name[:NAME_KEPT] or MISSING
 
 
 def _truth_name(text: str) -> str:

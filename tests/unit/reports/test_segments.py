@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.data import DataSettings
-from ml_pipeline.reports.segments import RARE_ROWS, SHOWN, segments
+from ml_pipeline.reports.segments import NAME_KEPT, RARE_ROWS, SHOWN, segments
 
 KINDS = {"plan": "category", "paid": "boolean", "age": "number", "since": "datetime"}
 DATA = DataSettings.model_validate({"features": [{name: kind} for name, kind in KINDS.items()]})
@@ -83,3 +83,14 @@ def test_a_feature_of_one_value_makes_no_groups_and_no_rows_make_none() -> None:
     frame = rows().assign(plan="basic", paid="yes", age="5")
     assert segments(frame, DATA) == {"by_segment": [], "segments": 0}
     assert segments(frame.iloc[:0], DATA) == {"by_segment": [], "segments": 0}
+
+
+def test_levels_that_begin_alike_are_groups_of_their_own_and_none_is_taken_for_a_gap() -> None:
+    frame = rows()
+    long = "x" * 150
+    frame["plan"] = np.resize([f"{long}1", f"{long}2", "missing", ""], len(frame))
+    frame["is_error"] = "true"
+    found = segments(frame[["plan", "is_error"]], DATA)
+    assert found["segments"] == 4
+    assert [each["rows"] for each in found["by_segment"]] == [150] * 4
+    assert max(len(each["values"]) for each in found["by_segment"]) == NAME_KEPT
