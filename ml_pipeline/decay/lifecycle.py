@@ -90,7 +90,7 @@ class AlertLifecycle:
         if alert.model_id not in {None, anchor}:
             self._resolve(alert, f"{anchor or 'No model'} serves now, not {alert.model_id}.")
             return
-        alert, then = self._since(alert)
+        alert, then = self._followed_up(alert)
         if then.recovered:
             self._resolve(alert, f"Recovered: {then.sentence}")
             return
@@ -108,7 +108,7 @@ class AlertLifecycle:
                 alert = update_alert(self.store, alert, now, fruitless=alert.fruitless + 1)
             self._act(alert)
 
-    def _since(self, alert: DecayAlert) -> tuple[DecayAlert, FollowUp]:
+    def _followed_up(self, alert: DecayAlert) -> tuple[DecayAlert, FollowUp]:
         """How the metric did since; where a command made a new version, how that one's did."""
         settings = self.context.settings.decay
         weights = LabelWeights.of(self.context.settings.training.adaptive)
@@ -122,7 +122,7 @@ class AlertLifecycle:
         cycles = self.store.learning_cycles(
             model_name=alert.model_name, limit=settings.accept_rate_window, model_ids=[name]
         )
-        compared = versions.compare_versions(self.store, alert, days, self.days)
+        compared = versions.compare_versions(self.store, alert, name, days, self.days)
         own = [day for day in days if day.model_id == name]
         began = versions.first_day(alert)
         if own and alert.metric != versions.ACCEPT_RATE:
@@ -135,8 +135,6 @@ class AlertLifecycle:
             since=began - timedelta(days=1),
             weights=weights,
         )
-        if compared is None:
-            return alert, then
         found = compared.as_json()
         if alert.details.get(versions.COMPARED) != found:
             details = {**alert.details, versions.COMPARED: found}

@@ -124,17 +124,15 @@ def first_day(alert: DecayAlert) -> date:
 def compare_versions(
     store: WatchLedger,
     alert: DecayAlert,
+    new_id: str,
     days: Sequence[DailyAccuracy],
     watched: Sequence[DailyAccuracy],
-) -> Versions | None:
-    """The alert's new version against the old ones, if a command made one.
+) -> Versions:
+    """The new version that the alert's command made against the old ones.
 
     `days` are everybody's, `watched` those of the models that the alert is about. Where it is about
     the accept rate, the answers of the learning cycles are compared that counted them.
     """
-    new_id = new_version(alert)
-    if new_id is None:
-        return None
     if alert.metric == ACCEPT_RATE:
         return _compare_cycles(store, alert, new_id)
     ids = {day.model_id for day in watched}
