@@ -14,22 +14,9 @@ from datetime import UTC, datetime
 from ml_pipeline.config import quick
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactError, InputError, NotFound, StoreError
 from ml_pipeline.registry import scoring
-from ml_pipeline.serving.answering import (
-    judge,
-    missing_features,
-    part_text,
-    read_values,
-)
+from ml_pipeline.serving.answered import Answering
 from ml_pipeline.store import opening
-from ml_pipeline.store.event_row import (
-    UNCERTAIN,
-    EventRow,
-    new_event_id,
-    one_id,
-    plain_text,
-    prediction_row,
-    utc_text,
-)
+from ml_pipeline.store.event_row import EventRow, one_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,28 +127,14 @@ class PredictionEngine:
         self._without_scoring_file = trouble
         return model, loaded
 
+    def answering(self) -> Answering:
+        """What answers now, for answers beside this thread: model, scorer and warnings are one."""
+        model, scorer = self._serving()
+        return Answering(model, scorer, self._troubles())
+
     def get_model_info(self) -> dict[str, Any]:
         """What answers: the model, its input, its threshold and its metrics."""
-        model, scorer = self._serving()
-        return {
-            "model_id": model.model_id,
-            "model_name": self.settings.model_name,
-            "algorithm": model.algorithm,
-            "state": model.state,
-            "created_at": model.created_at,
-            "features": scorer.features,
-            "kinds": dict(zip(scorer.features, scorer.kinds, strict=True))
-            if scorer.kinds
-            else None,
-            "text_column": scorer.text_column,
-            "classes": scorer.classes,
-            "confidence_threshold": model.threshold,
-            "conflict_margin": self.settings.conflict_margin if scorer.is_ensemble else None,
-            "metrics": dict(model.metrics),
-            "calibration": model.calibration,
-            "scored_from": "scoring file" if type(scorer) is scoring.Scorer else "artifact",
-            "warning": " ".join(self._troubles()) or None,
-        }
+        return self.answering().info(self.settings)
 
     def _troubles(self) -> list[str]:
         return [text for text in (self._trouble, self._without_scoring_file) if text is not None]
@@ -227,45 +200,10 @@ class PredictionEngine:
         match_id: str | None,
         text: str | None,
     ) -> tuple[dict[str, Any], EventRow | None]:
-        model, scorer = self._serving()
-        numbers, text = part_text(passed, text, scorer.text_column)
-        texts = scorer.read_text(text)
-        values, logged = read_values(
-            numbers, scorer.features, imputes=self.imputes, kinds=scorer.kinds
+        answer, row = self.answering().answer(
+            passed, match_id, text, settings=self.settings, clock=self._clock
         )
-        imputed = missing_features(values, scorer.features)
-        if imputed and len(imputed) == len(values) and text is None:
-            raise InputError("Every feature is missing.")
-        answer = judge(
-            scorer, values, text, threshold=model.threshold, margin=self.settings.conflict_margin
-        )
-        about = {
-            "event_id": new_event_id(),
-            "match_id": plain_text(match_id, "match_id") or None,
-            **answer,
-            "imputed": imputed,
-            "model_id": model.model_id,
-            "timestamp": utc_text(now := self._clock()),
-            "status": "completed",
-        }
-        if troubles := self._troubles():
-            about["warnings"] = [*about.get("warnings", ()), *troubles]
-        if not self._log:
-            return about, None
-        is_unsure = answer["prediction"] == UNCERTAIN
-        row = prediction_row(
-            event_id=about["event_id"],
-            timestamp=now,
-            model_name=self.settings.model_name,
-            model_id=model.model_id,
-            match_id=match_id,
-            prediction=answer["prediction"],
-            confidence=min(answer["confidence"], 1.0),
-            features={**logged, **texts},
-            probabilities=answer["probabilities"],
-            metadata={"best_guess": answer["best_guess"]} if is_unsure else None,
-        )
-        return about, row
+        return answer, row() if self._log else None
 
     @property
     def imputes(self) -> bool:

@@ -1,0 +1,114 @@
+"""One answer, and its row of the log: what one model says to the input of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from ml_pipeline.config.quick import QuickSettings
+from ml_pipeline.errors import InputError
+from ml_pipeline.registry.scoring import Scorer
+from ml_pipeline.serving.answering import judge, missing_features, part_text, read_values
+from ml_pipeline.store.event_row import (
+    UNCERTAIN,
+    EventRow,
+    new_event_id,
+    plain_text,
+    prediction_row,
+    utc_text,
+)
+from ml_pipeline.store.serving_view import ServedModel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Answering:
+    """The model that answers and its scorer, which belong together; `warnings` go with answers."""
+
+    __slots__ = ("model", "scorer", "warnings")
+
+    def __init__(self, model: ServedModel, scorer: Scorer, warnings: Sequence[str] = ()) -> None:
+        self.model = model
+        self.scorer = scorer
+        self.warnings = warnings
+
+    def answer(
+        self,
+        passed: object,
+        match_id: str | None,
+        text: str | None,
+        *,
+        settings: QuickSettings,
+        clock: Callable[[], datetime],
+    ) -> tuple[dict[str, Any], Callable[[], EventRow]]:
+        """The answer for one row, and what makes the log's row of it.
+
+        Raises InputError for input that cannot be used.
+        """
+        model, scorer = self.model, self.scorer
+        numbers, text = part_text(passed, text, scorer.text_column)
+        texts = scorer.read_text(text)
+        imputes = settings.missing == "impute"
+        values, logged = read_values(numbers, scorer.features, imputes=imputes, kinds=scorer.kinds)
+        imputed = missing_features(values, scorer.features)
+        if imputed and len(imputed) == len(values) and text is None:
+            raise InputError("Every feature is missing.")
+        answer = judge(
+            scorer, values, text, threshold=model.threshold, margin=settings.conflict_margin
+        )
+        about = {
+            "event_id": new_event_id(),
+            "match_id": plain_text(match_id, "match_id") or None,
+            **answer,
+            "imputed": imputed,
+            "model_id": model.model_id,
+            "timestamp": utc_text(now := clock()),
+            "status": "completed",
+        }
+        if self.warnings:
+            about["warnings"] = [*about.get("warnings", ()), *self.warnings]
+        features = {**logged, **texts}
+        return about, lambda: _row(about, features, settings.model_name, now)
+
+    def info(self, settings: QuickSettings) -> dict[str, Any]:
+        """What answers: the model, its input, its threshold and its metrics."""
+        model, scorer = self.model, self.scorer
+        return {
+            "model_id": model.model_id,
+            "model_name": settings.model_name,
+            "algorithm": model.algorithm,
+            "state": model.state,
+            "created_at": model.created_at,
+            "features": scorer.features,
+            "kinds": dict(zip(scorer.features, scorer.kinds, strict=True))
+            if scorer.kinds
+            else None,
+            "text_column": scorer.text_column,
+            "classes": scorer.classes,
+            "confidence_threshold": model.threshold,
+            "conflict_margin": settings.conflict_margin if scorer.is_ensemble else None,
+            "metrics": dict(model.metrics),
+            "calibration": model.calibration,
+            "scored_from": "scoring file" if type(scorer) is Scorer else "artifact",
+            "warning": " ".join(self.warnings) or None,
+        }
+
+
+def _row(
+    answer: Mapping[str, Any], features: Mapping[str, object], model_name: str, now: datetime
+) -> EventRow:
+    is_unsure = answer["prediction"] == UNCERTAIN
+    return prediction_row(
+        event_id=answer["event_id"],
+        timestamp=now,
+        model_name=model_name,
+        model_id=answer["model_id"],
+        match_id=answer["match_id"],
+        prediction=answer["prediction"],
+        confidence=min(answer["confidence"], 1.0),
+        features=features,
+        probabilities=answer["probabilities"],
+        metadata={"best_guess": answer["best_guess"]} if is_unsure else None,
+    )
