@@ -4,6 +4,7 @@ Everything takes the way of real data: a base is trained, registered and promote
 by the gate; its predictions are logged with their features; outcomes are recorded on the day they
 became known; the nightly run finds, learns, judges and promotes or refuses. Only the clock is
 set: it stands at the morning after the season's last match.
+Football hardly changes, so a stream that does follows (`demo_drift`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.commands import common
+from ml_pipeline.commands import common, demo_drift
 from ml_pipeline.config.environment import StoreSettings
 from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.datasets.dataset import Dataset, read_dataset
@@ -32,7 +33,7 @@ from ml_pipeline.evaluation.judging import JudgingContext, judge_evidence
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.registration import Registration, register_judged
 from ml_pipeline.registry.serving_state import ServingState
-from ml_pipeline.reports import summary
+from ml_pipeline.reports import summary, terminal
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Failed, Order
 from ml_pipeline.store.contract import Store
@@ -78,7 +79,15 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
         store.close()
     log.info("The clock stands at %s; everything is in %s", now.isoformat(), folder)
     summary.show(outcome.result, target=settings.data.target)
-    common.print_json(dict(outcome.result))
+    replays = demo_drift.replay()
+    periods = demo_drift.periods(replays)
+    demo_drift.show(periods)
+    page = demo_drift.write(folder, replays)
+    terminal.show(
+        f"Both, night by night: {page}",
+        f"Look around: ml-pipeline monitor --local {folder}",
+    )
+    common.print_json({**outcome.result, "drift": demo_drift.as_json(periods)})
     return 1 if isinstance(outcome, Failed) else 0
 
 

@@ -274,18 +274,24 @@ def test_a_command_that_looks_loads_only_what_it_uses(
     assert set(done.stdout.splitlines()[-1].split()) == needed
 
 
-def assert_is_in_the_readme(shown: str) -> None:
+def assert_is_in_the_manual(shown: str) -> None:
     """The demo's tables and sentences stand there as they are shown, but for the run's id.
 
     Other processors round the last digits otherwise.
     """
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    _, _, told = readme.partition("<!-- demo output -->\n```text\n")
-    told, _, _ = told.partition("\n```")
-    _, begin, end = shown.rpartition("Where the model was confidently wrong")
+    start = shown.index("Where the model was confidently wrong")
+    middle, end = shown.index("Did it rain?"), shown.index("Both, night by night")
+    assert_stands_in("docs/quickstart.md", "demo output", shown[start:middle])
+    assert_stands_in("README.md", "drift output", shown[middle:end])
+
+
+def assert_stands_in(page: str, marker: str, shown: str) -> None:
+    """What was shown stands in the page, numbers to their last digit but one."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    told = text.partition(f"<!-- {marker} -->\n```text\n")[2].partition("\n```")[0]
     pieces = [
         re.split(r"(\d+\.\d+)", re.sub(r"-[0-9a-f]{8}\.", ".", text))
-        for text in (told, "\n".join(line.rstrip() for line in (begin + end).rstrip().split("\n")))
+        for text in (told, "\n".join(line.rstrip() for line in shown.rstrip().split("\n")))
     ]
     assert pieces[0][::2] == pieces[1][::2]
     for one, other in zip(pieces[0][1::2], pieces[1][1::2], strict=True):
@@ -300,8 +306,12 @@ def test_the_demo_runs_in_under_a_minute_twice_and_spares_foreign_folders(tmp_pa
         assert time.monotonic() - started < 60
         assert done.json["outcome"] in {"promoted", "rejected"}
         assert done.json["dataset_size"] >= 10
-        assert_is_in_the_readme(done.stderr)
+        assert_is_in_the_manual(done.stderr)
+        first, *_, last = done.json["drift"]
+        assert last["left_alone"] < first["left_alone"] - 5
+        assert last["in_the_loop"] > last["left_alone"] + 8
     assert (tmp_path / "demo_store" / "store.db").is_file()
+    assert "<svg" in (tmp_path / "demo_store" / "comparison.html").read_text(encoding="utf-8")
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("mine")

@@ -119,10 +119,10 @@ def test_the_router_comes_from_an_empty_project_to_answers_and_through_a_night(
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the README's commands were run, word for word."""
+    """A folder in which the manual's commands were run, word for word."""
     folder = tmp_path_factory.mktemp("router")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = readme.partition("<!-- router -->\n```bash\n")[2].partition("```")[0]
+    page = (ROOT / "docs" / "predicting.md").read_text(encoding="utf-8")
+    block = page.partition("<!-- router -->\n```bash\n")[2].partition("```")[0]
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert [command[:2] for command in commands] == [
         ["ml-pipeline", name] for name in ("init", "train", "predict")

@@ -1,9 +1,10 @@
-"""A newcomer's path: the README's own lines, in a clean checkout, against an empty real project."""
+"""A newcomer's path: the manual's own lines, in a clean checkout, against an empty real project."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,19 @@ from tests.acceptance.documents.test_readme import block_after
 from tests.acceptance.documents.test_workflows import checkout
 from tests.support import warm
 from tests.support.places import long_but
-from tests.support.shell import PYTHON, environment
+from tests.support.shell import PYTHON, ROOT, environment
 from tests.support.supabase.project import SupabaseProject
 
 __all__ = ["checkout"]
 
+CUSTOMERS = ROOT / "ml_pipeline" / "data" / "churn_customers.csv"
+
 
 @pytest.mark.parametrize("start", long_but(["warm"], ["warm", "cold"]))
-def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
+def test_the_lines_of_the_manual_lead_from_an_empty_project_to_a_night_and_back(
     database: SupabaseProject, checkout: Path, tmp_path: Path, start: str
 ) -> None:
-    lines = block_after("first night").strip().splitlines()
+    lines = block_after("first night", ROOT / "docs" / "supabase.md").strip().splitlines()
     assert lines[0] == 'export PATH="$PWD/.venv/bin:$PATH"'  # here it is this very interpreter's
     answered = checkout / "said"
     ours = {"PATH": warm.on_path(tmp_path)}
@@ -66,6 +69,33 @@ def test_the_lines_of_the_readme_lead_from_an_empty_project_to_a_night_and_back(
     (run,) = store.list_runs(model_name="default", limit=5)
     assert (run.status, run.challenger_id) == (RunStatus.COMPLETED, night["champion"])
     store.close()
+
+
+def test_the_five_minutes_of_the_readme_lead_from_a_file_to_a_night(tmp_path: Path) -> None:
+    head, *rows = CUSTOMERS.read_text(encoding="utf-8").splitlines()
+    past, now = rows[:1000], rows[1000:]
+    assert head.startswith("customer_id,")
+    assert head.endswith(",churned")
+    write = {
+        "customers.csv": [head, *past],
+        "today.csv": [line.rpartition(",")[0] for line in (head, *now)],
+        "results.csv": [
+            "match_id,actual_result",
+            *(f"{line.partition(',')[0]},{line.rpartition(',')[2]}" for line in now),
+        ],
+    }
+    for name, lines in write.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = [
+        warm.ml_pipeline(*shlex.split(line, comments=True)[1:], cwd=tmp_path)
+        for line in block_after("five minutes").splitlines()
+    ]
+    assert [one.code for one in done] == [0] * 6, [one.stderr for one in done]
+    _settings, trained, predicted, recorded, night, status = (one.json for one in done)
+    assert trained["outcome"] == "promoted"
+    assert predicted["logged"] == recorded["recorded"] == len(now)
+    assert night["status"] == "completed"
+    assert status["champion"]["model_id"] in {trained["model_id"], night["champion"]}
 
 
 def _heard(line: str) -> str:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ml_pipeline.cli import COMMANDS, usage
+from ml_pipeline.cli import COMMANDS
 from ml_pipeline.config import defaults
 from ml_pipeline.config.environment import KEY_VARIABLES, PUBLIC_URL_VARIABLE, URL_VARIABLE
 from ml_pipeline.config.sections import PromotionSettings
 from ml_pipeline.config.settings import Settings, load_settings
-from tests.support import warm
+from tests.support import build_reference, warm
 from tests.support.shell import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+# argparse writes a flag's names in another way from the next version on.
+MADE_WITH = (3, 11), (3, 12)
 
 
-def block_after(marker: str) -> str:
-    """The fenced block that follows a comment in the README."""
-    found = re.search(rf"<!-- {marker} -->\n```\w*\n(.*?)```", README, re.DOTALL)
+def block_after(marker: str, page: Path = ROOT / "README.md") -> str:
+    """The fenced block that follows a comment in a page."""
+    text = page.read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {marker} -->\n```\w*\n(.*?)```", text, re.DOTALL)
     assert found is not None, f"no block after {marker}"
     return found.group(1)
 
@@ -42,8 +47,32 @@ def test_the_first_command_is_the_demo_and_ci_runs_the_second_word_for_word() ->
     assert script.rstrip().endswith(tests)
 
 
-def test_the_list_of_commands_is_the_programs_own() -> None:
-    assert block_after("commands") == usage().partition("commands:\n")[2]
+def test_the_readme_is_short_and_shows_a_picture_and_the_demo_first() -> None:
+    assert len(README.splitlines()) <= 130
+    first_screen = "\n".join(README.splitlines()[:20])
+    assert ".github/images/monitor.png" in first_screen
+    assert "--demo" in first_screen
+
+
+def test_the_pages_of_commands_and_settings_are_what_the_program_says() -> None:
+    for name, made in build_reference.PAGES.items():
+        text = (DOCS / name).read_text(encoding="utf-8")
+        again = made(text)
+        if sys.version_info[:2] in MADE_WITH:
+            assert text == again, f"python -m tests.support.build_reference writes {name} anew"
+        assert set(re.findall(r"--\w+", text)) == set(re.findall(r"--\w+", again)), name
+
+
+def test_the_short_table_of_figures_is_that_of_the_page_on_learning() -> None:
+    def rows(text: str, marker: str) -> dict[str, list[str]]:
+        lines = text.partition(f"<!-- {marker} -->\n")[2].partition("\n\n")[0].splitlines()[2:]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        return {name: [cell.partition(" / ")[0] for cell in found] for name, *found in cells}
+
+    short = rows(README, "figures in short")
+    long = rows((DOCS / "learning.md").read_text(encoding="utf-8"), "figures")
+    assert [*short.values()] == [*long.values()]
+    assert len(short) == len(long) == 4
 
 
 def test_every_command_shows_its_defaults_and_the_environment(tmp_path: Path) -> None:
@@ -65,16 +94,17 @@ def test_the_settings_file_lists_every_setting_with_its_default() -> None:
             assert values.keys() == declared.keys(), section
 
 
-def test_the_variables_in_the_readme_are_the_ones_that_are_read() -> None:
+def test_the_variables_in_the_manual_are_the_ones_that_are_read() -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     listed = set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+    settings = (DOCS / "configuration.md").read_text(encoding="utf-8")
     assert {URL_VARIABLE, PUBLIC_URL_VARIABLE, KEY_VARIABLES[0], defaults.LOCAL_VARIABLE} <= listed
     for variable in {*listed, *KEY_VARIABLES, "LOG_FILE"}:
-        assert f"`{variable}`" in README, variable
+        assert f"`{variable}`" in settings, variable
 
 
 def test_the_gates_policies_are_all_explained() -> None:
-    section = README.partition("## The gate")[2].partition("\n## ")[0]
+    section = (DOCS / "gate.md").read_text(encoding="utf-8")
     annotation = PromotionSettings.model_fields["policy"].annotation
     for policy in annotation.__args__:  # type: ignore[union-attr]
         assert f"| `{policy}`" in section

@@ -38,7 +38,7 @@ from tests.support.monitoring import (
 )
 from tests.support.shell import PYTHON, ROOT, environment
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTHING_SERIOUS = {"serious", "critical"}
 
 
@@ -304,9 +304,10 @@ def test_pictures_of_report_page_and_comparison_are_small_and_show_something(
     pictures = screenshots.take_all(browser, tmp_path, first_model, runs=1)
     kept = sorted((ROOT / ".github" / "images").iterdir())
     assert [path.name for path in kept] == sorted(path.name for path in pictures)
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for path in kept:
         assert 20_000 < path.stat().st_size <= screenshots.LARGEST, path
-        assert f".github/images/{path.name}" in README
+        assert f".github/images/{path.name}" in shown
     for path in pictures:
         # How many bytes a picture takes is the matter of this machine's fonts.
         colours, (width, height) = seen_in(browser, path)

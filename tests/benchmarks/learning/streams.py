@@ -1,8 +1,8 @@
 """Labelled streams: real ones from files, and made ones whose concepts are curved or flip.
 
 A file `NAME.csv` or `NAME.csv.gz` has the columns `y` (label), `night` (whole number, rising) and
-features; a column `t` is none. `weather` (NOAA, public domain) is here; the others are read from
-the folder of `--data`.
+features; a column `t` is none. `weather` (NOAA, public domain) is bundled with the package; the
+others are read from the folder of `--data`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.training.policies import History
+from tests.support.shell import ROOT
 
-HERE = Path(__file__).resolve().parents[1] / "data"
+BUNDLED = ROOT / "ml_pipeline" / "data"
 # How many rows train the base.
 INITIAL = {"elec2": 8640, "weather": 3660, "football5": 12370, "intl": 5000}
 NIGHTS, ROWS, FEATURES, NOISE = 400, 60, 8, 0.05
@@ -97,7 +98,7 @@ def shortened(history: History, nights: int) -> History:
 
 
 def _file_of(name: str, folder: Path | None) -> Path | None:
-    places = [HERE] if folder is None else [folder, HERE]
+    places = [BUNDLED] if folder is None else [folder, BUNDLED]
     files = (place / f"{name}{suffix}" for place in places for suffix in (".csv.gz", ".csv"))
     return next((file for file in files if file.is_file()), None)
 

@@ -1,0 +1,59 @@
+"""Commands and settings of the manual, made anew by `python -m tests.support.build_reference`."""
+
+from __future__ import annotations
+
+import re
+
+from ml_pipeline.cli import COMMANDS, usage
+from tests.support import warm
+from tests.support.shell import ROOT
+
+DOCS = ROOT / "docs"
+END = "<!-- end -->"
+
+
+def commands_page(text: str) -> str:
+    """The page of the commands, with the program's own list and helps."""
+    listed = usage().partition("commands:\n")[2]
+    text = re.sub(
+        r"(<!-- commands -->\n```text\n).*?```",
+        lambda found: f"{found[1]}{listed}```",
+        text,
+        flags=re.DOTALL,
+    )
+    return _generated(text, "commands", "\n".join(map(_help, COMMANDS)))
+
+
+def settings_page(text: str) -> str:
+    """The page of the settings, with the lines of `model_config.yaml`, section by section."""
+    written = (ROOT / "model_config.yaml").read_text(encoding="utf-8").strip()
+    return _generated(text, "settings", f"```yaml\n{written}\n```\n")
+
+
+PAGES = {"cli.md": commands_page, "configuration.md": settings_page}
+
+
+def _generated(text: str, name: str, made: str) -> str:
+    begin = f"<!-- generated: {name} -->\n"
+    head, found, rest = text.partition(begin)
+    assert found, f"no place for {name}"
+    return f"{head}{begin}{made}{END}{rest.partition(END)[2]}"
+
+
+def _help(command: str) -> str:
+    done = warm.ml_pipeline(command, "--help", cwd=ROOT, COLUMNS="100")
+    assert done.code == 0, done.stderr
+    # What every command says of the environment stands in the settings' page.
+    said = done.stdout.partition("\nenvironment:\n")[0].rstrip()
+    return f"## {command}\n\n```text\n{said}\n```\n"
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, made in PAGES.items():
+        path = DOCS / name
+        path.write_text(made(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
