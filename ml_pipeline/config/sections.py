@@ -220,6 +220,29 @@ class PromotionSettings(Section):
     min_skill: float = 0.0
 
 
+class IncumbentSettings(Section):
+    """A classifier of somebody's own whose answers are logged: who it is, and whether it serves.
+
+    Without `model_ids` it is every logged model that the registry does not know.
+    """
+
+    serves: bool = False
+    model_ids: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _named_once(self) -> IncumbentSettings:
+        named = self.model_ids or []
+        if any(name != name.strip() for name in named):
+            message = "model_ids holds an id that begins or ends with a space"
+            raise ValueError(message)
+        if len(set(named)) != len(named):
+            message = "model_ids has each id once"
+            raise ValueError(message)
+        return self
+
+
 class ArtifactSettings(Section):
     """What a model file may hold beside what our own training makes."""
 

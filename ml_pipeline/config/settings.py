@@ -24,6 +24,7 @@ from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import (
     ArtifactSettings,
     DecaySettings,
+    IncumbentSettings,
     PredictionSettings,
     PromotionSettings,
     RunSettings,
@@ -43,6 +44,7 @@ class Settings(Section):
     run: RunSettings = Field(default_factory=RunSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     promotion: PromotionSettings = Field(default_factory=PromotionSettings)
+    incumbent: IncumbentSettings = Field(default_factory=IncumbentSettings)
     prediction: PredictionSettings = Field(default_factory=PredictionSettings)
     artifacts: ArtifactSettings = Field(default_factory=ArtifactSettings)
     decay: DecaySettings = Field(default_factory=DecaySettings)

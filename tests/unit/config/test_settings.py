@@ -202,3 +202,16 @@ def test_the_order_of_features_outlives_json_that_sorts_its_keys(tmp_path: Path)
     assert list(again.kinds.items()) == list(data.kinds.items())
     twice = refused(tmp_path, "data: {features: [{a: number}, {a: category}]}")
     assert "names something twice" in twice[0]
+
+
+def test_an_incumbent_is_named_by_ids_that_can_stand_in_a_log(tmp_path: Path) -> None:
+    assert not Settings().incumbent.serves
+    assert Settings().incumbent.model_ids is None
+    theirs = load(tmp_path, "incumbent: {serves: true, model_ids: [loan-v3, loan-v4]}").incumbent
+    assert (theirs.serves, theirs.model_ids) == (True, ["loan-v3", "loan-v4"])
+    for text in ("[]", "['']", "[' a']", "[a, a]", "a", "[1]"):
+        faults = refused(tmp_path, f"incumbent: {{model_ids: {text}}}")
+        assert len(faults) == 1, text
+        assert faults[0].startswith("incumbent"), faults
+        assert "model_ids" in faults[0], faults
+    assert refused(tmp_path, "incumbent: {serves: perhaps}")[0].startswith("incumbent.serves")
