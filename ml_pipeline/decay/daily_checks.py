@@ -25,11 +25,12 @@ from ml_pipeline.decay.drift import (
     new_levels_sentence,
     numeric_drift,
 )
+from ml_pipeline.decay.lineage import all_days
 from ml_pipeline.decay.measures import share_of
+from ml_pipeline.decay.watched import Watched
 from ml_pipeline.errors import NotFound
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import checked_rows, since
-from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import Cause
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import UNCERTAIN, LookbackWindow, ModelVersion
@@ -48,8 +49,8 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
     the calibration against the baseline's days. Of a large log a sample is read.
     """
     settings, now = context.settings, context.now
-    champion = store.champion(model_name=settings.model_name)
-    lineage = lineage_ids(store, champion)
+    checked = _checked(store, context)
+    champion, lineage = checked.champion, checked.model_ids
     days = max(settings.decay.recent_days)
     recent = since(now, days)
     first = since(now, days + settings.decay.baseline_days).start
@@ -67,10 +68,9 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
     for sentence in named:
         log.warning("%s", sentence)
     in_order = runs_test(rows.in_order)
-    anchor = None if champion is None else champion.anchor_id
     for finding in (_drift_finding(settings, moved), _cluster_finding(settings, in_order)):
         if finding is not None:
-            update_advisory(store, context, finding, model_id=anchor)
+            update_advisory(store, context, finding, model_id=checked.anchor_id)
     return {
         "estimate": _estimate(
             _answered(rows.before), _answered(rows.waiting), settings.training.adaptive
@@ -79,8 +79,16 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
         "errors_in_order": in_order.as_json(),
         "drift": [drift.as_json() for drift in moved],
         "new_levels": named,
-        "drift_reason": None if reference is not None else _no_reference(champion),
+        "drift_reason": None if reference is not None else _no_reference(checked),
     }
+
+
+def _checked(store: Store, context: CheckContext) -> Watched:
+    """Who is watched; by whose days only where a classifier of the person's own answers."""
+    settings = context.settings
+    champion = store.champion(model_name=settings.model_name)
+    days = all_days(store, context) if settings.incumbent.serves else []
+    return Watched.of(store, settings, champion, days, None)
 
 
 def _together(*frames: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +139,13 @@ def base_reference(store: Store, champion: ModelVersion | None) -> Mapping[str, 
         return None
 
 
-def _no_reference(champion: ModelVersion | None) -> str:
+def _no_reference(checked: Watched) -> str:
+    champion = checked.champion
+    if champion is None and checked.anchor_id is not None:
+        return (
+            f"{checked.anchor_id} is not trained here: what it was trained on is not known, so "
+            "inputs are not compared."
+        )
     if champion is None:
         return "No model serves yet, so there are no training inputs to compare new ones with."
     return (

@@ -12,6 +12,7 @@ from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.measures import LabelWeights
 from ml_pipeline.decay.refresh import versions
 from ml_pipeline.decay.rules import FollowUp, Verdict, follow_up, severity
+from ml_pipeline.decay.watched import Watched
 from ml_pipeline.errors import StoreRefused
 from ml_pipeline.store.alerts import (
     ActionState,
@@ -23,16 +24,16 @@ from ml_pipeline.store.alerts import (
     Severity,
 )
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import ModelVersion, day_start, parse_utc
+from ml_pipeline.store.records import day_start, parse_utc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertLifecycle:
-    """What becomes of the performance alert of one model: opened, acted on, resolved."""
+    """What becomes of the performance alert of whoever is watched: opened, acted on, resolved."""
 
     store: Store
     context: CheckContext
-    champion: ModelVersion | None
+    watched: Watched
     days: Sequence[DailyAccuracy]
     cycles: Sequence[LearningCycle]
 
@@ -58,7 +59,7 @@ class AlertLifecycle:
             window_start=day_start(signal.since),
             window_end=now,
             message=verdict.sentence,
-            model_id=None if self.champion is None else self.champion.anchor_id,
+            model_id=self.watched.anchor_id,
             fruitless=_carried(closed, settings.decay.baseline_days, now),
             details={"signals": [s.as_json() for s in verdict.signals if s.alarming]},
         )
@@ -86,9 +87,8 @@ class AlertLifecycle:
         """Follow an open alert up: settle its action, close it, act again, or wait."""
         settings, now = self.context.settings.decay, self.context.now
         alert = actions.settle(self.store, alert, settings, now)
-        anchor = None if self.champion is None else self.champion.anchor_id
-        if alert.model_id not in {None, anchor}:
-            self._resolve(alert, f"{anchor or 'No model'} serves now, not {alert.model_id}.")
+        if self.watched.ended is not None:
+            self._resolve(alert, self.watched.ended)
             return
         alert, then = self._followed_up(alert)
         if then.recovered:

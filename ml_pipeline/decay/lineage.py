@@ -1,4 +1,7 @@
-"""Outcomes by day and learning cycles of the lineage that serves: the champion and its versions."""
+"""Outcomes by day and learning cycles of whoever is watched.
+
+That is the champion with its versions, or a classifier of the person's own.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,15 @@ from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
 
 
-def lineage_days(
-    store: Store, context: CheckContext, lineage: frozenset[str] | None
-) -> list[DailyAccuracy]:
-    """The days of the lineage; `prediction_accuracy_daily` is brought up to date first."""
-    kept = _refreshed(store, context)
-    if lineage is None:
-        return [day for day in kept if day.model_id == TOGETHER]
-    return [day for day in kept if day.model_id in lineage]
+def days_of(days: Sequence[DailyAccuracy], model_ids: frozenset[str] | None) -> list[DailyAccuracy]:
+    """The days of those models; of all of them together for None."""
+    if model_ids is None:
+        return [day for day in days if day.model_id == TOGETHER]
+    return [day for day in days if day.model_id in model_ids]
 
 
-def _refreshed(store: Store, context: CheckContext) -> list[DailyAccuracy]:
+def all_days(store: Store, context: CheckContext) -> list[DailyAccuracy]:
+    """Everybody's days; `prediction_accuracy_daily` is brought up to date first."""
     settings, today = context.settings, context.now.date()
     first = measures.horizon(settings.decay, today)
     kept = store.list_days(model_name=settings.model_name, since=first)

@@ -16,7 +16,7 @@ import pytest
 
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.decay.context import CheckContext
-from ml_pipeline.decay.lineage import lineage_days
+from ml_pipeline.decay.lineage import all_days
 from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.runs import recording
@@ -214,7 +214,7 @@ def test_l5_the_watchdog_sums_a_corrected_or_erased_day_again(
                 now=NOW + timedelta(hours=hour),
                 new_id=league.ids(),
             )
-            lineage_days(store, context, None)
+            all_days(store, context)
             kept = store.list_days(model_name="default", since=NIGHTS[0].day)
             return {day.day: (day.evaluated, day.correct) for day in kept if not day.model_id}
 
