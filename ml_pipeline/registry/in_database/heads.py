@@ -1,0 +1,155 @@
+"""The heads of a scoring file as instructions; see `scoring_heads` for what they see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ml_pipeline.registry.in_database import program as ops
+from ml_pipeline.registry.in_database.program import SILENT, STEP, Program, many, scales
+from ml_pipeline.registry.scoring_parts import listed, mapped
+
+Weights = list[list[float]]
+"""The weights of a head: those of one class after the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """Where the inputs stand: first pairs, then what every family sees, then waves.
+
+    What every family sees is 1, log odds, what is heard of experts and the numbers; so each family
+    finds its own in one piece.
+    """
+
+    pairs: int
+    pair_count: int
+    middle: int
+    width: int
+    wave_count: int
+
+
+def compile_heads(  # noqa: PLR0913 - what heads see of a row
+    program: Program,
+    header: Mapping[str, object],
+    array: Callable[[object], list[float]],
+    *,
+    columns: tuple[int, int],
+    base: int,
+    experts: Sequence[int],
+    weights: Sequence[float],
+) -> None:
+    """Add to the answer what every head says whose vote counts.
+
+    `columns` is where the row stands that they see and how wide it is, `base` and `experts` where
+    their probabilities stand.
+    """
+    is_former = "families" not in header
+    families = _families(header, array, is_former=is_former)
+    left = list(weights)
+    live = [
+        (name, [(head, weight) for head in heads if (weight := left.pop(0)) >= SILENT])
+        for name, heads in families
+    ]
+    seen = header if is_former else mapped(header["head_inputs"])
+    numbers, count = _numbers(program, seen, array, columns, is_former=is_former)
+    names = {name for name, heads in live if heads}
+    pairs = listed(seen["pairs"]) if "pairs" in names else []
+    phases = array(seen["phases"]) if "waves" in names else []
+    odds = len(program.classes) - (not is_former)
+    heard = [None if place is None else int(place) for place in listed(header.get("heard", []))]
+
+    start = program.room(len(pairs))
+    middle = program.room(1)
+    program.emit(ops.SET, middle, program.keep([1.0]))
+    for source in [base, *[0 if place is None else experts[place] for place in heard]]:
+        out = program.room(odds)
+        if source:
+            program.emit(ops.ODDS, source, len(program.classes), out, int(is_former))
+    own = program.room(count)
+    program.emit(ops.SELECT, own, count, *range(numbers, numbers + count))
+    width = program.size + 1 - middle
+    if phases:
+        frequencies = _rows(array(seen["frequencies"]), count)
+        waves = program.dot(own, count, frequencies, phases)
+        program.emit(ops.COSINES, waves, len(phases))
+    program.room(STEP)
+    if pairs:
+        places = [own + int(place) for pair in pairs for place in pair]
+        program.emit(ops.PAIRS, start, len(pairs), *places)
+    where = _Seen(
+        pairs=start, pair_count=len(pairs), middle=middle, width=width, wave_count=len(phases)
+    )
+    for name, heads in live:
+        if heads:
+            _family(program, name, heads, where, odds=odds, heard=odds * len(heard))
+
+
+def _numbers(
+    program: Program,
+    seen: Mapping[str, object],
+    array: Callable[[object], list[float]],
+    columns: tuple[int, int],
+    *,
+    is_former: bool,
+) -> tuple[int, int]:
+    """Compile what heads see of the numbers; returns where it stands, and how wide."""
+    if not seen.get("sees_features", seen.get("sees_numbers")):
+        return 1, 0
+    start, count = columns
+    out = program.room(count)
+    mean, scale = many(seen["mean"], count), many(seen["scale"], count)
+    program.emit(ops.NUMBERS, start, count, out, program.keep([*mean, *scales(scale)]))
+    if is_former or seen["components"] is None:
+        return out, count
+    rows = _rows(array(seen["components"]), count)
+    # The steps read past the numbers.
+    program.room(STEP)
+    components = program.dot(out, count, rows, [0.0] * len(rows))
+    program.emit(ops.BOUND, components, len(rows))
+    return components, len(rows)
+
+
+def _families(
+    header: Mapping[str, object], array: Callable[[object], list[float]], *, is_former: bool
+) -> list[tuple[str, list[Weights]]]:
+    if is_former:
+        heads = [
+            [[float(weight) for weight in column] for column in zip(*listed(head), strict=True)]
+            for head in listed(header["heads"])
+        ]
+        return [("plain", heads)]
+    return [
+        (str(name), [_rows(array(head), int(width)) for head in listed(heads)])
+        for name, width, heads in listed(header["families"])
+    ]
+
+
+def _family(  # noqa: PLR0913 - where its inputs stand
+    program: Program,
+    name: str,
+    heads: Sequence[tuple[Weights, float]],
+    seen: _Seen,
+    *,
+    odds: int,
+    heard: int,
+) -> None:
+    """Compile the heads of one family: one after the other in one product."""
+    further = {"pairs": seen.pair_count, "waves": seen.wave_count}.get(name, 0)
+    source = seen.pairs if name == "pairs" else seen.middle
+    rows = Weights()
+    for head, _ in heads:
+        for row in head:
+            bias_at = len(row) - 1 - heard
+            numbers, extra = row[odds : bias_at - further], row[bias_at - further : bias_at]
+            line = [row[bias_at], *row[:odds], *row[bias_at + 1 :], *numbers]
+            rows.append([*extra, *line] if name == "pairs" else [*line, *extra])
+    out = program.dot(source, seen.width + further, rows, [0.0] * len(rows))
+    for number, (head, weight) in enumerate(heads):
+        kept = program.keep([weight])
+        # A class without weights of its own has the score 0.
+        rest = len(program.classes) - len(head)
+        program.emit(ops.SHARE, out + number * len(head), len(head), rest, program.answer, kept)
+
+
+def _rows(flat: Sequence[float], width: int) -> Weights:
+    return [list(flat[start : start + width]) for start in range(0, len(flat), width)]
