@@ -12,7 +12,9 @@ import numpy as np
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation.intervals import mean_bounds
 from ml_pipeline.evaluation.metrics import Floats
-from ml_pipeline.reports.charts import Chart, Series, day_text, draw, percent_text
+from ml_pipeline.reports.charts import Axis, Chart, Series, days_axis, draw, percent_text
+from ml_pipeline.reports.key_figures import KeyFigure
+from ml_pipeline.reports.pages import percent, signed
 
 FILE: Final = "comparison.html"
 BASE: Final = "frozen"
@@ -64,10 +66,12 @@ def write(folder: Path, courses: Sequence[Course], settings: Settings) -> Path:
 
     path = folder / FILE
     base = next(course for course in courses if course.name == BASE)
+    advice = advise(courses, settings)
     page = render(
         "comparison.html",
         courses=courses,
-        advice=advise(courses, settings),
+        advice=advice,
+        key_figures=_key_figures(courses, base, advice),
         accuracy=_accuracy(courses),
         difference=_difference(courses, base),
         nights=len(base.nights),
@@ -75,6 +79,28 @@ def write(folder: Path, courses: Sequence[Course], settings: Settings) -> Path:
     )
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _key_figures(courses: Sequence[Course], base: Course, advice: Advice) -> list[KeyFigure]:
+    chosen = next(course for course in courses if course.name == advice.policy)
+    best = max(courses, key=lambda course: course.figures["accuracy"])
+    gain = 100 * (best.figures["accuracy"] - base.figures["accuracy"])
+    return [
+        KeyFigure(name="Recommended", value=chosen.name, note=advice.strategy, is_long=True),
+        KeyFigure(
+            name=f"Right answers, {BASE}", value=percent(base.figures["accuracy"]),
+            note="the model as it is, never trained again",
+        ),
+        KeyFigure(
+            name=f"Right answers, {best.name}", value=percent(best.figures["accuracy"]),
+            note="nothing was better" if best is base else f"{signed(gain, 1)} points on {BASE}",
+            tone="good" if gain > 0 else "",
+        ),
+        KeyFigure(
+            name="Processor time", value=f"{chosen.figures['train_cpu_s']:.1f} s",
+            note=f"to train {chosen.name} on all {len(base.nights)} days",
+        ),
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------- advice
@@ -178,11 +204,19 @@ def _accuracy(courses: Sequence[Course]) -> Any:  # noqa: ANN401 - markup
                 Series(name=c.name, points=_trailing(c.nights, width), style=STYLES[c.name])
                 for c in courses
             ],
-            x_text=day_text,
-            y_text=percent_text,
+            x=_days_of(courses[0]),
+            y=Axis(title="Right answers", text=percent_text),
             show_points=False,
         )
     )
+
+
+def _days_of(course: Course) -> Axis:
+    return days_axis(float(night) for night, *_ in course.nights)
+
+
+def _losses_text(nats: float) -> str:
+    return f"{nats:,.0f}" if abs(nats) >= 1000 else f"{nats:.4g}"  # noqa: PLR2004 - four digits
 
 
 def _trailing(
@@ -228,8 +262,8 @@ def _difference(courses: Sequence[Course], base: Course) -> Any:  # noqa: ANN401
                 )
                 for name in drawn
             ],
-            x_text=day_text,
-            y_text=lambda nats: f"{nats:,.0f}" if abs(nats) >= 1000 else f"{nats:.4g}",  # noqa: PLR2004
+            x=_days_of(base),
+            y=Axis(title="Log loss, less is better", text=_losses_text),
             y_range=(0.0, 0.0),
             show_points=False,
         )

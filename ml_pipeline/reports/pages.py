@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from ml_pipeline.printable import plain_markdown, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+_TYPED = re.compile(r"`([^`]+)`")
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
@@ -34,6 +37,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "plain": plain_markdown,
+        "sentence": sentence,
         "number": number,
         "percent": percent,
         "signed": signed,
@@ -57,6 +61,15 @@ def style() -> Any:  # noqa: ANN401 - markup
 
     sheet = files("ml_pipeline") / "templates" / "style.css"
     return Markup(sheet.read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+def sentence(text: str) -> Any:  # noqa: ANN401 - markup
+    """A text for people, in which `what one types` is shown as such; all else stays text."""
+    from markupsafe import Markup
+
+    parts = _TYPED.split(text)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(it) if n % 2 else it for n, it in enumerate(parts))
 
 
 def number(value: object, digits: int = 4) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
+from ml_pipeline.reports.charts import Axis, Chart, Mark, Series, days_axis, draw, percent_text
+from ml_pipeline.reports.key_figures import of_run
 from ml_pipeline.reports.label_delays import described
 from ml_pipeline.reports.memories import Say, Voters
 from ml_pipeline.store.records import RUN_MANIFEST, PromotionEvent, PromotionKind, RetrainingRun
@@ -38,6 +39,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "error": run.error_message,
         "report_error": details.get("report_error"),
         "has_review": "review" in details,
+        "figures": of_run(run),
         "facts": _facts(run),
         "decision": details.get("decision"),
         "metrics": metric_rows(run),
@@ -162,12 +164,12 @@ def _reliability_chart(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
     return draw(
         Chart(
             name="reliability",
-            title="Reliability: how often answers with a given confidence were right",
+            title="How often answers with a given confidence were right",
             summary="Below the diagonal a model is too confident, above it not confident enough.",
             detail=f"{detail}.",
             series=[*series, Series(name="perfect calibration", points=[(0.0, 0.0), (1.0, 1.0)])],
-            x_text=percent_text,
-            y_text=percent_text,
+            x=Axis(title="Confidence", text=percent_text),
+            y=Axis(title="Right answers", text=percent_text),
             y_range=(0.0, 1.0),
         )
     )
@@ -188,7 +190,7 @@ def promotion_marks(events: Sequence[PromotionEvent]) -> list[Mark]:
     return [
         Mark(
             x=float(event.created_at.date().toordinal()),
-            text=f"{event.created_at:%Y-%m-%d}: {event.kind} of {event.to_model_id}",
+            text=f"{event.kind} of {event.to_model_id}",
         )
         for event in events
     ]
@@ -215,8 +217,8 @@ def _days_chart(kept: Mapping[str, Any], events: Sequence[PromotionEvent]) -> An
                 Series(name="updated model", points=_smoothed(nights, "line")),
                 Series(name="approved model (anchor)", points=_smoothed(nights, "anchor")),
             ],
-            x_text=day_text,
-            y_text=percent_text,
+            x=days_axis(float(night["night"]) for night in nights),
+            y=Axis(title="Right answers", text=percent_text),
             marks=promotion_marks(events),
             marks_name="change of champion",
         )
@@ -268,8 +270,8 @@ def _votes_chart(kept: Mapping[str, Any]) -> Any:  # noqa: ANN401 - markup
                 Series(name=name, points=[(night, weights[name]) for night, weights in together])
                 for name in last
             ],
-            x_text=day_text,
-            y_text=percent_text,
+            x=days_axis(night for night, _ in together),
+            y=Axis(title="Share of the vote", text=percent_text),
             y_range=(0.0, 1.0),
         )
     )

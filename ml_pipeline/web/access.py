@@ -8,8 +8,9 @@ import math
 from flask import Blueprint, Response, request, session
 from werkzeug.wrappers import Response as AnyResponse
 
-from ml_pipeline.web.answers import json_fault, message_page, page, redirect_to, refusal, services
-from ml_pipeline.web.guard import SIGNED_IN, Guard, bearer_token, is_forged
+from ml_pipeline.reports import pages
+from ml_pipeline.web.answers import json_fault, message_page, redirect_to, refusal, services
+from ml_pipeline.web.guard import SIGNED_IN, Guard, bearer_token, csrf_token, is_forged
 
 log = logging.getLogger("monitor")
 
@@ -99,11 +100,17 @@ def sign_in() -> str | AnyResponse:
     if not services().guard.requires_token:
         return redirect_to("/")
     if request.method == "GET":
-        return page("monitor_sign_in.html", title="Sign in", wrong=False)
+        return _sign_in_page(wrong=False)
     if not _is_right(request.form.get("token", "")):
-        again = page("monitor_sign_in.html", title="Sign in", wrong=True)
-        return Response(again, 401, mimetype="text/html")
+        return Response(_sign_in_page(wrong=True), 401, mimetype="text/html")
     return _signed_in()
+
+
+def _sign_in_page(*, wrong: bool) -> str:
+    """The form alone: who is not signed in learns no name."""
+    return pages.render(
+        "sign_in.html", base=request.script_root, csrf=csrf_token(), title="Sign in", wrong=wrong
+    )
 
 
 @blueprint.post("/sign-out")

@@ -26,6 +26,8 @@ from ml_pipeline.web.guard import SIGNED_IN, Guard, csrf_token
 from ml_pipeline.web.queries import OverviewCache
 from ml_pipeline.web.sign_ins import Guesses, Sessions
 
+NAVIGATION = (("/", "Overview"),)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
@@ -56,10 +58,18 @@ def services() -> Services:
     return found
 
 
-def page(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
-    """A page from a template, with what every page shows."""
+def page(
+    template: str,
+    *,
+    current: str = "",
+    **values: Any,  # noqa: ANN401 - whatever the template shows
+) -> str:
+    """A page from a template, with what every page shows; `current` is its place in NAVIGATION."""
     return pages.render(
         template,
+        navigation=NAVIGATION,
+        current=current,
+        model_name=services().settings.model_name,
         base=request.script_root,
         csrf=csrf_token(),
         messages=get_flashed_messages(with_categories=True),
@@ -89,7 +99,5 @@ def json_fault(text: str, status: int) -> Response:
 
 def message_page(text: str, status: int) -> Response:
     """The same for people."""
-    text_page = pages.render(
-        "monitor_message.html", base=request.script_root, title="Not done", text=text
-    )
+    text_page = pages.render("message.html", base=request.script_root, title="Not done", text=text)
     return Response(text_page, status, mimetype="text/html")

@@ -46,7 +46,7 @@ from ml_pipeline.web.sign_ins import Guesses, Sessions
 
 log = logging.getLogger("monitor")
 
-ASSETS = {"style.css": "text/css", "monitor.js": "text/javascript"}
+ASSETS = {"style.css": "text/css", "page.js": "text/javascript"}
 LARGEST_FORM = 64 * 1024
 LONGEST_REASON = 500
 # Stands where each session's own secret goes, in parts that are made once for everybody.
@@ -109,12 +109,12 @@ def home() -> str:
     live = rendered_once(snapshot, f"live {request.script_root}", lambda: _live(snapshot))
     parts = live.replace(PLACEHOLDER, csrf_token()).split(FORMS)
     return page(
-        "monitor.html",
+        "home.html",
+        current="Overview",
         title=f"{snapshot.overview.model_name}: training monitor",
         live=[Markup(part) for part in parts],  # noqa: S704 - a template made them
         earlier=snapshot.overview.earlier,
         champion=snapshot.overview.champion,
-        model_name=snapshot.overview.model_name,
         priorities=[str(priority) for priority in Priority],
         longest=LONGEST_REASON,
     )
@@ -122,7 +122,7 @@ def home() -> str:
 
 def _live(snapshot: Snapshot) -> str:
     return pages.render(
-        "monitor_live.html",
+        "home_live.html",
         base=request.script_root,
         overview=snapshot.overview,
         view=snapshot.view,
@@ -135,7 +135,7 @@ def run_page(run_id: str) -> str:
     """A run with its report."""
     run = _run(run_id)
     view = run_view(run, services().overviews.latest().overview.promotions)
-    return page("monitor_run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
+    return page("run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
 
 
 @blueprint.get("/runs/<run_id>/report.html")

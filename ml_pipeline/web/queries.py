@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import StoreUnavailable
-from ml_pipeline.reports.charts import Chart, Mark, Series, day_text, draw, percent_text
+from ml_pipeline.reports.key_figures import of_store
 from ml_pipeline.reports.overview import Overview, first_day, read_overview
-from ml_pipeline.reports.pages import percent
 from ml_pipeline.reports.run_view import metric_rows
-from ml_pipeline.store.alerts import TOGETHER
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import took_seconds
+from ml_pipeline.web.attention import notices
+from ml_pipeline.web.drawings import charts
 
 FRESH_SECONDS = 1.0
 PATIENT_SECONDS = 4.0
@@ -93,7 +93,7 @@ class OverviewCache:
             overview = replace(before.overview, at=now)
             view, rendered = before.view, before.rendered
             if overview.is_late != before.overview.is_late:
-                rendered = {}
+                view, rendered = page_view(overview), {}
             return Snapshot(
                 overview=overview, view=view, taken_at=time.monotonic(), rendered=rendered
             )
@@ -118,93 +118,9 @@ def page_view(overview: Overview) -> dict[str, Any]:
     """What the page shows beside the records themselves."""
     latest = overview.latest
     return {
+        "notices": notices(overview),
+        "figures": of_store(overview),
         "took": {run.run_id: took_seconds(run) for run in overview.runs},
         "metrics": [] if latest is None else metric_rows(latest)[:4],
-        "runs_chart": _runs_chart(overview),
-        "days_chart": _days_chart(overview),
+        "charts": [drawn for drawn in charts(overview) if drawn],
     }
-
-
-def _runs_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
-    judged = [run for run in reversed(overview.runs) if "accuracy" in run.metrics]
-    if not judged:
-        return ""
-    champion = [
-        (float(place), run.details["champion_metrics"]["accuracy"])
-        for place, run in enumerate(judged)
-        if run.details.get("champion_metrics", {}).get("accuracy") is not None
-    ]
-    challenger = [(float(place), run.metrics["accuracy"]) for place, run in enumerate(judged)]
-    marks = [
-        Mark(x=float(place), text=f"{run.started_at:%Y-%m-%d}: promoted {run.challenger_id}")
-        for place, run in enumerate(judged)
-        if run.outcome == "promoted"
-    ]
-    return draw(
-        Chart(
-            name="runs",
-            title="Accuracy of the last runs on results that neither model was trained on",
-            summary=(
-                f"{len(judged)} runs compared models; the latest challenger was right "
-                f"{percent(challenger[-1][1])} of the time. {len(marks)} promotions."
-            ),
-            series=[
-                Series(name="challenger", points=challenger),
-                Series(name="champion", points=champion),
-            ],
-            x_text=lambda place: (
-                f"{judged[round(place)].started_at:%m-%d}" if 0 <= place < len(judged) else ""
-            ),
-            y_text=percent_text,
-            marks=marks,
-        )
-    )
-
-
-def _days_chart(overview: Overview) -> Any:  # noqa: ANN401 - markup
-    days = by_day(overview)
-    if not days:
-        return ""
-    marks = [
-        Mark(
-            x=float(alert.detected_at.date().toordinal()),
-            text=f"{alert.detected_at:%Y-%m-%d}: {alert.severity} {alert.metric}: {alert.message}",
-        )
-        for alert in overview.alerts
-    ]
-    rows = sum(count for _, count, _ in days)
-    right = sum(correct for _, _, correct in days)
-    return draw(
-        Chart(
-            name="days",
-            title="Accuracy per day on which the outcome became known",
-            summary=(
-                f"{rows} results on {len(days)} days; the answers were right "
-                f"{percent(right / rows)} of the time. {len(marks)} alerts."
-            ),
-            series=[
-                Series(
-                    name="accuracy",
-                    points=[(float(day.toordinal()), correct / n) for day, n, correct in days],
-                )
-            ],
-            x_text=day_text,
-            y_text=percent_text,
-            marks=marks,
-            marks_name="alert",
-        )
-    )
-
-
-def by_day(overview: Overview) -> Sequence[tuple[date, int, int]]:
-    """Days with their answers and right ones, all models together.
-
-    A day is kept for each model and, by the watchdog, for all of them: that one counts alone.
-    """
-    whole = {row.day for row in overview.days if row.model_id == TOGETHER}
-    sums: dict[date, tuple[int, int]] = {}
-    for row in overview.days:
-        if row.answered and (row.model_id == TOGETHER or row.day not in whole):
-            answered, correct = sums.get(row.day, (0, 0))
-            sums[row.day] = (answered + row.answered, correct + row.correct)
-    return [(day, *sums[day]) for day in sorted(sums)]

@@ -97,12 +97,13 @@ def a_run(folder: Path) -> str:
 
 
 def a_page(_: Path) -> str:
-    return pages.render("monitor_message.html", title=HOSTILE, text=HOSTILE, base=HOSTILE)
+    return pages.render("message.html", title=HOSTILE, text=HOSTILE, base=HOSTILE)
 
 
 def a_chart(_: Path) -> str:
     series = charts.Series(name=HOSTILE, points=[(1.0, 2.0), (2.0, 3.0)])
-    chart = charts.Chart(name="a", title=HOSTILE, summary=HOSTILE, series=[series])
+    axis = charts.Axis(title=HOSTILE, text=lambda _: HOSTILE)
+    chart = charts.Chart(name="a", title=HOSTILE, summary=HOSTILE, series=[series], x=axis, y=axis)
     return str(pages.environment().from_string("{{ chart }}").render(chart=charts.draw(chart)))
 
 
@@ -217,6 +218,7 @@ MARKUP = {
     "reports.charts": "drawn by its own templates, cleaned where a page takes it",
     "reports.pages": "the style sheet",
     "web.app": "parts that a template made",
+    "web.drawings": "nothing, where there is nothing to draw",
 }
 
 

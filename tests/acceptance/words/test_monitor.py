@@ -108,7 +108,7 @@ def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
 ) -> None:
     page = look_at(browser, many.url, color_scheme=scheme)
     expect(page.locator("#live-runs tbody tr")).to_have_count(30)
-    check_charts_are_described(page, 2)
+    check_charts_are_described(page, 3)
     check_accessible(page)
     for part in ("#live-latest", "#live-queue", "#live-alerts", "#live-runs", "#back-to"):
         assert "<img src=x" in (page.locator(part).text_content() or ""), part

@@ -30,7 +30,7 @@ def test_memories_of_all_families_count_together_and_what_they_see_is_said() -> 
         "60 %, half-life 60 days 20 %, DecisionTree 10 %. By what they see: base 10 %, lines 15 %, "
         "products 25 %, waves 40 %, classifiers fitted anew 10 %."
     ) in shown
-    assert shown.count("<polyline") == 2 * 4
+    assert shown.count("<polyline") == 4
 
 
 @pytest.mark.parametrize("record", [FORMER, FORMER | {"families": ["plain"]}])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ml_pipeline.reports.key_figures import by_day
 from ml_pipeline.reports.overview import read_overview
 from ml_pipeline.store.alerts import TOGETHER
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.web.queries import by_day
 from tests.support import league
 from tests.support.factories import NOW, make_day
 
@@ -27,4 +27,5 @@ def test_o10_outcomes_are_counted_once_though_a_day_is_kept_for_each_model_and_f
         now=NOW,
     )
     overview = read_overview(store, league.settings_for(), now=NOW)
-    assert [(count, right) for _, count, right in by_day(overview)] == [(95, 70), (195, 140)]
+    days = by_day(overview).values()
+    assert [(it.answered, it.right, it.uncertain) for it in days] == [(95, 70, 5), (195, 140, 5)]

@@ -13,7 +13,7 @@ function localTimes(root) {
 }
 
 function isBusy(part) {
-  const fields = [...part.querySelectorAll("input:not([type=hidden]), select, textarea")];
+  const fields = [...part.querySelectorAll("input:not([type=hidden], [type=radio]), select, textarea")];
   return fields.some((field) => field === document.activeElement || (field.value ?? "") !== (field.defaultValue ?? field.value));
 }
 
@@ -21,7 +21,7 @@ function renew(part, fresh) {
   const markup = fresh.innerHTML;
   if (shown.get(part.id) === markup || isBusy(part)) return;
   const active = part.contains(document.activeElement) ? document.activeElement : null;
-  const places = "a, button, [tabindex]";
+  const places = "a, button, input, [tabindex]";
   const place = active ? [...part.querySelectorAll(places)].indexOf(active) : -1;
   shown.set(part.id, markup);
   localTimes(fresh);
