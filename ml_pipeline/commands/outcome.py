@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--event_id", help="the prediction whose outcome is known")
     add("--match_id", "--id", help="the match whose outcome is known; all predictions of it get it")
     add("--actual", help="what really happened, a label")
-    add("--csv", help="file with event_id or match_id, actual_result, and evaluated_at if known")
+    add(
+        "--csv",
+        help="file with event_id or match_id, actual_result, and evaluated_at if known; "
+        "id and result may be called as in the settings",
+    )
     add(
         "--correct",
         action="store_true",

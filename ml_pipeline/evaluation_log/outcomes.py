@@ -74,10 +74,13 @@ def read_outcomes(path: Path, settings: Settings, now: datetime) -> tuple[list[P
 def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:
     """Which column holds what."""
     names = (*KEYS, "actual_result", "evaluated_at")
-    found = file.places({name: settings.spellings(name) for name in names})
+    spellings = {name: settings.spellings(name) for name in names}
+    spellings["actual_result"].append(settings.data.target)
+    found = file.places(spellings)
     if "actual_result" not in found or not any(key in found for key in KEYS):
         raise DataError(
-            f"{file.path} needs the columns event_id or match_id, and actual_result.",
+            f"{file.path} needs the columns event_id or {settings.data.id_column}, and "
+            f"actual_result or {settings.data.target}.",
             hint=f"It has: {listed(file.names)}.",
         )
     return found

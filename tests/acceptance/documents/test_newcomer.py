@@ -80,7 +80,7 @@ def test_the_five_minutes_of_the_readme_lead_from_a_file_to_a_night(tmp_path: Pa
         "customers.csv": [head, *past],
         "today.csv": [line.rpartition(",")[0] for line in (head, *now)],
         "results.csv": [
-            "match_id,actual_result",
+            "customer_id,churned",
             *(f"{line.partition(',')[0]},{line.rpartition(',')[2]}" for line in now),
         ],
     }
