@@ -21,6 +21,8 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_session import as_data_error
 from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
 from ml_pipeline.evaluation_log import fold, scan
+from ml_pipeline.evaluation_log.classes.counting import count_by_class
+from ml_pipeline.evaluation_log.classes.counts import ClassCount
 from ml_pipeline.evaluation_log.feature_rules import inputs_hint
 from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE, Counts
 from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
@@ -130,6 +132,7 @@ class LoadedLog:
     labelled_by_day: dict[date, int]
     features: tuple[str, ...]
     changes_by_day: dict[date, int] = field(default_factory=dict)
+    by_class: tuple[ClassCount, ...] = ()
 
     @property
     def errors(self) -> pd.DataFrame:
@@ -180,6 +183,7 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
         labelled_by_day=loaded.days if counted is None else counted,
         changes_by_day=changes,
         features=tuple(settings.data.number_features),
+        by_class=loaded.by_class,
     )
 
 
@@ -306,6 +310,7 @@ class _Written:
     labelled_rows: int
     report: LoadReport
     days: dict[date, int]
+    by_class: tuple[ClassCount, ...]
 
 
 def _write(
@@ -333,6 +338,7 @@ def _write(
         labelled_rows=counts.labelled - counts.unusable,
         report=report,
         days={} if settings.log.source == TABLE else fold.labelled_by_day(stage),
+        by_class=count_by_class(stage, request.now),
     )
 
 

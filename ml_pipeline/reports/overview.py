@@ -15,6 +15,7 @@ from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import alert_json, run_json
 from ml_pipeline.store.records import (
+    CLASS_DAYS,
     RUN_MANIFEST,
     ModelState,
     ModelVersion,
@@ -25,6 +26,7 @@ from ml_pipeline.store.records import (
 )
 
 RUNS_SHOWN: Final = 30
+RUNS_TRIED: Final = 3
 DAYS_SHOWN: Final = 60
 MODELS_SEEN: Final = 100
 EVENTS_SHOWN: Final = 100
@@ -50,6 +52,7 @@ class Overview:
     days: Sequence[DailyAccuracy]
     alerts: Sequence[DecayAlert]
     promotions: Sequence[PromotionEvent]
+    class_days: Mapping[str, Any] | None = None
 
     @property
     def latest(self) -> RetrainingRun | None:
@@ -94,6 +97,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
     events = store.promotion_events(model_name=name, limit=EVENTS_SHOWN)
     serving = None if champion is None else champion.model_id
     served = dict.fromkeys(event.to_model_id for event in events if event.to_model_id != serving)
+    runs = _runs(store, name)
     return Overview(
         at=now,
         model_name=name,
@@ -102,7 +106,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
         champion=champion,
         waiting=store.list_models(model_name=name, state=ModelState.AWAITING, limit=MODELS_SEEN),
         earlier=list(served),
-        runs=_runs(store, name),
+        runs=runs,
         requests=[
             request
             for status in (RequestStatus.PROCESSING, RequestStatus.PENDING)
@@ -111,6 +115,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
         days=store.list_days(model_name=name, since=first_day(now)),
         alerts=store.list_alerts(model_name=name, limit=ALERTS_SHOWN),
         promotions=events,
+        class_days=_class_days(store, runs),
     )
 
 
@@ -126,6 +131,13 @@ def _runs(store: Store, model_name: str) -> list[RetrainingRun]:
     if not runs or not latest or latest[0].run_id != runs[0].run_id:
         return runs  # one has started in between: it has no details yet
     return [*latest, *runs[1:]]
+
+
+def _class_days(store: Store, runs: Sequence[RetrainingRun]) -> Mapping[str, Any] | None:
+    """What the latest run counted by day and class; one that goes on has not counted yet."""
+    if runs and CLASS_DAYS not in runs[0].details:
+        runs = store.list_runs(model_name=runs[0].model_name, limit=RUNS_TRIED, only=(CLASS_DAYS,))
+    return next((kept for run in runs if (kept := run.details.get(CLASS_DAYS))), None)
 
 
 def _day_json(day: DailyAccuracy) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -26,9 +27,10 @@ from ml_pipeline.evaluation.ledger import COLUMN, PairedGain, cluster_codes
 from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
+from ml_pipeline.reports.classes.days import ClassDays
 from ml_pipeline.reports.memories import Voters
 from ml_pipeline.reports.segments import segments
-from ml_pipeline.store.records import RUN_MANIFEST, UNCERTAIN, RetrainingRun
+from ml_pipeline.store.records import CLASS_DAYS, RUN_MANIFEST, UNCERTAIN, RetrainingRun
 
 SHOWN: Final = 20
 SHOWN_CELLS: Final = 30
@@ -51,18 +53,36 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """What is known of a run when it ends, as far as it came."""
+    """What is known of a run when it ends, as far as it came.
+
+    `loaded` are the rows since `learn_from`; `earlier` is the run before, and `class_days` what
+    the latest one before kept of the days before.
+    """
 
     settings: Settings
     loaded: LoadedLog | None = None
     judged: Judged | None = None
     model_ids: Sequence[str] | None = None
+    learn_from: datetime | None = None
     earlier: RetrainingRun | None = None
+    class_days: Mapping[str, Any] | None = None
 
 
 def with_review(run: RetrainingRun, material: Material) -> RetrainingRun:
     """The run with everything that its report shows."""
-    return replace(run, details={**run.details, "review": review(run, material)})
+    details = {**run.details, **_class_days(material), "review": review(run, material)}
+    return replace(run, details=details)
+
+
+def _class_days(material: Material) -> dict[str, Any]:
+    """Answers by day and class: those loaded, and those of the days before."""
+    kept, loaded = material.class_days, material.loaded
+    if loaded is not None:
+        earlier = None if kept is None else ClassDays.from_json(kept)
+        classes = material.settings.data.classes or ()
+        found = ClassDays.after(earlier, loaded.by_class, material.learn_from, classes)
+        kept = found.as_json()
+    return {} if kept is None else {CLASS_DAYS: kept}
 
 
 def review(run: RetrainingRun, material: Material) -> dict[str, Any]:

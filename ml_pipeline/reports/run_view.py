@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ml_pipeline.reports.charts import Axis, Chart, Mark, Series, days_axis, draw, percent_text
+from ml_pipeline.reports.classes.figures import class_view
 from ml_pipeline.reports.key_figures import of_run
 from ml_pipeline.reports.label_delays import described
 from ml_pipeline.reports.memories import Say, Voters
-from ml_pipeline.store.records import RUN_MANIFEST, PromotionEvent, PromotionKind, RetrainingRun
+from ml_pipeline.store.records import (
+    CLASS_DAYS,
+    RUN_MANIFEST,
+    PromotionEvent,
+    PromotionKind,
+    RetrainingRun,
+)
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier", "ece", "rps")
 SMALLER_IS_BETTER: Final = {"log_loss", "brier", "ece", "rps"}
@@ -58,6 +65,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "runs_test": kept.get("runs_test"),
         "days_chart": _days_chart(kept, events),
         "votes": _votes_chart(kept),
+        "classes": class_view(details.get(CLASS_DAYS)),
         "memories": _memories(kept),
         "shadows": details.get("shadows", []),
         "lineage": _lineage(run),

@@ -14,6 +14,7 @@ from ml_pipeline.runs.attempt import AttemptResult
 from ml_pipeline.runs.context import Progress
 from ml_pipeline.runs.trigger import Skip
 from ml_pipeline.store.records import (
+    CLASS_DAYS,
     RUN_MANIFEST,
     Outcome,
     RetrainingRequest,
@@ -21,7 +22,7 @@ from ml_pipeline.store.records import (
     RunStatus,
 )
 
-UNPRINTED: Final = {"place", RUN_MANIFEST, "review"}
+UNPRINTED: Final = {"place", RUN_MANIFEST, CLASS_DAYS, "review"}
 SHOWN_CHARACTERS: Final = 300
 # Stages in which the serving model may have been changed already.
 AFTER_THE_VERDICT: Final = ("registering", "trying new bases")

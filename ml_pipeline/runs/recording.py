@@ -39,6 +39,7 @@ from ml_pipeline.runs.stopping import Stop
 from ml_pipeline.runs.trigger import Skip
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
+    CLASS_DAYS,
     RUN_MANIFEST,
     Outcome,
     RequestStatus,
@@ -52,6 +53,7 @@ from ml_pipeline.training.trainer import Trainer, run_trainer
 log = logging.getLogger("auto_reinforcement")
 
 ARTIFACT_BUCKET = "model-artifacts"
+RUNS_SEARCHED = 30
 Clock = Callable[[], datetime]
 
 
@@ -236,12 +238,15 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
     """The run with what its report shows, and the report itself; without it, why there is none."""
     prepared = progress.prepared
     try:
+        before = _runs_before(context.store, run)
         material = Material(
             settings=context.settings if prepared is None else prepared.settings,
             loaded=None if prepared is None else prepared.loaded,
             judged=progress.judged,
             model_ids=None if prepared is None else prepared.counted_ids,
-            earlier=_run_before(context.store, run),
+            learn_from=None if prepared is None else prepared.learn_from,
+            earlier=next(iter(before), None),
+            class_days=_class_days(context.store, before),
         )
         run = with_review(run, material)
         found = report.store_report(context.store, run, context.folder, dry_run=context.dry_run)
@@ -252,9 +257,18 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
     return replace(run, details={**run.details, **found})
 
 
-def _run_before(store: Store, run: RetrainingRun) -> RetrainingRun | None:
-    runs = store.list_runs(model_name=run.model_name, limit=2, only=(RUN_MANIFEST,))
-    return next((earlier for earlier in runs if earlier.run_id != run.run_id), None)
+def _runs_before(store: Store, run: RetrainingRun) -> list[RetrainingRun]:
+    """The run before, if there is one."""
+    runs = store.list_runs(model_name=run.model_name, limit=2, only=(RUN_MANIFEST, CLASS_DAYS))
+    return [earlier for earlier in runs if earlier.run_id != run.run_id][:1]
+
+
+def _class_days(store: Store, before: Sequence[RetrainingRun]) -> Mapping[str, Any] | None:
+    """What the latest run that kept any counted by day and class: one that died kept nothing."""
+    if before and CLASS_DAYS not in before[0].details:
+        name = before[0].model_name
+        before = store.list_runs(model_name=name, limit=RUNS_SEARCHED, only=(CLASS_DAYS,))
+    return next((kept for run in before if (kept := run.details.get(CLASS_DAYS))), None)
 
 
 def _closed(

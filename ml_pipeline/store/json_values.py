@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_pipeline.store.alerts import DecayAlert
 from ml_pipeline.store.records import (
+    CLASS_DAYS,
     RUN_MANIFEST,
     ModelVersion,
     PromotionEvent,
@@ -73,7 +74,7 @@ def event_json(event: PromotionEvent) -> dict[str, Any]:
 
 def run_json(run: RetrainingRun, *, with_details: bool = True) -> dict[str, Any]:
     """A run as plain JSON values; its manifest and what its report shows are left out."""
-    left_out = {RUN_MANIFEST, "review"} if with_details else set(run.details)
+    left_out = {RUN_MANIFEST, CLASS_DAYS, "review"} if with_details else set(run.details)
     moments = ("started_at", "heartbeat_at", "completed_at")
     return {
         "run_id": run.run_id,

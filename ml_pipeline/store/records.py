@@ -24,6 +24,8 @@ Lineage = model_lineage.Lineage
 
 # The key in a run's details under which its manifest stands: every earlier version wrote it so.
 RUN_MANIFEST = "capsule"
+# The same of its answers by day and class, from which the next run goes on.
+CLASS_DAYS = "class_days"
 
 
 class Source(StrEnum):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import StoreUnavailable
+from ml_pipeline.reports.classes.figures import class_view
 from ml_pipeline.reports.key_figures import of_store
 from ml_pipeline.reports.overview import Overview, first_day, read_overview
 from ml_pipeline.reports.run_view import metric_rows
@@ -123,4 +124,5 @@ def page_view(overview: Overview) -> dict[str, Any]:
         "took": {run.run_id: took_seconds(run) for run in overview.runs},
         "metrics": [] if latest is None else metric_rows(latest)[:4],
         "charts": [drawn for drawn in charts(overview) if drawn],
+        "classes": class_view(overview.class_days),
     }

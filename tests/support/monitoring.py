@@ -135,7 +135,11 @@ def _be_hostile(store: LocalStore) -> None:
                 "champion_id": HOSTILE,
                 "challenger_id": HOSTILE,
                 "details": {
-                    "review": {"errors": errors, "config_changes": {HOSTILE: [HOSTILE, None]}}
+                    "review": {"errors": errors, "config_changes": {HOSTILE: [HOSTILE, None]}},
+                    "class_days": {
+                        "labels": [HOSTILE, "no"],
+                        "days": {"2026-03-13": [[0, 9, 8, 7, 5], [1, 99, 98, 97, 90]]},
+                    },
                 },
             },
         )

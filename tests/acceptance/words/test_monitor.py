@@ -108,9 +108,16 @@ def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
 ) -> None:
     page = look_at(browser, many.url, color_scheme=scheme)
     expect(page.locator("#live-runs tbody tr")).to_have_count(30)
-    check_charts_are_described(page, 3)
+    check_charts_are_described(page, 5)
     check_accessible(page)
-    for part in ("#live-latest", "#live-queue", "#live-alerts", "#live-runs", "#back-to"):
+    for part in (
+        "#live-latest",
+        "#live-queue",
+        "#live-alerts",
+        "#live-runs",
+        "#live-classes",
+        "#back-to",
+    ):
         assert "<img src=x" in (page.locator(part).text_content() or ""), part
     assert "49" not in page.locator("#live-latest p.failed").inner_text()
     page.get_by_role("link", name="Report of this run").click()
@@ -316,7 +323,7 @@ def test_pictures_of_report_page_and_comparison_are_small_and_show_something(
         assert colours > 50, path
     for name in ("report.html", "compared/comparison.html"):
         page = look_at(browser, (tmp_path / name).as_uri(), java_script_enabled=True)
-        check_charts_are_described(page, 3 if name == "report.html" else 2)
+        check_charts_are_described(page, 5 if name == "report.html" else 2)
         check_accessible(page)
 
 

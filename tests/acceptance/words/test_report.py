@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from ml_pipeline.reports import report, review
 from ml_pipeline.reports.run_view import run_view
 from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.json_values import run_json
 from ml_pipeline.store.records import RetrainingRun
 from tests.conftest import FirstModel
 from tests.support import crashing, league
-from tests.support.factories import make_finished_run
+from tests.support.factories import make_finished_run, make_run
 from tests.support.warm import ml_pipeline
 
 # What nobody has to know who reads a headline.
@@ -60,7 +63,7 @@ def test_the_page_needs_no_network_and_no_script(ended: EndedRun) -> None:
     for check in ended.run.details["decision"]["checks"]:
         assert check["sentence"].replace("'", "&#39;") in ended.page
     charts = re.findall(r"<svg class=\"chart\".*?</svg>", ended.page, re.DOTALL)
-    assert len(charts) == 3
+    assert len(charts) == 5
     for chart in charts:
         title, text = re.findall(r"<(?:title|desc) id[^>]*>([^<]+)</", chart)
         assert len(title) > 10
@@ -142,6 +145,50 @@ def test_report_and_models_show_say_in_words_which_memory_is_winning(ended: Ende
     assert sum(found["by_family"].values()) == pytest.approx(1 - found["base"])
     base = ml_pipeline("models", "show", league.FIRST_MODEL, "--local", folder, cwd=ended.folder)
     assert base.json["memories"] is None  # an earlier version registered it
+
+
+def counted(run: RetrainingRun) -> dict[str, int]:
+    """Results by day, as the run counted them by class."""
+    days = run.details["class_days"]["days"]
+    return {day: sum(results for _, results, *_ in rows) for day, rows in days.items()}
+
+
+def test_what_was_answered_of_each_class_is_kept_by_day_shown_and_printed_nowhere_else(
+    ended: EndedRun,
+) -> None:
+    assert list(counted(ended.run).values()) == [40] * 4
+    kept = ended.run.details["class_days"]
+    right = sum(row[4] for rows in kept["days"].values() for row in rows)
+    wrong = sum(ended.run.details["load_report"][name] for name in ("labelled", "unusable")) - right
+    assert 0 < ended.run.dataset_size < wrong  # confident errors are some of the errors
+    assert kept["labels"] == list(league.CLASSES)
+    assert "Class by class" in ended.page
+    assert "| class, since 2026-" in report.as_markdown(ended.run)
+    assert "class_days" not in ended.result
+    assert "class_days" not in run_json(ended.run)["details"]
+
+
+def test_a_run_goes_on_from_the_last_one_that_counted(
+    tmp_path: Path, first_model: FirstModel
+) -> None:
+    nights = league.nights_before(crashing.NOW, 3)
+    store = league.open_league(tmp_path / "store", first_model.path, first_model.model, nights)
+    first = recording.run(store, crashing.order(tmp_path / "work")).result
+    died = replace(
+        make_finished_run(2, started_at=crashing.NOW + timedelta(hours=1)), model_name="default"
+    )
+    store.start_run(make_run(2, model_name="default", started_at=died.started_at))
+    store.finish_run(died)
+    store.append_events(
+        league.events_of(first_model.model, league.Night(day=crashing.NOW.date(), hour=1))
+    )
+    later = crashing.NOW + timedelta(days=1)
+    order = replace(crashing.order(tmp_path / "work", name="again"), clock=lambda: later)
+    second = recording.run(store, order).result
+
+    days = [counted(store.get_run(result["run_id"])) for result in (first, second)]
+    assert list(days[0].values()) == [40] * 3
+    assert days[1] == days[0] | {str(crashing.NOW.date()): 40}
 
 
 def test_a_skip_has_its_report_and_says_which_settings_changed(
