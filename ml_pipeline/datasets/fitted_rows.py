@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.features import Inputs, parted
+from ml_pipeline.datasets.times import days_of
 
 Hashes = NDArray[np.uint64]
 
@@ -162,8 +163,8 @@ def fitted_among(fitted: FittedRows, data: Dataset) -> NDArray[np.bool_]:
     if not len(fitted) or data.times is None or EVENT_ID not in data.frame.columns:
         return known
     event_ids = data.frame[EVENT_ID].astype(str)
-    nights = data.times.map(lambda moment: moment.date().toordinal())
-    order = pd.DataFrame({"night": nights.to_numpy(), "id": event_ids.to_numpy(dtype=str)})
+    nights = days_of(data.times)
+    order = pd.DataFrame({"night": nights, "id": event_ids.to_numpy(dtype=str)})
     for night, rows in order.sort_values(["night", "id"]).groupby("night", sort=True):
         places = rows.index.to_numpy()
         found, fitted = fitted.find(

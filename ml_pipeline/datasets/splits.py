@@ -16,6 +16,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import ALONE, Dataset
 from ml_pipeline.datasets.entities import Entities, entities_of
 from ml_pipeline.datasets.features import SHOWN
+from ml_pipeline.datasets.times import days_of
 from ml_pipeline.errors import DataError
 
 _BUCKETS: Final = 10_000
@@ -172,7 +173,7 @@ def taken_in(data: Dataset, learned: NDArray[np.int64], today: date | None) -> T
     entities = entities_of(data)[learned]
     if data.times is None or "event_id" not in data.frame.columns or not len(learned):
         return TakenIn(entities=entities)
-    nights = data.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)
+    nights = days_of(data.times)
     missed = np.delete(nights, learned)
     # The next run takes up every day after the last one, also the rest of a day that was cut.
     ends = [int(nights[learned].max()), *(missed - 1).tolist()]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
+from typing import Final
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.times import read_time, time_hint
 
 _SHOWN = 5
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 _SHORTEST = len("20260314")
 
 
@@ -42,3 +47,13 @@ def read_times(column: pd.Series, source: str) -> pd.Series:
         message = f"{source}: {column.name} is not an ISO 8601 time: {shown}."
         raise DataError(message, hint=time_hint(texts[rows[0]]))
     return times
+
+
+def days_of(times: pd.Series) -> NDArray[np.int64]:
+    """The UTC days (n,) of moments, proleptic ordinals. Raises ValueError where one is missing."""
+    moments = pd.to_datetime(times, utc=True)
+    if moments.isna().any():
+        message = "a missing moment has no day"
+        raise ValueError(message)
+    days = moments.dt.tz_localize(None).to_numpy(dtype="datetime64[D]")
+    return days.astype(np.int64) + _EPOCH

@@ -59,9 +59,9 @@ class Wealth:
         weights; by default each weighs 1.
         """
         bets = np.clip(gains, -CLIP, CLIP) / CLIP
-        logs = np.log1p(_BOTH[:, None] * bets[None]).sum(axis=1)
+        logs = tuple(float(np.log1p(stake * bets).sum()) for stake in _BOTH)
         total = float(len(bets)) if weight is None else weight
-        return cls(logs=tuple(logs.tolist()), units=len(bets), weight=total)
+        return cls(logs=logs, units=len(bets), weight=total)
 
     @classmethod
     def of_sums(cls, rows: int, total: float, squares: float) -> Self:

@@ -135,7 +135,7 @@ def encode(labels: NDArray[Any], classes: NDArray[Any]) -> Codes:
     """Positions of labels in `classes`; raise DataError naming the ones that are not there."""
     places = {str(label): index for index, label in enumerate(classes)}
     texts = [str(label) for label in labels]
-    unknown = sorted({text for text in texts if text not in places})
+    unknown = sorted(set(texts) - places.keys())
     if unknown:
         message = f"labels that the model does not know: {', '.join(unknown[:5])}"
         raise DataError(message, hint=f"It was trained on {', '.join(places)}.")

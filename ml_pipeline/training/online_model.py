@@ -32,8 +32,8 @@ from ml_pipeline.evaluation.ledger import (
 )
 from ml_pipeline.evaluation.metrics import Floats, row_losses
 from ml_pipeline.training.adaptive import AdaptiveClassifier, by_family
-from ml_pipeline.training.heads.memory import Expert, Memory, Opinions, Seen
-from ml_pipeline.training.heads.newton import Lesson
+from ml_pipeline.training.heads.memory import Expert, Memory, Seen
+from ml_pipeline.training.online.answers import Answers, answers_to
 from ml_pipeline.training.online.past import Past
 from ml_pipeline.training.online.rows import Rows
 
@@ -286,12 +286,11 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     rows = state.waiting
     quarantine = quarantine and adaptive.quarantine
     anchor = rows.base
-    seen = model.seen(rows.features, anchor)
-    opinions, live = state.past.answers(state.memory, seen, rows.predicted)
+    fresh = ~are_known(rows.entities, state.entities)
+    answers = answers_to(model, state.memory, state.past, rows, fresh, incumbent.predict)
     # What people were answered goes before what they would have been.
     served = np.asarray(np.isfinite(rows.served).all(axis=1))
-    live = np.where(served[:, None], rows.served, live)
-    fresh = ~are_known(rows.entities, state.entities)
+    live = np.where(served[:, None], rows.served, answers.live)
     strange = quarantine and not len(state.held) and _is_strange(state.ledger, rows, live, fresh)
     scores = NightScores(
         night=night,
@@ -301,14 +300,14 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
         entities=rows.entities,
         live=live,
         anchor=anchor,
-        champion=incumbent.predict(rows, seen),
+        champion=answers.champion,
         fresh=fresh,
         unseen=fresh & incumbent.unseen(night, rows),
         served=served,
         quarantined=strange,
     )
     nothing = Rows.none(model)
-    memory = state.memory if strange else _learned(model, state, night, opinions)
+    memory = state.memory if strange else _learned(model, state, night, answers)
     learned = nothing if strange else state.held.followed_by(rows)
     entry, proof = entry_of(scores, adaptive.full_weight)
     after = replace(
@@ -326,22 +325,15 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
     return after, scores
 
 
-def _learned(
-    model: AdaptiveClassifier, state: OnlineState, night: int, opinions: Opinions
-) -> Memory:
-    """The memory after the waiting rows, of which everything that votes has those `opinions`."""
-    rows = state.waiting
+def _learned(model: AdaptiveClassifier, state: OnlineState, night: int, answers: Answers) -> Memory:
+    """The memory after the waiting rows, to which everything that votes gave those answers."""
+    lesson = answers.lesson
     if len(state.held):
-        rows = state.held.followed_by(rows)
-        seen = model.seen(rows.features, rows.base)
-        opinions, _ = state.past.answers(state.memory, seen, rows.predicted)
-    lesson = Lesson(
-        inputs=opinions.inputs,
-        actual=rows.actual,
-        weights=rows.weights,
-        opinions=opinions.shares,
-        fresh=~are_known(rows.entities, state.entities),
-    )
+        rows = state.held.followed_by(state.waiting)
+        fresh = ~are_known(rows.entities, state.entities)
+        lesson = answers_to(
+            model, state.memory, state.past, rows, fresh, lambda some, _: some.base
+        ).lesson
     return state.memory.learn(lesson, night, model.rates_())
 
 

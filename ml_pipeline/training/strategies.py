@@ -29,6 +29,7 @@ from ml_pipeline.datasets.splits import (
     taken_in,
     without_shared_groups,
 )
+from ml_pipeline.datasets.times import days_of
 from ml_pipeline.datasets.weights import fitting_weights, label_weights
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
@@ -343,7 +344,7 @@ def evidence_on(
     """What a model, and the champion if there is one, answer for held-out rows."""
     nights = np.zeros(len(held), dtype=np.int64)
     if held.times is not None:
-        nights = held.times.map(lambda moment: moment.date().toordinal()).to_numpy(dtype=np.int64)
+        nights = days_of(held.times)
     identity = held.frame.get("event_id", pd.Series(range(len(held)), index=held.frame.index))
     return Evidence(
         labels=tuple(str(label) for label in model.classes_),

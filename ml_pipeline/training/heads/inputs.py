@@ -123,7 +123,8 @@ class HeadInputs:
 
     def _further(self, family: str, seen: Floats) -> Floats:
         if family == "pairs":
-            products = seen[:, self.pairs[:, 0]] * seen[:, self.pairs[:, 1]]
+            numbers = np.ascontiguousarray(seen.T)  # whole columns are quick to copy
+            products = (numbers[self.pairs[:, 0]] * numbers[self.pairs[:, 1]]).T
             return np.clip(products, -MAX_STANDARDISED, MAX_STANDARDISED)
         if family == "waves" and len(self.phases):
             return np.asarray(np.sqrt(2) * np.cos(seen @ self.frequencies + self.phases))

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ml_pipeline.evaluation.metrics import Codes, Floats
 from ml_pipeline.training.heads.inputs import MIN_PROBABILITY, log_odds
-from ml_pipeline.training.heads.newton import Lesson, answers, fit_head, unit_precision
+from ml_pipeline.training.heads.large import LargeLesson
+from ml_pipeline.training.heads.newton import Lesson, answers, unit_precision
 from ml_pipeline.training.heads.rates import EXPERTS_SHARE, Rates
 
 
@@ -150,52 +151,48 @@ class Memory:
             vote[is_new] = weight / is_new.sum()
         return replace(self, vote=vote, experts=experts)
 
-    def learn(self, lesson: Lesson, night: int, rates: Rates) -> Memory:
+    def learn(self, lesson: Lesson | LargeLesson, night: int, rates: Rates) -> Memory:
         """The memory after one night."""
         passed = 1 if self.last_night is None else max(1, night - self.last_night)
         kept = rates.decays**passed
-        heads, precisions = list[Floats](), list[Floats]()
-        for family, inputs in enumerate(lesson.inputs):
-            unit = _unit_of(self.heads[family], lesson)
-            if self.precisions is None:
-                past = np.multiply.outer(_first_precisions(lesson, rates), unit)
-            else:
-                past = self.precisions[family]
-            faded = kept.reshape(-1, *([1] * unit.ndim)) * past
-            learned = [
-                fit_head(start, old + rates.ridge * unit, inputs, lesson, rates.epochs)
-                for start, old in zip(self.heads[family], faded, strict=True)
-            ]
-            heads.append(np.stack([head for head, _ in learned]))
-            precisions.append(faded + np.stack([curvature for _, curvature in learned]))
+        units = [_unit_of(heads, lesson.n_classes) for heads in self.heads]
+        if self.precisions is None:
+            firm = _first_precisions(lesson, rates)
+            past = tuple(np.multiply.outer(firm, unit) for unit in units)
+        else:
+            past = self.precisions
+        faded = [kept.reshape(-1, *([1] * u.ndim)) * p for u, p in zip(units, past, strict=True)]
+        penalties = tuple(f + rates.ridge * u for f, u in zip(faded, units, strict=True))
+        fitted = lesson.fitted(self.heads, penalties, rates.epochs)
         return Memory(
-            heads=tuple(heads),
-            precisions=tuple(precisions),
-            vote=self._next_vote(lesson, rates),
+            heads=tuple(np.stack([head for head, _ in family]) for family in fitted),
+            precisions=tuple(
+                past + np.stack([curvature for _, curvature in family])
+                for past, family in zip(faded, fitted, strict=True)
+            ),
+            vote=self._next_vote(lesson.voters_losses(), rates),
             last_night=night,
             experts=self.experts,
             heard=self.heard,
         )
 
-    def _next_vote(self, lesson: Lesson, rates: Rates) -> Floats:
-        if not lesson.fresh.any():
+    def _next_vote(self, losses: Floats | None, rates: Rates) -> Floats:
+        if losses is None:
             return self.vote
-        chosen = lesson.opinions[:, np.arange(len(lesson.actual)), lesson.actual]
-        losses = -np.log(np.maximum(chosen, 1e-15)) @ (lesson.weights * lesson.fresh)
         scores = np.log(self.vote) - rates.vote_rate * losses
         vote = np.exp(scores - scores.max())
         vote /= vote.sum()
         return np.asarray((1 - rates.vote_share) * vote + rates.vote_share / len(vote))
 
 
-def _unit_of(heads: Floats, lesson: Lesson) -> Floats:
+def _unit_of(heads: Floats, n_classes: int) -> Floats:
     _, width, columns = heads.shape
-    return unit_precision(width, columns, lesson.opinions.shape[2])
+    return unit_precision(width, columns, n_classes)
 
 
-def _first_precisions(lesson: Lesson, rates: Rates) -> Floats:
+def _first_precisions(lesson: Lesson | LargeLesson, rates: Rates) -> Floats:
     """How firmly each head starts at the base, (H,)."""
-    expected = rates.rows_per_night or float(len(lesson.actual))
+    expected = rates.rows_per_night or float(len(lesson))
     return np.asarray(rates.prior_rows * expected / (1 - rates.decays))
 
 

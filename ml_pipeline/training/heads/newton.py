@@ -17,8 +17,13 @@ from ml_pipeline.evaluation.metrics import Codes, Floats
 
 STOP_AT_RELATIVE_GAIN = 1e-6
 MAX_HALVINGS = 30
+FEW_CLASSES = 7
 # Weights over which a curvature is kept in blocks.
 MAX_WHOLE = 400
+
+
+# A head's weights (p, C) and the curvature of the loss there.
+Fitted = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,11 +46,52 @@ class Lesson:
         if not len(self.fresh):
             object.__setattr__(self, "fresh", np.ones(len(self.actual), dtype=bool))
 
+    def __len__(self) -> int:
+        return len(self.actual)
+
+    @property
+    def n_classes(self) -> int:
+        """Of the model."""
+        return int(self.opinions.shape[2])
+
+    def voters_losses(self) -> Floats | None:
+        """Of everything that votes on rows on which it may be judged, (V,); None without any."""
+        return voters_losses(self.opinions, self.actual, self.weights, self.fresh)
+
+    def fitted(
+        self, starts: tuple[Floats, ...], penalties: tuple[Floats, ...], epochs: int
+    ) -> tuple[list[Fitted], ...]:
+        """Heads from `starts` (H, p, C) of each family, and their curvatures; see `fit_head`."""
+        return tuple(
+            [fit_head(*one, inputs, self, epochs) for one in zip(start, penalty, strict=True)]
+            for start, penalty, inputs in zip(starts, penalties, self.inputs, strict=True)
+        )
+
+
+def voters_losses(
+    opinions: Floats, actual: Codes, weights: Floats, fresh: NDArray[np.bool_]
+) -> Floats | None:
+    """Losses (V,) of probabilities (V, n, K) on the `fresh` rows; None without any."""
+    if not fresh.any():
+        return None
+    chosen = opinions[:, np.arange(len(actual)), actual]
+    return np.asarray(-np.log(np.maximum(chosen, 1e-15)) @ (weights * fresh))
+
 
 def softmax(scores: Floats) -> Floats:
     """Rows of probabilities over the last axis."""
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float64)
+    powers = np.exp(scores - _over_classes(np.maximum, scores))
+    return np.asarray(powers / _over_classes(np.add, powers), dtype=np.float64)
+
+
+def _over_classes(operation: np.ufunc, values: Floats) -> Floats:
+    """The last axis reduced to 1; numpy is slow over a short one, and equal to the last bit."""
+    if values.shape[-1] > FEW_CLASSES:
+        return np.asarray(operation.reduce(values, axis=-1, keepdims=True))
+    found = values[..., :1]
+    for place in range(1, values.shape[-1]):
+        found = operation(found, values[..., place : place + 1])
+    return found
 
 
 def answers(inputs: Floats, heads: Floats, n_classes: int) -> Floats:
@@ -72,9 +118,7 @@ def unit_precision(width: int, columns: int, n_classes: int) -> Floats:
     return np.asarray(np.kron(between, among))
 
 
-def fit_head(
-    start: Floats, penalty: Floats, inputs: Floats, lesson: Lesson, epochs: int
-) -> tuple[Floats, Floats]:
+def fit_head(start: Floats, penalty: Floats, inputs: Floats, lesson: Lesson, epochs: int) -> Fitted:
     """Minimise `Σ wᵢ lossᵢ + ½ Δᵀ penalty Δ` by damped Newton.
 
     Returns the weights (p, C) and the curvature of the loss alone at the solution, in the form of
@@ -83,9 +127,9 @@ def fit_head(
     goal = _Goal(start=start, penalty=penalty, inputs=inputs, lesson=lesson)
     reached = goal.at(np.zeros(start.size))
     for _ in range(epochs + 1):
-        step = _solved(
+        step = solved(
             goal.curvature(reached.probabilities) + goal.penalty,
-            goal.gradient(reached.probabilities) + _times(goal.penalty, reached.delta),
+            goal.gradient(reached.probabilities) + times(goal.penalty, reached.delta),
         )
         moved = goal.downhill(reached, step)
         if moved is None:
@@ -120,7 +164,7 @@ class _Goal:
         probabilities = answers(self.inputs, heads, lesson.opinions.shape[-1])
         chosen = probabilities[np.arange(len(lesson.actual)), lesson.actual]
         loss = -(np.log(np.maximum(chosen, 1e-300)) @ lesson.weights)
-        value = loss + 0.5 * delta @ _times(self.penalty, delta)
+        value = loss + 0.5 * delta @ times(self.penalty, delta)
         return _Point(delta, probabilities, float(value))
 
     def downhill(self, origin: _Point, step: Floats) -> _Point | None:
@@ -144,13 +188,15 @@ class _Goal:
         return hessian(probabilities, self.inputs, self.lesson, columns)
 
 
-def _times(matrix: Floats, delta: Floats) -> Floats:
+def times(matrix: Floats, delta: Floats) -> Floats:
+    """A curvature, whole or in blocks, times weights (Cp,)."""
     if matrix.ndim == 2:  # noqa: PLR2004 - whole
         return matrix @ delta
     return np.asarray((matrix @ delta.reshape(len(matrix), -1, 1)).ravel())
 
 
-def _solved(matrix: Floats, vector: Floats) -> Floats:
+def solved(matrix: Floats, vector: Floats) -> Floats:
+    """The weights (Cp,) that times a curvature, whole or in blocks, are the vector."""
     if matrix.ndim == 2:  # noqa: PLR2004 - whole
         return np.asarray(np.linalg.solve(matrix, vector), dtype=np.float64)
     solution = np.linalg.solve(matrix, vector.reshape(len(matrix), -1, 1))

@@ -14,6 +14,7 @@ from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.entities import Entities, entities_of
 from ml_pipeline.datasets.features import Inputs, content, joined
+from ml_pipeline.datasets.times import days_of
 from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Codes, Floats, encode
@@ -89,14 +90,18 @@ class Rows:
             served=np.vstack([self.served, other.served]),
         )
 
-    def take(self, positions: NDArray[np.int64]) -> Rows:
+    def take(self, positions: NDArray[np.int64] | slice) -> Rows:
         """Some of the rows, in that order."""
+        if isinstance(positions, slice):
+            event_ids = self.event_ids[positions]
+        else:
+            event_ids = tuple(self.event_ids[position] for position in positions)
         return Rows(
             features=self.features[positions],
             base=self.base[positions],
             actual=self.actual[positions],
             weights=self.weights[positions],
-            event_ids=tuple(self.event_ids[position] for position in positions),
+            event_ids=event_ids,
             entities=self.entities[positions],
             predicted=self.predicted[positions],
             served=self.served[positions],
@@ -117,9 +122,9 @@ def nightly_rows(
     """Labelled rows by UTC day and event id: (nights, rows)."""
     if data.times is None or "event_id" not in data.frame.columns:
         raise DataError(f"{data.source} has no event_id and time: nights cannot be told apart.")
-    nights = data.times.dt.tz_convert("UTC").map(lambda moment: moment.date().toordinal())
+    nights = days_of(data.times)
     event_ids = data.frame["event_id"].astype(str)
-    order = np.lexsort((event_ids.to_numpy(dtype=str), nights.to_numpy(dtype=np.int64)))
+    order = np.lexsort((event_ids.to_numpy(dtype=str), nights))
     # A row is learned once, also when a file holds it twice.
     order = order[~event_ids.iloc[order].duplicated().to_numpy()]
     predicted = np.full(len(data), AT_ONCE) if data.predicted is None else data.predicted
@@ -133,7 +138,7 @@ def nightly_rows(
         predicted=predicted[order],
         served=_served(data, model)[order],
     )
-    return nights.to_numpy(dtype=np.int64)[order], rows
+    return nights[order], rows
 
 
 def _served(data: Dataset, model: AdaptiveClassifier) -> Floats:
@@ -151,4 +156,4 @@ def by_day(nights: Sequence[int] | NDArray[np.int64], rows: Rows) -> Iterator[tu
         return
     cuts = np.flatnonzero(np.diff(values)) + 1
     for start, end in zip([0, *cuts], [*cuts, len(values)], strict=True):
-        yield int(values[start]), rows.take(np.arange(start, end))
+        yield int(values[start]), rows.take(slice(start, end))

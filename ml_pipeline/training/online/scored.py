@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,10 @@ def evidence_of(model: AdaptiveClassifier, scored: tuple[ScoredNight, ...]) -> E
 
     Rows of entities that were learned before are no evidence.
     """
-    parts = [(s, np.flatnonzero(s.unseen)) for s in scored]
-    is_paired = any(len(rows) for _, rows in parts)
+    parts = [(s, s.unseen) for s in scored]
+    is_paired = any(rows.any() for _, rows in parts)
     if not is_paired:
-        parts = [(s, np.flatnonzero(s.fresh)) for s in scored]
+        parts = [(s, s.fresh) for s in scored]
 
     def stacked(name: str) -> Floats:
         arrays = [getattr(s, name)[rows] for s, rows in parts]
@@ -63,10 +64,10 @@ def evidence_of(model: AdaptiveClassifier, scored: tuple[ScoredNight, ...]) -> E
         none = [np.empty(0, dtype=kind)]
         return np.concatenate(none + [getattr(s, name)[rows] for s, rows in parts])
 
-    nights = [np.full(len(rows), s.night) for s, rows in parts]
+    nights = [np.full(int(rows.sum()), s.night) for s, rows in parts]
     return Evidence(
         labels=tuple(str(label) for label in model.classes_),
-        event_ids=tuple(s.event_ids[row] for s, rows in parts for row in rows),
+        event_ids=tuple(chain.from_iterable(compress(s.event_ids, rows) for s, rows in parts)),
         nights=np.concatenate([np.empty(0, dtype=np.int64), *nights]),
         actual=joined("actual", np.int64),
         challenger=stacked("live"),
