@@ -1,4 +1,4 @@
-"""A shop whose features change: one is gone, has another name, or is something else than before.
+"""A shop that changes: a feature is gone, renamed or something else than before, a class is new.
 
 Each time the results wait for a base, each run says which and for what, and a base comes to serve
 without force.
@@ -7,7 +7,7 @@ without force.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.support.places import EMBEDDED, SUPABASE, Place
 
 START = datetime(2026, 3, 1, 20, tzinfo=UTC)
 ROWS = 60
+CLASSES = ("stays", "leaves")
 KINDS = {"visits": "number", "plan": "category", "member": "boolean", "since": "datetime"}
 Features = dict[str, Any]
 
@@ -59,15 +60,23 @@ class Shop:
     folder: Path
     capture: pytest.CaptureFixture[str]
 
-    def configure(self, kinds: dict[str, str]) -> None:
-        data = {"features": kinds, "classes": ["stays", "leaves"], "ordered": False}
+    def configure(self, kinds: dict[str, str], classes: Sequence[str] = CLASSES) -> None:
+        data = {"features": kinds, "classes": list(classes), "ordered": False}
         config = {"model_name": "shop", "run": {"trigger": "any"}, "data": data}
         (self.folder / "shop.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
-    def log_days(self, first: int, count: int, change: Callable[[Features], Features]) -> None:
+    def log_days(
+        self,
+        first: int,
+        count: int,
+        change: Callable[[Features], Features],
+        classes: Sequence[str] = CLASSES,
+    ) -> None:
         for day in range(first, first + count):
             random, known = np.random.default_rng(day), START + timedelta(days=day)
-            events = [_event(random, known, f"shop {day} {n}", change) for n in range(ROWS)]
+            events = [
+                _event(random, known, f"shop {day} {n}", change, classes) for n in range(ROWS)
+            ]
             self.store.append_events(pd.DataFrame(events, columns=list(EVENT_COLUMNS)))
 
     def run(self, day: int) -> dict[str, Any]:
@@ -88,6 +97,7 @@ def _event(
     known: datetime,
     name: str,
     change: Callable[[Features], Features],
+    classes: Sequence[str] = CLASSES,
 ) -> dict[str, Any]:
     features: Features = {
         "visits": round(float(random.normal(3, 1)), 2),
@@ -96,7 +106,12 @@ def _event(
         "since": (START - timedelta(hours=int(random.integers(1, 9000)))).isoformat(),
     }
     score = features["visits"] - 3 + {"tin": 2, "gold": -1}.get(features["plan"], 0)
-    label = "leaves" if score + 0.3 * random.normal() > 0.5 else "stays"
+    score += 0.3 * float(random.normal())
+    # Of three classes the last is of those who were members for long, and stays.
+    is_old = features["since"] < (START - timedelta(hours=4500)).isoformat()
+    label = (
+        classes[1] if score > 0.5 else classes[-1] if len(classes) > 2 and is_old else classes[0]
+    )
     return {
         "timestamp": known - timedelta(hours=1), "event_id": league.event_id(name),
         "event_type": "prediction", "model_name": "shop", "model_id": "app", "match_id": None,
@@ -182,6 +197,42 @@ def test_a_changed_feature_comes_from_the_log_to_the_champion(shop: Shop, name: 
     assert after["status"] == "completed", after
     assert " wait for one" not in after["outcome_reason"]
     assert after["training_rows"] >= ROWS / 2
+    champion = shop.store.champion(model_name="shop")
+    assert champion is not None
+    assert champion.anchor_id == base["model_id"]
+
+
+@pytest.mark.parametrize("place", [EMBEDDED, SUPABASE], indirect=True)
+@pytest.mark.long
+def test_a_new_class_comes_from_the_log_to_the_champion(shop: Shop) -> None:
+    three = (*CLASSES, "pauses")
+    shop.log_days(4, 4, dict, three)
+    failed = shop.run(7)
+    assert failed["outcome"] == "failed"
+    assert "unknown outcome label (67)" in failed["error"]
+    assert "name a new class in data.classes" in failed["error"]
+
+    # The way out that it names: what the serving model can learn it learns, the rest waits.
+    shop.configure(KINDS, three)
+    between = shop.run(7)
+    assert between["status"] == "completed", between
+    assert "does not know the class pauses: 67 results wait for one" in between["outcome_reason"]
+    assert "`ml-pipeline train --register`" in between["outcome_reason"]
+    kept = shop.store.get_run(between["run_id"]).details["class_days"]
+    assert kept["labels"] == list(three)
+    pauses = [row for rows in kept["days"].values() for row in rows if row[0] == 2]
+    assert [sum(column) for column in list(zip(*pauses, strict=True))[1:]] == [67, 67, 0, 0]
+
+    # The champion gives a class that it does not know its smallest probability.
+    shop.log_days(8, 8, dict, three)
+    base = shop.ask(train, "--register")
+    assert base["outcome"] == "promoted", base["outcome_reason"]
+    assert base["classes"] == list(three)
+
+    shop.log_days(16, 1, dict, three)
+    after = shop.run(16)
+    assert after["outcome"] == "promoted", after
+    assert " wait for one" not in after["outcome_reason"]
     champion = shop.store.champion(model_name="shop")
     assert champion is not None
     assert champion.anchor_id == base["model_id"]
