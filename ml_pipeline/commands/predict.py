@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             text = _piped() if args.text == "-" else args.text
             result = engine.predict(_row_input(args.predict, engine), args.match_id, text=text)
+    for found in result.get("new_levels", ()):
+        common.say(found["said"])
     if result["status"] == "failed":
         common.say(result["error"])
     common.print_json(result)

@@ -28,12 +28,12 @@ from ml_pipeline.decay.drift import (
 from ml_pipeline.decay.lineage import all_days
 from ml_pipeline.decay.measures import share_of
 from ml_pipeline.decay.watched import Watched
-from ml_pipeline.errors import NotFound
 from ml_pipeline.evaluation.sequences import RunsTest, runs_test
 from ml_pipeline.evaluation_log.frames import checked_rows, since
+from ml_pipeline.registry.inputs.new_levels import base_reference
 from ml_pipeline.store.alerts import Cause
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import UNCERTAIN, LookbackWindow, ModelVersion
+from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
 log = logging.getLogger("model_retrainer")
 
@@ -125,18 +125,6 @@ def _estimate(
 
 
 # ------------------------------------------------------------------------------------- drift
-
-
-def base_reference(store: Store, champion: ModelVersion | None) -> Mapping[str, Any] | None:
-    """The summary of what the champion's base was trained on; None when it holds none."""
-    if champion is None:
-        return None
-    if champion.anchor_id == champion.model_id:
-        return champion.lineage.reference
-    try:
-        return store.get_model(champion.model_name, champion.anchor_id).lineage.reference
-    except NotFound:  # the model was brought without its base
-        return None
 
 
 def _no_reference(checked: Watched) -> str:

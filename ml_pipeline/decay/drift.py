@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.levels.new_levels import NewLevels
 from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, shares_between
 from ml_pipeline.evaluation.metrics import Floats
-from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.store.inputs.cells import level_code, level_name
 
 MIN_LABELLED = 100
@@ -107,13 +107,9 @@ def new_levels_sentence(drift: Drift, thing: str = "row") -> str:
     """
     if drift.new_share < NOTED_SHARE:
         return ""
-    named = ", ".join(repr(level[:40]) for level in drift.new_levels)
-    return (
-        f"{drift.column} has levels that training had not ({named}) in "
-        f"{counted(round(drift.new_share * drift.rows), thing)} of {drift.rows:,}: each is "
-        f"answered as a rare one. A base that knows them: `ml-pipeline train --register`, once "
-        "there are results enough."
-    )
+    new = round(drift.new_share * drift.rows)
+    found = NewLevels(feature=drift.column, rows=new, of=drift.rows, levels=drift.new_levels)
+    return found.sentence(thing)
 
 
 def level_drift(column: str, reference: LevelSummary, recent: Sequence[object]) -> Drift | None:

@@ -56,6 +56,11 @@ class Scorer:
         self._scale = [float(value) for value in listed(header["scale"])]
         self._base_weight, *weights = [float(weight) for weight in listed(header["vote"])]
         self._votes, self._experts = weights, experts
+        # By the place of a category the levels that training had, sorted, where all are known.
+        self.known_levels: list[tuple[int, Sequence[float]]] = [
+            (int(place), reader.array(where))
+            for place, where in listed(header.get("known_levels", []))
+        ]
         self._check()
 
     def _check(self) -> None:
@@ -68,6 +73,8 @@ class Scorer:
             raise ValueError("the means or scales of its features are no numbers")
         if self.kinds and len(self.kinds) != len(self.features):
             raise ValueError("its features and their kinds differ in number")
+        if not all(0 <= place < len(self.features) for place, _ in self.known_levels):
+            raise ValueError("levels are of no feature")
         self.probabilities(self._mean, None if self.text_column is None else "one text")
 
     @property
@@ -135,6 +142,18 @@ class Scorer:
                 self.features, values, self._mean, self._scale, strict=False
             )
             if abs(value - mean) > MAX_STANDARDISED * scale
+        ]
+
+    def new_levels(self, values: Values) -> list[str]:
+        """Categories of which training had not the level; where it had too many to list, none."""
+        if not self.known_levels:
+            return []
+        from ml_pipeline.registry.inputs.kind_columns import is_new
+
+        return [
+            self.features[place]
+            for place, known in self.known_levels
+            if is_new(values[place], known)
         ]
 
 

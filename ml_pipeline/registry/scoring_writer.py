@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.levels.new_levels import known_levels
 from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.registry.scoring import FORMATS
 
@@ -45,6 +46,7 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
         "features": names,
         "text_column": model.text_column_,
         **_kinds(model),
+        **_known_levels(model, names, arrays),
         "classes": [str(label) for label in model.classes_],
         "base": _classifier(model.base_, arrays),
         "base_columns": [int(column) for column in model.base_columns_],
@@ -96,6 +98,13 @@ def _kinds(model: Any) -> dict[str, Any]:  # noqa: ANN401 - AdaptiveClassifier
     """The kinds of the features in their order, where some are no numbers."""
     kinds = [str(kind) for kind in kinds_of(model).values()]
     return {"format": FORMATS[-1], "kinds": kinds} if set(kinds) - {"number"} else {}
+
+
+def _known_levels(model: Any, names: Sequence[str], arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    """By the place of a category the levels that training had, where all of them are known."""
+    found = known_levels(model.reference_)
+    kept = [[names.index(name), arrays.add(levels, "d")] for name, levels in found.items()]
+    return {"known_levels": kept} if kept else {}
 
 
 class _Arrays:

@@ -60,6 +60,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "shows_texts": any("text" in error for error in _shown(kept)),
         "loaded": [(text, (details.get("load_report") or {}).get(name))
                    for name, text in LOADED.items() if details.get("load_report")],
+        "new_levels": [found["said"] for found in details.get("new_levels", ())],
         "reasons": (details.get("load_report") or {}).get("reasons", {}),
         "rejected": kept.get("rejected", []),
         "runs_test": kept.get("runs_test"),

@@ -11,11 +11,14 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.levels.new_levels import NewLevels
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
+from ml_pipeline.registry.inputs.new_levels import new_levels
 from ml_pipeline.registry.model_inputs import TRAIN, ModelInputs, inputs_of
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.serving_state import ServingState, serving_models
@@ -56,6 +59,7 @@ class Prepared:
     difference: str = ""
     is_readable: bool = False
     trained_by: Settings | None = None
+    new_levels: tuple[NewLevels, ...] = ()
 
     def waiting_for_a_base(self) -> str:
         """Which results wait for a base that knows more, and how to get one; empty for none."""
@@ -90,7 +94,9 @@ class Prepared:
             rebuilt["learned_again_since"] = str(date.fromordinal(self.restart_night + 1))
         if self.changed:
             rebuilt["rebuilt_for"] = list(self.changed)
+        levels = [found.as_json("new result") for found in self.new_levels]
         return {
+            **({"new_levels": levels} if levels else {}),
             "load_report": self.loaded.report.as_json(),
             "dataset_path": str(self.loaded.errors_path),
             "training_path": str(self.loaded.labelled_path),
@@ -125,7 +131,20 @@ def prepare(
         is_corrected=rows.is_corrected,
         restart_night=rows.restart_night,
         is_readable=rows.readable_since is not None,
+        new_levels=_new_levels(store, inputs, rows),
     )
+
+
+def _new_levels(
+    store: Store, inputs: ModelInputs | None, rows: UnlearnedRows
+) -> tuple[NewLevels, ...]:
+    """The levels among the rows that the base was not trained on; said where they are found."""
+    if inputs is None or Kind.CATEGORY not in inputs.kinds.values():
+        return ()
+    found = new_levels(store, rows.head, rows.loaded.labelled_path)
+    for each in found:
+        log.warning("%s", each.sentence("new result"))
+    return tuple(found)
 
 
 def _knowing(head: ModelVersion | None, inputs: ModelInputs | None) -> ModelVersion | None:

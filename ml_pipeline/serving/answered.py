@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# Characters of a level that a warning shows.
+SHOWN_OF_A_LEVEL = 40
+
+
 class Answering:
     """The model that answers and its scorer, which belong together; `warnings` go with answers."""
 
@@ -67,8 +71,9 @@ class Answering:
             "timestamp": utc_text(now := clock()),
             "status": "completed",
         }
-        if self.warnings:
-            about["warnings"] = [*about.get("warnings", ()), *self.warnings]
+        new = [_new_level(name, logged[name]) for name in scorer.new_levels(values)]
+        if new or self.warnings:
+            about["warnings"] = [*about.get("warnings", ()), *new, *self.warnings]
         features = {**logged, **texts}
         return about, lambda: _row(about, features, settings.model_name, now)
 
@@ -94,6 +99,11 @@ class Answering:
             "scored_from": "scoring file" if type(scorer) is Scorer else "artifact",
             "warning": " ".join(self.warnings) or None,
         }
+
+
+def _new_level(name: str, level: object) -> str:
+    shown = repr(str(level)[:SHOWN_OF_A_LEVEL])
+    return f"{name} = {shown} is a level that training had not: it is answered as a rare one"
 
 
 def _row(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.datasets.features import joined
+from ml_pipeline.datasets.levels.new_levels import known_levels
 from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.datasets.texts import fault
 from ml_pipeline.errors import InputError
@@ -32,6 +33,10 @@ class ArtifactScorer(Scorer):
         self.text_column = model.text_column_
         self._mean = model.mean_.tolist()
         self._scale = model.scale_.tolist()
+        self.known_levels = [
+            (self.features.index(name), levels.tolist())
+            for name, levels in known_levels(model.reference_).items()
+        ]
 
     @property
     def is_ensemble(self) -> bool:
@@ -91,6 +96,7 @@ class BatchScorer:
         self.features = scorer.features
         self.kinds = scorer.kinds
         self.classes = scorer.classes
+        self.known_levels = scorer.known_levels
         self.text_column = scorer.text_column
         self.is_ensemble = scorer.is_ensemble
         self.model_id = served.model_id

@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.datasets.levels.new_levels import LevelCounter, found_by
 from ml_pipeline.serving.answering import HIGH_CONFIDENCE
 from ml_pipeline.serving.batch_csv import ADDED, BatchCsv, default_output, open_database
 from ml_pipeline.serving.batch_inputs import BatchInputs, inputs_from, kind_faults
@@ -93,6 +94,11 @@ class _Batch:
         self._logs, self._total = log, total
         self.chunk = CHUNK_OF_TEXTS if self._scorer.text_column else CHUNK
         self._predicted = self._uncertain = 0
+        self._levels = {
+            name: LevelCounter(name, np.asarray(known))
+            for place, known in self._scorer.known_levels
+            if (name := self._scorer.features[place])
+        }
         self.now = engine.now()
         self.timestamp = utc_text(self.now)
 
@@ -112,6 +118,8 @@ class _Batch:
         self._mark(start)
         inputs = self._inputs(start)
         usable = inputs.usable
+        for name, counter in self._levels.items():
+            counter.add(inputs.levels[name])
         shares, faults = self._scorer.score(inputs.values, inputs.texts)
         answers = self._answers(shares)
         everywhere = {
@@ -198,6 +206,7 @@ class _Batch:
             "uncertain": self._uncertain,
             "abstention_rate": self._uncertain / predicted if predicted else None,
             "imputed": self._number("imputed IS NOT NULL AND error IS NULL"),
+            "new_levels": [found.as_json() for found in found_by(self._levels.values())],
             "logged": predicted if self._logs else 0,
         }
 

@@ -44,6 +44,7 @@ KINDS = {
 }  # fmt: skip
 GAPS = ("", "NA", "n/a", "null", "?", "-", "None", "nan", " ")
 CITIES = ("Atlantis", "NA", "", "nan", "Tro\u0308ndelag")
+NEW = ("Atlantis", "NA", "Tr\u00f6ndelag")
 ROWS = 60
 
 
@@ -108,6 +109,22 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     store.close()
 
 
+def file_answers(
+    shop: Shop, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> list[dict[str, float]]:
+    """What `predict --batch` answers to `in.csv`; it counts and names the new levels."""
+    given = ["--batch", str(folder / "in.csv"), "--output", str(folder / "out.csv"), "--no-log"]
+    capsys.readouterr()
+    assert shop.call(predict, *given) == 0
+    out, err = capsys.readouterr()
+    (counted,) = json.loads(out.splitlines()[-1])["new_levels"]
+    assert (counted["feature"], counted["rows"], counted["of"]) == (CITY, 8, ROWS)
+    assert set(counted["levels"]) == set(NEW)
+    assert counted["said"] in err
+    with (folder / "out.csv").open(newline="") as file:
+        return [json.loads(row["probabilities"]) for row in csv.DictReader(file)]
+
+
 @pytest.mark.long
 def test_a_row_is_answered_and_learned_alike_by_every_door(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -127,14 +144,12 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     asked = np.asarray([[a["probabilities"][c] for c in mixed.CLASSES] for a in answers])
     assert np.abs(asked - wanted).max() < 1e-9
     assert [a["probabilities"] for a in alone] == [a["probabilities"] for a in answers[:10]]
+    new = [name for a in answers for name in NEW if f"{CITY} = {name!r} is a level" in str(a)]
+    assert {name: new.count(name) for name in NEW} == {"Atlantis": 3, "NA": 3, "Tr\u00f6ndelag": 2}
 
     # A file.
     frame.to_csv(tmp_path / "in.csv", index=False)
-    given = ["--batch", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv"), "--no-log"]
-    assert shop.call(predict, *given) == 0
-    with (tmp_path / "out.csv").open(newline="") as file:
-        rows = [json.loads(row["probabilities"]) for row in csv.DictReader(file)]
-    assert rows == [a["probabilities"] for a in answers]
+    assert file_answers(shop, tmp_path, capsys) == [a["probabilities"] for a in answers]
 
     # The log, by the table and by the CSV: what is learned is what was answered for.
     with PredictionEngine(config_file=config, local_dir=str(shop.folder / "store")) as engine:
@@ -163,6 +178,10 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     assert shop.call(run) == 0
     night = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert night["training_rows"] == ROWS
+    (counted,) = night["new_levels"]
+    assert (counted["feature"], counted["rows"], counted["of"]) == (CITY, 8, ROWS)
+    page = Path(night["report_path"]).read_text(encoding="utf-8")
+    assert "in 8 new results of 60: each is answered as a rare one" in page
     assert shop.call(replay, night["run_id"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"] == "identical"
 

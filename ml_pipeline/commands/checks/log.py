@@ -193,8 +193,9 @@ def _new_levels(examined: Examined, path: Path) -> Iterator[Finding]:
     import pandas as pd
 
     from ml_pipeline.config.kind import Kind
-    from ml_pipeline.decay.daily_checks import base_reference, level_drifts
+    from ml_pipeline.decay.daily_checks import level_drifts
     from ml_pipeline.decay.drift import new_levels_sentence
+    from ml_pipeline.registry.inputs.new_levels import base_reference
 
     reference = base_reference(examined.store, examined.champion())
     kinds = {} if reference is None else reference.get("kinds", {})

@@ -115,6 +115,11 @@ def _place(value: float, known: Sequence[float]) -> int:
     return place if place < len(known) and known[place] == value else -1
 
 
+def is_new(value: float, known: Sequence[float]) -> bool:
+    """Whether a level is none of those known, which are sorted; a missing one is not new."""
+    return value == value and _place(value, known) < 0  # noqa: PLR0124 - NaN differs from itself
+
+
 def _one_hot(place: int, known: Sequence[float], also: tuple[bool, bool]) -> Score:
     has_missing, has_others = also
     count = len(known)

@@ -23,6 +23,7 @@ from ml_pipeline.registry.inputs import kind_columns
 from ml_pipeline.registry.scoring_parts import Reader
 from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.serving.answering import read_values
+from ml_pipeline.serving.artifact import ArtifactScorer
 from ml_pipeline.store.inputs.cells import level_code
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
@@ -66,6 +67,15 @@ def odd_rows() -> Any:  # noqa: ANN401 - an array
     rows[25:35, 1], rows[30:40, 2], rows[35:45, 3], rows[40:50, 4] = (np.nan,) * 4
     rows[50] = np.nan
     return rows
+
+
+def test_levels_that_training_had_not_are_named_by_scoring_file_and_artifact_alike() -> None:
+    rows = data().features[:5].copy()
+    rows[0, 1], rows[1, 1], rows[2, 2] = level_code("Atlantis"), np.nan, level_code("shop 999")
+    for scorer in (scoring.parse(scoring_bytes(model())), ArtifactScorer(model())):
+        found = [scorer.new_levels(row) for row in rows.tolist()]
+        # There are 120 shops, all of them listed.
+        assert found == [["city"], [], ["shop"], [], []]
 
 
 def test_a_list_of_names_takes_its_kinds_from_the_data_and_the_model_keeps_them() -> None:
