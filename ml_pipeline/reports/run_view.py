@@ -103,25 +103,27 @@ def metric_rows(run: RetrainingRun) -> list[dict[str, Any]]:
     intervals = {side: kept.get(side, {}).get("intervals", {}) for side in sides}
     rows = []
     for name in METRICS:
-        values = {side: _number(numbers.get(name)) for side, numbers in sides.items()}
+        values = {side: as_number(numbers.get(name)) for side, numbers in sides.items()}
+        best = better(name, values["champion"], values["challenger"])
         if values["challenger"] is None and values["champion"] is None:
             continue
         rows.append(
-            {"name": name, **values, "better": _better(name, values),
+            {"name": name, **values, "better": "" if best is None else list(sides)[best],
              "intervals": {side: intervals[side].get(name) for side in sides}}
         )  # fmt: skip
     return rows
 
 
-def _number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
+    """A number that a row keeps; None for what is none."""
     return float(value) if isinstance(value, int | float) else None
 
 
-def _better(name: str, values: Mapping[str, float | None]) -> str:
-    champion, challenger = values["champion"], values["challenger"]
-    if champion is None or challenger is None or champion == challenger:
-        return ""
-    return "challenger" if (challenger < champion) == (name in SMALLER_IS_BETTER) else "champion"
+def better(name: str, one: float | None, other: float | None) -> int | None:
+    """Which value of a metric is the better one: 0, 1, or None where neither is."""
+    if one is None or other is None or one == other:
+        return None
+    return int((other < one) == (name in SMALLER_IS_BETTER))
 
 
 def _confusion(kept: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from ml_pipeline.web.guard import SIGNED_IN, Guard, csrf_token
 from ml_pipeline.web.queries import OverviewCache
 from ml_pipeline.web.sign_ins import Guesses, Sessions
 
-NAVIGATION = (("/", "Overview"),)
+NAVIGATION = (("/", "Overview"), ("/runs", "Runs"), ("/models", "Models"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

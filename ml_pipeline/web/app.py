@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from importlib.resources import files
-from pathlib import Path
-from uuid import UUID
 
 from flask import (
     Blueprint,
@@ -26,14 +23,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound, PipelineError, StoreUnavailable
 from ml_pipeline.registry import champion
-from ml_pipeline.registry.retention import LOG_BUCKET
-from ml_pipeline.reports import pages, report
-from ml_pipeline.reports.run_view import run_view
+from ml_pipeline.reports import pages
 from ml_pipeline.runs import requests
 from ml_pipeline.store import json_values
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import Priority, RetrainingRun
-from ml_pipeline.web import access
+from ml_pipeline.store.records import Priority
+from ml_pipeline.web import access, model_pages, run_pages
 from ml_pipeline.web.answers import Services, message_page, page, redirect_to, refusal, services
 from ml_pipeline.web.guard import (
     Guard,
@@ -42,6 +37,7 @@ from ml_pipeline.web.guard import (
 )
 from ml_pipeline.web.proxies import Proxies, place_behind
 from ml_pipeline.web.queries import OverviewCache, Snapshot, rendered_once
+from ml_pipeline.web.run_pages import run_of
 from ml_pipeline.web.sign_ins import Guesses, Sessions
 
 log = logging.getLogger("monitor")
@@ -91,7 +87,8 @@ def create_app(  # noqa: PLR0913 - what an application consists of
     )
     place_behind(app, proxies)
     app.register_blueprint(blueprint)
-    app.register_blueprint(access.blueprint)
+    for part in (access, run_pages, model_pages):
+        app.register_blueprint(part.blueprint)
     app.before_request(access.authorize)
     app.after_request(protect)
     app.register_error_handler(PipelineError, _handle_fault)
@@ -130,41 +127,6 @@ def _live(snapshot: Snapshot) -> str:
     )
 
 
-@blueprint.get("/runs/<run_id>")
-def run_page(run_id: str) -> str:
-    """A run with its report."""
-    run = _run(run_id)
-    view = run_view(run, services().overviews.latest().overview.promotions)
-    return page("run.html", title=f"Run {run.run_id[:8]}", view=view, run=run)
-
-
-@blueprint.get("/runs/<run_id>/report.html")
-def run_report(run_id: str) -> Response:
-    """The same as the file that a run stores: for a mail, or to be kept."""
-    run = _run(run_id)
-    page = report.as_html(run, services().overviews.latest().overview.promotions)
-    return protect(Response(page, mimetype="text/html"), inline_style=pages.style())
-
-
-@blueprint.get("/runs/<run_id>/log.txt")
-def run_log(run_id: str) -> Response:
-    """The log of a run."""
-    run = _run(run_id)
-    with tempfile.TemporaryDirectory() as folder:
-        path = services().store.download(
-            LOG_BUCKET, f"training-logs/{run.run_id}.txt", Path(folder) / "log.txt"
-        )
-        return Response(path.read_bytes(), mimetype="text/plain")
-
-
-def _run(run_id: str) -> RetrainingRun:
-    try:
-        known = str(UUID(run_id))
-    except ValueError:
-        raise NotFound(f"There is no run {run_id!r}.") from None
-    return services().store.get_run(known)
-
-
 @blueprint.get("/assets/<name>")
 def asset(name: str) -> Response:
     """The style sheet and the script."""
@@ -189,7 +151,7 @@ def api_overview() -> Response:
 @blueprint.get("/api/runs/<run_id>")
 def api_run(run_id: str) -> Response:
     """A run with everything that its row keeps."""
-    run = _run(run_id)
+    run = run_of(run_id)
     return jsonify(json_values.run_json(run) | {"review": run.details.get("review")})
 
 

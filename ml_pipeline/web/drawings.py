@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
 from ml_pipeline.reports.charts import (
@@ -19,6 +21,7 @@ from ml_pipeline.reports.charts import (
 from ml_pipeline.reports.key_figures import added, by_day
 from ml_pipeline.reports.overview import Overview
 from ml_pipeline.reports.pages import number, percent
+from ml_pipeline.store.alerts import DailyAccuracy
 
 RIGHT = Axis(title="Right answers", text=percent_text)
 # Blue, orange and grey are told apart by everybody.
@@ -138,6 +141,34 @@ def runs_chart(overview: Overview) -> Markup:
             ),
             y=RIGHT,
             marks=marks,
+        )
+    )
+
+
+def models_chart(days: Sequence[DailyAccuracy], model_ids: Sequence[str]) -> Markup:
+    """The share of right answers by day of some models, each of its own answers."""
+    series = [
+        Series(
+            name=model_id,
+            points=[
+                (float(row.day.toordinal()), row.correct / row.answered)
+                for row in days
+                if row.model_id == model_id and row.answered
+            ],
+        )
+        for model_id in dict.fromkeys(model_ids)
+    ]
+    drawn = [one for one in series if one.points]
+    if not drawn:
+        return Markup("")
+    return draw(
+        Chart(
+            name="models",
+            title="Right answers by day",
+            summary="Each model on the answers that it gave itself.",
+            series=drawn,
+            x=days_axis(x for one in drawn for x, _ in one.points),
+            y=RIGHT,
         )
     )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import StoreUnavailable
@@ -20,6 +20,7 @@ from ml_pipeline.store.json_values import took_seconds
 from ml_pipeline.web.attention import notices
 from ml_pipeline.web.drawings import charts
 
+_Read = TypeVar("_Read")
 FRESH_SECONDS = 1.0
 PATIENT_SECONDS = 4.0
 FAILED_SECONDS = 5.0
@@ -27,12 +28,13 @@ FAILED_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """An overview of the store, and what has been rendered from it."""
+    """An overview of the store, what has been rendered from it, and what else was read with it."""
 
     overview: Overview
     view: dict[str, Any]
     taken_at: float
     rendered: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 class OverviewCache:
@@ -92,12 +94,13 @@ class OverviewCache:
             and (etag, since) == (self._etag, first_day(before.overview.at))
         ):
             overview = replace(before.overview, at=now)
-            view, rendered = before.view, before.rendered
+            view, rendered, kept = before.view, before.rendered, before.kept
             if overview.is_late != before.overview.is_late:
                 view, rendered = page_view(overview), {}
             return Snapshot(
-                overview=overview, view=view, taken_at=time.monotonic(), rendered=rendered
-            )
+                overview=overview, view=view, taken_at=time.monotonic(), rendered=rendered,
+                kept=kept,
+            )  # fmt: skip
         overview = read_overview(self._store, self._settings, now=now)
         self._etag = etag
         return Snapshot(overview=overview, view=page_view(overview), taken_at=time.monotonic())
@@ -113,6 +116,14 @@ def rendered_once(snapshot: Snapshot, name: str, render: Callable[[], str]) -> s
     if name not in snapshot.rendered:
         snapshot.rendered[name] = render()
     return snapshot.rendered[name]
+
+
+def kept_once(snapshot: Snapshot, name: str, read: Callable[[], _Read]) -> _Read:
+    """What other pages read from the store, read at its first use as long as nothing changes."""
+    if name not in snapshot.kept:
+        snapshot.kept[name] = read()
+    found: _Read = snapshot.kept[name]
+    return found
 
 
 def page_view(overview: Overview) -> dict[str, Any]:
