@@ -42,9 +42,9 @@ class Search:
         """Whether a run is among those."""
         if self.outcome and self.outcome != _outcome(run):
             return False
-        said = (run.run_id, run.outcome_reason, run.error_message, run.champion_id,
-                run.challenger_id, run.source, run.triggered_by)  # fmt: skip
-        return self.text.casefold() in "\n".join(it for it in said if it).casefold()
+        texts = (run.run_id, run.outcome_reason, run.error_message, run.champion_id,
+                 run.challenger_id, run.source, run.triggered_by)  # fmt: skip
+        return self.text.casefold() in "\n".join(it for it in texts if it).casefold()
 
 
 def _outcome(run: RetrainingRun) -> str:
