@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "one run of the loop: train, judge, promote or reject",
     "train": "train a base model, or fine-tune one",
     "predict": "predict one row or a file of rows",
+    "serve": "predictions, outcomes and labels over HTTP",
     "outcome": "record what really happened",
     "labels": "add labels that people gave, for training",
     "erase": "take a person's rows out of everything that is kept",

@@ -8,6 +8,7 @@ PipelineError
 ├── StoreError
 │   ├── StoreUnavailable    worth retrying
 │   ├── StoreRefused        the store refused; repeating is useless
+│   │   └── StoreDenied     whatever is asked, until its key, right or schema is put right
 │   ├── StoreCorrupt        the store's answer breaks its promises
 │   ├── NotFound
 │   ├── RunInProgress
@@ -71,6 +72,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """The store understood the call and refused it; repeating it is useless."""
+
+
+class StoreDenied(StoreRefused):
+    """The store refuses whatever is asked: its key, right, schema or folder has to be put right."""
 
 
 class StoreCorrupt(StoreError):

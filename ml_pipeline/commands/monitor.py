@@ -36,8 +36,6 @@ LARGEST_HEADER = 16 * 1024
 CONNECTIONS = 500
 IDLE_S = 20
 MOST_PROXIES = 10
-BASE_PATH_VARIABLE = "ML_PIPELINE_MONITOR_BASE_PATH"
-PROXIES_VARIABLE = "ML_PIPELINE_MONITOR_TRUSTED_PROXIES"
 Clock = Callable[[], datetime]
 
 
@@ -53,20 +51,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)"
     )
+    add_proxies(parser, "MONITOR")
+
+
+def add_proxies(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare what stands in front, also by `ML_PIPELINE_WHAT_…`."""
+    base_path, trusted = f"ML_PIPELINE_{what}_BASE_PATH", f"ML_PIPELINE_{what}_TRUSTED_PROXIES"
     parser.add_argument(
         "--base_path",
-        default=os.environ.get(BASE_PATH_VARIABLE, ""),
+        default=os.environ.get(base_path, ""),
         metavar="PATH",
-        help="path under which a proxy shows the page, such as /ml (or the environment variable "
-        f"{BASE_PATH_VARIABLE}; default: none)",
+        help="path under which a proxy shows it, such as /ml (or the environment variable "
+        f"{base_path}; default: none)",
     )
     parser.add_argument(
         "--trusted_proxies",
         type=_proxies,
-        default=os.environ.get(PROXIES_VARIABLE, "0"),
+        default=os.environ.get(trusted, "0"),
         metavar="N",
         help="how many proxies stand in front, whose X-Forwarded headers are believed (or the "
-        f"environment variable {PROXIES_VARIABLE}; default: 0)",
+        f"environment variable {trusted}; default: 0)",
     )
 
 
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
             proxies=proxies,
         )
         server = listen(create_server, app, host=args.host, port=args.port)
-        url = f"http://{_named(args.host)}:{server.effective_port}{proxies.base_path}/"
+        url = f"http://{named(args.host)}:{server.effective_port}{proxies.base_path}/"
         log.info("The monitoring page of %s is at %s", settings.model_name, url)
         if made:
             url += f"?token={guard.token}"
@@ -152,7 +156,8 @@ def listen(create_server: Any, app: object, *, host: str, port: int) -> Any:  # 
         ) from error
 
 
-def _named(host: str) -> str:
+def named(host: str) -> str:
+    """A host as an address has it."""
     return f"[{host}]" if ":" in host else host
 
 

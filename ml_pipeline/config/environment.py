@@ -22,6 +22,7 @@ PUBLIC_URL_VARIABLE = "SUPABASE_PUBLIC_URL"
 NOTIFY_VARIABLE = "ML_PIPELINE_NOTIFY_URLS"
 KEY_VARIABLES = ("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 MONITOR_TOKEN_VARIABLE = "ML_PIPELINE_MONITOR_TOKEN"  # noqa: S105 - its name
+SERVE_TOKEN_VARIABLE = "ML_PIPELINE_SERVE_TOKEN"  # noqa: S105 - its name
 MIN_TOKEN_LETTERS = 16
 
 
@@ -160,12 +161,20 @@ def load_monitor_token(environment: Mapping[str, str] | None = None) -> str | No
 
     Raises ConfigError for one that could be guessed.
     """
+    return _load_token(MONITOR_TOKEN_VARIABLE, environment)
+
+
+def load_serve_token(environment: Mapping[str, str] | None = None) -> str | None:
+    """`ML_PIPELINE_SERVE_TOKEN`: the same of the HTTP service."""
+    return _load_token(SERVE_TOKEN_VARIABLE, environment)
+
+
+def _load_token(variable: str, environment: Mapping[str, str] | None) -> str | None:
     environment = os.environ if environment is None else environment
-    token = environment.get(MONITOR_TOKEN_VARIABLE, "").strip()
+    token = environment.get(variable, "").strip()
     if token and len(token) < MIN_TOKEN_LETTERS:
         raise ConfigError(
-            f"{MONITOR_TOKEN_VARIABLE} has {len(token)} letters, at least {MIN_TOKEN_LETTERS} "
-            "are needed.",
+            f"{variable} has {len(token)} letters, at least {MIN_TOKEN_LETTERS} are needed.",
             hint="Make one with `python -c 'import secrets; print(secrets.token_urlsafe())'`.",
         )
     return token or None

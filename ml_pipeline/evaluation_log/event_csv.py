@@ -35,6 +35,7 @@ TORN_SUFFIX = ".torn"
 READ_ROWS = 1000
 _FEW = 20
 _BLOCK = 1 << 16
+_PIECE = 1 << 20
 _NUMBERS = ("confidence", "accuracy")
 _WIDTH = len(EVENT_COLUMNS)
 # Headers of before: of the original documents, and of 0.1.
@@ -54,6 +55,10 @@ _OTHER_DISK = (
     "The file system there has no locks, or maps no files into memory: name a file on a local disk "
     "in log.csv_file."
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mmap import mmap
 
 Span = tuple[int, int]
 
@@ -117,7 +122,10 @@ class EventCsv:
         Raises StoreUnavailable when the disk is full or fails, StoreRefused when the file cannot
         be written, DataError when it is no evaluation log.
         """
-        lines = lines_of(rows)
+        return self.append_lines(lines_of(rows))
+
+    def append_lines(self, lines: bytes) -> Span:
+        """The same for rows that are lines already (`lines_of`)."""
         with naming_errors(self.path):
             with self._locked() as size:
                 self._write(lines, size)
@@ -262,23 +270,31 @@ class EventCsv:
                 yield list(_events(lines)), offset
 
     def find(
-        self, event_ids: Collection[str] = (), match_ids: Collection[str] = ()
+        self,
+        event_ids: Collection[str] = (),
+        match_ids: Collection[str] = (),
+        *,
+        since: int = 0,
     ) -> dict[str, EventRow]:
-        """The events with those ids, or of those matches, each as one row."""
-        if not self.size():
+        """The events with those ids, or of those matches, each as one row.
+
+        `since` is the byte from which on they are looked for.
+        """
+        if self.size() <= since:
             return {}
         wanted_events, wanted_matches = frozenset(event_ids), frozenset(match_ids)
         if len(wanted_events) + len(wanted_matches) <= _FEW:
-            found = self._search([text for text in wanted_events | wanted_matches if text])
+            texts = [text for text in wanted_events | wanted_matches if text]
+            found = self._search(texts, since)
         else:
-            found = (row for rows, _ in self.rows_from(0) for row in rows)
+            found = (row for rows, _ in self.rows_from(since) for row in rows)
         return merge_rows(
             row
             for row in found
             if row["event_id"] in wanted_events or row["match_id"] in wanted_matches
         )
 
-    def _search(self, texts: Sequence[str]) -> Iterator[EventRow]:
+    def _search(self, texts: Sequence[str], since: int) -> Iterator[EventRow]:
         """Lines that hold one of the texts anywhere, found without reading each line."""
         import mmap
 
@@ -290,11 +306,11 @@ class EventCsv:
         ):
             for text in texts:
                 cell = text.replace('"', '""').encode()
-                place = content.find(cell)
+                place = _next(content, cell, since)
                 while place >= 0:
                     starts.add(content.rfind(b"\n", 0, place) + 1)
                     end = content.find(b"\n", place)
-                    place = content.find(cell, end) if end >= 0 else -1
+                    place = _next(content, cell, end) if end >= 0 else -1
             ends = {start: content.find(b"\n", start) for start in starts}
             lines = [content[start:end] for start, end in sorted(ends.items()) if end >= 0]
         yield from _events(lines)
@@ -304,6 +320,18 @@ class EventCsv:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._opened = -1, None
+
+
+def _next(content: mmap, cell: bytes, start: int) -> int:
+    """Where the cell stands next; -1 where it does not.
+
+    A piece at a time: one search through the whole of it would stop a server's other threads.
+    """
+    for piece in range(start, len(content), _PIECE):
+        place = content.find(cell, piece, piece + _PIECE + len(cell) - 1)
+        if place >= 0:
+            return place
+    return -1
 
 
 def _events(lines: Iterable[bytes], *, is_torn: bool = False) -> Iterator[EventRow]:

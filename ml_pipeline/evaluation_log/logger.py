@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
-from ml_pipeline.errors import NotFound, StoreError, StoreRefused
+from ml_pipeline.errors import NotFound, StoreDenied, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import EventCsv, Span
 from ml_pipeline.evaluation_log.outbox.delivered import Delivered, warn
 from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row
@@ -184,7 +185,7 @@ class EvaluationLogger:
             if self._open_table is not None and time.monotonic() >= self._away_until:
                 before = len(self.refused)
                 try:
-                    self.sync()
+                    self._catch_up()
                     if rows:
                         self._append(rows, durable=True)
                     is_sent = True
@@ -197,6 +198,10 @@ class EvaluationLogger:
                 if is_sent and self._delivered.position(end) == start:
                     self._delivered.move(end, durable=True)
             return refused
+
+    def _catch_up(self) -> None:
+        """Send what waits before what comes now."""
+        self.sync()
 
     def _mark(self) -> int:
         return self._delivered.position(self.csv.size()) if self._open_table is not None else 0
@@ -220,12 +225,16 @@ class EvaluationLogger:
             self._stay_away(error, len(rows))
 
     def _stay_away(self, error: StoreError, events: int) -> None:
-        self.away = error.message
-        self._away_until = time.monotonic() + RETRY_AFTER_S
+        self._note_away(error, RETRY_AFTER_S)
         warn(
             "The store did not take %d events (%s). They are kept in %s and sent again.",
             events, error.message, self.csv.path,
         )  # fmt: skip
+
+    def _note_away(self, error: StoreError, seconds: float) -> None:
+        """The store is not asked again for so long."""
+        self.away = error.message
+        self._away_until = time.monotonic() + seconds
 
     def _is_due(self, rows: int) -> bool:
         """The CSV holds each event on the disk; the table follows every hundred events."""
@@ -235,8 +244,10 @@ class EvaluationLogger:
         self._unsettled, self._settled_once = 0, True
         return True
 
-    def sync(self) -> int:
+    def sync(self, *, pieces: int | None = None) -> int:
         """Send everything that the store does not have yet; return how many events were new.
+
+        Of very many, with `pieces`, so many thousands of lines at most.
 
         Events that the store refuses, because it holds them with other content, are left out,
         named in the log, and kept in `refused`. Raises StoreError when the store is away.
@@ -249,7 +260,7 @@ class EvaluationLogger:
             position = self._delivered.position(size) if size else 0
             if position == size:
                 return 0
-            for rows, end in self.csv.rows_from(position):
+            for rows, end in islice(self.csv.rows_from(position), pieces):
                 for at in range(0, len(rows), SENT_AT_ONCE):
                     new += self._append(rows[at : at + SENT_AT_ONCE], durable=True)
                 self._delivered.move(end, durable=True)
@@ -263,6 +274,8 @@ class EvaluationLogger:
             return 0
         try:
             return self._table.append_rows(rows, durable=durable)
+        except StoreDenied:
+            raise  # no event is at fault, and each of them waits
         except StoreRefused as error:
             if len(rows) == 1:
                 self.refused.append(str(rows[0]["event_id"]))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.csv_file import CsvFile
-from ml_pipeline.errors import DataError, StoreUnavailable
+from ml_pipeline.errors import DataError, StoreDenied, StoreUnavailable
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.recording.parsed import (
     KEYS,
@@ -61,7 +62,7 @@ def read_outcomes(path: Path, settings: Settings, now: datetime) -> tuple[list[P
         if is_blank(cells["actual_result"]) and labels.find(cells["actual_result"]) is None:
             blank.append(number)
         else:
-            outcome = _line(f"{path}, line {number}", cells, now, tolerance)
+            outcome = read_outcome(f"{path}, line {number}", cells, now, tolerance)
             outcomes.append(replace(outcome, line=number))
     if blank and not outcomes:
         raise DataError(
@@ -86,9 +87,13 @@ def _columns(file: CsvFile, settings: Settings) -> dict[str, int]:
     return found
 
 
-def _line(
+def read_outcome(
     where: str, cells: Mapping[str, str], now: datetime, tolerance: timedelta
 ) -> ParsedOutcome:
+    """An outcome in cells called as `KEYS`, actual_result and evaluated_at (missing or empty: now).
+
+    Raises DataError naming where it stands.
+    """
     key = next((key for key in KEYS if cells.get(key)), "")
     if not key:
         raise DataError(f"{where}: no id or no outcome.")
@@ -122,22 +127,27 @@ def _span(text: str, moment: datetime) -> timedelta:
     return timedelta(seconds=1) if moment.second else timedelta(minutes=1)
 
 
-def record(
+def record(  # noqa: PLR0913 - two places, and what is looked for
     logger: EvaluationLogger,
     store: EvaluationLog | None,
     outcomes: Sequence[ParsedOutcome],
     settings: Settings,
     *,
     correction: Correction | None = None,
+    since: int = 0,
 ) -> OutcomeReport:
     """Write the outcomes to the CSV and to the store; unknown and contradicting ones are listed.
 
     An outcome by match is that of every prediction of it that was made before it was known. One
-    that contradicts what stands replaces it with a `correction`, else it is refused.
+    that contradicts what stands replaces it with a `correction`, else it is refused. Of the CSV
+    what stands from the byte `since` on is searched: the store has what is before it. All of it
+    is while the store is away.
     """
     report = OutcomeReport()
     work = Work(labels=Labels.of(settings.data), report=report, correction=correction)
-    events, behind = _find(logger, store, outcomes, settings.model_name, work)
+    ids = _ids(outcomes)
+    search = partial(logger.csv.find, ids["event_ids"], ids["match_ids"])
+    events, behind = _find(search, since, store, outcomes, settings.model_name, work)
     by_match: dict[object, list[EventRow]] = {}
     for row in events.values():
         if row["model_name"] in {None, settings.model_name}:
@@ -180,8 +190,16 @@ def _write(
         work.report.uncertain += row["prediction"] == UNCERTAIN
 
 
-def _find(
-    logger: EvaluationLogger,
+def _ids(outcomes: Sequence[ParsedOutcome]) -> dict[str, set[str]]:
+    """What outcomes are of, by the names of `find`."""
+    return {
+        f"{key}s": {outcome.value for outcome in outcomes if outcome.key == key} for key in KEYS
+    }
+
+
+def _find(  # noqa: PLR0913, PLR0917 - two places, and what is looked for
+    search: Callable[..., dict[str, EventRow]],
+    since: int,
     store: EvaluationLog | None,
     outcomes: Sequence[ParsedOutcome],
     model_name: str,
@@ -194,10 +212,9 @@ def _find(
     them there: of very many only for those whose outcome would change. While it is away the CSV
     does where it knows every id.
     """
-    ids = {key: {outcome.value for outcome in outcomes if outcome.key == key} for key in KEYS}
-    events = logger.csv.find(ids["event_id"], ids["match_id"])
-    missing = ids["event_id"] - events.keys()
-    unsure = ids["event_id"]
+    events, ids = search(since=since), _ids(outcomes)
+    missing = ids["event_ids"] - events.keys()
+    unsure = ids["event_ids"]
     if len(unsure) > ASKED_AT_MOST:
         unsure = missing | {
             outcome.value
@@ -206,14 +223,17 @@ def _find(
             and (recorded := events[outcome.value]["actual_result"]) is not None
             and (work.correction is not None or work.labels.find(outcome.actual) != recorded)
         }
-    if store is None or not (unsure or ids["match_id"]):
+    if store is None or not (unsure or ids["match_ids"]):
         return events, {}
     try:
         stored = store.find_events(
-            model_name=model_name, event_ids=unsure, match_ids=ids["match_id"]
+            model_name=model_name, event_ids=unsure, match_ids=ids["match_ids"]
         )
-    except StoreUnavailable as error:
-        if missing or ids["match_id"] - {row["match_id"] for row in events.values()}:
+    except (StoreUnavailable, StoreDenied) as error:
+        if since:
+            events = search()
+            missing = ids["event_ids"] - events.keys()
+        if missing or ids["match_ids"] - {row["match_id"] for row in events.values()}:
             raise
         work.report.away = error.message
         return events, {}

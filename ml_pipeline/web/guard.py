@@ -33,14 +33,19 @@ class Guard:
     names: frozenset[str] | None = None
 
     @classmethod
-    def for_host(cls, host: str, token: str | None) -> Self:
-        """The rules for an address; raises ConfigError when other machines would need no token."""
+    def for_host(
+        cls, host: str, token: str | None, *, variable: str = MONITOR_TOKEN_VARIABLE
+    ) -> Self:
+        """The rules for an address; raises ConfigError when other machines would need no token.
+
+        `variable` is where people set it.
+        """
         if token is not None:
             return cls(token=token)
         if not is_loopback(host):
             raise ConfigError(
                 f"{host} can be reached from other machines, and no token is set.",
-                hint=f"Set {MONITOR_TOKEN_VARIABLE} to a long secret, or listen on 127.0.0.1.",
+                hint=f"Set {variable} to a long secret, or listen on 127.0.0.1.",
             )
         # A page of another site whose name resolves to this machine would send its own name.
         return cls(token=None, names=frozenset({host, "localhost", "127.0.0.1", "::1"}))

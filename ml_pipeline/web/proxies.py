@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask, request
 from flask.sessions import SecureCookieSessionInterface
@@ -60,13 +60,17 @@ class Proxies:
 def place_behind(app: Flask, proxies: Proxies) -> None:
     """Let the application stand under its path, and believe the proxies that are trusted."""
     app.session_interface = CookieAsSent()
-    inner: Any = app.wsgi_app
+    app.wsgi_app = placed(app.wsgi_app, proxies)  # type: ignore[assignment,method-assign]
+
+
+def placed(inner: WSGIApplication, proxies: Proxies) -> WSGIApplication:
+    """The same for any application: under its path, and by what trusted proxies say."""
     if proxies.base_path:
         inner = _Under(inner, proxies.base_path)
     if proxies.trusted:
         hops = proxies.trusted
         inner = ProxyFix(inner, x_for=hops, x_proto=hops, x_host=hops)
-    app.wsgi_app = inner  # type: ignore[method-assign]
+    return inner
 
 
 class _Under:

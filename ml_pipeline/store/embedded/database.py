@@ -10,7 +10,14 @@ from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
 import ml_pipeline
-from ml_pipeline.errors import ConfigError, StoreCorrupt, StoreError, StoreRefused, StoreUnavailable
+from ml_pipeline.errors import (
+    ConfigError,
+    StoreCorrupt,
+    StoreDenied,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from ml_pipeline.private_files import make_file
 from ml_pipeline.store.sql_text import identifier
 
@@ -26,9 +33,9 @@ _ERRORS: Mapping[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_LOCKED: (StoreUnavailable, "Another process is writing; try again later."),
     sqlite3.SQLITE_FULL: (StoreUnavailable, "Free some space on that disk, then try again."),
     sqlite3.SQLITE_IOERR: (StoreUnavailable, "Check the disk, then try again."),
-    sqlite3.SQLITE_READONLY: (StoreRefused, _PERMISSIONS),
-    sqlite3.SQLITE_CANTOPEN: (StoreRefused, _PERMISSIONS),
-    sqlite3.SQLITE_PERM: (StoreRefused, _PERMISSIONS),
+    sqlite3.SQLITE_READONLY: (StoreDenied, _PERMISSIONS),
+    sqlite3.SQLITE_CANTOPEN: (StoreDenied, _PERMISSIONS),
+    sqlite3.SQLITE_PERM: (StoreDenied, _PERMISSIONS),
     sqlite3.SQLITE_CONSTRAINT: (StoreRefused, ""),
     sqlite3.SQLITE_TOOBIG: (StoreRefused, ""),
 }
@@ -289,7 +296,7 @@ class HeldConnection:
             status = os.stat(self.path)
         except FileNotFoundError:
             message = f"There is no embedded store at {self.path}."
-            raise StoreRefused(
+            raise StoreDenied(
                 message, hint="If it was removed, `ml-pipeline init --local DIR` makes a new one."
             ) from None
         found = (os.getpid(), status.st_dev, status.st_ino)

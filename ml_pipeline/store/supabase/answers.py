@@ -21,6 +21,7 @@ from ml_pipeline.errors import (
     PipelineError,
     PromotionRefused,
     RunInProgress,
+    StoreDenied,
     StoreRefused,
 )
 from ml_pipeline.store.project_facts import KEY_HINT, RELOAD_HINT
@@ -183,12 +184,12 @@ def refusal_error(refusal: Refusal, what: str, *, by_id: bool = False) -> Pipeli
     if by_id and code == _NO_ID:
         return NotFound(f"There is no such row: {refusal.text}.")
     if code == _NO_RIGHT:
-        return StoreRefused(f"The key has no right to {what}: {refusal.text}.", hint=KEY_HINT)
+        return StoreDenied(f"The key has no right to {what}: {refusal.text}.", hint=KEY_HINT)
     if refusal.status == httpx.codes.UNAUTHORIZED:
         reason = f": {refusal.text}" if refusal.text else ""
-        return StoreRefused(f"Supabase does not accept the key ({what}){reason}.", hint=KEY_HINT)
+        return StoreDenied(f"Supabase does not accept the key ({what}){reason}.", hint=KEY_HINT)
     if code in _NOT_MADE or refusal.status == httpx.codes.NOT_FOUND:
-        return StoreRefused(f"Supabase does not know {what}: {refusal.text}.", hint=INIT_HINT)
+        return StoreDenied(f"Supabase does not know {what}: {refusal.text}.", hint=INIT_HINT)
     message = f"Supabase refused {what}: {refusal.text} ({code or refusal.status})."
     hint = _HINTS.get(code) or _STATUS_HINTS.get(refusal.status, "")
     return StoreRefused(message, hint=hint)

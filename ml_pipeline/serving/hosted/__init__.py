@@ -1,0 +1,1 @@
+"""Predictions of a process that stays: many callers, one model at a time, a log behind them."""

@@ -1,0 +1,1 @@
+"""Predictions over HTTP, for applications in any language."""
