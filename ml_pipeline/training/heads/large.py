@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.evaluation.metrics import Codes, Floats
-from ml_pipeline.training.heads.newton import Fitted, Lesson, solved, times
+from ml_pipeline.training.heads.curvature import solved, times
+from ml_pipeline.training.heads.newton import Fitted, Lesson
 
 # Rows of which heads are fitted, and answers held, at once.
 ROWS_AT_ONCE: Final = 1 << 15
@@ -139,10 +140,10 @@ class _Family:
 
     def steps(self, least: float) -> Floats:
         """What to take off each head; nothing where that promises no more than `least`."""
-        steps = np.zeros_like(self.heads)
+        steps, columns = np.zeros_like(self.heads), self.heads.shape[2]
         for head, delta in enumerate(_flat(self.heads - self.start)):
-            slope = self.gradients[head] + times(self.penalty[head], delta)
-            step = solved(self.curvatures[head] + self.penalty[head], slope)
+            slope = self.gradients[head] + times(self.penalty[head], delta, columns)
+            step = solved(self.curvatures[head] + self.penalty[head], slope, columns)
             if step @ slope > 2 * least:
                 steps[head] = self.sizes[head] * step.reshape(self.heads.shape[:0:-1]).T
         return steps
@@ -159,8 +160,8 @@ class _Family:
         )
 
     def _goals(self, heads: Floats, losses: Floats) -> Floats:
-        deltas = _flat(heads - self.start)
-        penalties = [d @ times(p, d) for p, d in zip(self.penalty, deltas, strict=True)]
+        deltas, columns = _flat(heads - self.start), heads.shape[2]
+        penalties = [d @ times(p, d, columns) for p, d in zip(self.penalty, deltas, strict=True)]
         return np.asarray(losses + 0.5 * np.asarray(penalties))
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.evaluation.metrics import Codes, Floats
+from ml_pipeline.training.heads.curvature import unit_precision
 from ml_pipeline.training.heads.inputs import MIN_PROBABILITY, log_odds
 from ml_pipeline.training.heads.large import LargeLesson
-from ml_pipeline.training.heads.newton import Lesson, answers, unit_precision
+from ml_pipeline.training.heads.newton import Lesson, answers
 from ml_pipeline.training.heads.rates import EXPERTS_SHARE, Rates
 
 

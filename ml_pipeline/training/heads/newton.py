@@ -1,25 +1,30 @@
 """One night's step of one head: penalised maximum likelihood by damped Newton.
 
 A head of p inputs has C columns of weights: one for each of the K classes but the last, whose
-score is 0 (C = K - 1), or one for each class (C = K), as in models of before. Its curvature is a
-whole matrix (Cp, Cp), or, where that would cost more than it can learn, one block (p, p) for each
-column: with `pₖ x xᵀ` in each block an upper bound of the whole (Böhning 1992).
+score is 0 (C = K - 1), or one for each class (C = K), as in models of before.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.evaluation.metrics import Codes, Floats
+from ml_pipeline.training.heads.curvature import (
+    Basis,
+    is_short,
+    moments_of,
+    short_form,
+    solved,
+    times,
+)
 
 STOP_AT_RELATIVE_GAIN = 1e-6
 MAX_HALVINGS = 30
 FEW_CLASSES = 7
-# Weights over which a curvature is kept in blocks.
-MAX_WHOLE = 400
 
 
 # A head's weights (p, C) and the curvature of the loss there.
@@ -62,10 +67,16 @@ class Lesson:
         self, starts: tuple[Floats, ...], penalties: tuple[Floats, ...], epochs: int
     ) -> tuple[list[Fitted], ...]:
         """Heads from `starts` (H, p, C) of each family, and their curvatures; see `fit_head`."""
-        return tuple(
-            [fit_head(*one, inputs, self, epochs) for one in zip(start, penalty, strict=True)]
-            for start, penalty, inputs in zip(starts, penalties, self.inputs, strict=True)
-        )
+        return tuple(map(partial(self._fitted, epochs), starts, penalties, self.inputs))
+
+    def _fitted(
+        self, epochs: int, starts: Floats, penalties: Floats, inputs: Floats
+    ) -> list[Fitted]:
+        moments = moments_of(inputs, self.weights) if is_short(penalties[0]) else None
+        return [
+            fit_head(start, penalty, inputs, self, epochs, moments)
+            for start, penalty in zip(starts, penalties, strict=True)
+        ]
 
 
 def voters_losses(
@@ -102,36 +113,30 @@ def answers(inputs: Floats, heads: Floats, n_classes: int) -> Floats:
     return softmax(scores)
 
 
-def unit_precision(width: int, columns: int, n_classes: int) -> Floats:
-    """The curvature of a spherical prior over the heads, of size 1.
-
-    Against a reference class it is the one that heads with a column for each class, on centred log
-    probabilities, would have: whichever class is the last changes nothing. Between columns that
-    is `I - 11ᵀ/K`, between the first inputs, which are log odds, `I + 11ᵀ`.
-    """
-    between, among = np.eye(columns), np.eye(width)
-    if columns < n_classes:
-        between -= 1 / n_classes
-        among[:columns, :columns] += 1
-        if columns * width > MAX_WHOLE:
-            return np.asarray(np.multiply.outer(np.diag(between), among))
-    return np.asarray(np.kron(between, among))
-
-
-def fit_head(start: Floats, penalty: Floats, inputs: Floats, lesson: Lesson, epochs: int) -> Fitted:
+def fit_head(  # noqa: PLR0913, PLR0917 - a head, and the night that it learns
+    start: Floats,
+    penalty: Floats,
+    inputs: Floats,
+    lesson: Lesson,
+    epochs: int,
+    moments: Floats | None = None,
+) -> Fitted:
     """Minimise `Σ wᵢ lossᵢ + ½ Δᵀ penalty Δ` by damped Newton.
 
     Returns the weights (p, C) and the curvature of the loss alone at the solution, in the form of
-    the penalty.
+    the penalty; `moments` are those of the inputs, for a short form.
     """
-    goal = _Goal(start=start, penalty=penalty, inputs=inputs, lesson=lesson)
+    if moments is None and is_short(penalty):
+        moments = moments_of(inputs, lesson.weights)
+    goal = _Goal(start=start, penalty=penalty, inputs=inputs, lesson=lesson, moments=moments)
+    columns, basis = start.shape[1], None
     reached = goal.at(np.zeros(start.size))
     for _ in range(epochs + 1):
-        step = solved(
-            goal.curvature(reached.probabilities) + goal.penalty,
-            goal.gradient(reached.probabilities) + times(goal.penalty, reached.delta),
-        )
-        moved = goal.downhill(reached, step)
+        curvature = goal.curvature(reached.probabilities) + goal.penalty
+        if is_short(penalty) and basis is None:
+            basis = Basis.of(curvature, columns)
+        slope = goal.gradient(reached.probabilities) + times(goal.penalty, reached.delta, columns)
+        moved = goal.downhill(reached, solved(curvature, slope, columns, basis))
         if moved is None:
             break
         gain, reached = reached.value - moved.value, moved
@@ -157,6 +162,7 @@ class _Goal:
     penalty: Floats
     inputs: Floats
     lesson: Lesson
+    moments: Floats | None
 
     def at(self, delta: Floats) -> _Point:
         lesson = self.lesson
@@ -164,7 +170,7 @@ class _Goal:
         probabilities = answers(self.inputs, heads, lesson.opinions.shape[-1])
         chosen = probabilities[np.arange(len(lesson.actual)), lesson.actual]
         loss = -(np.log(np.maximum(chosen, 1e-300)) @ lesson.weights)
-        value = loss + 0.5 * delta @ times(self.penalty, delta)
+        value = loss + 0.5 * delta @ times(self.penalty, delta, self.start.shape[1])
         return _Point(delta, probabilities, float(value))
 
     def downhill(self, origin: _Point, step: Floats) -> _Point | None:
@@ -183,24 +189,9 @@ class _Goal:
 
     def curvature(self, probabilities: Floats) -> Floats:
         columns = self.start.shape[1]
-        if self.penalty.ndim == 3:  # noqa: PLR2004 - blocks
-            return blocks(probabilities, self.inputs, self.lesson, columns)
+        if self.moments is not None:
+            return short_form(self.moments, probabilities, self.lesson.weights, columns)
         return hessian(probabilities, self.inputs, self.lesson, columns)
-
-
-def times(matrix: Floats, delta: Floats) -> Floats:
-    """A curvature, whole or in blocks, times weights (Cp,)."""
-    if matrix.ndim == 2:  # noqa: PLR2004 - whole
-        return matrix @ delta
-    return np.asarray((matrix @ delta.reshape(len(matrix), -1, 1)).ravel())
-
-
-def solved(matrix: Floats, vector: Floats) -> Floats:
-    """The weights (Cp,) that times a curvature, whole or in blocks, are the vector."""
-    if matrix.ndim == 2:  # noqa: PLR2004 - whole
-        return np.asarray(np.linalg.solve(matrix, vector), dtype=np.float64)
-    solution = np.linalg.solve(matrix, vector.reshape(len(matrix), -1, 1))
-    return np.asarray(solution.ravel(), dtype=np.float64)
 
 
 def gradient(probabilities: Floats, inputs: Floats, lesson: Lesson, columns: int) -> Floats:
@@ -224,9 +215,3 @@ def hessian(probabilities: Floats, inputs: Floats, lesson: Lesson, columns: int)
             whole[row, :, column] = block
             whole[column, :, row] = block.T
     return whole.reshape(columns * width, columns * width)
-
-
-def blocks(probabilities: Floats, inputs: Floats, lesson: Lesson, columns: int) -> Floats:
-    """An upper bound of the Hessian, column by column, (C, p, p)."""
-    factors = probabilities[:, :columns] * lesson.weights[:, None]
-    return np.stack([(inputs * factor[:, None]).T @ inputs for factor in factors.T])

@@ -22,17 +22,22 @@ from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import encode
 from ml_pipeline.registry.archive import digest_file, load_model, save_model
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.heads.curvature import (
+    MAX_WHOLE,
+    moments_of,
+    short_form,
+    solved,
+    times,
+    unit_precision,
+)
 from ml_pipeline.training.heads.inputs import COMPONENTS, MIN_PROBABILITY
 from ml_pipeline.training.heads.memory import Memory
 from ml_pipeline.training.heads.newton import (
-    MAX_WHOLE,
     Lesson,
     answers,
-    blocks,
     fit_head,
     gradient,
     hessian,
-    unit_precision,
 )
 from ml_pipeline.training.heads.rates import Rates
 from tests.support import streams
@@ -148,21 +153,54 @@ def test_the_curvature_agrees_with_finite_differences_of_the_gradient(columns: i
     assert np.linalg.eigvalsh(exact).min() > -1e-9
 
 
-def test_blocks_bound_the_curvature_from_above() -> None:
-    start, _, lesson = _problem(2)
-    flat = start.T.ravel()
-    bound = np.zeros((10, 10))
-    for place, block in enumerate(blocks(_answers_at(flat, lesson), lesson.inputs[0], lesson, 2)):
-        bound[5 * place : 5 * place + 5, 5 * place : 5 * place + 5] = block
-    assert np.linalg.eigvalsh(bound - _hessian_at(flat, lesson)).min() > -1e-9
+def _short(seed: int, prior: float) -> Floats:
+    """A curvature in short form, of heads of five inputs and two columns."""
+    rng = np.random.default_rng(seed)
+    rows, shares = rng.normal(size=(9, 5)), rng.uniform(1, 3, 2)
+    return np.concatenate([(rows.T @ rows).ravel(), shares, [9.0, prior]])
 
 
-def test_in_blocks_a_head_ends_at_the_same_place_as_with_the_whole_curvature() -> None:
+def _written_out(short: Floats) -> Floats:
+    moments, shares, (weight, prior) = np.split(short, [25, 27])
+    block = unit_precision(5, 2, 3)[:5, :5]
+    full = np.zeros((10, 10))
+    for column, share in enumerate(shares):
+        of_rows = share / weight * moments.reshape(5, 5)
+        full[5 * column : 5 * column + 5, 5 * column : 5 * column + 5] = of_rows + prior * block
+    return full
+
+
+def test_a_short_curvature_multiplies_and_solves_as_the_matrix_that_it_means() -> None:
+    delta = np.random.default_rng(2).normal(size=10)
+    for short in (_short(1, 0.7), 0.5 * _short(1, 0.7) + _short(2, 0.0)):
+        full = _written_out(short)
+        assert times(short, delta, 2) == pytest.approx(full @ delta)
+        assert solved(short, full @ delta, 2) == pytest.approx(delta)
+    only_prior = np.append(np.zeros(28), 2.0)
+    assert times(only_prior, delta, 2) == pytest.approx(
+        _written_out(_short(1, 2.0)) @ delta - (_written_out(_short(1, 0.0)) @ delta)
+    )
+    assert solved(only_prior, times(only_prior, delta, 2), 2) == pytest.approx(delta)
+
+
+def test_with_a_short_curvature_a_head_ends_at_the_same_place_as_with_a_whole_one() -> None:
     start, _, lesson = _problem(2)
-    blockwise = np.stack([RIDGE * np.eye(5)] * 2)
-    whole = RIDGE * np.eye(10)
-    ends = [fit_head(start, p, lesson.inputs[0], lesson, 300)[0] for p in (blockwise, whole)]
+    short = _short(1, RIDGE)
+    ends, _ = zip(
+        *(fit_head(start, p, lesson.inputs[0], lesson, 300) for p in (short, _written_out(short))),
+        strict=True,
+    )
     assert ends[0] == pytest.approx(ends[1], abs=0.005)
+
+
+def test_of_rows_that_are_undecided_alike_a_short_curvature_has_the_columns_own_blocks() -> None:
+    lesson = _lesson()
+    inputs, flat = lesson.inputs[0], np.zeros(10)
+    moments = moments_of(inputs, lesson.weights)
+    short = short_form(moments, _answers_at(flat, lesson), lesson.weights, 2)
+    whole = _hessian_at(flat, lesson)
+    for own in (slice(0, 5), slice(5, 10)):
+        assert _written_out(short)[own, own] == pytest.approx(whole[own, own])
 
 
 def test_a_prior_against_the_last_class_is_the_one_over_all_classes() -> None:
@@ -443,7 +481,7 @@ def test_with_many_features_the_heads_see_their_components(count: int, seen: int
     assert loss(model.partial_fit(features, skewed).predict_proba(features), skewed) < before
 
 
-def test_with_many_classes_the_curvature_is_kept_in_blocks() -> None:
+def test_with_many_classes_the_columns_share_one_curvature() -> None:
     labels = np.array([f"c{number:02d}" for number in range(30)] * 2)
     features = np.random.default_rng(1).normal(size=(60, 3))
     base = DummyClassifier(strategy="prior").fit(features, labels)
@@ -453,7 +491,7 @@ def test_with_many_classes_the_curvature_is_kept_in_blocks() -> None:
     precisions = model.memory().precisions
     assert precisions is not None
     assert MAX_WHOLE < 29 * 33
-    assert precisions[0].shape == (4, 29, 33, 33)
+    assert precisions[0].shape == (4, 33 * 33 + 29 + 2)
     assert log_loss(labels, model.predict_proba(features)) < before
 
 

@@ -16,10 +16,11 @@ from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.datasets.times import days_of
 from ml_pipeline.evaluation.metrics import encode
 from ml_pipeline.training.adaptive import AdaptiveClassifier
-from ml_pipeline.training.heads import large
+from ml_pipeline.training.heads import curvature, large
+from ml_pipeline.training.heads.curvature import unit_precision
 from ml_pipeline.training.heads.large import ROWS_AT_ONCE, LargeLesson, parts_of
 from ml_pipeline.training.heads.memory import Expert
-from ml_pipeline.training.heads.newton import Lesson, answers, unit_precision
+from ml_pipeline.training.heads.newton import Lesson, answers
 from ml_pipeline.training.online.rows import Rows
 from ml_pipeline.training.online_model import Incumbent, OnlineState, take_day, take_night
 from tests.support import streams
@@ -55,12 +56,10 @@ def test_heads_of_a_large_night_end_where_all_of_its_rows_put_them() -> None:
     penalties = (np.multiply.outer([5.0, 500.0], unit_precision(5, 2, 3)),)
     (found,), (expected,) = (one.fitted(starts, penalties, 5) for one in (lesson, whole))
     sample = lesson._sample().fitted(starts, penalties, 5)[0]
-    for (head, curvature), (exact, hessian), (guess, _) in zip(
-        found, expected, sample, strict=True
-    ):
+    for (head, bend), (exact, hessian), (guess, _) in zip(found, expected, sample, strict=True):
         assert np.abs(head - exact).max() < 1e-3
         assert np.abs(head - exact).max() < 0.1 * np.abs(guess - exact).max()
-        assert np.abs(curvature - hessian).max() < 0.05 * np.abs(hessian).max()
+        assert np.abs(bend - hessian).max() < 0.05 * np.abs(hessian).max()
         shares = answers(whole.inputs[0], np.stack([head, exact]), 3)
         losses = -np.log(shares[:, np.arange(len(lesson)), lesson.actual]) @ lesson.weights
         assert abs(losses[0] - losses[1]) < 1e-5 * lesson.weights.sum()
@@ -148,6 +147,20 @@ def test_large_nights_learned_in_one_late_run_end_in_the_same_state(
         by_night = nightly.run(data, day)
     _assert_same(late.run(data, 4), by_night)
     assert _settled(by_night).rows_seen == 280
+
+
+def test_with_short_curvatures_one_late_run_ends_in_the_same_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(curvature, "MAX_WHOLE", 0)
+    data = streams.stream([40, 10, 60], turn_per_day=0.2)
+    nightly, late = Loop(), Loop()
+    for day in range(1, 4):
+        by_night = nightly.run(data, day)
+    _assert_same(late.run(data, 3), by_night)
+    precisions = _settled(by_night).memory.precisions
+    assert precisions is not None
+    assert [len(one.shape) for one in precisions] == [2, 2, 2]
 
 
 def test_the_day_of_a_moment_is_that_of_utc() -> None:
