@@ -30,8 +30,7 @@ Kinds = Mapping[str, Kind]
 NUMBERS: Final[Kinds] = MappingProxyType({})
 
 SHOWN = 5
-# Squares of larger numbers overflow when features are standardised.
-LARGEST = 1e150
+LARGEST = cells.LARGEST
 
 
 def matrix(

@@ -21,6 +21,7 @@ from ml_pipeline.store.serving_view import ServingView
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ml_pipeline.store.inputs.labels import Labels
+    from ml_pipeline.store.inputs.predictions import Checked
 
 RETRY_AFTER_S = 60.0
 SENT_AT_ONCE = 1000
@@ -33,6 +34,7 @@ class EvaluationLogger:
 
     `open_table` opens the store's side, on first use; None keeps the CSV alone. By `labels`
     (None: any text is one) a label is written as its class is called, another is refused.
+    `checked_features` may read the features of a prediction before it is logged, or refuse them.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class EvaluationLogger:
         self.csv = EventCsv(csv_path, mark=self._mark, moved=self._moved)
         self.model_name = model_name
         self._read_labels = labels
+        self.checked_features: Checked | None = None
         self._labels: Labels | None = None
         self.refused: list[str] = []
         self._delivered = Delivered(csv_path)
@@ -86,7 +89,8 @@ class EvaluationLogger:
         `entity_id` is another name of `match_id`.
         `probabilities` say what the answer was made of: a number for each label, 1 in all (within
         0.000001), that of the prediction its confidence (within 0.01). Raises InputError for what
-        is no label, number or time.
+        is no label, number or time, and for a feature that is not of the kind that
+        `data.features` gives it.
         """
         passed = {
             "model_id": model_id, "match_id": match_id, "entity_id": entity_id,
@@ -104,8 +108,9 @@ class EvaluationLogger:
         from ml_pipeline.store.inputs.predictions import rows_of_predictions
 
         rows = rows_of_predictions(
-            predictions, model_name=self.model_name, labels=self.labels, now=self._clock()
-        )
+            predictions, model_name=self.model_name, labels=self.labels, now=self._clock(),
+            checked_features=self.checked_features,
+        )  # fmt: skip
         self.write(rows)
         return [str(row["event_id"]) for row in rows]
 

@@ -12,6 +12,7 @@ from ml_pipeline.config.environment import StoreSettings, chosen_store
 from ml_pipeline.config.quick import evaluation_csv
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
+from ml_pipeline.evaluation_log.recording.features import LoggedFeatures
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.serving_view import ServingView
@@ -82,6 +83,7 @@ def open_logger(settings: Settings, chosen: StoreSettings | None) -> MLLogger:
         open_table=open_table,
         labels=lambda: Labels.of(settings.data),
     )
+    logger.checked_features = LoggedFeatures.of(settings.data).checked
     if chosen is not None:
         logger.open_store = lambda: opening.open_store(chosen)
     return logger

@@ -20,12 +20,14 @@ import pytest
 import yaml
 
 from ml_pipeline.commands import labels, predict, replay, run, train
+from ml_pipeline.config.environment import StoreSettings
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets import ground_truth
 from ml_pipeline.datasets.features import matrix
 from ml_pipeline.datasets.inspection.inspecting import Wishes, inspect
 from ml_pipeline.datasets.inspection.table import read_table
 from ml_pipeline.evaluation_log.loading import read_labelled
+from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.embedded.store import LocalStore
@@ -109,6 +111,19 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     store.close()
 
 
+def log_with_outcomes(shop: Shop, frame: pd.DataFrame, answered: list[str]) -> list[str]:
+    """Log the rows by Python, give those and the `answered` ones outcomes; return their ids."""
+    chosen = StoreSettings(local_dir=str(shop.folder / "store"))
+    with open_logger(shop.settings, chosen) as logger:
+        own = logger.log_predictions(
+            {"model_id": "app", "prediction": "no", "confidence": 0.6, "features": row}
+            for row in frame.to_dict("records")
+        )
+        for number, event_id in enumerate([*answered, *own]):
+            logger.log_evaluation(event_id, mixed.CLASSES[number % 2])
+    return own
+
+
 def file_answers(
     shop: Shop, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> list[dict[str, float]]:
@@ -151,25 +166,25 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     frame.to_csv(tmp_path / "in.csv", index=False)
     assert file_answers(shop, tmp_path, capsys) == [a["probabilities"] for a in answers]
 
-    # The log, by the table and by the CSV: what is learned is what was answered for.
-    with PredictionEngine(config_file=config, local_dir=str(shop.folder / "store")) as engine:
-        for number, answer in enumerate(answers):
-            engine.evaluate_prediction(answer["event_id"], mixed.CLASSES[number % 2])
+    # The log, by the table and by the CSV: what is learned is what was answered for, and what a
+    # program logged of answers of its own.
     ids = [a["event_id"] for a in answers]
+    own = log_with_outcomes(shop, frame, ids)
     now = datetime.now(UTC)
     for source in ("table", str(shop.folder / "store" / "logs" / "evaluation_log.csv")):
         settings = shop.settings.changed({"log.source": source})
         learned = read_labelled(shop.store, settings, tmp_path / "work", now=now)
-        by_event = learned.set_index("event_id").loc[ids]
-        assert np.array_equal(shop.inputs(by_event), inputs, equal_nan=True), source
+        for events in (ids, own):
+            by_event = learned.set_index("event_id").loc[events]
+            assert np.array_equal(shop.inputs(by_event), inputs, equal_nan=True), source
 
     # Labels that people give.
     labelled = frame.assign(label=np.resize(mixed.CLASSES, ROWS), id=[f"i{n}" for n in range(ROWS)])
     labelled.to_csv(tmp_path / "labels.csv", index=False)
     assert shop.call(labels, "add", "--csv", str(tmp_path / "labels.csv")) == 0
     truth, _ = ground_truth.read_truth(shop.store, shop.settings)
-    own = [json.loads(text)["id"] for text in truth.frame["metadata"]]
-    place = {name: number for number, name in enumerate(own)}
+    names = [json.loads(text)["id"] for text in truth.frame["metadata"]]
+    place = {name: number for number, name in enumerate(names)}
     order = [place[name] for name in labelled["id"]]
     assert np.array_equal(np.asarray(truth.features)[order], inputs, equal_nan=True)
 
@@ -177,11 +192,11 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     capsys.readouterr()
     assert shop.call(run) == 0
     night = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert night["training_rows"] == ROWS
+    assert night["training_rows"] == 2 * ROWS
     (counted,) = night["new_levels"]
-    assert (counted["feature"], counted["rows"], counted["of"]) == (CITY, 8, ROWS)
+    assert (counted["feature"], counted["rows"], counted["of"]) == (CITY, 16, 2 * ROWS)
     page = Path(night["report_path"]).read_text(encoding="utf-8")
-    assert "in 8 new results of 60: each is answered as a rare one" in page
+    assert "in 16 new results of 120: each is answered as a rare one" in page
     assert shop.call(replay, night["run_id"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"] == "identical"
 

@@ -24,6 +24,8 @@ TRUE = frozenset({"true", "t", "yes", "y", "on", "1", "1.0"})
 FALSE = frozenset({"false", "f", "no", "n", "off", "0", "0.0"})
 # What is longer is a text or a blob, no name.
 MAX_LEVEL_CHARACTERS = 1_000
+# Squares of larger numbers overflow when features are standardised.
+LARGEST = 1e150
 _SHOWN = 60
 _HEX_DIGITS = 13  # of four bits: whole numbers up to there are exact in a float
 _TRUTHS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -39,14 +41,14 @@ def no_values(kind: Kind) -> tuple[str, ...]:
     return BLANKS if kind is Kind.CATEGORY else NO_VALUES
 
 
-def level_name(value: object) -> str:
-    """The name of a category's level, '' for a missing one.
+def level_name(value: object, feature: str = "A category") -> str:
+    """The name of a category's level, '' for a missing one; `feature` is for what is none.
 
     One name however a program writes it: without the space around it, `1` for `1.0`, `true` for
     Python's True. Case counts. What stands for no value anywhere (`labels.BLANKS`) names no level.
     """
     if not isinstance(value, str):
-        value = "" if is_missing(value) else scalar(value, "A category")
+        value = "" if is_missing(value) else scalar(value, feature)
         value = str(value)
     text = value.strip(SPACE)
     if not text.isascii():
@@ -112,7 +114,7 @@ def read_cell(kind: Kind, value: object, name: str) -> tuple[float, object]:
     A missing one is NaN and None. Raises InputError naming what cannot be read.
     """
     if kind is Kind.CATEGORY:
-        level = level_name(value)
+        level = level_name(value, name)
         fault = level_fault(level)
         if fault:
             raise InputError(f"{name} {fault}.", hint="Name it in data.text_column, or shorten it.")

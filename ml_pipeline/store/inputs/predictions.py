@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,26 +30,40 @@ ARGUMENTS: Final = (
 )  # fmt: skip
 
 _KNOWN: Final = frozenset(ARGUMENTS)
+Checked = Callable[[Mapping[str, object]], Mapping[str, object]]
 
 
 def rows_of_predictions(
-    predictions: object, *, model_name: str, labels: Labels, now: datetime
+    predictions: object,
+    *,
+    model_name: str,
+    labels: Labels,
+    now: datetime,
+    checked_features: Checked | None = None,
 ) -> list[EventRow]:
-    """Rows of predictions, from mappings or a frame.
+    """Rows of predictions, from mappings or a frame; `checked_features` reads their features.
 
     Raises InputError for what is missing, unknown or has no meaning.
     """
     return [
-        _row(mapping(passed, "A prediction"), model_name, labels, now)
+        _row(mapping(passed, "A prediction"), model_name, labels, now, checked_features)
         for passed in many_rows(predictions)
     ]
 
 
-def _row(passed: Mapping[str, object], model_name: str, labels: Labels, now: datetime) -> EventRow:
+def _row(
+    passed: Mapping[str, object],
+    model_name: str,
+    labels: Labels,
+    now: datetime,
+    checked_features: Checked | None,
+) -> EventRow:
     _check(passed)
     values: dict[str, Any] = {
         name: None if is_missing(value) else value for name, value in passed.items()
     }
+    if checked_features is not None and values.get("features") is not None:
+        values["features"] = checked_features(mapping(values["features"], "features"))
     at = values.get("timestamp")
     row = prediction_row(
         event_id=values.get("event_id") or new_event_id(),
