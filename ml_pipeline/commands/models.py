@@ -20,6 +20,8 @@ from ml_pipeline.store.records import ModelVersion
 
 log = logging.getLogger("models")
 
+OTHER_DOORS = "`ml-pipeline predict` and PredictionEngine answer with it."
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `models`."""
@@ -52,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     prune.add_argument("--apply", action="store_true", help="do it (default: only show what)")
     _add_register(actions)
+    common.add_action(
+        actions, "publish", "let the database answer with the champion, for `rpc('predict')`"
+    )
     imported = common.add_action(actions, "import", "register the models of an exported file")
     imported.add_argument("file")
 
@@ -90,7 +95,7 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
     finally:
         store.close()
     common.print_json(result)
-    return 0
+    return 1 if result.get("status") == "failed" else 0
 
 
 def _act(
@@ -101,11 +106,12 @@ def _act(
         "list": lambda: _list(store, name),
         "show": lambda: _show(store, args, name),
         "compare": lambda: _compare(store, args, settings, now=now),
-        "promote": lambda: _promote(store, args, name, now=now, new_id=new_id),
-        "rollback": lambda: _rollback(store, args, name, now=now, new_id=new_id),
+        "promote": lambda: _promote(store, args, settings, now=now, new_id=new_id),
+        "rollback": lambda: _rollback(store, args, settings, now=now, new_id=new_id),
         "export": lambda: _export(store, args, settings, now=now),
         "prune": lambda: _prune(store, args, settings, now=now),
         "register": lambda: _register(store, args, settings, now=now, new_id=new_id),
+        "publish": lambda: _publish(store, settings),
         "import": lambda: _import(store, args, settings, now=now, new_id=new_id),
     }
     return actions[args.action]()
@@ -192,6 +198,22 @@ def _register(
     return register(store, settings, args, now=now, new_id=new_id)
 
 
+def _publish(store: Store, settings: Settings) -> dict[str, Any]:
+    from ml_pipeline.registry.in_database.publishing import publish
+
+    published = publish(store, settings)
+    if published is None:
+        raise NotFound(
+            f"No model serves {settings.model_name} yet, so there is nothing to publish.",
+            hint="Register one with `ml-pipeline train --register`, or run `ml-pipeline run`.",
+        )
+    if published.trouble is None:
+        return {"status": "completed", "model_id": published.model_id}
+    message = f"The database cannot answer with {published.model_id}: {published.trouble}."
+    common.say(f"{message} {OTHER_DOORS}")
+    return {"status": "failed", "model_id": published.model_id, "error": message}
+
+
 def _import(
     store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
@@ -201,7 +223,7 @@ def _import(
 
 
 def _promote(
-    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
     if args.force and not args.reason:
         raise PromotionRefused(
@@ -209,16 +231,16 @@ def _promote(
         )
     from ml_pipeline.registry.champion import Decision, approve
 
-    decision = Decision(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
+    decision = Decision(settings=settings, reason=args.reason, now=now, event_id=new_id)
     return model_json(approve(store, args.model_id, decision, force=args.force))
 
 
 def _rollback(
-    store: Store, args: argparse.Namespace, model_name: str, *, now: datetime, new_id: str
+    store: Store, args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> dict[str, Any]:
     from ml_pipeline.registry.champion import Decision, roll_back
 
-    decision = Decision(model_name=model_name, reason=args.reason, now=now, event_id=new_id)
+    decision = Decision(settings=settings, reason=args.reason, now=now, event_id=new_id)
     return model_json(roll_back(store, args.to, decision))
 
 

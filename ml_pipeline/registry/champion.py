@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PromotionRefused
+from ml_pipeline.registry.in_database.publishing import scoring_of
 from ml_pipeline.registry.models import verify
 from ml_pipeline.registry.trained import Sample
 from ml_pipeline.store.alerts import SystemEvent
@@ -20,6 +22,7 @@ from ml_pipeline.store.records import ModelState, ModelVersion, PromotionEvent, 
 
 def change_champion(  # noqa: PLR0913 - one event has that many parts
     store: Store,
+    settings: Settings,
     *,
     target: ModelVersion,
     expected: str | None,
@@ -34,6 +37,7 @@ def change_champion(  # noqa: PLR0913 - one event has that many parts
 ) -> ModelVersion:
     """Verify the stored artifact, then make it champion if `expected` still is.
 
+    A store that answers predictions itself gets what it answers with in the same transaction.
     Raises ArtifactError or PromotionRefused, and changes nothing then.
     """
     verify(store, target, sample)
@@ -49,17 +53,22 @@ def change_champion(  # noqa: PLR0913 - one event has that many parts
         run_id=run_id,
         verdict=verdict or {},
     )
-    return store.promote(event)
+    return store.promote(event, scoring_of(store, target, settings))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """What a person decides of a model: why, when, and under which id it is kept."""
 
-    model_name: str
+    settings: Settings
     reason: str
     now: datetime
     event_id: str
+
+    @property
+    def model_name(self) -> str:
+        """The name of the models that it is about."""
+        return self.settings.model_name
 
 
 def approve(
@@ -81,6 +90,7 @@ def approve(
         )
     return change_champion(
         store,
+        decision.settings,
         target=target,
         expected=None if champion is None else champion.model_id,
         kind=PromotionKind.PROMOTION,
@@ -131,6 +141,7 @@ def roll_back(store: Store, to_model_id: str | None, decision: Decision) -> Mode
     _require_another(target_id, champion)
     return change_champion(
         store,
+        decision.settings,
         target=store.get_model(decision.model_name, target_id),
         expected=champion.model_id,
         kind=PromotionKind.ROLLBACK,

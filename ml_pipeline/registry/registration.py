@@ -195,6 +195,7 @@ def register_judged(
     def change(target: ModelVersion, kind: PromotionKind, sample: Sample | None) -> str:
         change_champion(
             store,
+            registration.settings,
             target=target,
             expected=serving.champion_id,
             kind=kind,
@@ -245,12 +246,18 @@ def step_back_left_undone(
         "served again: done now."
     )
     return _back_to_anchor(
-        store, champion, reason=reason, now=now, event_id=event_id, run_id=head.run_id
+        store, settings, champion, reason=reason, now=now, event_id=event_id, run_id=head.run_id
     )
 
 
-def forget_erased(
-    store: Store, serving: ServingState, *, now: datetime, event_id: str, run_id: str
+def forget_erased(  # noqa: PLR0913 - a change of champion has that many parts
+    store: Store,
+    settings: Settings,
+    serving: ServingState,
+    *,
+    now: datetime,
+    event_id: str,
+    run_id: str,
 ) -> ServingState:
     """Let the approved base serve when every result that was learned since has been erased."""
     champion = serving.champion
@@ -261,12 +268,13 @@ def forget_erased(
         "model serves again, which had not learned them."
     )
     return _back_to_anchor(
-        store, champion, reason=reason, now=now, event_id=event_id, run_id=run_id
+        store, settings, champion, reason=reason, now=now, event_id=event_id, run_id=run_id
     )
 
 
 def _back_to_anchor(  # noqa: PLR0913 - a change of champion has that many parts
     store: Store,
+    settings: Settings,
     champion: ModelVersion,
     *,
     reason: str,
@@ -277,6 +285,7 @@ def _back_to_anchor(  # noqa: PLR0913 - a change of champion has that many parts
     log.warning("%s", reason)
     change_champion(
         store,
+        settings,
         target=store.get_model(champion.model_name, champion.anchor_id),
         expected=champion.model_id,
         kind=PromotionKind.DEMOTION,

@@ -77,6 +77,10 @@ class Scorer:
             raise ValueError("levels are of no feature")
         self.probabilities(self._mean, None if self.text_column is None else "one text")
 
+    def spread(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each feature in the training rows."""
+        return list(self._mean), list(self._scale)
+
     @property
     def is_ensemble(self) -> bool:
         """Whether the base is a vote of several models."""

@@ -19,6 +19,7 @@ from ml_pipeline.evaluation.label_sample import LabelSample
 from ml_pipeline.evaluation_log.frames import served_answers
 from ml_pipeline.evaluation_log.known.rows import known_rows
 from ml_pipeline.registry import models
+from ml_pipeline.registry.in_database.publishing import refresh
 from ml_pipeline.registry.registration import (
     Registration,
     forget_erased,
@@ -107,6 +108,7 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
             now=context.clock(),
             event_id=context.new_id(),
         )
+        refresh(store, settings)
     progress.enter("loading the evaluation log")
     prepared = progress.prepared = prepare(
         store, settings, progress.serving, context.folder, now=context.run.started_at
@@ -162,6 +164,7 @@ def _without_what_was_erased(
         return prepared
     progress.serving = forget_erased(
         context.store,
+        context.settings,
         prepared.serving,
         now=context.clock(),
         event_id=context.new_id(),

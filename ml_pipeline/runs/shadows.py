@@ -335,6 +335,7 @@ def _register(  # noqa: PLR0913 - a row has that many parts
     if decision is not None and decision.outcome is Outcome.PROMOTED:
         return change_champion(
             context.store,
+            context.settings,
             target=version,
             expected=turn.serving_id,
             kind=PromotionKind.PROMOTION,

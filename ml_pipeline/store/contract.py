@@ -47,6 +47,7 @@ from ml_pipeline.store.records import (
     PromotionEvent,
     RetrainingRun,
 )
+from ml_pipeline.store.scoring.records import ModelScoring, PublishedScoring
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,12 +252,29 @@ class ModelRegistry(Protocol):
         """The model names under which a champion serves, twenty at most."""
         ...
 
-    def promote(self, event: PromotionEvent) -> ModelVersion:
+    @property
+    def answers(self) -> bool:
+        """Whether the store gives predictions itself, so that it wants a champion's `scoring`."""
+        ...
+
+    def promote(self, event: PromotionEvent, scoring: ModelScoring | None = None) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event.
 
+        What a store answers with changes in the same transaction: to `scoring`, else to nothing.
         Promotions, demotions and rollbacks differ only in the event's kind. Raises
         PromotionRefused when another champion serves by now, NotFound when there is no such model.
         """
+        ...
+
+    def publish(self, scoring: ModelScoring) -> str | None:
+        """Answer with the champion from now on; return what is in its way, None for nothing.
+
+        Raises PromotionRefused when another champion serves, StoreRefused where no store answers.
+        """
+        ...
+
+    def published(self, model_name: str) -> PublishedScoring | None:
+        """What the store answers with; None for nothing."""
         ...
 
     def set_model_state(self, model_name: str, model_id: str, state: ModelState) -> None:

@@ -45,7 +45,7 @@ class Services:
     def decision(self, reason: str) -> Decision:
         """A decision that a person takes now."""
         return Decision(
-            model_name=self.settings.model_name,
+            settings=self.settings,
             reason=reason,
             now=self.clock(),
             event_id=self.new_id(),

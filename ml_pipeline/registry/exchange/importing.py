@@ -119,7 +119,7 @@ def import_file(
         _register(store, version, path)
     if serves is None and content.champion is not None:
         target = store.get_model(name, content.champion)
-        serves = _let_serve(store, target, content, path, now=now, event_id=event_id)
+        serves = _let_serve(store, settings, target, content, path, now=now, event_id=event_id)
     return {
         "imported": len(versions),
         "known": len(known),
@@ -136,6 +136,7 @@ def _register(store: Store, version: ModelVersion, path: Path) -> None:
 
 def _let_serve(  # noqa: PLR0913 - one event has that many parts
     store: Store,
+    settings: Settings,
     target: ModelVersion,
     content: _Registry,
     path: Path,
@@ -145,6 +146,7 @@ def _let_serve(  # noqa: PLR0913 - one event has that many parts
 ) -> ModelVersion:
     return change_champion(
         store,
+        settings,
         target=target,
         expected=None,
         kind=PromotionKind.PROMOTION,

@@ -27,6 +27,7 @@ from ml_pipeline.store.records import (
     RunStatus,
 )
 from ml_pipeline.store.rows import check_same, to_row
+from ml_pipeline.store.scoring.records import ModelScoring, PublishedScoring
 
 _WAIT_HINT: Final = "Wait until it ends; a run that died is closed by the next `ml-pipeline run`."
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}
@@ -276,7 +277,25 @@ class LocalStore(
             )
             return [str(row[0]) for row in rows]
 
-    def promote(self, event: PromotionEvent) -> ModelVersion:
+    @property
+    def answers(self) -> bool:
+        """No: a file gives no predictions."""
+        return False
+
+    def publish(self, scoring: ModelScoring) -> str | None:
+        """Refuse: a file answers nothing."""
+        message = f"The embedded store does not answer with {scoring.model_id} itself."
+        raise StoreRefused(message, hint="Nothing is to be done: `ml-pipeline predict` answers.")
+
+    def published(self, model_name: str) -> PublishedScoring | None:  # noqa: ARG002 - the port
+        """Nothing."""
+        return None
+
+    def promote(
+        self,
+        event: PromotionEvent,
+        scoring: ModelScoring | None = None,  # noqa: ARG002 - a file answers nothing
+    ) -> ModelVersion:
         """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
         with self._database.writing() as db:
             model = get(db, ModelVersion, event.model_name, event.to_model_id)

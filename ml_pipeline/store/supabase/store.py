@@ -23,6 +23,7 @@ from ml_pipeline.store.supabase.artifacts import SupabaseArtifacts
 from ml_pipeline.store.supabase.changes import SupabaseChanges
 from ml_pipeline.store.supabase.log import SupabaseLog
 from ml_pipeline.store.supabase.samples import SupabaseSamples
+from ml_pipeline.store.supabase.scoring import SupabaseScoring
 from ml_pipeline.store.supabase.tables import (
     SupabaseTruth,
     SupabaseWatch,
@@ -43,6 +44,7 @@ class SupabaseStore(
     SupabaseTruth,
     SupabaseWatch,
     SupabaseSamples,
+    SupabaseScoring,
 ):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
 
@@ -357,10 +359,6 @@ class SupabaseStore(
             columns="model_name",
         )
         return [str(row["model_name"]) for row in rows]
-
-    def promote(self, event: PromotionEvent) -> ModelVersion:
-        """Make `to_model_id` champion if `from_model_id` still is; keep the event."""
-        return from_json(ModelVersion, self._project.call("promote_model", p_event=to_json(event)))
 
     def set_model_state(self, model_name: str, model_id: str, state: ModelState) -> None:
         """Move a model that is not champion to another state that is not champion."""

@@ -59,6 +59,12 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
         SERVICE: "sequence event_id model_name kind to_model_id from_model_id reason actor "
         "created_at run_id verdict"
     },
+    "model_scoring": {
+        SERVICE: "model_name model_id written_at trouble scoring_digest settings_digest format "
+        "features kinds classes base_classes members mean scale level_features level_ends "
+        "known_levels confidence_threshold conflict_margin imputes labels is_open tolerance "
+        "places numbers"
+    },
     "model_retraining_requests": {
         OWN: "id requested_by reason priority status processed_at retraining_run_id created_at "
         "updated_at model_name attempts claimed_at lease_until error_message priority_rank by_user"
@@ -153,6 +159,9 @@ def marker(place: str, number: int, type_: str) -> object:
         "date": f"{2100 + number}-01-01",
         "timestamp with time zone": f"{2100 + number}-01-01T00:00:00+00:00",
         "text[]": [f"mark {place}"],
+        "integer[]": [700_000 + number],
+        "double precision[]": [fraction],
+        "interval": f"{700_000 + number} seconds",
     }
     return values[type_]
 

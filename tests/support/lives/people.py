@@ -59,7 +59,7 @@ def approve_what_waits(life: Life) -> None:
 
 def _decision(life: Life) -> Decision:
     return Decision(
-        model_name=life.nature.settings.model_name,
+        settings=life.nature.settings,
         reason="a person decides",
         now=life.clock(),
         event_id=life.new_id(),

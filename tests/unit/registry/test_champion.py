@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PromotionRefused
 from ml_pipeline.registry.champion import Decision, approve, refuse, roll_back
 from ml_pipeline.registry.serving_state import serving_state_of
@@ -15,7 +16,8 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import Lineage, ModelState, PromotionKind
 from tests.support.factories import MODEL_NAME, NOW, make_id, make_model, make_promotion
 
-DECISION = Decision(model_name=MODEL_NAME, reason="it looks better", now=NOW, event_id=make_id(9))
+SETTINGS = Settings().changed({"model_name": MODEL_NAME})
+DECISION = Decision(settings=SETTINGS, reason="it looks better", now=NOW, event_id=make_id(9))
 
 
 @pytest.fixture

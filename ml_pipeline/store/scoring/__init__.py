@@ -1,0 +1,1 @@
+"""What a store that answers predictions itself is given of a champion."""
