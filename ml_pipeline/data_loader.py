@@ -13,7 +13,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings, work_dir
 from ml_pipeline.evaluation_log.loading import LoadedLog, LoadReport, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
-from ml_pipeline.registry.serving_state import serving_models
+from ml_pipeline.runs.incumbent.answering import counted_ids
 from ml_pipeline.store.records import LookbackWindow
 
 __all__ = ["LoadReport", "LoadedLog", "LogRequest", "load_log", "prepare_retraining_data"]
@@ -35,14 +35,15 @@ def prepare_retraining_data(
     now = datetime.now(UTC)
     window = LookbackWindow.ending(now, days=settings.run.lookback_days)
     store = open_store(store_settings)
+    work = work_dir(settings, store_settings.local_dir)
     try:
         request = LogRequest(
             now=now,
             window=window,
             learn_from=window.start,
-            model_ids=serving_models(store, settings.model_name),
+            model_ids=counted_ids(store, settings, now=now, work_dir=work),
         )
-        loaded = load_log(store, settings, request, work_dir(settings, store_settings.local_dir))
+        loaded = load_log(store, settings, request, work)
     finally:
         store.close()
     count = loaded.report.errors

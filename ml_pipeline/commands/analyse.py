@@ -22,7 +22,7 @@ from ml_pipeline.evaluation.sequences import (
     transitions,
 )
 from ml_pipeline.evaluation_log.frames import labelled_events, since
-from ml_pipeline.registry.serving_state import serving_models
+from ml_pipeline.runs.incumbent.answering import counted_ids
 from ml_pipeline.store.records import UNCERTAIN
 
 DEFAULT_DAYS = 90.0
@@ -87,14 +87,18 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         raise ConfigError(f"--days {args.days:g} is no number of days from 0 to {LONGEST_DAYS:g}.")
     store_settings = load_store_settings(args.local)
     window = since(now, args.days)
+    work = work_dir(settings, store_settings.local_dir)
     store = open_store(store_settings)
     try:
+        counting = None
+        if not args.all_models:
+            counting = counted_ids(store, settings, now=now, work_dir=work, days=args.days)
         events = labelled_events(
             store,
             settings,
             window,
-            model_ids=None if args.all_models else serving_models(store, settings.model_name),
-            work_dir=work_dir(settings, store_settings.local_dir),
+            model_ids=counting,
+            work_dir=work,
         )
     finally:
         store.close()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from ml_pipeline.commands import common
@@ -21,6 +21,11 @@ from ml_pipeline.store.records import ModelVersion
 log = logging.getLogger("models")
 
 OTHER_DOORS = "`ml-pipeline predict` and PredictionEngine answer with it."
+AFTER_A_PROMOTION: Final = (
+    "{} is the champion here. Nothing changes for people until your application asks it in the "
+    "place of your own classifier (`predict`, PredictionEngine): switch it, then set "
+    "`incumbent: {{serves: false}}`, so that its own answers are watched and learned from."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +237,11 @@ def _promote(
     from ml_pipeline.registry.champion import Decision, approve
 
     decision = Decision(settings=settings, reason=args.reason, now=now, event_id=new_id)
-    return model_json(approve(store, args.model_id, decision, force=args.force))
+    promoted = model_json(approve(store, args.model_id, decision, force=args.force))
+    if not settings.incumbent.serves:
+        return promoted
+    common.say(AFTER_A_PROMOTION.format(args.model_id))
+    return promoted | {"next": AFTER_A_PROMOTION.format(args.model_id)}
 
 
 def _rollback(

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import ConfigError, DataError
+from ml_pipeline.evaluation_log.answering.asking import why_a_person_decides
 from ml_pipeline.evaluation_log.loading import load_known
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.times import read_time
@@ -39,6 +40,7 @@ def register(
             rows_from=args.dataset or "the log",
             fitted_until=_time(args.fitted_until),
             dry_run=args.dry_run,
+            held=why_a_person_decides(store, settings, now=now),
         )
         return register_model(store, wanted)
 

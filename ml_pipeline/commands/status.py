@@ -58,7 +58,8 @@ def show(found: Overview) -> None:
 
 def _lines(found: Overview) -> list[str]:
     champion = "none yet" if found.champion is None else found.champion.model_id
-    lines = [f"Champion of {found.model_name}: {champion}."]
+    lines = [it for it in (found.answering, found.proposal) if it]
+    lines.append(f"Champion of {found.model_name}: {champion}.")
     lines += [
         f"{model.model_id} waits for approval: `ml-pipeline models promote {model.model_id}`."
         for model in found.waiting

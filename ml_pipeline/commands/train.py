@@ -169,6 +169,7 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
             request = rows_of_log(request, wanted=is_log)
         with on_cluster(args.cluster):
             if args.from_table or args.register:
+                from ml_pipeline.evaluation_log.answering.asking import why_a_person_decides
                 from ml_pipeline.training.train_and_register import train_with_store
 
                 result = train_with_store(
@@ -176,6 +177,7 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
                     from_table=args.from_table,
                     register=args.register,
                     every_days=args.every_days,
+                    ask_first=lambda store: why_a_person_decides(store, settings, now=now),
                 )
             else:
                 from ml_pipeline.training.job import train

@@ -11,13 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation_log.answering.logged_models import (
-    LoggedModels,
-    answering,
-    is_registered,
-    proposal,
-    shown,
-)
+from ml_pipeline.evaluation_log.answering.logged_models import LoggedModels, is_registered
+from ml_pipeline.evaluation_log.answering.sentences import UNNAMED, answering, proposal, shown
 from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
 from ml_pipeline.store.contract import ModelRegistry
@@ -53,18 +48,7 @@ class Watched:
         about = None if alert is None else alert.model_id
         is_ours = about is not None and is_registered(store, settings.model_name, about)
         if settings.incumbent.serves:
-            logged = LoggedModels.of(store, settings, days)
-            theirs = logged.theirs or tuple(settings.incumbent.model_ids or ())
-            newest = theirs[0] if theirs else None
-            ended = f"{shown(theirs)} answers people now, not {about}." if is_ours else None
-            return cls(
-                model_ids=frozenset(theirs),
-                champion=None,
-                model_id=newest,
-                anchor_id=newest,
-                ended=ended,
-                answering=answering(settings, theirs),
-            )
+            return cls._theirs(store, settings, days, about if is_ours else None)
         anchor = None if champion is None else champion.anchor_id
         ended = None
         if is_ours and about != anchor:
@@ -79,7 +63,28 @@ class Watched:
             model_id=None if champion is None else champion.model_id,
             anchor_id=anchor,
             ended=ended,
-            answering=_of_others(store, settings, lineage, days),
+            answering=_of_others(store, settings, lineage_ids(store, champion), days),
+        )
+
+    @classmethod
+    def _theirs(
+        cls,
+        store: ModelRegistry,
+        settings: Settings,
+        days: Sequence[DailyAccuracy],
+        about: str | None,
+    ) -> Self:
+        """A classifier of the person's own; `about` is the model of ours that an alert is about."""
+        logged = LoggedModels.of(store, settings, days)
+        theirs = logged.theirs or tuple(settings.incumbent.model_ids or ())
+        newest = theirs[0] if theirs else None
+        return cls(
+            model_ids=frozenset(theirs),
+            champion=None,
+            model_id=newest,
+            anchor_id=newest,
+            ended=None if about is None else f"{shown(theirs)} answers people now, not {about}.",
+            answering=answering(settings, theirs),
         )
 
 
@@ -89,8 +94,10 @@ def _of_others(
     lineage: frozenset[str] | None,
     days: Sequence[DailyAccuracy],
 ) -> str | None:
-    """That others answered too, of whom nothing is known."""
-    logged = LoggedModels.of(
-        store, settings, [day for day in days if day.model_id not in (lineage or ())]
-    )
+    """That others answered too, of whom nothing is known.
+
+    Beside a champion, answers that name no model are taken for its own.
+    """
+    known = set() if lineage is None else {*lineage, UNNAMED}
+    logged = LoggedModels.of(store, settings, [day for day in days if day.model_id not in known])
     return proposal(settings, logged.theirs, logged.rows)

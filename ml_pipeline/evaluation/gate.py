@@ -241,6 +241,15 @@ def unless_unfair(decision: PromotionDecision, refusal: str | None) -> Promotion
     return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=sentence)
 
 
+def unless_held(decision: PromotionDecision, held: str | None) -> PromotionDecision:
+    """The decision, or a wait for a person where `held` says why one has to decide."""
+    if held is None or decision.outcome is not Outcome.PROMOTED:
+        return decision
+    found = decision.sentence.partition(": ")[2]
+    sentence = f"{held} {found[:1].upper()}{found[1:]}"
+    return replace(decision, outcome=Outcome.AWAITING_APPROVAL, sentence=sentence)
+
+
 def judge_first(
     report: EvaluationReport, prior_log_loss: float, settings: PromotionSettings
 ) -> PromotionDecision:

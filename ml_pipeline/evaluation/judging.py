@@ -13,14 +13,20 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation.checks import PairedComparison
+from ml_pipeline.evaluation.checks import Check, PairedComparison, floor_checks
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import (
     PromotionDecision,
     judge_first,
     judge_new_base,
     judge_online,
+    unless_held,
     unless_unfair,
+)
+from ml_pipeline.evaluation.incumbent.judging import (
+    Beside,
+    judge_beside,
+    unless_theirs_is_better,
 )
 from ml_pipeline.evaluation.ledger import (
     LEDGER_COLUMNS,
@@ -35,7 +41,7 @@ from ml_pipeline.evaluation.replacing import LostChampion, judge_replacement
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The decision and the reports it rests on.
+    """The decision and the reports it rests on; `beside` where others had answered the rows.
 
     There is no report on the challenger when every new row is of an entity that was learned before.
     """
@@ -44,13 +50,15 @@ class Verdict:
     challenger: EvaluationReport | None
     champion: EvaluationReport | None
     holdout_digest: str
+    beside: Beside | None = None
 
     def figures(self) -> dict[str, Any]:
         """What a run notes of both reports."""
         challenger, champion = self.challenger, self.champion
+        theirs = {} if self.beside is None else self.beside.figures()
         return {
             "challenger_metrics": {} if challenger is None else challenger.summary(),
-            "champion_metrics": {} if champion is None else champion.summary(),
+            "champion_metrics": theirs if champion is None else champion.summary(),
             "holdout_rows": 0 if challenger is None else challenger.rows,
         }
 
@@ -63,6 +71,7 @@ class JudgingContext:
     promote on unasked. `earlier` is what former champions predict for the evidence's rows, (n, K)
     by id. `lost` is the champion where it cannot be loaded: then there is none to compare with, and
     `champion_id` is None. `outgrown` says why the champion can learn no more, if it cannot.
+    `beside` are those whom nobody here trained and who have answered the rows, if there are any.
     """
 
     champion_id: str | None
@@ -71,6 +80,7 @@ class JudgingContext:
     lost: LostChampion | None = None
     outgrown: str | None = None
     unfair: str | None = None
+    beside: Beside | None = None
     earlier: Mapping[str, Floats] = field(default_factory=dict)
 
 
@@ -82,6 +92,8 @@ def judge_evidence(
     Raises DataError when there is no row that neither model has learned, but for an online model,
     which is judged on its record.
     """
+    if context.beside is not None and context.beside.serves:
+        return _judge_beside(evidence, result, settings, context, context.beside)
     is_online = context.champion_id is not None and "line" in result
     if not len(evidence) and not is_online:
         raise DataError("There is no row that neither model has learned: nothing to judge on.")
@@ -93,13 +105,9 @@ def judge_evidence(
     if is_online:
         decision = _judge_online(result["line"], comparison, settings, context)
     elif context.champion_id is None and challenger is not None:
-        prior = np.repeat([result["prior"]], len(evidence), axis=0)
-        floor = _report(evidence, prior, settings)
-        decision = judge_first(challenger, floor.log_loss if floor else 0.0, settings.promotion)
-        if context.lost is not None:
-            decision = judge_replacement(
-                decision, challenger, context.lost, settings.promotion, held=context.held
-            )
+        floor = _prior_loss(evidence, result, settings)
+        decision = judge_first(challenger, floor, settings.promotion)
+        decision = _unless_others_are_better(decision, challenger, settings, context)
     else:
         gains = _gains_of(evidence, comparison, settings, context)
         decision = judge_new_base(
@@ -110,6 +118,59 @@ def judge_evidence(
         challenger=challenger,
         champion=champion,
         holdout_digest=digest_of(evidence),
+        beside=context.beside,
+    )
+
+
+def _prior_loss(evidence: Evidence, result: Mapping[str, Any], settings: Settings) -> float:
+    """The log loss of the class frequencies that a new base was trained on."""
+    prior = np.repeat([result["prior"]], len(evidence), axis=0)
+    floor = _report(evidence, prior, settings)
+    return floor.log_loss if floor else 0.0
+
+
+def _unless_others_are_better(
+    decision: PromotionDecision,
+    challenger: EvaluationReport,
+    settings: Settings,
+    context: JudgingContext,
+) -> PromotionDecision:
+    """The decision on a first model, with what is known of those who answered before it."""
+    promotion = settings.promotion
+    if context.lost is not None:
+        return judge_replacement(decision, challenger, context.lost, promotion, held=context.held)
+    if context.beside is not None:
+        today = context.today.toordinal()
+        decision = unless_theirs_is_better(decision, context.beside, promotion, today=today)
+    return unless_held(decision, context.held)
+
+
+def _judge_beside(
+    evidence: Evidence,
+    result: Mapping[str, Any],
+    settings: Settings,
+    context: JudgingContext,
+    beside: Beside,
+) -> Verdict:
+    """Judge a challenger beside a classifier that people go on being answered by."""
+    challenger = _report(evidence, evidence.challenger, settings)
+    floors: list[Check] = []
+    if challenger is not None and "line" not in result:
+        prior_loss = _prior_loss(evidence, result, settings)
+        floors = floor_checks(challenger, prior_loss, settings.promotion)
+    decision = judge_beside(
+        beside,
+        settings.promotion,
+        today=context.today.toordinal(),
+        floors=floors,
+        unfair=context.unfair,
+    )
+    return Verdict(
+        decision=decision,
+        challenger=challenger,
+        champion=None,
+        holdout_digest=digest_of(evidence),
+        beside=beside,
     )
 
 

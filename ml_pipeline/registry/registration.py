@@ -312,7 +312,10 @@ def _state_after(verdict: Verdict, registration: Registration) -> ModelState:
         return ModelState.CANDIDATE
     if outcome is Outcome.AWAITING_APPROVAL:
         return ModelState.AWAITING
-    return ModelState.RETIRED if registration.continued is None else ModelState.SHADOW
+    # Beside a classifier that nobody here trained a run's rejected base learns on unseen, too.
+    is_beside = registration.settings.incumbent.serves and registration.run_id is not None
+    learns_on = registration.continued is not None or is_beside
+    return ModelState.SHADOW if learns_on else ModelState.RETIRED
 
 
 def _must_step_back(

@@ -44,6 +44,22 @@ def serving_state_of(store: ModelRegistry, model_name: str) -> ServingState:
     )
 
 
+def shadow_state_of(store: ModelRegistry, model_name: str) -> ServingState:
+    """Where learning goes on from while a classifier that nobody here trained answers people.
+
+    From the lineage of the registered champion, if there is one, else from the newest that was
+    judged. No registered model serves, whatever the registry says.
+    """
+    state = serving_state_of(store, model_name)
+    if state.head is not None:
+        return ServingState(head=state.head)
+    states = (ModelState.AWAITING, ModelState.SHADOW)
+    newest = [m for s in states for m in store.list_models(model_name=model_name, state=s, limit=1)]
+    if not newest:
+        return ServingState()
+    return ServingState(head=_furthest(store, max(newest, key=lambda model: model.created_at)))
+
+
 def _why_held(rollback: PromotionEvent) -> str:
     return (
         f"Waiting for approval: since the rollback to {rollback.to_model_id} on "
@@ -71,9 +87,14 @@ def lineage_head(store: ModelRegistry, champion: ModelVersion) -> ModelVersion:
     """
     if rollback_to(store, champion) is not None:
         return champion
-    members = store.list_models(model_name=champion.model_name, anchor_id=champion.anchor_id)
+    return _furthest(store, champion)
+
+
+def _furthest(store: ModelRegistry, member: ModelVersion) -> ModelVersion:
+    """The judged model of a lineage that has learned the most."""
+    members = store.list_models(model_name=member.model_name, anchor_id=member.anchor_id)
     judged = [model for model in members if model.state is not ModelState.CANDIDATE]
-    return max(judged, key=_progress, default=champion)
+    return max(judged, key=_progress, default=member)
 
 
 def _progress(model: ModelVersion) -> tuple[int, int, datetime]:

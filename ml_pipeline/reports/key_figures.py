@@ -93,6 +93,12 @@ def of_store(overview: Overview) -> list[KeyFigure]:
 
 def _answering(overview: Overview) -> KeyFigure:
     champion = overview.champion
+    if overview.yours is not None:
+        here = "none yet" if champion is None else champion.model_id
+        return KeyFigure(
+            name="Answering model", value=overview.yours, note=f"Champion here: {here}",
+            is_long=True,
+        )  # fmt: skip
     if champion is None:
         note = "The first model that passes the checks will answer."
         return KeyFigure(name="Answering model", value="None yet", note=note, tone="wait")
@@ -171,6 +177,13 @@ def _next_run(overview: Overview) -> KeyFigure:
 # -------------------------------------------------------------------------------------- a run
 
 
+def _answering_after(run: RetrainingRun) -> str:
+    kept = run.details.get("answering") or {}
+    if kept.get("serves"):
+        return str(kept["sentence"]).removeprefix("Answering: ").removesuffix(".")
+    return run.champion_id or "none"
+
+
 def of_run(run: RetrainingRun) -> list[KeyFigure]:
     """What a run found and what came of it."""
     found: Sequence[KeyFigure] = ()
@@ -178,7 +191,8 @@ def of_run(run: RetrainingRun) -> list[KeyFigure]:
     challenger = run.metrics.get("accuracy")
     if challenger is not None:
         rows = run.details.get("holdout_rows")
-        note = "" if champion is None else f"the champion {percent(champion)}; "
+        other = "yours" if run.details.get("incumbent") else "the champion"
+        note = "" if champion is None else f"{other} {percent(champion)}; "
         note += "on the same results" if rows is None else f"on {number(rows)} new results"
         found = [KeyFigure(name="Challenger right", value=percent(challenger), note=note)]
     took = None if run.completed_at is None else (run.completed_at - run.started_at)
@@ -189,7 +203,7 @@ def of_run(run: RetrainingRun) -> list[KeyFigure]:
             note=f"{number(run.training_rows)} labelled rows were learned",
         ),
         KeyFigure(
-            name="Answering afterwards", value=run.champion_id or "none", is_long=True,
+            name="Answering afterwards", value=_answering_after(run), is_long=True,
             note=f"Challenger: {run.challenger_id or 'none'}",
         ),
         KeyFigure(

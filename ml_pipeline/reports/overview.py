@@ -11,11 +11,13 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation_log.answering.sentences import proposal, yours
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import alert_json, run_json
 from ml_pipeline.store.records import (
     CLASS_DAYS,
+    INCUMBENT_RECORD,
     RUN_MANIFEST,
     ModelState,
     ModelVersion,
@@ -23,6 +25,7 @@ from ml_pipeline.store.records import (
     RequestStatus,
     RetrainingRequest,
     RetrainingRun,
+    RunStatus,
 )
 
 RUNS_SHOWN: Final = 30
@@ -31,14 +34,20 @@ DAYS_SHOWN: Final = 60
 MODELS_SEEN: Final = 100
 EVENTS_SHOWN: Final = 100
 ALERTS_SHOWN: Final = 10
-_IN_LISTS: Final = ("champion_metrics", "report_path")
+# The detail of a run that says who answered.
+ANSWERING: Final = "answering"
+_IN_LISTS: Final = ("champion_metrics", "report_path", ANSWERING)
 # How late a run may start before it counts as late: hosted schedulers lag at busy hours.
 GRACE: Final = timedelta(hours=2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """Everything as it was at `at`; lists are newest first, requests in the order of service."""
+    """Everything as it was at `at`; lists are newest first, requests in the order of service.
+
+    `yours` names who answers where that is a classifier of the person's own; `proposal` says that
+    others answered whom neither the registry nor the settings know.
+    """
 
     at: datetime
     model_name: str
@@ -53,11 +62,23 @@ class Overview:
     alerts: Sequence[DecayAlert]
     promotions: Sequence[PromotionEvent]
     class_days: Mapping[str, Any] | None = None
+    yours: str | None = None
+    proposal: str | None = None
 
     @property
     def latest(self) -> RetrainingRun | None:
         """The run started last."""
         return self.runs[0] if self.runs else None
+
+    @property
+    def answering(self) -> str | None:
+        """Who answers, as a sentence, where that is a classifier of the person's own."""
+        return None if self.yours is None else f"Answering: {self.yours}."
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether anybody answers: a champion, or a classifier of the person's own."""
+        return self.champion is not None or self.yours is not None
 
     @property
     def due_at(self) -> datetime | None:
@@ -77,6 +98,8 @@ class Overview:
             "at": self.at.isoformat(),
             "model_name": self.model_name,
             "store": dict(self.place),
+            "answering": self.answering,
+            "proposal": self.proposal,
             "champion": None if self.champion is None else json_values.model_json(self.champion),
             "awaiting_approval": [json_values.model_json(model) for model in self.waiting],
             "latest_run": None if self.latest is None else run_json(self.latest),
@@ -98,6 +121,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
     serving = None if champion is None else champion.model_id
     served = dict.fromkeys(event.to_model_id for event in events if event.to_model_id != serving)
     runs = _runs(store, name)
+    theirs, rows = _answered(runs)
     return Overview(
         at=now,
         model_name=name,
@@ -116,6 +140,8 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
         alerts=store.list_alerts(model_name=name, limit=ALERTS_SHOWN),
         promotions=events,
         class_days=_class_days(store, runs),
+        yours=yours(settings, theirs),
+        proposal=proposal(settings, theirs, rows),
     )
 
 
@@ -124,10 +150,18 @@ def first_day(now: datetime) -> date:
     return (now - timedelta(days=DAYS_SHOWN)).date()
 
 
+def _answered(runs: Sequence[RetrainingRun]) -> tuple[list[str], int]:
+    """Whom the registry did not know when a run looked last, and how many results are theirs."""
+    completed = (run.details for run in runs if run.status is RunStatus.COMPLETED)
+    kept = next(completed, {}).get(ANSWERING) or {}
+    return list(kept.get("theirs", ())), int(kept.get("rows", 0))
+
+
 def _runs(store: Store, model_name: str) -> list[RetrainingRun]:
     """The latest run with everything that is shown of it, the others with what a list shows."""
     runs = store.list_runs(model_name=model_name, limit=RUNS_SHOWN, only=_IN_LISTS)
-    latest = store.list_runs(model_name=model_name, limit=1, without=(RUN_MANIFEST, "review"))
+    unshown = (RUN_MANIFEST, INCUMBENT_RECORD, "review")
+    latest = store.list_runs(model_name=model_name, limit=1, without=unshown)
     if not runs or not latest or latest[0].run_id != runs[0].run_id:
         return runs  # one has started in between: it has no details yet
     return [*latest, *runs[1:]]

@@ -43,6 +43,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "run": run,
         "outcome": str(run.outcome or run.status),
         "reason": run.outcome_reason or "The run has not ended yet.",
+        "answering": (details.get("answering") or {}).get("sentence"),
         "error": run.error_message,
         "report_error": details.get("report_error"),
         "has_review": "review" in details,
@@ -50,6 +51,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "facts": _facts(run),
         "decision": details.get("decision"),
         "metrics": metric_rows(run),
+        "champion_name": champion_name(run),
         "gain": kept.get("gain"),
         "says_the_same": (kept.get("gain") or {}).get("log_loss", {}).get("interval") == [0.0, 0.0],
         "confusion": _confusion(kept),
@@ -91,6 +93,11 @@ def _facts(run: RetrainingRun) -> list[tuple[str, Any]]:
         ("Champion afterwards", run.champion_id or "none"),
         ("Challenger", run.challenger_id or "none"),
     ]
+
+
+def champion_name(run: RetrainingRun) -> str:
+    """What the challenger was compared with: a champion, or a classifier of the person's own."""
+    return "yours" if run.details.get("incumbent") else "champion"
 
 
 def metric_rows(run: RetrainingRun) -> list[dict[str, Any]]:

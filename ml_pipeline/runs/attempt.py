@@ -26,13 +26,15 @@ from ml_pipeline.registry.registration import (
     register_judged,
     step_back_left_undone,
 )
-from ml_pipeline.registry.serving_state import ServingState, serving_state_of
+from ml_pipeline.registry.serving_state import ServingState
 from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.reports.label_delays import delays, delays_json
 from ml_pipeline.reports.labels_given import label_samples, refusal_of
 from ml_pipeline.reports.review import Judged
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.context import Progress, RunContext
+from ml_pipeline.runs.incumbent.answering import state_before
+from ml_pipeline.runs.incumbent.beside import beside_of, record_of
 from ml_pipeline.runs.preparing import Prepared, prepare
 from ml_pipeline.runs.shadows import ShadowRun, take_on_shadows
 from ml_pipeline.runs.trigger import Skip, known_rows_of, nothing_learned, reason_to_skip
@@ -99,7 +101,7 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     """
     store, settings = context.store, context.settings
     progress.enter("reading the registry")
-    progress.serving = serving_state_of(store, settings.model_name)
+    progress.serving = state_before(store, settings)
     if not context.dry_run:
         progress.serving = step_back_left_undone(
             store,
@@ -136,8 +138,12 @@ def train_and_judge(context: RunContext, progress: Progress) -> JudgedChallenger
     evidence = Evidence.load(answer.evidence_path)
     samples = label_samples(store, settings, prepared.loaded, now=context.run.started_at)
     verdict = _judge(context, prepared, answer, evidence, refusal_of(samples))
+    shown = evidence
+    if verdict.beside is not None:
+        # The trainer compares with the model that it goes on from, which nobody is answered by.
+        shown = replace(evidence, champion=None)
     progress.judged = Judged(
-        evidence=evidence, verdict=verdict, online_state=answer.result.get("line")
+        evidence=shown, verdict=verdict, online_state=answer.result.get("line")
     )
     progress.enter("registering")
     return JudgedChallenger(
@@ -211,6 +217,7 @@ def _judge(
         today=context.run.started_at.date(),
         held=prepared.serving.held,
         unfair=unfair,
+        beside=beside_of(context.store, prepared, evidence, answer.result),
     )
     return judging.judge_evidence(evidence, answer.result, context.settings, judging_context)
 
@@ -229,7 +236,7 @@ def register(
     champion_id, shadows = _take_on_shadows(context, progress, challenger, champion_id)
     return AttemptResult(
         outcome=decision.outcome,
-        reason=challenger.reason() + prepared.waiting_for_a_base(),
+        reason=challenger.reason() + prepared.waiting_for_a_base() + prepared.proposed(),
         champion_id=champion_id,
         challenger_id=result["model_id"],
         dataset_size=prepared.loaded.report.errors,
@@ -242,6 +249,7 @@ def register(
             **({"shadows": shadows} if shadows else {}),
             RUN_MANIFEST: made_of,
             "decision": decision.as_json(),
+            **record_of(verdict.beside),
             "label_sample": challenger.samples[0].as_json(),
             "label_delays": delays_json(
                 delays(
@@ -295,7 +303,9 @@ def _register(context: RunContext, challenger: JudgedChallenger) -> str | None:
 
 def _served_answers(context: RunContext, prepared: Prepared) -> Answers | None:
     """What the lineage has answered of late, where the threshold is chosen on it."""
-    if context.settings.prediction.target_accuracy is None or prepared.counted_ids is None:
+    is_theirs = context.settings.incumbent.serves  # what it answered is not the lineage's
+    wanted = context.settings.prediction.target_accuracy
+    if wanted is None or prepared.counted_ids is None or is_theirs:
         return None
     now = context.run.started_at
     return served_answers(context.store, prepared.settings, model_ids=prepared.counted_ids, now=now)

@@ -15,6 +15,7 @@ from ml_pipeline.runs.context import Progress
 from ml_pipeline.runs.trigger import Skip
 from ml_pipeline.store.records import (
     CLASS_DAYS,
+    INCUMBENT_RECORD,
     RUN_MANIFEST,
     Outcome,
     RetrainingRequest,
@@ -22,7 +23,7 @@ from ml_pipeline.store.records import (
     RunStatus,
 )
 
-UNPRINTED: Final = {"place", RUN_MANIFEST, CLASS_DAYS, "review"}
+UNPRINTED: Final = {"place", RUN_MANIFEST, CLASS_DAYS, INCUMBENT_RECORD, "review"}
 SHOWN_CHARACTERS: Final = 300
 # Stages in which the serving model may have been changed already.
 AFTER_THE_VERDICT: Final = ("registering", "trying new bases")

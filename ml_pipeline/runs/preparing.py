@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,25 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.levels.new_levels import NewLevels
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation.sentences import counted
+from ml_pipeline.evaluation_log.answering.logged_models import LoggedModels
+from ml_pipeline.evaluation_log.answering.sentences import proposal
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry.inputs.new_levels import new_levels
 from ml_pipeline.registry.model_inputs import TRAIN, ModelInputs, inputs_of
 from ml_pipeline.registry.models import load_model_version
-from ml_pipeline.registry.serving_state import ServingState, serving_models
+from ml_pipeline.registry.serving_state import ServingState
+from ml_pipeline.runs.incumbent.answering import counted_ids, details_of, logged_in
+from ml_pipeline.runs.late_rows.counting import (
+    day_after,
+    has_late_rows,
+    is_whole,
+    new_changes,
+    restart_night,
+)
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.lineage.open_rows import OpenRows
-from ml_pipeline.store.records import Lineage, LookbackWindow, ModelVersion, day_start
+from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
 from ml_pipeline.training.heads.rates import changed_rates
 
 log = logging.getLogger("auto_reinforcement")
@@ -37,7 +46,7 @@ class Prepared:
     Both differ from the run's where the serving model reads or knows other things than the
     settings name; `difference` says which. `is_readable` says that only rows lack what a new base
     reads that came before it was logged. `counted_ids` are the models whose errors count; None
-    is everybody's.
+    is everybody's. `logged` are those who answered the rows.
 
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
     says that the lineage is learned again from its approved base on: rows of settled days turned
@@ -60,6 +69,7 @@ class Prepared:
     is_readable: bool = False
     trained_by: Settings | None = None
     new_levels: tuple[NewLevels, ...] = ()
+    logged: LoggedModels = field(default_factory=LoggedModels)
 
     def waiting_for_a_base(self) -> str:
         """Which results wait for a base that knows more, and how to get one; empty for none."""
@@ -101,14 +111,26 @@ class Prepared:
             "dataset_path": str(self.loaded.errors_path),
             "training_path": str(self.loaded.labelled_path),
             **rebuilt,
+            **details_of(self.settings, self.logged),
         }
+
+    def proposed(self) -> str:
+        """That others answered whom the settings do not name, and how to; else nothing.
+
+        Nor where there is too little yet for a model that could take their place.
+        """
+        least = self.settings.training.min_training_samples
+        if self.serving.head is None and self.loaded.labelled_rows < least:
+            return ""
+        sentence = proposal(self.settings, self.logged.theirs, self.logged.rows)
+        return "" if sentence is None else f" {sentence}"
 
 
 def prepare(
     store: Store, settings: Settings, serving: ServingState, folder: Path, *, now: datetime
 ) -> Prepared:
     """Load the evaluation log; from the approved base on when it is to be learned again."""
-    counted_ids = serving_models(store, settings.model_name)
+    counting = counted_ids(store, settings, now=now, work_dir=folder)
     head, own, trained_by, difference = serving.head, settings, settings, ""
     inputs = inputs_of(store, head)
     if inputs is not None:
@@ -117,13 +139,13 @@ def prepare(
     if inputs is not None and difference:
         log.warning("The serving model %s: it goes on by what it knows", difference)
         own, trained_by = inputs.to_read_by(settings), inputs.to_train_by(settings)
-    rows = unlearned_rows(store, own, head, folder, now=now, model_ids=counted_ids)
+    rows = unlearned_rows(store, own, head, folder, now=now, model_ids=counting)
     return Prepared(
         serving=replace(serving, head=_knowing(rows.head, inputs)),
         settings=own,
         difference=difference,
         trained_by=trained_by,
-        counted_ids=counted_ids,
+        counted_ids=counting,
         loaded=rows.loaded,
         counted_from=rows.counted_from,
         is_rebuilt=rows.is_rebuilt,
@@ -132,6 +154,7 @@ def prepare(
         restart_night=rows.restart_night,
         is_readable=rows.readable_since is not None,
         new_levels=_new_levels(store, inputs, rows),
+        logged=logged_in(store, own, serving, rows.loaded.labelled_path),
     )
 
 
@@ -245,7 +268,8 @@ def _request(
         window=LookbackWindow.ending(now, days=settings.run.lookback_days),
         learn_from=_learn_from(head),
         model_ids=model_ids,
-        anchor_id=None if head is None else head.anchor_id,
+        # What a classifier that nobody here trained has answered is not the lineage's.
+        anchor_id=None if head is None or settings.incumbent.serves else head.anchor_id,
         count_from=count_from,
         classes=None if head is None else head.lineage.classes,
     )
@@ -311,90 +335,3 @@ def _count_from(store: Store, head: ModelVersion | None) -> datetime:
         base = store.get_model(head.model_name, head.anchor_id)
     settled = None if base is None else base.lineage.settled_night
     return day_after(settled) or day_start(date(1970, 1, 1))
-
-
-def has_late_rows(
-    lineage: Lineage,
-    labelled_by_day: Mapping[date, int],
-    counted_from: date | None = None,
-    changes_by_day: Mapping[date, int] | None = None,
-) -> bool:
-    """Whether the log holds other rows of settled days than it did when they were learned.
-
-    More of them, or changed ones. `counted_from` is the first day that was counted now, else that
-    of the first rows learned.
-    """
-    first, settled, learned = lineage.first_night, lineage.settled_night, lineage.log_rows
-    if first is None or settled is None or learned is None:
-        return False
-    days = {day.toordinal(): count for day, count in labelled_by_day.items()}
-    changes = changes_by_day or {}
-    # Where nobody counted before the first night, nothing was there: it would have been the first.
-    start = first if counted_from is None else counted_from.toordinal()
-    found = sum(count for day, count in days.items() if start <= day <= settled)
-    is_changed = new_changes(lineage, changes, date.fromordinal(start))[0] > 0
-    if found <= learned and not is_changed:
-        return False
-    whole = is_whole(lineage, labelled_by_day, changes)
-    if is_changed and not whole:
-        log.warning(
-            "Results that were learned have changed since, and the log no longer goes back to the "
-            "first one: `ml-pipeline train --from_table --register` trains a new base",
-        )
-    return whole
-
-
-def restart_night(
-    lineage: Lineage, labelled_by_day: Mapping[date, int], counted_from: date
-) -> int | None:
-    """The newest night of which the model keeps its state and since which all late rows are."""
-    start = counted_from.toordinal()
-    days = {day.toordinal(): count for day, count in labelled_by_day.items()}
-    kept = {int(night): rows for night, rows in (lineage.snapshots or {}).items()}
-    for night in sorted(kept, reverse=True):
-        if lineage.counted_from == start and kept[night] == sum(
-            count for day, count in days.items() if start <= day <= night
-        ):
-            return night
-    return None
-
-
-def is_whole(
-    lineage: Lineage,
-    labelled_by_day: Mapping[date, int],
-    changes_by_day: Mapping[date, int] | None = None,
-) -> bool:
-    """Whether the log goes back to the first day that the lineage has learned.
-
-    A log that forgets its oldest rows cannot be learned again. Rows that were erased, or corrected
-    to another day, are no such loss.
-    """
-    if lineage.first_night is None:
-        return True
-    first = date.fromordinal(lineage.first_night)
-    # One that moved a row to an earlier day is noted there.
-    changes = sum(count for day, count in (changes_by_day or {}).items() if day <= first)
-    found = labelled_by_day.get(first, 0) + changes
-    return found >= (lineage.first_night_rows or 0)
-
-
-def new_changes(
-    lineage: Lineage, changes_by_day: Mapping[date, int], counted_from: date
-) -> tuple[int, int]:
-    """How many changes of settled days, and of later ones, were made since they were learned."""
-    if lineage.first_night is None and lineage.log_changes is None:
-        return 0, 0  # nothing of the log was learned, or nobody counted
-    settled = lineage.settled_night or 0
-    start = counted_from.toordinal() if lineage.first_night is not None else 0
-    days = {day.toordinal(): count for day, count in changes_by_day.items()}
-    before = sum(count for day, count in days.items() if start <= day <= settled)
-    after = sum(count for day, count in days.items() if day > settled)
-    return (
-        max(0, before - (lineage.log_changes or 0)),
-        max(0, after - (lineage.open_changes or 0)),
-    )
-
-
-def day_after(night: int | None) -> datetime | None:
-    """When the day after a settled one begins; None when none is settled."""
-    return None if night is None else day_start(date.fromordinal(night) + timedelta(days=1))

@@ -50,7 +50,7 @@ def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
         return None
     outcome, reason = found
     reason += _unusable(prepared) + _changed(prepared)
-    reason += prepared.waiting_for_a_base()
+    reason += prepared.waiting_for_a_base() + prepared.proposed()
     return Skip(
         outcome=outcome,
         reason=f"Skipped: {reason}",
@@ -68,7 +68,7 @@ def nothing_learned(prepared: Prepared, result: Mapping[str, Any]) -> Skip | Non
     return Skip(
         outcome=Outcome.SKIPPED_NO_NEW_DATA,
         reason=f"Skipped: {counted(known, 'result')} in the log, and the serving model was trained "
-        "on all of them. The next run looks again.",
+        f"on all of them. The next run looks again.{prepared.proposed()}",
         champion_id=prepared.serving.champion_id,
         dataset_size=prepared.loaded.report.errors,
         details=prepared.details() | {"waiting_rows": 0} | known_rows_of(result),
@@ -106,9 +106,10 @@ def _too_little(prepared: Prepared, settings: Settings, fresh: int) -> tuple[Out
             "no new result has come in since the last training; everything known is learned "
             f"already, with {errors}. The next run looks again."
         )
-    if prepared.serving.champion is None and rows < least:
+    if prepared.serving.head is None and rows < least:
+        none = "no model of ours is there" if settings.incumbent.serves else "no model serves"
         return Outcome.SKIPPED_INSUFFICIENT_ERRORS, (
-            f"no model serves yet, and {counted(rows, 'result')} are too few to train a first one "
+            f"{none} yet, and {counted(rows, 'result')} are too few to train a first one "
             f"({least} are needed). Wait for more outcomes, or register a model that was trained "
             "elsewhere with `ml-pipeline train --register`."
         )

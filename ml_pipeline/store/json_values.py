@@ -7,6 +7,7 @@ from typing import Any
 from ml_pipeline.store.alerts import DecayAlert
 from ml_pipeline.store.records import (
     CLASS_DAYS,
+    INCUMBENT_RECORD,
     RUN_MANIFEST,
     ModelVersion,
     PromotionEvent,
@@ -74,7 +75,8 @@ def event_json(event: PromotionEvent) -> dict[str, Any]:
 
 def run_json(run: RetrainingRun, *, with_details: bool = True) -> dict[str, Any]:
     """A run as plain JSON values; its manifest and what its report shows are left out."""
-    left_out = {RUN_MANIFEST, CLASS_DAYS, "review"} if with_details else set(run.details)
+    unshown = {RUN_MANIFEST, CLASS_DAYS, INCUMBENT_RECORD, "review"}
+    left_out = unshown if with_details else set(run.details)
     moments = ("started_at", "heartbeat_at", "completed_at")
     return {
         "run_id": run.run_id,

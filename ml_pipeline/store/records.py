@@ -26,6 +26,8 @@ Lineage = model_lineage.Lineage
 RUN_MANIFEST = "capsule"
 # The same of its answers by day and class, from which the next run goes on.
 CLASS_DAYS = "class_days"
+# The detail of a run with the sums of its challenger beside a classifier of the person's own.
+INCUMBENT_RECORD = "incumbent_record"
 
 
 class Source(StrEnum):

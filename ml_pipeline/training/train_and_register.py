@@ -7,7 +7,7 @@ learned, and by the same gate as every other one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,11 +60,17 @@ class NothingUnseen(DataError):
 
 
 def train_with_store(
-    request: TrainingRequest, *, from_table: bool, register: bool, every_days: int
+    request: TrainingRequest,
+    *,
+    from_table: bool,
+    register: bool,
+    every_days: int,
+    ask_first: Callable[[Store], str | None] = lambda _: None,
 ) -> dict[str, Any]:
     """`train --from_table` and `train --register`; returns what `train` prints.
 
-    Nothing is trained when a base was registered so in the last `every_days` days.
+    Nothing is trained when a base was registered so in the last `every_days` days. `ask_first` says
+    why a person has to decide on it, if one has to.
     """
     settings = request.settings
     store = open_store(load_store_settings(request.local))
@@ -76,6 +82,8 @@ def train_with_store(
         prepared = _prepared(store, state, request, from_table=from_table)
         result = train(request, prepared.rows) | prepared.notes
         if register:
+            held = prepared.unknown_past or ask_first(store)
+            prepared = replace(prepared, unknown_past=held)
             result |= judged(store, state, prepared, result, request=request)
         return result
     finally:

@@ -43,7 +43,7 @@ def notices(overview: Overview) -> list[Notice]:
         return found
     text = "No open alert, no failed or late run, nothing to approve."
     calm = Notice(tone="good", headline="Nothing needs you.", text=text)
-    return [*found, calm] if overview.champion is not None and overview.runs else found
+    return [*found, calm] if overview.is_answered and overview.runs else found
 
 
 def _alert(alert: DecayAlert) -> Notice:
@@ -97,6 +97,12 @@ def _models(overview: Overview) -> Iterator[Notice]:
         yield Notice(
             tone="wait", headline=f"{headline} for approval.", path="#waiting-h", link="Decide"
         )
-    if overview.champion is None and overview.runs:
+    if overview.proposal is not None:
+        headline = "Somebody answers whom nobody here trained."
+        yield Notice(tone="wait", headline=headline, text=overview.proposal)
+    if overview.yours is not None:
+        text = "What is trained here learns beside it and asks before it takes its place."
+        yield Notice(tone="info", headline=f"Answering: {overview.yours}.", text=text)
+    elif overview.champion is None and overview.runs:
         text = "`ml-pipeline train --register` makes a first one from a table of labelled rows."
         yield Notice(tone="wait", headline="No model answers yet.", text=text)

@@ -14,7 +14,7 @@ from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.reports.classes.figures import class_view
 from ml_pipeline.reports.key_figures import of_store
 from ml_pipeline.reports.overview import Overview, first_day, read_overview
-from ml_pipeline.reports.run_view import metric_rows
+from ml_pipeline.reports.run_view import champion_name, metric_rows
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import took_seconds
 from ml_pipeline.web.attention import notices
@@ -136,4 +136,5 @@ def page_view(overview: Overview) -> dict[str, Any]:
         "metrics": [] if latest is None else metric_rows(latest)[:4],
         "charts": [drawn for drawn in charts(overview) if drawn],
         "classes": class_view(overview.class_days),
+        "champion_name": "champion" if latest is None else champion_name(latest),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ml_pipeline.commands.checks.answering import answering
 from ml_pipeline.commands.checks.champion import champion, champion_artifact, champion_bytes
 from ml_pipeline.commands.checks.examined import Check
 from ml_pipeline.commands.checks.log import evaluation_log
@@ -16,5 +17,6 @@ FULL: Final[tuple[Check, ...]] = (
     last_success,
     running_run,
     requests,
+    answering,
     evaluation_log,
 )

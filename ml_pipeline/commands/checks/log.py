@@ -34,20 +34,24 @@ _NO_FEATURES: Final = "unusable: "
 def evaluation_log(examined: Examined) -> Iterator[Finding]:
     """Whether the log holds rows that can be learned."""
     from ml_pipeline.evaluation_log import loading, rules
-    from ml_pipeline.registry.serving_state import serving_models
     from ml_pipeline.reports.label_delays import delays
     from ml_pipeline.reports.labels_given import label_samples
+    from ml_pipeline.runs.incumbent.answering import counted_ids
 
     run = examined.settings.run
     start = _sample_start(examined)
     if start is None:
         yield _no_rows(examined)
         return
+    with tempfile.TemporaryDirectory() as folder:
+        counting = counted_ids(
+            examined.store, examined.settings, now=examined.now, work_dir=Path(folder)
+        )
     request = rules.LogRequest(
         now=examined.now,
         window=LookbackWindow.ending(examined.now, days=DAYS + run.lookback_days),
         learn_from=start,
-        model_ids=serving_models(examined.store, examined.model_name),
+        model_ids=counting,
     )
     # Bad rows are counted here, and judged below beside everything else.
     lenient = examined.settings.changed({"log.max_bad_rows": 1.0})

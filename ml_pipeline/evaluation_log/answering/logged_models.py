@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Final, Self
+
+import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import NotFound
+from ml_pipeline.evaluation_log.answering.sentences import UNNAMED
 from ml_pipeline.evaluation_log.frames import since, sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
 from ml_pipeline.store.alerts import TOGETHER, DailyAccuracy
 from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.inputs.labels import Labels
 
-# The id under which answers without one are summed.
-UNNAMED: Final = "unknown"
 # How runs (`adaptive-20260314-020000-0f3a5c7e`) and `train` (`logisticregression_20260314_…`) name
 # the models that they make.
 _OF_OUR_SHAPE: Final = re.compile(
@@ -28,8 +29,7 @@ _OF_OUR_SHAPE: Final = re.compile(
 )
 # As many ids are asked for in the registry; of a log that names more the newest.
 MOST_ASKED: Final = 100
-_SHOWN: Final = 3
-_LONGEST: Final = 60
+_CHUNK: Final = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +39,14 @@ class LoggedModels:
     `ours` are registered. `theirs` are not: a classifier that somebody trained elsewhere, UNNAMED
     for answers that name no model. `resembling` are not registered either, but called as our own
     training calls its models: they are of another store, or were never brought back into this one.
+    `others` are those whom settings that name some do not name.
     `rows` counts the results of `theirs`.
     """
 
     ours: tuple[str, ...] = ()
     theirs: tuple[str, ...] = ()
     resembling: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     rows: int = 0
 
     @classmethod
@@ -56,34 +58,59 @@ class LoggedModels:
         *,
         tell_apart: bool = False,
     ) -> Self:
-        """From sums by day and model. Ids that the settings name are theirs, whatever their shape.
+        """From sums by day and model; see `of_counts`."""
+        counts = ((day.model_id, day.day.toordinal(), day.evaluated) for day in days)
+        return cls.of_counts(store, settings, counts, tell_apart=tell_apart)
+
+    @classmethod
+    def of_file(cls, store: ModelRegistry, settings: Settings, labelled: Path) -> Self:
+        """From a file of labelled rows as a run writes it; see `of_counts`."""
+        counts: Counter[tuple[str, str]] = Counter()
+        chunks = pd.read_csv(
+            labelled, usecols=["model_id", "known_at"], dtype=str, chunksize=_CHUNK, na_filter=False
+        )
+        for chunk in chunks:
+            counts.update(zip(chunk["model_id"], chunk["known_at"].str[:10], strict=True))
+        return cls.of_counts(
+            store,
+            settings,
+            (
+                (model_id or UNNAMED, date.fromisoformat(day).toordinal(), rows)
+                for (model_id, day), rows in counts.items()
+            ),
+        )
+
+    @classmethod
+    def of_counts(
+        cls,
+        store: ModelRegistry,
+        settings: Settings,
+        counts: Iterable[tuple[str, int, int]],
+        *,
+        tell_apart: bool = False,
+    ) -> Self:
+        """From ids, days (ordinals) and how many results each had on that day.
+
+        Ids that the settings name are theirs, whatever their shape.
 
         A registered model is ours even if the settings name it. What is called as ours are is taken
         for ours unasked, but where it is to be told apart from those of other stores.
         """
-        ids, rows = _newest_first(days)
+        ids, rows = _newest_first(counts)
         named = settings.incumbent.model_ids
-        ours, theirs, resembling = [], [], []
-        asked = 0
-        for model_id in ids:
-            is_named, is_like = model_id in (named or ()), bool(_OF_OUR_SHAPE.fullmatch(model_id))
-            is_asked = model_id != UNNAMED and (is_named or tell_apart or not is_like)
-            asked += is_asked
-            if is_asked and asked <= MOST_ASKED:
-                is_ours = is_registered(store, settings.model_name, model_id)
-            else:
-                is_ours = is_like and not is_named and not tell_apart
-            if is_ours:
-                ours.append(model_id)
-            elif is_like and not is_named:
-                resembling.append(model_id)
-            elif is_named or named is None:
-                theirs.append(model_id)
+        like = {name for name in ids if name not in (named or ()) and _OF_OUR_SHAPE.fullmatch(name)}
+        asked = [name for name in ids if name != UNNAMED and (tell_apart or name not in like)]
+        ours = {
+            name for name in asked[:MOST_ASKED] if is_registered(store, settings.model_name, name)
+        } | (set() if tell_apart else like)
+        others = [name for name in ids if name not in ours | like]
+        theirs = [name for name in others if named is None or name in named]
         return cls(
-            ours=tuple(ours),
+            ours=tuple(name for name in ids if name in ours),
             theirs=tuple(theirs),
-            resembling=tuple(resembling),
-            rows=sum(rows[model_id] for model_id in theirs),
+            resembling=tuple(name for name in ids if name in like - ours),
+            others=tuple(name for name in others if name not in theirs),
+            rows=sum(rows[name] for name in theirs),
         )
 
     @property
@@ -92,7 +119,7 @@ class LoggedModels:
 
         Beside answers of others those that name no model do not count.
         """
-        if self.theirs and not (self.ours or self.resembling):
+        if self.theirs and not (self.ours or self.resembling or self.others):
             return None
         return tuple(model_id for model_id in self.theirs if model_id != UNNAMED)
 
@@ -138,46 +165,12 @@ def is_registered(store: ModelRegistry, model_name: str, model_id: str) -> bool:
     return True
 
 
-def _newest_first(days: Iterable[DailyAccuracy]) -> tuple[list[str], dict[str, int]]:
+def _newest_first(counts: Iterable[tuple[str, int, int]]) -> tuple[list[str], dict[str, int]]:
     """The ids with results, the last to answer first, and how many results each has."""
     rows: dict[str, int] = {}
     last: dict[str, int] = {}
-    for day in days:
-        if day.model_id != TOGETHER and day.evaluated:
-            rows[day.model_id] = rows.get(day.model_id, 0) + day.evaluated
-            last[day.model_id] = max(last.get(day.model_id, 0), day.day.toordinal())
+    for model_id, day, count in counts:
+        if model_id != TOGETHER and count:
+            rows[model_id] = rows.get(model_id, 0) + count
+            last[model_id] = max(last.get(model_id, 0), day)
     return sorted(rows, key=lambda name: (-last[name], -rows[name], name)), rows
-
-
-# ---------------------------------------------------------------------------------- in words
-
-
-def shown(model_ids: Sequence[str]) -> str:
-    """Ids for a sentence, a few of them."""
-    names = [
-        shorten(name, _LONGEST) if name != UNNAMED else "a model that is not named"
-        for name in model_ids
-    ]
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def answering(settings: Settings, theirs: Collection[str]) -> str | None:
-    """Who answers, where that is a classifier of the person's own: `theirs` as the log has them."""
-    if not settings.incumbent.serves:
-        return None
-    known = list(theirs) or settings.incumbent.model_ids or []
-    return f"Answering: {shown(known) if known else 'a classifier of your own'} (yours)."
-
-
-def proposal(settings: Settings, theirs: Sequence[str], rows: int) -> str | None:
-    """That somebody else's answers stand in the log, and the setting that says so; None if told."""
-    if settings.incumbent.serves or not theirs:
-        return None
-    results = "1 result" if rows == 1 else f"{rows:,} results"
-    return (
-        f"{results} of the log were answered by {shown(theirs)}, which the registry does not know. "
-        "If that is a classifier of your own that goes on answering people, say so in the "
-        "settings: `incumbent: {serves: true}`. It is watched then, and no model replaces it "
-        "unasked."
-    )

@@ -46,7 +46,8 @@ class Registering:
     """A model file, and the rows to judge it on: those of the request's dataset.
 
     `rows_from` says in words where these are from. `fitted_until` is when the last row that the
-    model was fitted on became known, where the person says so.
+    model was fitted on became known, where the person says so. `held` says why a person has to
+    decide on it, if one has to.
     """
 
     request: TrainingRequest
@@ -54,6 +55,7 @@ class Registering:
     rows_from: str
     fitted_until: datetime | None = None
     dry_run: bool = False
+    held: str | None = None
 
 
 def register(store: Store, wanted: Registering) -> dict[str, Any]:
@@ -86,7 +88,8 @@ def register(store: Store, wanted: Registering) -> dict[str, Any]:
     if unseen:
         is_unknown = rows.answers is not None and wanted.fitted_until is None
         unknown = unknown_rows(wanted.path) if is_unknown else None
-        prepared = Prepared(rows=rows, notes={}, lost=lost, unknown_past=unknown)
+        held = unknown or wanted.held
+        prepared = Prepared(rows=rows, notes={}, lost=lost, unknown_past=held)
         result |= judged(store, state, prepared, result, request=request, dry_run=wanted.dry_run)
     else:
         result |= _in_the_shadow(store, state, result, wanted)

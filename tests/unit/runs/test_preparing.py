@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from ml_pipeline.runs.preparing import has_late_rows, is_whole, restart_night
+from ml_pipeline.runs.late_rows.counting import has_late_rows, is_whole, restart_night
 from ml_pipeline.store.records import Lineage
 
 FIRST = date(2026, 3, 1)

@@ -1,0 +1,1 @@
+"""Runs beside a classifier of the person's own, whose answers people see."""

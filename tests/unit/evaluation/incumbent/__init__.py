@@ -1,0 +1,1 @@
+"""Tests of challengers beside a classifier that nobody here trained."""

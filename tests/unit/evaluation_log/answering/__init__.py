@@ -1,0 +1,1 @@
+"""Tests of whose answers the log holds."""
