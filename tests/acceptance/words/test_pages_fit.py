@@ -91,7 +91,9 @@ def long_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_long_names_fit_at_every_width(browser: Browser, long_names: Served) -> None:
     page = browser.new_page()
     for path in ALL:
-        page.goto(f"{long_names.url}{path}")
+        answer = page.goto(f"{long_names.url}{path}")
+        assert answer is not None
+        assert answer.status == (404 if path == "/nothing" else 200), path
         check_fits(page)
     page.close()
 
