@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.sections import AdaptiveSettings
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.features import numbers_of
-from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, input_columns
+from ml_pipeline.datasets.drift.inputs import MIN_DRIFT_ROWS, input_drift
+from ml_pipeline.datasets.drift.measures import Drift, label_drift, new_levels_sentence
 from ml_pipeline.decay.advisories import Finding, update_advisory
 from ml_pipeline.decay.context import CheckContext
-from ml_pipeline.decay.drift import (
-    Drift,
-    expected_accuracy,
-    label_drift,
-    level_drift,
-    new_levels_sentence,
-    numeric_drift,
-)
+from ml_pipeline.decay.drift import expected_accuracy
 from ml_pipeline.decay.lineage import all_days
 from ml_pipeline.decay.measures import share_of
 from ml_pipeline.decay.watched import Watched
@@ -37,7 +28,6 @@ from ml_pipeline.store.records import UNCERTAIN, LookbackWindow
 
 log = logging.getLogger("model_retrainer")
 
-MIN_DRIFT_ROWS = 200
 PREDICTIONS = "prediction"
 
 
@@ -62,7 +52,7 @@ def daily_checks(store: Store, context: CheckContext) -> dict[str, Any]:
     compared = _together(rows.after, rows.waiting)
     moved: list[Drift] = []
     if len(compared) >= MIN_DRIFT_ROWS:
-        moved += [] if reference is None else _input_drift(reference, compared)
+        moved += [] if reference is None else input_drift(reference, compared)
         moved += _mix_drift(rows.before, compared)
     named = [sentence for sentence in map(new_levels_sentence, moved) if sentence]
     for sentence in named:
@@ -143,49 +133,11 @@ def _no_reference(checked: Watched) -> str:
     )
 
 
-def _input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Drift]:
-    """How far each input has moved from what the base was trained on."""
-    names, column = list(reference["features"]), reference["text_column"]
-    logged = _columns(recent, [*names, *([column] if column else [])]).copy()
-    summaries, kinds = reference["columns"], reference.get("kinds", {})
-    levels = [name for name in names if kinds.get(name) == Kind.CATEGORY and name in summaries]
-    moved: list[Drift | None] = [*level_drifts(reference, logged)]
-    for name in (name for name in names if kinds.get(name) == Kind.BOOLEAN):
-        logged[name], _ = numbers_of(logged[name], Kind.BOOLEAN)
-    numbers = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    written = logged[column].tolist() if column else None
-    moved += [
-        numeric_drift(name, ColumnSummary.from_json(summaries[name]), values)
-        for name, values in input_columns(numbers, names, written, column).items()
-        if name in summaries and name not in levels
-    ]
-    return [drift for drift in moved if drift is not None]
-
-
-def level_drifts(reference: Mapping[str, Any], logged: pd.DataFrame) -> list[Drift]:
-    """How far the levels of each category among the columns have moved."""
-    kinds, summaries = reference.get("kinds", {}), reference["columns"]
-    names = [n for n in summaries if kinds.get(n) == Kind.CATEGORY and n in logged.columns]
-    found = [
-        level_drift(name, LevelSummary.from_json(summaries[name]), logged[name].tolist())
-        for name in names
-    ]
-    return [drift for drift in found if drift is not None]
-
-
 def _mix_drift(before: pd.DataFrame, recent: pd.DataFrame) -> list[Drift]:
     """How far the mix of predictions has moved."""
     usual = before["prediction"].tolist() if len(before) >= MIN_DRIFT_ROWS else []
     mix = label_drift(PREDICTIONS, usual, recent["prediction"].tolist())
     return [] if mix is None else [mix]
-
-
-def _columns(events: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """What events say of those names, in columns of their own or in their features' JSON."""
-    if set(names) <= set(events.columns):
-        return events[list(names)]
-    rows = [json.loads(text) if isinstance(text, str) else {} for text in events["features"]]
-    return pd.DataFrame(rows, index=events.index).reindex(columns=list(names))
 
 
 def _drift_finding(settings: Settings, moved: Sequence[Drift]) -> Finding | None:

@@ -56,7 +56,7 @@ class Material:
     """What is known of a run when it ends, as far as it came.
 
     `loaded` are the rows since `learn_from`; `earlier` is the run before, and `class_days` what
-    the latest one before kept of the days before.
+    the latest one before kept of the days before. `drift` says how far inputs have moved.
     """
 
     settings: Settings
@@ -66,11 +66,14 @@ class Material:
     learn_from: datetime | None = None
     earlier: RetrainingRun | None = None
     class_days: Mapping[str, Any] | None = None
+    drift: Sequence[Mapping[str, Any]] = ()
 
 
 def with_review(run: RetrainingRun, material: Material) -> RetrainingRun:
     """The run with everything that its report shows."""
     details = {**run.details, **_class_days(material), "review": review(run, material)}
+    if material.drift:
+        details["drift"] = list(material.drift)
     return replace(run, details=details)
 
 

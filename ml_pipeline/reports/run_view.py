@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ml_pipeline.reports.charts import Axis, Chart, Mark, Series, days_axis, draw, percent_text
 from ml_pipeline.reports.classes.figures import class_view
+from ml_pipeline.reports.drift import drift_view
 from ml_pipeline.reports.key_figures import of_run
 from ml_pipeline.reports.label_delays import described
 from ml_pipeline.reports.memories import Say, Voters
@@ -60,6 +61,7 @@ def run_view(run: RetrainingRun, events: Sequence[PromotionEvent]) -> dict[str, 
         "errors": kept.get("errors"),
         "features": _feature_names(kept),
         "shows_texts": any("text" in error for error in _shown(kept)),
+        "drift": drift_view(details.get("drift")),
         "loaded": [(text, (details.get("load_report") or {}).get(name))
                    for name, text in LOADED.items() if details.get("load_report")],
         "new_levels": [found["said"] for found in details.get("new_levels", ())],

@@ -21,17 +21,20 @@ from uuid import uuid4
 
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.drift.inputs import drift_of_file
 from ml_pipeline.errors import (
     AlreadyFinished,
     RunInProgress,
     StoreError,
 )
+from ml_pipeline.registry.inputs.new_levels import base_reference
 from ml_pipeline.reports import report
 from ml_pipeline.reports.review import Material, with_review
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.attempt import register, train_and_judge
 from ml_pipeline.runs.context import Progress, RunContext
 from ml_pipeline.runs.outcome import as_json, completed, failed
+from ml_pipeline.runs.preparing import Prepared
 from ml_pipeline.runs.requests import ServedRequests, close_leftovers
 from ml_pipeline.runs.run_log import RunLog
 from ml_pipeline.runs.shadows import give_up_waiting
@@ -247,6 +250,7 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
             learn_from=None if prepared is None else prepared.learn_from,
             earlier=next(iter(before), None),
             class_days=_class_days(context.store, before),
+            drift=[] if prepared is None else _drift(context.store, prepared),
         )
         run = with_review(run, material)
         found = report.store_report(context.store, run, context.folder, dry_run=context.dry_run)
@@ -255,6 +259,16 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
         log.info("%s", traceback.format_exc())
         found = {"report_error": f"{type(error).__name__}: {error}"}
     return replace(run, details={**run.details, **found})
+
+
+def _drift(store: Store, prepared: Prepared) -> list[Mapping[str, Any]]:
+    """How far the inputs have moved from what the lineage's base was trained on."""
+    reference = base_reference(store, prepared.serving.head)
+    loaded = prepared.loaded
+    if reference is None:
+        return []
+    found = drift_of_file(reference, loaded.labelled_path, loaded.labelled_rows)
+    return [drift.as_json() for drift in found]
 
 
 def _runs_before(store: Store, run: RetrainingRun) -> list[RetrainingRun]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import StoreUnavailable
 from ml_pipeline.reports.classes.figures import class_view
+from ml_pipeline.reports.drift import drift_view
 from ml_pipeline.reports.key_figures import of_store
 from ml_pipeline.reports.overview import Overview, first_day, read_overview
 from ml_pipeline.reports.run_view import champion_name, metric_rows
@@ -135,6 +136,7 @@ def page_view(overview: Overview) -> dict[str, Any]:
         "took": {run.run_id: took_seconds(run) for run in overview.runs},
         "metrics": [] if latest is None else metric_rows(latest)[:4],
         "charts": [drawn for drawn in charts(overview) if drawn],
+        "drift": drift_view(None if latest is None else latest.details.get("drift")),
         "classes": class_view(overview.class_days),
         "champion_name": "champion" if latest is None else champion_name(latest),
     }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.config.settings import Settings, load_settings
+from ml_pipeline.datasets.reference import reference_of
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path
 from ml_pipeline.store.contract import Store
@@ -84,13 +85,19 @@ def train_first(path: Path, settings: Settings) -> Any:  # noqa: ANN401 - Adapti
     return model
 
 
-def enthrone(
+def first_reference() -> dict[str, Any]:
+    """The summary of what the league's first model was trained on, as `train` keeps it."""
+    return reference_of(play(1, 600).features, list(DEFAULT_FEATURES), None)
+
+
+def enthrone(  # noqa: PLR0913 - what a registered model consists of
     store: Store,
     path: Path,
     settings: Settings,
     *,
     now: datetime,
     library_versions: Mapping[str, str] | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> ModelVersion:
     """Register the saved model and make it champion."""
     version = ModelVersion(
@@ -101,7 +108,9 @@ def enthrone(
         created_at=now,
         state=ModelState.CANDIDATE,
         anchor_id=FIRST_MODEL,
-        lineage=Lineage.from_json({"settled_night": None, "first_night": None}),
+        lineage=Lineage.from_json(
+            {"settled_night": None, "first_night": None, "reference": reference}
+        ),
         library_versions=library_versions or archive.library_versions(),
     )
     store.register(version)
@@ -186,10 +195,12 @@ def open_league(
     model_path: Path,
     model: Any,  # noqa: ANN401 - AdaptiveClassifier
     nights: Sequence[Night],
+    *,
+    reference: Mapping[str, Any] | None = None,
 ) -> LocalStore:
     """A store in `folder` with a champion that has predicted the nights."""
     store = LocalStore.open(folder)
-    enthrone(store, model_path, settings_for(), now=before_first(nights))
+    enthrone(store, model_path, settings_for(), now=before_first(nights), reference=reference)
     for night in nights:
         store.append_events(events_of(model, night))
     return store

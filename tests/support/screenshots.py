@@ -54,7 +54,10 @@ def _league(folder: Path, model: FirstModel, *, runs: int) -> LocalStore:
         league.Night(day=night.day, turned=place >= QUIET_NIGHTS // 2)
         for place, night in enumerate(nights)
     ]
-    store = league.open_league(folder, model.path, model.model, turned[: len(nights) - runs])
+    store = league.open_league(
+        folder, model.path, model.model, turned[: len(nights) - runs],
+        reference=league.first_reference(),
+    )  # fmt: skip
     for place, night in enumerate(turned[-runs:]):
         serving_now = store.champion(model_name=NAME)
         assert serving_now is not None

@@ -197,8 +197,8 @@ def _new_levels(examined: Examined, path: Path) -> Iterator[Finding]:
     import pandas as pd
 
     from ml_pipeline.config.kind import Kind
-    from ml_pipeline.decay.daily_checks import level_drifts
-    from ml_pipeline.decay.drift import new_levels_sentence
+    from ml_pipeline.datasets.drift.inputs import level_drifts
+    from ml_pipeline.datasets.drift.measures import new_levels_sentence
     from ml_pipeline.registry.inputs.new_levels import base_reference
 
     reference = base_reference(examined.store, examined.champion())

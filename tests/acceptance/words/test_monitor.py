@@ -27,6 +27,7 @@ from tests.conftest import FirstModel
 from tests.support import crashing, league, screenshots, warm
 from tests.support.browser import open_browser
 from tests.support.factories import make_model
+from tests.support.fitting import check_fits
 from tests.support.monitoring import (
     HOSTILE,
     NAME,
@@ -320,7 +321,10 @@ def test_pictures_of_report_page_and_comparison_are_small_and_show_something(
     for name in ("report.html", "compared/comparison.html"):
         page = look_at(browser, (tmp_path / name).as_uri(), java_script_enabled=True)
         check_charts_are_described(page, 5 if name == "report.html" else 2)
+        check_fits(page)
         check_accessible(page)
+    report_page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No input has shifted" in report_page, "the truth has turned, not the inputs"
 
 
 def seen_in(browser: Browser, picture: Path) -> tuple[int, list[int]]:

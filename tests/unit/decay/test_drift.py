@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary
-from ml_pipeline.decay.drift import (
+from ml_pipeline.datasets.drift.measures import (
     Drift,
-    expected_accuracy,
     label_drift,
     level_drift,
     new_levels_sentence,
     numeric_drift,
 )
+from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary
+from ml_pipeline.decay.drift import expected_accuracy
 from ml_pipeline.store.inputs.cells import level_code
 
 

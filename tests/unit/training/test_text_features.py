@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.dataset import Dataset, from_frame, read_csv
+from ml_pipeline.datasets.drift import inputs as drift_inputs
 from ml_pipeline.datasets.features import content, joined, parted, read_rows
 from ml_pipeline.datasets.reference import reference_of
-from ml_pipeline.decay import daily_checks
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes
@@ -291,7 +291,7 @@ def test_texts_that_have_become_others_have_drifted() -> None:
     def moved(answered: list[str]) -> dict[str, float]:
         events = pd.DataFrame({"features": [json.dumps({"query": text}) for text in answered]})
         events["prediction"] = "EASY"
-        found = daily_checks._input_drift(reference, events)
+        found = drift_inputs.input_drift(reference, events)
         return {drift.column: drift.psi for drift in found}
 
     same = moved(frame["query"].tolist())
@@ -300,7 +300,7 @@ def test_texts_that_have_become_others_have_drifted() -> None:
     hard = moved(frame["query"][frame["label"] == "HARD"].tolist() * 3)
     assert hard["query length"] > 0.25
     by_name = pd.DataFrame({"query": frame["query"], "prediction": "EASY"})
-    assert len(daily_checks._input_drift(reference, by_name)) == len(same)
+    assert len(drift_inputs.input_drift(reference, by_name)) == len(same)
 
 
 def test_the_example_states_what_it_needs_and_nothing_that_is_unknown() -> None:

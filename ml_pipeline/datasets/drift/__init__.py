@@ -1,0 +1,1 @@
+"""How far inputs drifted from what a model was trained on."""
