@@ -44,6 +44,15 @@ class _Answer(WSGITask):  # type: ignore[misc]  # waitress has no types
         if getattr(self.channel.server, "is_ending", False):
             self.set_close_on_finish()
 
+    def write(self, data: bytes) -> None:
+        """Headers and body by one call of the system: an answer is one piece."""
+        if self.wrote_header or not self.complete or self.content_length != len(data):
+            super().write(data)
+            return
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(self.build_response_header() + data)
+
 
 class _Refusal(ErrorTask):  # type: ignore[misc]
     """What cannot be read as HTTP, or is too large, is answered as everything else."""
