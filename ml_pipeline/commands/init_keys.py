@@ -22,7 +22,7 @@ def compose_environment(*, now: datetime, new_secret: Callable[[int], str]) -> M
     """What docker-compose.yml reads; `new_secret` makes that many letters of URL-safe text."""
     secret = new_secret(SECRET_LETTERS)
     return {
-        "COMPOSE_PROFILES": "local",
+        "COMPOSE_PROFILES": "local,serve",
         "SUPABASE_URL": GATEWAY,
         "SUPABASE_PUBLIC_URL": PUBLIC_GATEWAY,
         "SUPABASE_SERVICE_KEY": signed("service_role", secret, now=now),
@@ -30,6 +30,7 @@ def compose_environment(*, now: datetime, new_secret: Callable[[int], str]) -> M
         "JWT_SECRET": secret,
         "POSTGRES_PASSWORD": new_secret(SECRET_LETTERS),
         "ML_PIPELINE_MONITOR_TOKEN": new_secret(SECRET_LETTERS),
+        "ML_PIPELINE_SERVE_TOKEN": new_secret(SECRET_LETTERS),
     }
 
 

@@ -101,11 +101,13 @@ def measure(port: int, sent: bytes, *, clients: int, seconds: float) -> Measured
 @contextmanager
 def running(command: list[str], folder: Path, port: int, **variables: str) -> Iterator[int]:
     """A server on its core, once it listens; yields its port."""
+    os.sched_setaffinity(0, {SERVERS})  # which a child has from its parent
     with (folder / f"{port}.log").open("w") as log:
         process = subprocess.Popen(
-            ["taskset", "-c", str(SERVERS), *command], cwd=folder, stdout=log, stderr=log, start_new_session=True,
+            command, cwd=folder, stdout=log, stderr=log, start_new_session=True,
             env={**environment(), **variables},
         )  # fmt: skip
+    os.sched_setaffinity(0, {CALLERS})
     try:
         until = time.monotonic() + 120
         while time.monotonic() < until:
@@ -209,7 +211,6 @@ def main() -> None:
     with TemporaryDirectory() as name, ExitStack() as stack:
         mine = ours(Path(name), stack)
         other = theirs(Path(name), stack, args.mlflow)
-        os.sched_setaffinity(0, {CALLERS})
         found = {
             f"{clients} callers": compared(mine, other, clients=clients, rounds=args.rounds)
             for clients in CLIENTS

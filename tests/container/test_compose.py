@@ -29,7 +29,7 @@ from tests.support.shell import ROOT
 pytestmark = pytest.mark.compose
 
 FILES = ("docker-compose.yml", "Dockerfile.ml", ".dockerignore")
-LONG_RUNNING = {"db", "rest", "storage", "gateway", "ml_worker", "monitor"}
+LONG_RUNNING = {"db", "rest", "storage", "gateway", "ml_worker", "monitor", "serve"}
 REST = "http://127.0.0.1:54321/rest/v1/"
 STORAGE = "http://127.0.0.1:54321/storage/v1/status"
 
@@ -182,6 +182,25 @@ def test_a_request_becomes_a_run_whose_log_opens_from_outside(stack: Stack) -> N
     assert "run" in stack.engine.inside(
         "wget", "-q", "-O", "-", f"--header=Authorization: Bearer {key}", url
     )
+
+
+def test_an_application_is_answered_over_http_and_its_event_is_in_the_table(stack: Stack) -> None:
+    lines = (stack.folder / ".env").read_text().splitlines()
+    token = dict(line.split("=", 1) for line in lines)["ML_PIPELINE_SERVE_TOKEN"]
+    answer = json.loads(
+        stack.engine.inside(
+            "wget", "-q", "-O", "-", f"--header=Authorization: Bearer {token}",
+            "--post-data", json.dumps({"text": "What is the capital of Norway?"}),
+            "http://127.0.0.1:8001/v1/predict",
+        )
+    )  # fmt: skip
+    query = f"select model_id from evaluation_log where event_id = '{answer['event_id']}'"
+    stack.wait_until(
+        lambda: stack.compose(
+            f'exec -T db psql -U supabase_admin -d postgres -Atc "{query}"'
+        ).strip() == answer["model_id"],
+        seconds=30,
+    )  # fmt: skip
 
 
 def test_servers_that_swap_addresses_are_found_again(stack: Stack) -> None:

@@ -39,6 +39,8 @@ _TICK_S: Final = 1.0
 class _Answer(WSGITask):  # type: ignore[misc]  # waitress has no types
     """Tells the caller that the connection ends, when the server does."""
 
+    wrote_header = False
+
     def start(self) -> None:
         super().start()
         if getattr(self.channel.server, "is_ending", False):
