@@ -194,13 +194,10 @@ def test_an_application_is_answered_over_http_and_its_event_is_in_the_table(stac
             "http://127.0.0.1:8001/v1/predict",
         )
     )  # fmt: skip
-    query = f"select model_id from evaluation_log where event_id = '{answer['event_id']}'"
-    stack.wait_until(
-        lambda: stack.compose(
-            f'exec -T db psql -U supabase_admin -d postgres -Atc "{query}"'
-        ).strip() == answer["model_id"],
-        seconds=30,
-    )  # fmt: skip
+    query = "select model_id, event_id from evaluation_log"
+    command = f'exec -T db psql -U supabase_admin -d postgres -Atc "{query}"'
+    row = f"{answer['model_id']}|{answer['event_id']}"
+    stack.wait_until(lambda: row in stack.compose(command).split(), seconds=30)
 
 
 def test_servers_that_swap_addresses_are_found_again(stack: Stack) -> None:
