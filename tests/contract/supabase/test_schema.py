@@ -42,6 +42,7 @@ TABLES = {
     "model_promotion_events",
     "model_retraining_requests",
     "model_retraining_runs",
+    "model_scoring",
     "prediction_accuracy_daily",
     "prediction_decay_events",
     "system_events",

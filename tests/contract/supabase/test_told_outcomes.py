@@ -1,0 +1,200 @@
+"""`rpc('record_outcome')` and `rpc('add_label')` do what `outcome` and `labels add` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import httpx
+import pytest
+
+from tests.contract.supabase.test_predictions import SETTINGS, Door, opened, small
+from tests.support.factories import MODEL_NAME
+from tests.support.supabase.project import SupabaseProject
+
+pytestmark = pytest.mark.usefixtures("our_schema")
+KNOWN = SETTINGS.changed({"data.classes": ["c0", "c1"], "data.labels": {"lost": "c0", "0": "c0"}})
+GRANT = """
+    grant execute on function predict(text, jsonb, text, boolean),
+        record_outcome(text, text, uuid, text, boolean, timestamptz),
+        add_label(text, text, text, jsonb, text) to authenticated
+"""
+
+
+@pytest.fixture
+def door(project: SupabaseProject) -> Iterator[Door]:
+    for made in opened(project, KNOWN):
+        made.let_serve(small(1))
+        yield made
+
+
+def ask(door: Door, function: str, who: str = "service", **arguments: object) -> httpx.Response:
+    return door.callers[who].call(function, model_name=MODEL_NAME, **arguments)
+
+
+def predicted(door: Door, entity_id: str | None = None, who: str = "service") -> str:
+    answer = ask(door, "predict", who, features=[0.1, 3], entity_id=entity_id)
+    return str(answer.json()["event_id"])
+
+
+def outcome(door: Door, actual: str, who: str = "service", **arguments: object) -> httpx.Response:
+    return ask(door, "record_outcome", who, actual=actual, **arguments)
+
+
+def events(door: Door) -> list[dict[str, Any]]:
+    return door.project.sql('select * from evaluation_log order by "timestamp"')
+
+
+@pytest.mark.parametrize("spelling", ["c0", " C0 ", "lost", "LOST", "0", "0.0"])
+def test_an_outcome_is_the_label_that_its_spelling_means(door: Door, spelling: str) -> None:
+    event_id = predicted(door)
+    told = outcome(door, spelling, event_id=event_id)
+    assert told.json() == {
+        "status": "completed", "recorded": 1, "corrected": 0, "already_known": 0,
+    }  # fmt: skip
+    (event,) = events(door)
+    assert (event["actual_result"], event["status"]) == ("c0", "evaluated")
+    assert event["accuracy"] == (event["prediction"] == "c0")
+    assert outcome(door, "c0", event_id=event_id).json()["already_known"] == 1
+
+
+def test_what_is_no_label_is_refused_and_the_known_ones_are_named(door: Door) -> None:
+    event_id = predicted(door)
+    for text in ("c9", "", "nan", "UNCERTAIN"):
+        refused = outcome(door, text, event_id=event_id).json()
+        assert refused["code"] == "MLP08"
+        assert refused["hint"] == "Known labels: c0, c1."
+    assert events(door)[0]["actual_result"] is None
+
+
+def test_another_outcome_stands_until_it_is_corrected_and_is_kept(door: Door) -> None:
+    event_id = predicted(door)
+    outcome(door, "c0", event_id=event_id)
+    before = events(door)[0]
+    refused = outcome(door, "c1", event_id=event_id).json()
+    assert refused["code"] == "MLP04"
+    assert "correct := true" in refused["hint"]
+    assert events(door)[0] == before
+    told = outcome(door, "c1", event_id=event_id, correct=True).json()
+    assert (told["corrected"], told["recorded"]) == (1, 0)
+    (event,) = events(door)
+    assert event["actual_result"] == "c1"
+    assert event["evaluated_at"] == before["evaluated_at"]
+    (former,) = event["metadata"]["outcome_corrections"]
+    assert former["actual_result"] == "c0"
+    changes = door.project.sql("select kind from evaluation_log_changes")
+    assert changes == [{"kind": "corrected"}]
+
+
+def test_by_its_id_every_earlier_prediction_gets_the_outcome(door: Door) -> None:
+    predicted(door, "x"), predicted(door, "x"), predicted(door, "y")
+    assert outcome(door, "c1", entity_id="x").json()["recorded"] == 2
+    later = predicted(door, "x")
+    # Predicted again, it has an outcome again; the earlier ones keep theirs.
+    assert outcome(door, "c0", entity_id="x").json()["recorded"] == 1
+    assert [event["actual_result"] for event in events(door)] == ["c1", "c1", None, "c0"]
+    assert outcome(door, "c1", event_id=later, correct=True).json()["corrected"] == 1
+    refused = outcome(door, "c0", entity_id="x", correct=True).json()
+    assert "has several" in refused["message"]
+
+
+def test_times_that_cannot_be_are_refused(door: Door) -> None:
+    event_id, now = predicted(door), datetime.now(UTC)
+    ahead = outcome(
+        door, "c0", event_id=event_id, known_at=(now + timedelta(days=2)).isoformat()
+    ).json()
+    assert (ahead["code"], "is in the future" in ahead["message"]) == ("MLP08", True)
+    before = outcome(
+        door, "c0", event_id=event_id, known_at=(now - timedelta(days=2)).isoformat()
+    ).json()
+    assert (before["code"], "it is not its outcome" in before["message"]) == ("MLP04", True)
+    for arguments in ({}, {"event_id": event_id, "entity_id": "x"}):
+        assert outcome(door, "c0", **arguments).json()["code"] == "MLP08"
+    assert events(door)[0]["actual_result"] is None
+
+
+def test_an_erased_or_unknown_prediction_is_not_there(door: Door) -> None:
+    event_id = predicted(door, "x")
+    door.registry.store.erase_events(model_name=MODEL_NAME, event_ids=[event_id], match_ids=[])
+    assert outcome(door, "c0", event_id=event_id).json()["code"] == "MLP03"
+    assert outcome(door, "c0", entity_id="x").json()["code"] == "MLP03"
+    assert door.callers["service"].call(
+        "record_outcome", model_name="other", actual="c0", event_id=event_id
+    ).json()["code"] == "MLP07"  # fmt: skip
+
+
+def test_a_signed_in_user_with_the_grant_settles_what_they_asked_and_nothing_else(
+    door: Door,
+) -> None:
+    theirs, mine = predicted(door, "x"), ""
+    assert outcome(door, "c0", "user", event_id=theirs).json()["code"] == "42501"
+    door.project.sql(GRANT)
+    try:
+        mine = predicted(door, "x", "user")
+        others = predicted(door, "x", "other")
+        for event_id in (theirs, others):
+            refused = outcome(door, "c0", "user", event_id=event_id).json()
+            unknown = outcome(door, "c0", "user", event_id=mine.replace("-7", "-6")).json()
+            assert refused["code"] == unknown["code"] == "MLP03"
+        assert outcome(door, "c0", "user", entity_id="x").json()["recorded"] == 1
+        labelled = ask(door, "add_label", "user", label="c0", id=theirs).json()
+        assert labelled["code"] == "MLP03"
+        assert ask(door, "add_label", "user", label="c0", id=mine).json()["status"] == "added"
+        assert ask(door, "add_label", "other", label="c1", id=mine).json()["code"] == "MLP03"
+        for who in ("anon", "user"):
+            assert door.callers[who].table("GET", "model_scoring").status_code in {401, 403}
+    finally:
+        door.project.sql(GRANT.replace("grant execute", "revoke all").replace(" to ", " from "))
+    settled = {str(event["event_id"]): event["actual_result"] for event in events(door)}
+    assert settled == {theirs: None, mine: "c0", others: None}
+    callers = {
+        str(event["event_id"]): (event["metadata"] or {}).get("caller") for event in events(door)
+    }
+    assert callers[theirs] is None
+    assert callers[mine] != callers[others]
+
+
+def test_a_label_is_added_once_under_the_id_that_the_command_gives_it(door: Door) -> None:
+    event_id = predicted(door, "match 7")
+    added = ask(door, "add_label", label="lost", id="match 7", source="form").json()
+    assert added["status"] == "added"
+    assert added["id"] == str(uuid5(NAMESPACE_URL, f"ml_pipeline:{MODEL_NAME}:match 7"))
+    (row,) = door.project.sql("select * from ml_data")
+    assert (row["label"], row["source"], row["features"]) == (
+        "c0",
+        "form",
+        {"form": 0.1, "strength": 3},
+    )
+    assert row["metadata"] == {"id": "match 7"}
+    assert ask(door, "add_label", label="c0", id="match 7").json()["status"] == "already_known"
+    assert ask(door, "add_label", label="c1", id="match 7").json()["code"] == "MLP04"
+    by_event = ask(door, "add_label", label="c1", id=event_id).json()
+    assert (by_event["status"], by_event["id"]) == ("added", event_id)
+    known = door.registry.store.known_labels({added["id"], event_id})
+    assert known == {added["id"]: "c0", event_id: "c1"}
+
+
+def test_a_label_of_features_is_read_as_a_prediction_is(door: Door) -> None:
+    features = {"form": "0.5", "strength": "n/a", "more": "x"}
+    added = ask(door, "add_label", label="c1", features=features).json()
+    assert added["status"] == "added"
+    (row,) = door.project.sql("select * from ml_data")
+    assert row["features"] == {"form": 0.5, "more": "x"}
+    refused = ask(door, "add_label", label="c1", features={"form": "x"}).json()
+    assert refused["message"] == 'form = "x" is not a number.'
+    assert ask(door, "add_label", label="c9", id="x").json()["code"] == "MLP08"
+    assert ask(door, "add_label", label="c1", id="nobody").json()["code"] == "MLP03"
+    assert ask(door, "add_label", label="c1").json()["message"] == "Give id or features."
+
+
+def test_a_row_that_waits_for_its_label_gets_it(door: Door) -> None:
+    (waiting,) = door.project.sql(
+        "insert into ml_data (model_name, features) values (%s, '{\"form\": 1}') returning id",
+        [MODEL_NAME],
+    )
+    filled = ask(door, "add_label", label="c1", id=str(waiting["id"])).json()
+    assert filled["status"] == "filled"
+    (row,) = door.project.sql("select label, features from ml_data")
+    assert row == {"label": "c1", "features": {"form": 1}}
