@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from ml_pipeline.commands import labels, predict, replay, run, train
+from ml_pipeline.commands import backtest, labels, predict, replay, run, train
 from ml_pipeline.config.environment import StoreSettings
+from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets import ground_truth
 from ml_pipeline.datasets.features import matrix
@@ -31,7 +33,10 @@ from ml_pipeline.evaluation_log.opening import open_logger
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.inputs.cells import read_cell
+from ml_pipeline.store.records import EVENT_COLUMNS
 from tests.support import mixed
+from tests.support.factories import make_id
 
 # Names that a file, JSON, SQL and a settings file each write in another way; two differ in case.
 SPEND, CITY, SHOP, MEMBER, AT = (
@@ -56,10 +61,10 @@ def made(rows: int, seed: int = 0) -> pd.DataFrame:
     return mixed.frame(rows, seed=seed, shops=12).rename(columns=names)
 
 
-def odd_frame() -> pd.DataFrame:
+def odd_frame(rows: int = ROWS) -> pd.DataFrame:
     """Rows of texts, of which most have something odd."""
-    frame = made(ROWS, seed=5)[list(KINDS)]
-    for place in range(ROWS):
+    frame = made(rows, seed=5)
+    for place in range(rows):
         gap = GAPS[place % len(GAPS)]
         if place % 4 == 0:
             frame.loc[place, [SPEND, MEMBER, AT][place % 3]] = gap
@@ -70,6 +75,17 @@ def odd_frame() -> pd.DataFrame:
         if place % 11 == 0:
             frame.loc[place, AT] = "2026-03-14 16:00+01:00"
     return frame
+
+
+def plain(row: dict[str, str]) -> dict[str, object]:
+    """The same features as a program has them."""
+    found: dict[str, object] = {
+        name: read_cell(Kind(kind), row[name], name)[1]
+        for name, kind in KINDS.items()
+        if kind != "number"
+    }
+    number = pd.to_numeric(row[SPEND], errors="coerce")
+    return found | {SPEND: None if np.isnan(number) else float(number)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +161,7 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    frame = odd_frame()
+    frame = odd_frame()[list(KINDS)]
     inputs = shop.inputs(frame)
     wanted = shop.model.predict_proba(inputs)
     config = str(shop.folder / "model_config.yaml")
@@ -199,6 +215,43 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     assert "in 16 new results of 120: each is answered as a rare one" in page
     assert shop.call(replay, night["run_id"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"] == "identical"
+
+
+@pytest.mark.long
+def test_a_backtest_of_a_file_and_of_the_log_are_one(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = odd_frame(240)
+    frame.to_csv("rows.csv", index=False)
+    with closing(LocalStore.open(tmp_path / "log")) as store:
+        rows = enumerate(frame.to_dict("records"))
+        events = [event(number, {str(k): v for k, v in row.items()}) for number, row in rows]
+        store.append_events(pd.DataFrame(events, columns=list(EVENT_COLUMNS)))
+    asked = ["--policies", "frozen,adaptive", "--config", str(shop.folder / "model_config.yaml")]
+    found = []
+    for given in (["--csv", "rows.csv", "--time", "known"], ["--local", "log"]):
+        capsys.readouterr()
+        assert backtest.main([*asked, *given]) == 0
+        result = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert result["kinds"] == KINDS
+        for figures in result["policies"].values():
+            del figures["train_cpu_s"]
+        found.append(result)
+    assert found[0] == found[1]
+    assert found[0]["policies"]["adaptive"]["rows"] == 168
+
+
+def event(number: int, row: dict[str, str]) -> dict[str, object]:
+    """A row of the file as the log has it when its outcome is known at once."""
+    known = pd.Timestamp(row["known"])
+    return {
+        "timestamp": known, "event_id": make_id(number), "event_type": "prediction",
+        "model_name": "shop", "model_id": "app", "match_id": None, "prediction": "no",
+        "confidence": 0.5, "features": json.dumps(plain(row)), "actual_result": row["y"],
+        "evaluated_at": known, "accuracy": float(row["y"] == "no"), "status": "evaluated",
+        "metadata": "{}",
+    }  # fmt: skip
 
 
 def test_init_counts_as_missing_what_the_loop_reads_as_missing(tmp_path: Path) -> None:
