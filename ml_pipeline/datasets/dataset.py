@@ -129,17 +129,26 @@ def read_dataset(dataset: str | Path, settings: DataSettings) -> Dataset:
 
     Raises DataError naming what is missing or wrong and in which rows.
     """
+    return from_frame(read_frame(dataset), settings, source=source_name(dataset))
+
+
+def source_name(dataset: str | Path) -> str:
+    """What training data is called in messages."""
+    return "the bundled sample" if str(dataset) == BUILTIN else str(Path(dataset))
+
+
+def read_frame(dataset: str | Path) -> pd.DataFrame:
+    """Every cell of training data as text. Raises DataError."""
     if str(dataset) == BUILTIN:
         packaged = resources.files("ml_pipeline") / "data" / "training_dataset.csv"
         with resources.as_file(packaged) as path:
-            return from_frame(read_csv(path), settings, source="the bundled sample")
+            return read_csv(path)
     if str(dataset) == LOG:
         raise DataError(
             "data.training_dataset is the store's log, which only `train` reads.",
             hint="`ml-pipeline train --register` makes a first model of it.",
         )
-    path = Path(dataset)
-    return from_frame(read_csv(path), settings, source=str(path))
+    return read_csv(Path(dataset))
 
 
 def read_csv(path: Path) -> pd.DataFrame:

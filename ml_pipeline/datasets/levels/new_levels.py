@@ -35,7 +35,7 @@ class NewLevels:
         return (
             f"{self.feature} has levels that training had not ({named}) in {self.rows:,} {things} "
             f"of {self.of:,}: each is answered as a rare one. A base that knows them: "
-            "`ml-pipeline train --register`, once there are results enough."
+            "`ml-pipeline train --register --from-log`, once there are results enough."
         )
 
     def as_json(self, thing: str = "row") -> dict[str, Any]:

@@ -263,7 +263,7 @@ def test_levels_that_training_had_not_are_named_by_doctor_and_decay(shop: Shop) 
     shop.store.append_events(own)
     findings = doctor_findings(shop)
     assert findings["log_levels"]["severity"] == "warning"
-    for word in ("plan has levels", "'platinum'", "`ml-pipeline train --register`"):
+    for word in ("plan has levels", "'platinum'", "`ml-pipeline train --register --from-log`"):
         assert word in findings["log_levels"]["what"]
     checked = shop.ask(decay)
     assert ["'platinum'" in sentence for sentence in checked["new_levels"]] == [True]

@@ -21,8 +21,8 @@ def test_new_levels_are_counted_by_their_name_whatever_they_are_written_like() -
     assert (found.rows, found.of, found.levels) == (4, 9, ("Rome", "Lima"))
     assert found.sentence("new result") == (
         "city has levels that training had not ('Rome', 'Lima') in 4 new results of 9: each is "
-        "answered as a rare one. A base that knows them: `ml-pipeline train --register`, once "
-        "there are results enough."
+        "answered as a rare one. A base that knows them: `ml-pipeline train --register "
+        "--from-log`, once there are results enough."
     )
     assert found.as_json()["said"] == found.sentence("row")
 
