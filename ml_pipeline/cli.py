@@ -6,32 +6,9 @@ import sys
 from importlib import import_module
 
 from ml_pipeline import __version__
+from ml_pipeline.commands.listed import COMMANDS
 
-COMMANDS = {
-    "run": "one run of the loop: train, judge, promote or reject",
-    "train": "train a base model, or fine-tune one",
-    "predict": "predict one row or a file of rows",
-    "serve": "predictions, outcomes and labels over HTTP",
-    "outcome": "record what really happened",
-    "labels": "add labels that people gave, for training",
-    "erase": "take a person's rows out of everything that is kept",
-    "export": "labelled rows for what trains elsewhere",
-    "reconcile": "compare the CSV log with the store's table",
-    "report": "one run as an HTML page and as Markdown",
-    "models": "list, show, compare, promote, roll back, prune",
-    "replay": "rebuild a run's challenger and compare it",
-    "status": "latest runs, request queue and champion",
-    "requests": "submit, list and cancel requests for a run",
-    "worker": "keep running: schedule, requests, watchdog, clean-up",
-    "decay": "check the champion, act when it has decayed",
-    "analyse": "streaks, transitions, tests of randomness",
-    "backtest": "replay a labelled history day by day",
-    "monitor": "serve the monitoring page",
-    "backup": "save a store into a folder, while it is in use",
-    "restore": "make a store of a backup",
-    "init": "create a store, or update one",
-    "doctor": "check everything a run needs",
-}
+__all__ = ["COMMANDS", "main", "usage"]
 
 
 def usage() -> str:
@@ -39,14 +16,23 @@ def usage() -> str:
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return (
         "usage: ml-pipeline COMMAND [flags]\n\nThe loop that keeps a deployed classifier good.\n\n"
-        "commands:\n" + "\n".join(lines) + "\n\n`ml-pipeline COMMAND --help` shows a command's "
-        "flags.\n"
+        "commands:\n" + "\n".join(lines) + "\n\n`ml-pipeline help COMMAND` shows a command's flags "
+        "and examples.\n"
     )
+
+
+def _unknown(word: str) -> str:
+    from ml_pipeline.config.alike import meant
+
+    near = meant(word, [*COMMANDS, "help"])
+    return f"There is no command {word!r}.{near}\n`ml-pipeline help` lists the commands.\n"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Hand over to the command's own `main`; wrong usage is exit code 2."""
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     first = arguments[0] if arguments else ""
     if first in {"-h", "--help"}:
         sys.stdout.write(usage())
@@ -55,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"ml-pipeline {__version__}\n")
         return 0
     if first not in COMMANDS:
-        sys.stderr.write(f"There is no command {first!r}.\n\n{usage()}" if first else usage())
+        sys.stderr.write(_unknown(first) if first else usage())
         return 2
     interrupts: list[int] = []
     try:

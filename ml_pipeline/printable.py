@@ -16,6 +16,7 @@ _CONTROLS = (
 )  # fmt: skip
 _ONE_LINE = dict.fromkeys(_CONTROLS, SUBSTITUTE) | dict.fromkeys(map(ord, _SPACES), " ")
 _LINES = _ONE_LINE | {ord("\n"): "\n", ord("\t"): "\t"}
+_USUAL_WIDTH = 80
 _MARKED = "\\`*_[]|#~!"
 # What a spreadsheet takes for the start of a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -27,6 +28,25 @@ def printable(text: object, *, lines: bool = False) -> str:
     On one line, unless `lines` may break: then newlines and tabs stay.
     """
     return str(text).translate(_LINES if lines else _ONE_LINE)
+
+
+def wrapped(text: str, *, indent: str = "") -> str:
+    """The text for the terminal behind stderr: lines broken between words, with that indent."""
+    import os
+    import textwrap
+
+    try:
+        width = os.get_terminal_size(2).columns
+    except OSError:
+        width = 0
+    return "\n".join(
+        textwrap.fill(
+            line, width=width or _USUAL_WIDTH, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False, replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        for line in text.split("\n")
+    )  # fmt: skip
 
 
 def plain_markdown(text: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -66,20 +66,26 @@ def _by_day(events: pd.DataFrame) -> list[tuple[date, int, int]]:
     return [(day, int(size), int(hits)) for day, size, hits in days.itertuples()]
 
 
+EXAMPLES = (
+    "analyse",
+    "analyse --days 30 --all-models",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `analyse`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument(
         "--days", type=float, default=DEFAULT_DAYS,
         help=f"days of outcomes to analyse (default: {DEFAULT_DAYS:g})",
     )  # fmt: skip
     parser.add_argument(
-        "--all_models", action="store_true", help="predictions of every model, not the champion's"
+        "--all-models", action="store_true", help="predictions of every model, not the champion's"
     )
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
-    """Analyse the log and print JSON."""
+    """Analyse the log."""
     from ml_pipeline.store.opening import open_store
 
     settings = load_settings(common.path_or_none(args.config))
@@ -103,24 +109,24 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     finally:
         store.close()
     found = {"status": "completed", "window": str(window), **analyse(events, settings)}
-    _show(found)
-    common.print_json(found)
+    common.answer(args, found, lambda: view(found))
     return 0
 
 
-def _show(found: dict[str, Any]) -> None:
-    """Print the sentences of the tests on a terminal."""
-    if not sys.stderr.isatty():
-        return
+def view(found: dict[str, Any]) -> Iterator[str]:
+    """What the tests say, and the days that stand out, in sentences."""
+    right = "" if found["accuracy"] is None else f", {found['accuracy']:.1%} of the answers right"
+    yield f"{found['rows']:,} results{right}, {found['uncertain']:,} answered UNCERTAIN."
     tests = [found["errors"]["runs_test"], found["outcomes"]["chi_square"],
              found["outcomes"]["independence"]]  # fmt: skip
-    lines = [test["sentence"] for test in tests if test is not None]
-    lines += [
-        f"{day['day']}: {day['share']:.0%} of {day['rows']} answers were right, "
-        f"{day['expected']:.0%} were expected."
-        for day in found["strange_days"][:SHOWN_DAYS]
-    ]
-    common.say("\n".join(lines))
+    for test in tests:
+        if test is not None:
+            yield test["sentence"]
+    for day in found["strange_days"][:SHOWN_DAYS]:
+        yield (
+            f"{day['day']}: {day['share']:.0%} of {day['rows']} answers were right, "
+            f"{day['expected']:.0%} were expected."
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

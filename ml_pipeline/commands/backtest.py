@@ -9,7 +9,7 @@ import argparse
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.progress import progress_bars
+from ml_pipeline.commands.usage import choices_of
+from ml_pipeline.config.alike import meant
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.kind import Kind
+from ml_pipeline.config.sections import Algorithm
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets.dataset import Dataset, class_order, groups_of, read_csv, read_labels
 from ml_pipeline.datasets.entities import entities_of
@@ -34,8 +38,9 @@ from ml_pipeline.datasets.served.answers import ordinals, predicted_days
 from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import ConfigError, DataError
-from ml_pipeline.reports import backtest_page
+from ml_pipeline.reports import backtest_page, terminal
 from ml_pipeline.reports.backtest_page import Course
+from ml_pipeline.reports.terminal import Part
 from ml_pipeline.store.inputs.columns import named
 from ml_pipeline.store.inputs.times import time_hint
 from ml_pipeline.training.backtest import Replay, backtest
@@ -208,10 +213,16 @@ def _listed(text: str | None) -> list[str]:
 
 # ---------------------------------------------------------------------------------- command
 
+EXAMPLES = (
+    "backtest",
+    "backtest --csv history.csv --target churned --time seen_on",
+    "backtest --policies frozen,adaptive --output-dir out",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `backtest`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
     add("--csv", help="labelled history (default: the store's own labelled log)")
     add("--target", help="label column (default: data.target)")
@@ -220,21 +231,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", metavar="A,B", help="feature columns (default: every other column)")
     add("--drop", metavar="A,B", help="columns that are no features")
     add("--init", type=int, help="rows that train the base (default: the first fifth)")
-    add("--base", help="base algorithm (default: LogisticRegression)")
-    add("--policies", default=",".join(POLICIES), help="(default: %(default)s)")
+    add("--base", metavar="NAME", help=f"base algorithm: {choices_of(Algorithm)} "
+        "(default: LogisticRegression)")  # fmt: skip
     add(
-        "--label_delay_days",
+        "--policies",
+        metavar="A,B",
+        default=",".join(POLICIES),
+        help=f"of {', '.join((*POLICIES, *SLOW_POLICIES))} (default: %(default)s)",
+    )
+    add(
+        "--label-delay-days",
         type=int,
         metavar="N",
         help="labels become known N days after the predictions (default: as in the store's log; "
         "on the same day for a CSV)",
     )
-    add("--output_dir", help="write figures, the nights and a page that compares them there")
+    add("--output-dir", help="write figures, the nights and a page that compares them there")
     add("--cluster", metavar="tcp://HOST:PORT", help="replay on this Dask cluster instead of here")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay and print the figures as JSON."""
+    """Replay, and show the figures of each policy."""
     settings = load_settings(
         common.path_or_none(args.config), flags={"training.algorithm": args.base}
     )
@@ -243,13 +260,14 @@ def run(args: argparse.Namespace) -> int:
     unknown = [name for name in policies if name not in known]
     if unknown or not policies:
         raise ConfigError(
-            f"--policies {args.policies!r}: unknown {', '.join(unknown)}.",
+            f"--policies {args.policies!r}: unknown {', '.join(unknown)}."
+            + "".join(meant(name, known) for name in unknown),
             hint=f"Known are {', '.join(known)}.",
         )
     if args.label_delay_days is not None and args.label_delay_days < 0:
-        raise ConfigError(f"--label_delay_days {args.label_delay_days}: no label comes before.")
+        raise ConfigError(f"--label-delay-days {args.label_delay_days}: no label comes before.")
     history = read_history(args, settings)
-    with common.progress_bars() as bars, on_cluster(args.cluster):
+    with progress_bars() as bars, on_cluster(args.cluster):
         replays = backtest(history, settings, policies, bars)
     figures = {name: replays[name].figures(replays["frozen"]) for name in policies}
     result: dict[str, Any] = {
@@ -260,8 +278,24 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.output_dir:
         result["page"] = str(_write(Path(args.output_dir), replays, figures, settings))
-    common.print_json(result)
+    common.answer(args, result, lambda: view(result))
     return 0
+
+
+def view(result: Mapping[str, Any]) -> Iterator[Part]:
+    """A line for each policy, and how far its worst part lay behind the frozen model."""
+    rows = [
+        (name, f"{100 * it['accuracy']:.2f}", f"{it['log_loss']:.4f}",
+         f"{it['worst_block_points']:.1f}", it["promotions"], f"{it['train_cpu_s']:.1f}")
+        for name, it in result["policies"].items()
+    ]  # fmt: skip
+    some = next(iter(result["policies"].values()))
+    columns = ("policy", "right, %", "log loss", "worst part", "promoted", "CPU, s")
+    title = f"{some['rows']:,} rows, predicted day by day on {some['nights']:,} days"
+    yield terminal.table(title, columns, rows, right=columns[1:])
+    yield "Worst part: of 20 equal parts, how many points it was behind the frozen model at most."
+    if "page" in result:
+        yield f"The page that compares them: {result['page']}"
 
 
 def _write(

@@ -14,12 +14,17 @@ from ml_pipeline.store import opening
 
 log = logging.getLogger("backup")
 
+EXAMPLES = (
+    "backup backups/monday --local ml_store",
+    'backup backups/monday --database-url "$DATABASE_URL"',
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `backup`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument("directory", metavar="DIR", help="a folder that is not there yet")
-    parser.add_argument("--database_url", metavar="URL", help="for a Supabase project: its "
+    parser.add_argument("--database-url", metavar="URL", help="for a Supabase project: its "
         "database, as for `init`; SUPABASE_URL and the key are needed as well, for the models "
         "(the password may be in PGPASSWORD instead)")  # fmt: skip
 
@@ -35,12 +40,13 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         manifest = opening.back_up_project(chosen, args.database_url, args.directory, now=now)
     for name in manifest.missing:
         log.warning("%s is not in the store any more, and not in the backup", name)
-    common.print_json(
+    common.answer(
+        args,
         {
             "status": "incomplete" if manifest.missing else "completed",
             "directory": args.directory,
             **common.backup_json(manifest),
-        }
+        },
     )
     return 1 if manifest.missing else 0
 

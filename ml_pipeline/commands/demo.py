@@ -78,16 +78,18 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
     finally:
         store.close()
     log.info("The clock stands at %s; everything is in %s", now.isoformat(), folder)
-    summary.show(outcome.result, target=settings.data.target)
     replays = demo_drift.replay()
     periods = demo_drift.periods(replays)
-    demo_drift.show(periods)
-    page = demo_drift.write(folder, replays)
-    terminal.show(
-        f"Both, night by night: {page}",
+    shown = [
+        *summary.view(outcome.result, target=settings.data.target),
+        *demo_drift.view(periods),
+        f"Both, night by night: {demo_drift.write(folder, replays)}",
         f"Look around: ml-pipeline monitor --local {folder}",
-    )
-    common.print_json({**outcome.result, "drift": demo_drift.as_json(periods)})
+    ]
+    if not common.is_for_people(args) and not args.quiet:
+        terminal.show(*shown)
+    result = {**outcome.result, "drift": demo_drift.as_json(periods)}
+    common.answer(args, result, lambda: shown)
     return 1 if isinstance(outcome, Failed) else 0
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.reports import backtest_page, terminal
 from ml_pipeline.reports.backtest_page import Course
+from ml_pipeline.reports.terminal import Part
 from ml_pipeline.training.backtest import Replay, backtest
 from ml_pipeline.training.policies import History
 
@@ -77,21 +78,19 @@ def periods(replays: dict[str, Replay]) -> list[Period]:
     ]
 
 
-def show(found: Sequence[Period]) -> None:
+def view(found: Sequence[Period]) -> Iterator[Part]:
     """The years as a table with a chart, and what they come to in a sentence."""
     first, last = found[0], found[-1]
-    terminal.show(
-        _table(found),
-        (
-            f"Left alone, the model fell from {first.left_alone:.1f} % right answers to "
-            f"{last.left_alone:.1f} %. In the loop it ended at {last.in_the_loop:.1f} %: "
-            f"{last.in_the_loop - last.left_alone:.1f} more right answers in every hundred."
-        ),
+    yield _table(found)
+    yield (
+        f"Left alone, the model fell from {first.left_alone:.1f} % right answers to "
+        f"{last.left_alone:.1f} %. In the loop it ended at {last.in_the_loop:.1f} %: "
+        f"{last.in_the_loop - last.left_alone:.1f} more right answers in every hundred."
     )
 
 
 def write(folder: Path, replays: dict[str, Replay]) -> Path:
-    """Write the page that compares both, as `backtest --output_dir` does."""
+    """Write the page that compares both, as `backtest --output-dir` does."""
     courses = [
         Course(
             name=name,

@@ -19,24 +19,33 @@ Clock = Callable[[], datetime]
 # A fault of one of these makes every other check of a project impossible.
 _BLOCKING = {"credentials", "key_role", "server", "key", "schema"}
 
+EXAMPLES = (
+    "doctor",
+    "doctor --quick",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `doctor`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument("--quick", action="store_true", help="configuration, store, schema version "
         "and champion only, for health checks (default: everything)")  # fmt: skip
 
 
 def run(args: argparse.Namespace, *, clock: Clock) -> int:
-    """Show the findings on stderr, print them as JSON; exit code 1 on any fault."""
+    """Show the findings; exit code 1 on any fault."""
     found = list(_examine(args, clock))
-    findings.show(found)
     faulty = any(finding.severity == "fault" for finding in found)
-    common.print_json(
+    if not common.is_for_people(args):
+        for line in findings.lines(found, is_quiet=args.quiet):
+            common.say(line)
+    common.answer(
+        args,
         {
             "status": "faulty" if faulty else "healthy",
             "findings": [finding.as_json() for finding in found],
-        }
+        },
+        lambda: findings.view(found),
     )
     return 1 if faulty else 0
 

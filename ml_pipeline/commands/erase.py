@@ -17,15 +17,20 @@ from ml_pipeline.errors import InputError
 from ml_pipeline.evaluation_log import opening
 from ml_pipeline.evaluation_log.recording.parsed import KEYS
 
+EXAMPLES = (
+    "erase --id customer-17 --dry-run",
+    "erase --csv ids.csv",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `erase`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
-    add("--match_id", "--id", action="append", default=[], help="everything of it; repeatable")
-    add("--event_id", action="append", default=[], help="one prediction; repeatable")
+    add("--match-id", "--id", action="append", default=[], help="everything of it; repeatable")
+    add("--event-id", action="append", default=[], help="one prediction; repeatable")
     add("--csv", help="file with a column event_id or match_id, or both")
-    add("--dry_run", action="store_true", help="count what would go, and change nothing")
+    add("--dry-run", action="store_true", help="count what would go, and change nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     for kept in report["not_reached"]:
         if kept["place"].startswith(OWN_SOURCE):
             common.say(f"Nothing was erased from {kept['place']}. {kept['do']}")
-    common.print_json(report)
+    common.answer(args, report)
     return 0
 
 

@@ -16,12 +16,20 @@ from ml_pipeline.config.export import ROW_CHOICES, ROW_FORMATS
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import InputError
 
+EXAMPLES = ("export rows --format csv --since 2026-11-01",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `export`."""
-    common.add_common(parser)
-    actions = parser.add_subparsers(dest="action", required=True)
-    rows = common.add_action(actions, "rows", "labelled rows of the log")
+    common.add_common(parser, *EXAMPLES)
+    actions = common.add_actions(parser)
+    rows = common.add_action(
+        actions,
+        "rows",
+        "labelled rows of the log",
+        "export rows --format csv --since 2026-11-01",
+        "export rows --format chat --only accepted --output chat.jsonl",
+    )
     add = rows.add_argument
     add("--format", choices=ROW_FORMATS, help="csv, parquet, jsonl, or chat: conversations as "
         "JSON lines (default: export.format of the settings)")  # fmt: skip
@@ -66,12 +74,13 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         done = write_rows(store, settings, request, target)
     finally:
         store.close()
-    common.say(_sentence(done.rows, done.unusable, target))
-    common.print_json({
+    result = {
         "status": "completed", "path": str(target), "format": row_format,
         "only": only, "rows": done.rows, "labelled": done.labelled,
         "unusable": done.unusable,
-    })  # fmt: skip
+    }  # fmt: skip
+    sentence = _sentence(done.rows, done.unusable, target)
+    common.answer(args, result, list, remarks=[sentence])
     return 0
 
 

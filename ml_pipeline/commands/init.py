@@ -18,23 +18,30 @@ from ml_pipeline.store import schema
 
 log = logging.getLogger("init")
 
+EXAMPLES = (
+    "init --from rows.csv --target churned",
+    "init --local ml_store",
+    'init --database-url "$DATABASE_URL"',
+    "init --workflows .",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `init`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     way = parser.add_mutually_exclusive_group()
-    way.add_argument("--database_url", metavar="URL", help="apply the schema to this PostgreSQL "
+    way.add_argument("--database-url", metavar="URL", help="apply the schema to this PostgreSQL "
         "database and create the buckets; the password may be in PGPASSWORD instead "
         "(neither SUPABASE_URL nor a key is needed)")  # fmt: skip
-    way.add_argument("--print_sql", action="store_true", help="print the SQL for the project's "
+    way.add_argument("--print-sql", action="store_true", help="print the SQL for the project's "
         "SQL editor; with --output, write migration files")  # fmt: skip
     way.add_argument("--workflows", metavar="DIR", help="write the GitHub workflows, pinned "
         "requirements and settings into the repository in this folder")  # fmt: skip
-    way.add_argument("--print_keys", action="store_true", help="print fresh secrets for the "
+    way.add_argument("--print-keys", action="store_true", help="print fresh secrets for the "
         "Supabase of docker-compose.yml, as the lines of its .env file")  # fmt: skip
     way.add_argument("--from", dest="file", metavar="FILE", help="look at a CSV or Parquet file "
         "with results, write settings for it, and say whether the loop would help")  # fmt: skip
-    way.add_argument("--from_log", action="store_true", help="the same of the results in the "
+    way.add_argument("--from-log", action="store_true", help="the same of the results in the "
         "store's log")  # fmt: skip
     parser.add_argument("--package", metavar="REQUIREMENT", help="with --workflows: what pip "
         "installs there (default: where this installation came from)")  # fmt: skip
@@ -42,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that differ, but never the settings")  # fmt: skip
     parser.add_argument("--example", choices=sorted(init_example.EXAMPLES), help="write the "
         "settings and the training data of an example into the working directory")  # fmt: skip
-    parser.add_argument("--output", metavar="PATH", help="with --print_sql: a folder for "
-        "timestamped files, for example supabase/migrations; with --print_keys: a file that is "
+    parser.add_argument("--output", metavar="PATH", help="with --print-sql: a folder for "
+        "timestamped files, for example supabase/migrations; with --print-keys: a file that is "
         "not there yet")  # fmt: skip
     group = parser.add_argument_group("with --from or --from-log")
     group.add_argument("--target", metavar="COL", help="the column of what really happened")
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         sys.stdout.write(schema.whole())
         return 0
     if args.print_keys:
-        return _keys(args.output, now)
+        return _keys(args, now)
     written: dict[str, Any] = {}
     if args.file or args.from_log:
         from ml_pipeline.commands import init_from
@@ -71,14 +78,14 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         log.info("Wrote %s. Next: `ml-pipeline train --register`", ", ".join(files))
     if not written or args.database_url or is_local(args.local):
         written |= _created(args, now)
-    common.print_json(written)
+    common.answer(args, written, list if args.file or args.from_log else None)
     return 0
 
 
 def _check_together(args: argparse.Namespace) -> None:
     """Raise ConfigError for flags of which one means nothing beside the other."""
     if args.output and not (args.print_sql or args.print_keys):
-        raise ConfigError("--output can be used only together with --print_sql or --print_keys.")
+        raise ConfigError("--output can be used only together with --print-sql or --print-keys.")
     if (args.package or args.overwrite) and not args.workflows:
         raise ConfigError("--package and --overwrite can be used only together with --workflows.")
     has_rows = args.file or args.from_log
@@ -90,23 +97,23 @@ def _check_together(args: argparse.Namespace) -> None:
     if args.local and (args.database_url or args.print_sql or args.workflows):
         raise ConfigError(
             "--local creates an embedded store; the other flags are for Supabase.",
-            hint="Leave out --local, or --database_url, --print_sql and --workflows.",
+            hint="Leave out --local, or --database-url, --print-sql and --workflows.",
         )
     if args.example and (has_rows or args.print_sql or args.workflows):
         raise ConfigError(
-            "--example cannot be combined with --from, --from-log, --print_sql or --workflows."
+            "--example cannot be combined with --from, --from-log, --print-sql or --workflows."
         )
 
 
-def _keys(output: str | None, now: datetime) -> int:
+def _keys(args: argparse.Namespace, now: datetime) -> int:
     """Print fresh secrets, or write them into a new file."""
     lines = init_keys.compose_environment(now=now, new_secret=_secret)
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
-    if output is None:
+    if args.output is None:
         sys.stdout.write(text)
         return 0
-    init_keys.write(text, Path(output))
-    common.print_json({"status": "written", "kind": "keys", "file": output})
+    init_keys.write(text, Path(args.output))
+    common.answer(args, {"status": "written", "kind": "keys", "file": args.output})
     return 0
 
 
@@ -150,7 +157,7 @@ def _embedded(local: str | None) -> Mapping[str, Any]:
     if settings.local_dir is None:
         raise ConfigError(
             "It is not clear what to create: a service key alone cannot create tables.",
-            hint="Give --database_url URL for Supabase, --print_sql to paste the SQL into its "
+            hint="Give --database-url URL for Supabase, --print-sql to paste the SQL into its "
             "editor, or --local DIR (or ML_PIPELINE_LOCAL=DIR) for an embedded store.",
         )
     store = open_store(settings)

@@ -44,9 +44,10 @@ def write(args: argparse.Namespace) -> dict[str, Any]:
     least = Settings().training.min_training_samples
     found = inspect(table, wishes, init_questions.asker(decided), least_rows=least)
     init_settings.write(path, init_settings.compose(found, origin))
-    _show(found, path)
+    if not args.quiet:
+        _show(found, path)
     result = _described(found) | {"status": "written", "config": str(path), "decided": decided}
-    return result | _tried(found, path)
+    return result | _tried(found, path, is_quiet=args.quiet)
 
 
 def _of_file(args: argparse.Namespace) -> tuple[Table, Wishes, Origin]:
@@ -77,7 +78,7 @@ def _of_log(args: argparse.Namespace) -> tuple[Table, Wishes, Origin]:
     return table, wishes, Origin(model_name=model_name, training_dataset=LOG, is_log=True)
 
 
-def _tried(found: Inspection, path: Path) -> dict[str, Any]:
+def _tried(found: Inspection, path: Path, *, is_quiet: bool) -> dict[str, Any]:
     """The verdict of a short backtest, or why there is none."""
     started = time.monotonic()
     log.info("Trying the loop on these rows, for %d seconds at most", init_trial.LIMIT_S)
@@ -85,9 +86,10 @@ def _tried(found: Inspection, path: Path) -> dict[str, Any]:
         trial = init_trial.try_out(found, load_settings(path), started=started)
     except DataError as error:
         sentence = f"It cannot be told yet whether the loop would help you: {error.message}"
-        terminal.show(sentence)
+        terminal.show(*([] if is_quiet else [sentence]))
         return {"verdict": sentence, "backtest": None}
-    terminal.show(*init_trial.shown(trial), f"Next: `{_next(path)}`")
+    if not is_quiet:
+        terminal.show(*init_trial.shown(trial), f"Next: `{_next(path)}`")
     figures = trial.as_json() | {"seconds": round(time.monotonic() - started, 1)}
     return {"verdict": trial.sentence(), "backtest": figures, "next": _next(path)}
 

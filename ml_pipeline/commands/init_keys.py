@@ -1,4 +1,4 @@
-"""`init --print_keys`: fresh secrets for the Supabase of docker-compose.yml."""
+"""`init --print-keys`: fresh secrets for the Supabase of docker-compose.yml."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from ml_pipeline.commands import common
+from ml_pipeline.commands import common, progress
 from ml_pipeline.datasets.inspection.inspecting import NONE, Ask, Question
 from ml_pipeline.errors import Stopped
 from ml_pipeline.printable import printable
@@ -36,6 +36,11 @@ def asker(decided: list[str]) -> Ask:
 
 def _asked(question: Question) -> str:
     """A person's answer; Enter takes the default. Raises Stopped where the input ends."""
+    with progress.held():
+        return _answer(question)
+
+
+def _answer(question: Question) -> str:
     shown = ", ".join(map(printable, question.options[:_OPTIONS_SHOWN]))
     common.say(f"\n{question.text}")
     while True:

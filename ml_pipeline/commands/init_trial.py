@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipeline.commands import common
+from ml_pipeline.commands.progress import progress_bars
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import from_frame
 from ml_pipeline.datasets.entities import entities_of
@@ -173,7 +173,7 @@ def try_out(found: Inspection, settings: Settings, *, started: float) -> Trial:
     adapted = settings.changed(
         {"training.adaptive.min_night_rows": max(least, -(-later // MOST_NIGHTS))}
     )
-    with _stopped_after(_LATEST_S - passed), common.progress_bars() as bars:
+    with _stopped_after(_LATEST_S - passed), progress_bars() as bars:
         replays = backtest(history, adapted, ["adaptive"], bars, deadline=started + _ENOUGH_S)
     frozen, learning = replays["frozen"], replays["adaptive"]
     nights = min(len(frozen.per_night), len(learning.per_night))

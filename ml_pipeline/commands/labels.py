@@ -1,4 +1,4 @@
-"""Add labels that people gave to the table that `train --from_table` reads.
+"""Add labels that people gave to the table that `train --from-table` reads.
 
 A label that is there already is counted, one that contradicts it is refused and listed, and so is
 what is no label; the others are added.
@@ -19,12 +19,20 @@ from ml_pipeline.errors import ConfigError, InputError
 
 TABLE = "ml_data"
 
+EXAMPLES = ("labels add --csv labels.csv",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `labels`."""
-    common.add_common(parser)
-    actions = parser.add_subparsers(dest="action", required=True)
-    adding = common.add_action(actions, "add", "add the labels of a file, or one")
+    common.add_common(parser, *EXAMPLES)
+    actions = common.add_actions(parser)
+    adding = common.add_action(
+        actions,
+        "add",
+        "add the labels of a file, or one",
+        "labels add --csv labels.csv",
+        "labels add --id ticket-17 --label refund",
+    )
     add = adding.add_argument
     add("--csv", help="file with label, and id or the features or the text; created_at if known")
     add("--id", help="what is labelled: a waiting row, an event or a match, or any id of yours")
@@ -32,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", metavar="JSON", help="its features (default: those of its prediction)")
     add("--text", help="its text, where the model reads a text")
     add("--source", default="person", help="who says so (default: %(default)s)")
-    add("--dry_run", action="store_true", help="check everything and add nothing")
+    add("--dry-run", action="store_true", help="check everything and add nothing")
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
@@ -58,7 +66,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         store.close()
     result = report.as_json() | {"without_label": blank, "table": table, "dry_run": args.dry_run}
     _show(result)
-    common.print_json(result)
+    common.answer(args, result)
     return 1 if report.refused else 0
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from ml_pipeline.commands import common
@@ -18,6 +18,9 @@ from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import event_json, model_json
 from ml_pipeline.store.records import ModelVersion
 
+if TYPE_CHECKING:
+    from ml_pipeline.reports.terminal import Part
+
 log = logging.getLogger("models")
 
 OTHER_DOORS = "`ml-pipeline predict` and PredictionEngine answer with it."
@@ -27,60 +30,108 @@ AFTER_A_PROMOTION: Final = (
     "`incumbent: {{serves: false}}`, so that its own answers are watched and learned from."
 )
 
+EXAMPLES = (
+    "models list",
+    "models show MODEL_ID",
+    'models rollback --reason "wrong on Mondays"',
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `models`."""
-    common.add_common(parser)
-    actions = parser.add_subparsers(dest="action", required=True)
-    common.add_action(actions, "list", "registered models, newest first")
-    show = common.add_action(actions, "show", "one model and its history")
+    common.add_common(parser, *EXAMPLES)
+    actions = common.add_actions(parser)
+    common.add_action(actions, "list", "registered models, newest first", "models list")
+    show = common.add_action(actions, "show", "one model and its history", "models show MODEL_ID")
     show.add_argument("model_id")
-    compare = common.add_action(actions, "compare", "two models on rows neither has learned")
+    compare = common.add_action(
+        actions,
+        "compare",
+        "two models on rows neither has learned",
+        "models compare MODEL_ID OTHER_ID",
+    )
     compare.add_argument("model_id")
     compare.add_argument("other_id")
-    promote = common.add_action(actions, "promote", "make a model champion")
+    _add_changes(actions)
+    export = common.add_action(
+        actions,
+        "export",
+        "write the registry as model_registry.json",
+        "models export --with-artifacts --output-dir exported",
+    )
+    export.add_argument("--output-dir", default="./models", help="(default: %(default)s)")
+    export.add_argument("--with-artifacts", action="store_true", help="the models' bytes as well")
+    _add_register(actions)
+    common.add_action(
+        actions,
+        "publish",
+        "let the database answer with the champion, for `rpc('predict')`",
+        "models publish",
+    )
+    imported = common.add_action(
+        actions,
+        "import",
+        "register the models of an exported file",
+        "models import exported/model_registry.json",
+    )
+    imported.add_argument("file")
+
+
+def _add_changes(actions: Any) -> None:  # noqa: ANN401 - argparse has no public name
+    promote = common.add_action(
+        actions,
+        "promote",
+        "make a model champion",
+        "models promote MODEL_ID",
+        'models promote MODEL_ID --force --reason "agreed with sales"',
+    )
     promote.add_argument("model_id")
     promote.add_argument("--reason", default="", help="why (required with --force)")
     promote.add_argument(
         "--force", action="store_true", help="promote it although the gate rejected it"
     )
-    back = common.add_action(actions, "rollback", "roll back to an earlier champion")
+    back = common.add_action(
+        actions,
+        "rollback",
+        "roll back to an earlier champion",
+        'models rollback --reason "wrong on Mondays"',
+        'models rollback --to MODEL_ID --reason "wrong on Mondays"',
+    )
     back.add_argument("--to", metavar="ID", help="which (default: the champion before)")
     back.add_argument("--reason", required=True, help="why")
-    export = common.add_action(actions, "export", "write the registry as model_registry.json")
-    export.add_argument("--output_dir", default="./models", help="(default: %(default)s)")
-    export.add_argument("--with_artifacts", action="store_true", help="the models' bytes as well")
     prune = common.add_action(
-        actions, "prune", "remove the bytes of old models, the logs of old runs, old requests"
+        actions,
+        "prune",
+        "remove the bytes of old models, the logs of old runs, old requests",
+        "models prune --keep 20",
+        "models prune --keep 20 --older-than-days 90 --apply",
     )
     prune.add_argument("--keep", type=_count, required=True, help="how many of the newest stay")
     prune.add_argument(
-        "--older_than_days", type=_count, default=30, help="younger ones stay (default: 30)"
+        "--older-than-days", type=_count, default=30, help="younger ones stay (default: 30)"
     )
     prune.add_argument("--apply", action="store_true", help="do it (default: only show what)")
-    _add_register(actions)
-    common.add_action(
-        actions, "publish", "let the database answer with the champion, for `rpc('predict')`"
-    )
-    imported = common.add_action(actions, "import", "register the models of an exported file")
-    imported.add_argument("file")
 
 
 def _add_register(actions: Any) -> None:  # noqa: ANN401 - argparse has no public name
     register = common.add_action(
-        actions, "register", "judge a classifier of your own (skops, ONNX) and let it serve"
+        actions,
+        "register",
+        "judge a classifier of your own (skops, ONNX) and let it serve",
+        "models register classifier.onnx --fitted-until 2026-10-31",
+        "models register classifier.skops --dataset rows.csv --dry-run",
     )
     add = register.add_argument
     add("file", help="a fitted classifier, .skops or .onnx")
-    add("--model_id", help="its name here (default: made from its kind and the time)")
+    add("--model-id", help="its name here (default: made from its kind and the time)")
     add("--dataset", help="labelled CSV or Parquet to judge it on (default: the log's results)")
     add(
-        "--fitted_until",
+        "--fitted-until",
         metavar="TIME",
         help="when the last row that it was fitted on became known: it is judged on later ones, "
         "and a better one serves at once (default: a person decides)",
     )
-    add("--dry_run", action="store_true", help="check and judge it, register nothing")
+    add("--dry-run", action="store_true", help="check and judge it, register nothing")
 
 
 def _count(text: str) -> int:
@@ -90,7 +141,7 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
-    """List, show, promote or roll back; prints JSON."""
+    """List, show, promote or roll back."""
     from ml_pipeline.store.opening import open_store
 
     settings = load_settings(common.path_or_none(args.config))
@@ -99,8 +150,14 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         result = _act(store, args, settings, now=now, new_id=new_id)
     finally:
         store.close()
-    common.print_json(result)
+    common.answer(args, result, lambda: _view(args.action, result))
     return 1 if result.get("status") == "failed" else 0
+
+
+def _view(action: str, result: Mapping[str, Any]) -> Iterable[Part]:
+    from ml_pipeline.commands import models_view
+
+    return models_view.view(action, result)
 
 
 def _act(

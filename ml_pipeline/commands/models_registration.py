@@ -65,7 +65,7 @@ def _time(text: str | None) -> datetime | None:
     try:
         moment = read_time(text)
     except ValueError as error:
-        raise ConfigError(f"--fitted_until: {error}.") from None
+        raise ConfigError(f"--fitted-until: {error}.") from None
     return moment + _DAY if ":" not in text and "T" not in text.upper() else moment
 
 

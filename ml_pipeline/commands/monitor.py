@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from uuid import uuid4
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.progress import held
 from ml_pipeline.config.defaults import install_extra
 from ml_pipeline.config.environment import (
     MONITOR_TOKEN_VARIABLE,
@@ -38,10 +39,16 @@ IDLE_S = 20
 MOST_PROXIES = 10
 Clock = Callable[[], datetime]
 
+EXAMPLES = (
+    "monitor",
+    "monitor --port 9000",
+    "monitor --host 0.0.0.0 --base-path /ml --trusted-proxies 1",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `monitor`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument(
         "--host",
         default=HOST,
@@ -58,14 +65,14 @@ def add_proxies(parser: argparse.ArgumentParser, what: str) -> None:
     """Declare what stands in front, also by `ML_PIPELINE_WHAT_…`."""
     base_path, trusted = f"ML_PIPELINE_{what}_BASE_PATH", f"ML_PIPELINE_{what}_TRUSTED_PROXIES"
     parser.add_argument(
-        "--base_path",
+        "--base-path",
         default=os.environ.get(base_path, ""),
         metavar="PATH",
         help="path under which a proxy shows it, such as /ml (or the environment variable "
         f"{base_path}; default: none)",
     )
     parser.add_argument(
-        "--trusted_proxies",
+        "--trusted-proxies",
         type=_proxies,
         default=os.environ.get(trusted, "0"),
         metavar="N",
@@ -81,7 +88,7 @@ def _proxies(text: str) -> int:
 
 
 def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) -> int:
-    """Serve until a signal comes; prints JSON with the address first."""
+    """Serve until a signal comes; shows the address first."""
     try:
         import flask  # noqa: F401
         from waitress.server import create_server
@@ -117,14 +124,21 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         if made:
             url += f"?token={guard.token}"
             log.info("Open the address that stands on stdout: it signs you in, until this ends")
-        common.print_json({"status": "serving", "url": url, "token": guard.requires_token})
+        common.answer(
+            args,
+            {"status": "serving", "url": url, "token": guard.requires_token},
+            lambda: [f"The monitoring page: {url}", "Ctrl-C ends it."],
+        )
         signal.signal(signal.SIGTERM, _end)
         # The page must not slow a run on the same machine.
         os.nice(NICENESS)
-        server.run()
+        interrupts = common.remember_interrupts()
+        with held():
+            server.run()
     finally:
         store.close()
-    return 0
+    # The server takes the exception for itself.
+    return common.stopped(for_people=True) if interrupts else 0
 
 
 def listen(create_server: Any, app: object, *, host: str, port: int) -> Any:  # noqa: ANN401

@@ -23,13 +23,20 @@ from ml_pipeline.store.inputs.corrections import caller
 
 WAITING = "waiting"
 
+EXAMPLES = (
+    "outcome --event-id 5f0c7a52-0f0e-4c5b-9d42-8a54c2f8a0b1 --actual H",
+    "outcome --id match-17 --actual H",
+    "outcome --csv results.csv",
+    "outcome --id match-17 --actual D --correct",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `outcome`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
-    add("--event_id", help="the prediction whose outcome is known")
-    add("--match_id", "--id", help="the match whose outcome is known; all predictions of it get it")
+    add("--event-id", help="the prediction whose outcome is known")
+    add("--match-id", "--id", help="the match whose outcome is known; all predictions of it get it")
     add("--actual", help="what really happened, a label")
     add(
         "--csv",
@@ -42,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace a recorded outcome; the former one is kept in the event's metadata",
     )
     add(
-        "--allow_outbox",
+        "--allow-outbox",
         action="store_true",
         help="exit code 0 also when the store is away and the outcomes wait in the CSV log",
     )
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
     if (waiting or report.away) and result["status"] == COMPLETED:
         result["status"] = WAITING
         common.say(_waiting(logger, report.away))
-    common.print_json(result)
+    common.answer(args, result)
     passes = {COMPLETED, WAITING} if args.allow_outbox else {COMPLETED}
     return 0 if result["status"] in passes else 1
 

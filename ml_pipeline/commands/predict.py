@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ml_pipeline.commands import common
 from ml_pipeline.errors import InputError
 from ml_pipeline.serving.engine import PredictionEngine
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SHOWN_LABELS, LONGEST_LABEL, BAR = 10, 24, 30
+
+EXAMPLES = (
+    "predict --predict 1.8 1.2 0.4 0.6 0.1 --id match-17",
+    "predict --predict age=41 plan=pro",
+    'predict --text "Where is my parcel?"',
+    "predict --batch rows.csv --output answers.csv",
+    "predict --info",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `predict`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
     add(
         "--predict", nargs="+", metavar="F",
         help="features of one row, in the model's order or as name=value",
     )  # fmt: skip
     add("--text", help="text of one row, for a model that reads one; - reads it from stdin")
-    add("--match_id", "--id", help="what is predicted; its outcome can be recorded by this id")
+    add("--match-id", "--id", help="what is predicted; its outcome can be recorded by this id")
     add("--batch", metavar="FILE", help="CSV of rows to predict")
     add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
     add(
@@ -29,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --batch: put ' before cells that a spreadsheet would calculate (=, +, -, @)",
     )
     add("--info", action="store_true", help="the model that answers")
-    add("--model_id", help="any registered model (default: the champion)")
-    add("--no_log", action="store_true", help="leave the evaluation log alone")
+    add("--model-id", help="any registered model (default: the champion)")
+    add("--no-log", action="store_true", help="leave the evaluation log alone")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, or show the model; prints one JSON object."""
+    """Predict, or show the model."""
     wanted = [args.predict is not None or args.text is not None, bool(args.batch), args.info]
     if sum(wanted) != 1:
         raise InputError("Give one of --predict (or --text), --batch and --info.")
@@ -42,9 +56,10 @@ def run(args: argparse.Namespace) -> int:
         local_dir=args.local, model_id=args.model_id, config_file=args.config, log=not args.no_log
     ) as engine:
         if args.batch:
+            from ml_pipeline.commands.progress import progress_bars
             from ml_pipeline.serving.batch import predict_csv
 
-            with common.progress_bars() as bars:
+            with progress_bars() as bars:
                 result = predict_csv(
                     engine,
                     args.batch,
@@ -62,8 +77,31 @@ def run(args: argparse.Namespace) -> int:
         common.say(found["said"])
     if result["status"] == "failed":
         common.say(result["error"])
-    common.print_json(result)
+    shown = None if args.info or args.batch else lambda: view(result)
+    common.answer(args, result, shown)
     return 0 if result["status"] == "completed" else 1
+
+
+def view(result: Mapping[str, Any]) -> Iterator[str]:
+    """The answer, how sure it is, and how sure it would be of the others."""
+    if result["status"] == "failed":
+        return
+    answer, sure = result["prediction"], f"{100 * result['confidence']:.1f} % sure"
+    guess = result.get("best_guess")
+    yield f"{answer}: the best guess is {guess}, {sure}." if guess else f"{answer}, {sure}."
+    shares = sorted(result["probabilities"].items(), key=lambda it: -it[1])
+    for label, share in shares[:SHOWN_LABELS]:
+        bar = "\u2588" * round(BAR * share)
+        yield f"  {label[:LONGEST_LABEL]:<{LONGEST_LABEL}} {100 * share:5.1f} %  {bar}".rstrip()
+    if result.get("imputed"):
+        yield f"Missing, and filled in as in training: {', '.join(result['imputed'])}."
+    yield f"Answered by {result['model_id']}."
+    if result["event_id"]:
+        yield f"When you know what happened: `{_outcome(result)}`"
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    return f"ml-pipeline outcome --event-id {result['event_id']} --actual LABEL"
 
 
 def _piped() -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_pipeline.commands import common
@@ -13,6 +12,7 @@ from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation_log import opening
 from ml_pipeline.reports import terminal
+from ml_pipeline.reports.terminal import Part
 
 COUNTS = (
     "csv_events", "table_events", "missing_in_table", "missing_in_csv",
@@ -20,10 +20,15 @@ COUNTS = (
     "pending", "erased_lines",
 )  # fmt: skip
 
+EXAMPLES = (
+    "reconcile",
+    "reconcile --repair",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `reconcile`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -39,14 +44,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("There is no store to repair.", hint="Give --local DIR, or credentials.")
     with opening.open_logger(settings, chosen) as logger:
         report = logger.reconcile_logs(repair=args.repair)
-    if sys.stderr.isatty():
-        show(report)
-    common.print_json(report)
+    common.answer(args, report, lambda: view(report))
     return 0
 
 
-def show(report: Mapping[str, Any]) -> None:
-    """The counts and the accuracy of each model as tables on stderr."""
+def view(report: Mapping[str, Any]) -> Iterator[Part]:
+    """The counts and the accuracy of each model as tables."""
     counts = [(name.replace("_", " "), report[name]) for name in COUNTS]
     models = [
         (
@@ -59,10 +62,8 @@ def show(report: Mapping[str, Any]) -> None:
         for name, numbers in report["models"].items()
     ]
     names = ("model", "events", "evaluated", "accuracy", "abstained")
-    terminal.show(
-        terminal.table("The CSV log and the table", ("", "events"), counts, right={"events"}),
-        terminal.table("Models", names, models, right=names[1:]),
-    )
+    yield terminal.table("The CSV log and the table", ("", "events"), counts, right={"events"})
+    yield terminal.table("Models", names, models, right=names[1:], fold=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,10 +10,12 @@ from ml_pipeline.commands import common
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.runs.replay import replay
 
+EXAMPLES = ("replay 1f0c7a52-0f0e-4c5b-9d42-8a54c2f8a0b1",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `replay`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument("run_id", help="the run whose challenger is built again")
 
 
@@ -27,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
             result = replay(store, store.get_run(args.run_id), Path(folder))
     finally:
         store.close()
-    common.print_json(result)
+    common.answer(args, result)
     return 0 if result["result"] == "identical" else 1
 
 

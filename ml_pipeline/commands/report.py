@@ -19,13 +19,18 @@ from ml_pipeline.store.records import RetrainingRun
 
 # ---------------------------------------------------------------------------------- command
 
+EXAMPLES = (
+    "report",
+    "report 1f0c7a52-0f0e-4c5b-9d42-8a54c2f8a0b1 --output-dir reports",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `report`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument("run_id", nargs="?", help="which run (default: the latest)")
     parser.add_argument(
-        "--output_dir", default="./reports", help="where the two files go (default: %(default)s)"
+        "--output-dir", default="./reports", help="where the two files go (default: %(default)s)"
     )
 
 
@@ -40,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         events = store.promotion_events(model_name=found.model_name, limit=PROMOTIONS_SEEN)
     finally:
         store.close()
-    common.print_json(write(found, events, Path(args.output_dir)))
+    common.answer(args, write(found, events, Path(args.output_dir)))
     return 0
 
 

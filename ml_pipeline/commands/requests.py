@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from ml_pipeline.commands import common
@@ -15,12 +16,25 @@ from ml_pipeline.store.json_values import request_json
 from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import Priority, RequestStatus
 
+if TYPE_CHECKING:
+    from ml_pipeline.reports.terminal import Part
+
+EXAMPLES = (
+    'requests submit --reason "new products" --priority high',
+    "requests list",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `requests`."""
-    common.add_common(parser)
-    actions = parser.add_subparsers(dest="action", required=True)
-    submit = common.add_action(actions, "submit", "ask for a run; the next one serves it")
+    common.add_common(parser, *EXAMPLES)
+    actions = common.add_actions(parser)
+    submit = common.add_action(
+        actions,
+        "submit",
+        "ask for a run; the next one serves it",
+        'requests submit --reason "new products" --priority high',
+    )
     submit.add_argument("--reason", default="", help="why, for whoever reads the queue")
     submit.add_argument(
         "--priority",
@@ -29,13 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which are served first (default: %(default)s)",
     )
     submit.add_argument(
-        "--requested_by", type=_user, metavar="UUID", help="who asks (default: nobody is named)"
+        "--requested-by", type=_user, metavar="UUID", help="who asks (default: nobody is named)"
     )
-    listing = common.add_action(actions, "list", "requests in the order in which they are served")
+    listing = common.add_action(
+        actions,
+        "list",
+        "requests in the order in which they are served",
+        "requests list",
+        "requests list --status pending",
+    )
     listing.add_argument(
-        "--status", choices=[str(status) for status in RequestStatus], help="(default: all)"
+        "--status",
+        metavar="STATUS",
+        choices=[str(status) for status in RequestStatus],
+        help="%(choices)s (default: all)",
     )
-    cancel = common.add_action(actions, "cancel", "take back a request that still waits")
+    cancel = common.add_action(
+        actions, "cancel", "take back a request that still waits", "requests cancel REQUEST_ID"
+    )
     cancel.add_argument("request_id")
 
 
@@ -47,7 +72,7 @@ def _user(text: str) -> str:
 
 
 def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
-    """Submit, list or cancel; prints JSON."""
+    """Submit, list or cancel."""
     from ml_pipeline.store.opening import open_store
 
     settings = load_settings(common.path_or_none(args.config))
@@ -56,8 +81,27 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         result = _act(store, args, settings, now=now, new_id=new_id)
     finally:
         store.close()
-    common.print_json(result)
+    common.answer(args, result, lambda: view(result))
     return 0
+
+
+def view(result: Mapping[str, Any]) -> Iterator[Part]:
+    """The queue as a table, one request as its names and values."""
+    from ml_pipeline.reports import terminal
+
+    if "requests" not in result:
+        yield terminal.facts({name: value for name, value in result.items() if value is not None})
+        return
+    rows = [
+        (it["id"], it["created_at"][:16].replace("T", " "), it["status"], it["priority"],
+         it["reason"])
+        for it in result["requests"]
+    ]  # fmt: skip
+    if not rows:
+        yield "No request waits. `ml-pipeline requests submit --reason WHY` asks for a run."
+        return
+    columns = ("id", "requested", "status", "priority", "reason")
+    yield terminal.table("", columns, rows, fold=True)
 
 
 def _act(

@@ -13,12 +13,14 @@ from ml_pipeline.store import opening
 
 log = logging.getLogger("restore")
 
+EXAMPLES = ("restore backups/monday --local ml_store",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `restore`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument("directory", metavar="DIR", help="the folder that `backup` has made")
-    parser.add_argument("--database_url", metavar="URL", help="for a Supabase project without "
+    parser.add_argument("--database-url", metavar="URL", help="for a Supabase project without "
         "rows of ours: its database, as for `init`; SUPABASE_URL and the key are needed as "
         "well")  # fmt: skip
 
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         manifest = opening.restore_project(chosen, args.database_url, args.directory)
     log.info("Restored what was saved at %s. Next: `ml-pipeline doctor`", manifest.created_at)
-    common.print_json({"status": "completed", **common.backup_json(manifest)})
+    common.answer(args, {"status": "completed", **common.backup_json(manifest)})
     return 0
 
 

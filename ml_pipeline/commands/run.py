@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.progress import progress_bars
+from ml_pipeline.commands.usage import choices_of
 from ml_pipeline.config import defaults
 from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.sections import Strategy
 from ml_pipeline.config.settings import load_settings, work_dir
 from ml_pipeline.errors import RunInProgress
 from ml_pipeline.reports import summary
@@ -24,22 +26,30 @@ from ml_pipeline.store.records import Source
 
 log = logging.getLogger("auto_reinforcement")
 
+EXAMPLES = (
+    "run --local ml_store",
+    "run --lookback-days 14 --min-errors 5",
+    "run --dry-run --json",
+    "run --demo",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `run`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
-    add("--lookback_days", type=float, help="days to look back for errors "
+    add("--lookback-days", type=float, help="days to look back for errors "
         f"(default: {defaults.DEFAULT_LOOKBACK_DAYS})")  # fmt: skip
-    add("--confidence_threshold", type=float, help="errors are wrong with more confidence "
+    add("--confidence-threshold", type=float, help="errors are wrong with more confidence "
         f"(default: {defaults.ERROR_CONFIDENCE_THRESHOLD})")  # fmt: skip
-    add("--min_errors", type=int, help="errors that trigger training "
+    add("--min-errors", type=int, help="errors that trigger training "
         f"(default: {defaults.MIN_ERROR_SAMPLES_FOR_RETRAINING})")  # fmt: skip
     add("--source", choices=[str(s) for s in Source], help="what started the run "
         "(default: manual when a request waits, else auto_daily)")  # fmt: skip
-    add("--request_id", help="serve this request first")
-    add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
-    add("--dry_run", action="store_true", help="do everything but write to the store")
+    add("--request-id", help="serve this request first")
+    add("--strategy", metavar="NAME", help="how new results are learned: "
+        f"{choices_of(Strategy)} (default: adaptive)")  # fmt: skip
+    add("--dry-run", action="store_true", help="do everything but write to the store")
     add("--demo", action="store_true", help="show the loop on bundled real football results")
 
 
@@ -74,18 +84,23 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         new_id=new_id,
     )
     try:
-        with stop.on_signals(), common.progress_bars() as bars:
+        with stop.on_signals(), progress_bars() as bars:
             outcome = recording.run(store, replace(order, on_stage=bars("run", STAGES)))
     except RunInProgress as busy:
         log.warning("%s", busy)
-        common.print_json({"status": "running", "outcome": None, "outcome_reason": str(busy)})
+        common.answer(
+            args,
+            {"status": "running", "outcome": None, "outcome_reason": str(busy)},
+            lambda: ["Nothing was started."],
+        )
         return 1 if settings.run.when_busy == "fail" else 0
     finally:
         store.close()
-    if sys.stderr.isatty():
-        summary.show(outcome.result, target=settings.data.target)
-    common.print_json(dict(outcome.result))
-    return 1 if isinstance(outcome, Failed) else 0
+    target = settings.data.target
+    common.answer(args, dict(outcome.result), lambda: summary.view(outcome.result, target=target))
+    if isinstance(outcome, Failed):
+        return common.INTERRUPTED if stop.was_interrupted else 1
+    return 0
 
 
 def run_auto_reinforcement(

@@ -18,6 +18,7 @@ from types import FrameType
 
 from ml_pipeline.commands import common
 from ml_pipeline.commands.monitor import add_proxies, named
+from ml_pipeline.commands.progress import held
 from ml_pipeline.config.defaults import install_extra
 from ml_pipeline.config.environment import SERVE_TOKEN_VARIABLE, load_serve_token
 from ml_pipeline.config.settings import load_settings
@@ -31,10 +32,16 @@ DELIVERED_WITHIN_S = 5.0
 TURN_S = 0.001
 Clock = Callable[[], datetime]
 
+EXAMPLES = (
+    "serve",
+    "serve --port 9001",
+    "serve --host 0.0.0.0 --base-path /predictions --trusted-proxies 1",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `serve`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     parser.add_argument(
         "--host",
         default=HOST,
@@ -48,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, *, clock: Clock) -> int:
-    """Serve until a signal comes; prints JSON with the address first."""
+    """Serve until a signal comes; shows the address first."""
     try:
         import flask  # noqa: F401 - what stands around it is the page's
         import waitress  # noqa: F401
@@ -81,7 +88,10 @@ def run(args: argparse.Namespace, *, clock: Clock) -> int:
             url += f"?token={guard.token}"
             log.info("The address on stdout has the token, which holds until this ends")
 
+        received = list[int]()
+
         def end(number: int, _frame: FrameType | None) -> None:
+            received.append(number)
             log.info("Ending: what was asked is answered first (signal %d)", number)
             service.is_ending = True
             server.stop()
@@ -89,10 +99,15 @@ def run(args: argparse.Namespace, *, clock: Clock) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         sys.setswitchinterval(TURN_S)
-        common.print_json({"status": "serving", "url": url, "token": True})
-        server.run()
+        common.answer(
+            args,
+            {"status": "serving", "url": url, "token": True},
+            lambda: [f"Predictions are answered at {url}", "Ctrl-C ends it."],
+        )
+        with held():
+            server.run()
         service.logger.close(within_s=DELIVERED_WITHIN_S)
-    return 0
+    return common.stopped(for_people=True) if signal.SIGINT in received else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.in_words import outcome_of
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.decay import messages
 from ml_pipeline.decay.refresh import versions
 from ml_pipeline.reports import overview, terminal
 from ml_pipeline.reports.overview import Overview
+from ml_pipeline.reports.terminal import Part
 
 RUNS_PRINTED = 10
+
+EXAMPLES = (
+    "status",
+    "status --json | jq -r .champion.model_id",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `status`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
 
 
 def run(args: argparse.Namespace, *, now: datetime) -> int:
-    """Print JSON; on a terminal also tables."""
+    """Show the overview."""
     from ml_pipeline.store.opening import open_store
 
     settings = load_settings(common.path_or_none(args.config))
@@ -32,28 +39,32 @@ def run(args: argparse.Namespace, *, now: datetime) -> int:
         found = overview.read_overview(store, settings, now=now)
     finally:
         store.close()
-    if sys.stderr.isatty():
-        show(found)
-    common.print_json({"status": "completed", **found.as_json()})
+    result = {"status": "completed", **found.as_json()}
+    common.answer(args, result, lambda: view(found))
     return 0
 
 
-def show(found: Overview) -> None:
-    """Tables on stderr."""
+def view(found: Overview) -> Iterator[Part]:
+    """What a person sees: the runs and the queue as tables, the rest in sentences."""
     runs = [
-        (f"{it.started_at:%Y-%m-%d %H:%M}", str(it.outcome or it.status), it.dataset_size,
-         it.training_rows, it.outcome_reason or "")
+        (f"{it.started_at:%Y-%m-%d %H:%M}", terminal.coloured(*outcome_of(it)),
+         it.dataset_size, it.training_rows)
         for it in found.runs[:RUNS_PRINTED]
     ]  # fmt: skip
     queue = [
         (f"{it.created_at:%Y-%m-%d %H:%M}", str(it.status), str(it.priority), it.reason)
         for it in found.requests
     ]
-    tables = [
-        terminal.table("Latest runs", ("started", "outcome", "errors", "rows", "reason"), runs),
-        terminal.table("Requests", ("requested", "status", "priority", "reason"), queue),
-    ]
-    terminal.show(*(made for made in tables if made.row_count), *_lines(found))
+    columns = ("started", "outcome", "errors", "rows")
+    numbers = {"errors", "rows"}
+    if runs:
+        yield terminal.table("Latest runs", columns, runs, right=numbers)
+    if found.latest is not None and found.latest.outcome_reason:
+        yield found.latest.outcome_reason
+    if queue:
+        columns = ("requested", "status", "priority", "reason")
+        yield terminal.table("Requests", columns, queue, fold=True)
+    yield from _lines(found)
 
 
 def _lines(found: Overview) -> list[str]:
@@ -61,7 +72,7 @@ def _lines(found: Overview) -> list[str]:
     lines = [it for it in (found.answering, found.proposal) if it]
     lines.append(f"Champion of {found.model_name}: {champion}.")
     lines += [
-        f"{model.model_id} waits for approval: `ml-pipeline models promote {model.model_id}`."
+        f"Waiting for approval: `ml-pipeline models promote {model.model_id}`."
         for model in found.waiting
     ]
     lines += [

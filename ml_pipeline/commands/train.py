@@ -8,97 +8,106 @@ from __future__ import annotations
 
 import argparse
 import threading
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.usage import choices_of
 from ml_pipeline.config import defaults
+from ml_pipeline.config.sections import Algorithm, Strategy
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError, TrainingError
+from ml_pipeline.reports.summary import METRICS
 from ml_pipeline.training.parallel import on_cluster
 from ml_pipeline.training.request import NamedModel, TrainingRequest
 from ml_pipeline.training.trainer import end_with_parent, limit_memory
 
+if TYPE_CHECKING:
+    from ml_pipeline.reports.terminal import Part
+
 # Flags that not every strategy has a use for.
 CHOICES = ("learning_rate", "epochs", "algorithm", "model_path", "strategy")
+
+EXAMPLES = (
+    "train --register",
+    "train --dataset rows.csv --algorithm HistGradientBoosting",
+    "train --from-log --register",
+    "train --fine-tune --dataset new_rows.csv --model-path model.skops",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `train`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
     add("--dataset", help="training CSV or Parquet (default: data.training_dataset of the config)")
-    add("--output_dir", default="./models", help="folder for the model (default: %(default)s)")
+    add("--output-dir", default="./models", help="folder for the model (default: %(default)s)")
     add(
-        "--fine_tune",
+        "--fine-tune",
         nargs="?",
         const=True,
         default=False,
         type=common.boolean,
         help="learn on top of an existing model (default: false)",
     )
-    add("--model_path", help="model to fine-tune (default: the store's champion, else a new base)")
-    add("--learning_rate", type=float, help="step of strategy sgd "
+    add("--model-path", help="model to fine-tune (default: the store's champion, else a new base)")
+    add("--learning-rate", type=float, help="step of strategy sgd "
         f"(default: {defaults.LEARNING_RATE})")  # fmt: skip
     add("--epochs", type=int, help="most Newton steps, or passes of strategy sgd "
         f"(default: {defaults.FINE_TUNE_EPOCHS})")  # fmt: skip
-    add("--random_seed", type=int, help=f"(default: {defaults.RANDOM_STATE})")
-    add("--algorithm", help="base algorithm (default: LogisticRegression)")
-    add("--model_id", help="name of the new model (default: made from algorithm and time)")
-    add("--from_table", action="store_true", help="train on ground_truth.table of the store")
-    add("--from_log", action="store_true", help="train on the results of the store's log")
+    add("--random-seed", type=int, help=f"(default: {defaults.RANDOM_STATE})")
+    add("--algorithm", metavar="NAME", help=f"base algorithm: {choices_of(Algorithm)} "
+        "(default: LogisticRegression)")  # fmt: skip
+    add("--model-id", help="name of the new model (default: made from algorithm and time)")
+    add("--from-table", action="store_true", help="train on ground_truth.table of the store")
+    add("--from-log", action="store_true", help="train on the results of the store's log")
     add(
         "--register",
         action="store_true",
         help="register the model, judge it beside the champion, promote it by the gate",
     )
     add(
-        "--every_days",
+        "--every-days",
         type=int,
         default=0,
         help="with --register: only when the last base registered so is that old (default: 0)",
     )
-    add("--strategy", help="adaptive, sgd, refit or errors_only (default: adaptive)")
+    add("--strategy", metavar="NAME", help="how new results are learned: "
+        f"{choices_of(Strategy)} (default: adaptive)")  # fmt: skip
     add("--cluster", metavar="tcp://HOST:PORT", help="cross-validate on this Dask cluster")
     _add_run_flags(parser)
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
-    run = parser.add_argument_group("passed by a run to its trainer")
-    run.add_argument("--model_digest", help="sha256 the model at --model_path must have")
-    run.add_argument("--champion_path", help="serving model, when it is not the one to fine-tune")
-    run.add_argument("--champion_digest", help="sha256 the model at --champion_path must have")
-    run.add_argument("--champion_id", help="id of the serving model")
-    run.add_argument("--memory_limit_mb", type=int, help="address space the trainer may take")
-    run.add_argument(
-        "--parent_watch",
-        type=common.boolean,
-        default=False,
-        help="end when standard input ends",
-    )
+    """What a run passes to its trainer; no person does."""
+
+    def add(flag: str, **how: Any) -> None:  # noqa: ANN401 - what argparse takes
+        parser.add_argument(flag, help=argparse.SUPPRESS, **how)
+
+    # sha256 that the model at --model-path must have.
+    add("--model-digest")
+    # The serving model, when it is not the one to fine-tune.
+    add("--champion-path")
+    add("--champion-digest")
+    add("--champion-id")
+    add("--memory-limit-mb", type=int)
+    # End when standard input ends.
+    add("--parent-watch", type=common.boolean, default=False)
     # A run of 0.1.0 that goes on while the package is updated calls it so.
-    run.add_argument(
-        "--leash",
-        dest="parent_watch",
-        type=common.boolean,
-        default=argparse.SUPPRESS,
-        help=argparse.SUPPRESS,
-    )
-    run.add_argument(
-        "--other_base",
-        type=common.boolean,
-        default=False,
-        help="the serving model stands on another base than the model to fine-tune",
-    )
-    run.add_argument("--known", help="every labelled row, when experts are due")
-    run.add_argument(
-        "--restart_night",
-        type=int,
-        help="learn again what the model learned after that day (counted from the year 1)",
-    )
-    run.add_argument("--new_base", choices=["fresh", "carried"], help="a base for the shadow")
-    run.add_argument("--today", help="UTC day up to which rows are learned (default: today)")
+    add("--leash", dest="parent_watch", type=common.boolean, default=argparse.SUPPRESS)
+    # The serving model stands on another base than the model to fine-tune.
+    add("--other-base", type=common.boolean, default=False)
+    # Every labelled row, when experts are due.
+    add("--known")
+    # Learn again what the model learned after that day (counted from the year 1).
+    add("--restart-night", type=int)
+    # A base for the shadow.
+    add("--new-base", choices=["fresh", "carried"])
+    # The UTC day up to which rows are learned.
+    add("--today")
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
@@ -118,7 +127,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
 def request_from(
     args: argparse.Namespace, settings: Settings, *, now: datetime, new_id: str
 ) -> TrainingRequest:
-    """What the flags ask for. What goes with `--fine_tune` alone is left out without it."""
+    """What the flags ask for. What goes with `--fine-tune` alone is left out without it."""
     algorithm = settings.training.algorithm.lower()
     tunes = bool(args.fine_tune)
     return TrainingRequest(
@@ -160,7 +169,7 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
         settings = settings_from(args)
         named = [bool(args.from_table), bool(args.from_log), bool(args.dataset)]
         if sum(named) > 1:
-            raise ConfigError("Give one of --from_table, --from_log and --dataset.")
+            raise ConfigError("Give one of --from-table, --from-log and --dataset.")
         request = request_from(args, settings, now=now, new_id=new_id)
         is_log = args.from_log or (not any(named) and request.dataset == LOG)
         if is_log or (args.register and not any(named)):
@@ -186,8 +195,28 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
     except MemoryError:
         limit = "the memory limit (training.memory_limit_mb)"
         raise TrainingError(f"Training asked for more memory than {limit} allows.") from None
-    common.print_json(result)
+    common.answer(args, result, lambda: view(result))
     return 0
+
+
+def view(result: Mapping[str, Any]) -> Iterator[Part]:
+    """What was trained, how good it is, and what became of it."""
+    from ml_pipeline.reports import terminal
+
+    if result.get("model_id") is not None:
+        rows = result.get("dataset_size")
+        yield f"Trained {result['model_id']} ({result.get('algorithm')}) on {rows:,} rows."
+    metrics = [
+        (name, f"{value:.4f}")
+        for name, value in (result.get("metrics") or {}).items()
+        if name in METRICS and value is not None
+    ]
+    if metrics:
+        yield terminal.table("On rows held out", ("measure", "value"), metrics, right={"value"})
+    if result.get("outcome_reason"):
+        yield str(result["outcome_reason"])
+    elif result.get("model_path"):
+        yield f"Saved as {result['model_path']}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The rows of `train --from_log`: every result of the store's log that the settings can read."""
+"""The rows of `train --from-log`: every result of the store's log that the settings can read."""
 
 from __future__ import annotations
 

@@ -10,22 +10,28 @@ import argparse
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.progress import held
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.runs.children import Children
 from ml_pipeline.runs.schedule import Schedule, duration, time_of_day
 from ml_pipeline.runs.worker import Clock, Duties, Worker
 
+EXAMPLES = (
+    "worker --at 02:00",
+    "worker --every 6h --poll 30s",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `worker`."""
-    common.add_common(parser)
+    common.add_common(parser, *EXAMPLES)
     add = parser.add_argument
     add("--every", type=_of(duration), help="from one scheduled run to the next (default: "
         "run.every_hours, 24)")  # fmt: skip
@@ -35,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--keep", type=_count, default=20, help="how many of the newest models keep their bytes, "
         "see `models prune` (default: %(default)s)")  # fmt: skip
-    add("--keep_all", action="store_true", help="remove no bytes")
+    add("--keep-all", action="store_true", help="remove no bytes")
 
 
 def _of(read: Callable[[str], timedelta]) -> Callable[[str], timedelta]:
@@ -74,14 +80,21 @@ def run(args: argparse.Namespace, *, clock: Clock, new_id: Callable[[], str]) ->
         holder=f"{socket.gethostname()}:{os.getpid()}:{new_id()[:8]}",
         open_store=lambda: open_store(chosen),
         perform=children.perform,
-        report=common.print_json,
+        report=lambda result: common.answer(args, result, lambda: [_job(result)]),
         clock=clock,
     )
     since = clock()
-    with children.on_signals():
+    with held(), children.on_signals():
         tally = worker.work(stop)
-    common.print_json({"status": "stopped", **_times(since, clock()), **tally.as_json()})
-    return 0
+    common.answer(args, {"status": "stopped", **_times(since, clock()), **tally.as_json()})
+    return common.INTERRUPTED if children.was_interrupted else 0
+
+
+def _job(result: Mapping[str, Any]) -> str:
+    """What a job came to, in a sentence."""
+    came_to = result.get("outcome_reason") or result.get("sentence") or result.get("error")
+    ended = "" if result["code"] == 0 else f" ended with code {result['code']}"
+    return f"`{result['command']}`{ended}: {came_to or result.get('status') or 'done'}"
 
 
 def _common_flags(args: argparse.Namespace) -> list[str]:

@@ -235,7 +235,7 @@ def _kind(name: object, kind: object) -> Kind:
 
 
 class GroundTruthSettings(Section):
-    """The table of labels that people gave, for `train --from_table`."""
+    """The table of labels that people gave, for `train --from-table`."""
 
     table: Column = "ml_data"
     id_column: Column = "id"

@@ -124,10 +124,11 @@ def load_notify_settings(environment: Mapping[str, str] | None = None) -> Notify
 
 
 class LoggingSettings(Section):
-    """How messages are written on stderr."""
+    """How messages are written on stderr; `has_format` says whether somebody chose the form."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
+    has_format: bool = False
     file: Path | None = None
 
 
@@ -144,7 +145,8 @@ def load_logging_settings(environment: Mapping[str, str] | None = None) -> Loggi
         faults.append(f"DEBUG = {debug!r}: true or false")
     if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         faults.append(f"LOG_LEVEL = {level!r}: DEBUG, INFO, WARNING or ERROR")
-    form = environment.get("LOG_FORMAT", "").strip().lower() or "text"
+    named = environment.get("LOG_FORMAT", "").strip().lower()
+    form = named or "text"
     if form not in {"text", "json"}:
         faults.append(f"LOG_FORMAT = {form!r}: text or json")
     if faults:
@@ -153,7 +155,9 @@ def load_logging_settings(environment: Mapping[str, str] | None = None) -> Loggi
         level = "DEBUG"
     file = environment.get("LOG_FILE", "").strip()
     path = Path(file) if file else None
-    return LoggingSettings.model_validate({"level": level, "format": form, "file": path})
+    return LoggingSettings.model_validate(
+        {"level": level, "format": form, "has_format": bool(named), "file": path}
+    )
 
 
 def load_monitor_token(environment: Mapping[str, str] | None = None) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ml_pipeline.config import allowed_types
+from ml_pipeline.config.alike import meant
 from ml_pipeline.config.base import Section
 from ml_pipeline.config.data import DataSettings, GroundTruthSettings, LogSettings
 from ml_pipeline.config.defaults import CONFIG_FILE, MATCH_ID, MODEL_NAME, SETTING_PREFIX
@@ -121,7 +123,7 @@ def load_settings(
             layers[dotted] = (plain_value(text), f"environment variable {name}")
     for dotted, value in (flags or {}).items():
         if value is not None:
-            layers[dotted] = (value, f"flag --{dotted.rsplit('.', 1)[-1]}")
+            layers[dotted] = (value, f"flag --{dotted.rsplit('.', 1)[-1].replace('_', '-')}")
     settings = _validated(layers)
     allowed_types.allow(settings.artifacts.allowed_types)
     return settings
@@ -188,7 +190,17 @@ def _fault(fault: Any, layers: Mapping[str, tuple[Any, str]]) -> str:  # noqa: A
     else:
         origin = layers[setting][1]
     if fault["type"] == "extra_forbidden":
-        return f"{dotted} = {fault['input']!r} ({origin}): no such setting"
+        near = meant(dotted, _flatten(Settings().model_dump()))
+        return f"{dotted} = {fault['input']!r} ({origin}): no such setting{_stop(near)}"
     text = str(fault["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(fault["input"], Mapping) else f" = {fault['input']!r}"
-    return f"{dotted or 'settings'}{shown} ({origin}): {text[0].lower()}{text[1:]}"
+    text = f"{text[0].lower()}{text[1:]}"
+    if fault["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        text += _stop(meant(str(fault["input"]), choices))
+    return f"{dotted or 'settings'}{shown} ({origin}): {text}"
+
+
+def _stop(more: str) -> str:
+    """The full stop in front of a further sentence, if there is one."""
+    return f".{more}" if more else ""

@@ -1,9 +1,9 @@
-"""The result of a run: as tables on stderr, and as Markdown for the summary of a CI job."""
+"""The result of a run: as tables on a terminal, and as Markdown for the summary of a CI job."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,26 +13,25 @@ from ml_pipeline.reports import terminal
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ml_pipeline.reports.terminal import Part
+
 SHOWN_ERRORS = 20
 METRICS = ("accuracy", "precision", "recall", "f1_score", "log_loss", "brier")
 
 
-def show(result: Mapping[str, Any], *, target: str) -> None:
-    """Print the error samples, both models' metrics and the outcome of a run."""
+def view(result: Mapping[str, Any], *, target: str) -> Iterator[Part]:
+    """The error samples, both models' metrics and the outcome of a run."""
     if result.get("dataset_size") and result.get("dataset_path"):
-        terminal.show(_errors(Path(result["dataset_path"]), target))
+        yield _errors(Path(result["dataset_path"]), target)
     if result["metrics"]:
-        terminal.show(_metrics(result))
-    lines = [
-        str(result["outcome_reason"]),
-        (
-            f"{result['dataset_size']} confident errors; trained on {result['training_rows']} "
-            f"labelled rows. Champion now: {result['champion'] or 'none'}."
-        ),
-    ]
+        yield _metrics(result)
+    yield str(result["outcome_reason"])
+    yield (
+        f"{result['dataset_size']} confident errors; trained on {result['training_rows']} "
+        f"labelled rows. Champion now: {result['champion'] or 'none'}."
+    )
     if result.get("error"):
-        lines.append(f"Error: {result['error'].splitlines()[0]}")
-    terminal.show(*lines)
+        yield f"Error: {result['error'].splitlines()[0]}"
 
 
 def _errors(path: Path, target: str) -> Table:

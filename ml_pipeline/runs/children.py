@@ -43,6 +43,7 @@ class Children:
         self._flags = list(flags)
         self._stop = stop
         self._child: subprocess.Popen[str] | None = None
+        self.was_interrupted = False
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -56,6 +57,7 @@ class Children:
 
     def _hand_on(self, number: int, _frame: FrameType | None) -> None:
         is_second = self._stop.is_set()
+        self.was_interrupted = number == signal.SIGINT
         self._stop.set()
         child = self._child
         if child is not None:

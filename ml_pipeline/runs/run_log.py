@@ -12,7 +12,7 @@ from uuid import UUID
 
 import ml_pipeline
 from ml_pipeline.config.environment import LoggingSettings
-from ml_pipeline.config.log_lines import LineFormatter
+from ml_pipeline.config.log_lines import LineFormatter, ShortFormatter
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.printable import printable
 from ml_pipeline.private_files import make_file, make_folder
@@ -45,13 +45,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def configure(settings: LoggingSettings) -> None:
+def configure(settings: LoggingSettings, *, is_quiet: bool = False, is_short: bool = False) -> None:
     """Send every logger's lines to stderr, and to `LOG_FILE` if one is named.
 
-    The file is rotated at 10 MB and five old ones are kept. Repeating the call replaces the
-    earlier handlers.
+    A quiet command shows warnings and errors alone on stderr; one that `is_short` shows the time of
+    day and the message, unless `LOG_FORMAT` names a form. The file is rotated at 10 MB and five
+    old ones are kept. Repeating the call replaces the earlier handlers.
     """
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.WARNING if is_quiet else logging.NOTSET)
+    handlers: list[logging.Handler] = [shown]
     if settings.file is not None:
         settings.file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(
@@ -65,6 +68,8 @@ def configure(settings: LoggingSettings) -> None:
     for handler in handlers:
         handler.addFilter(_is_for_people)
         handler.setFormatter(JsonFormatter() if settings.format == "json" else LineFormatter())
+    if is_short and not settings.has_format:
+        shown.setFormatter(ShortFormatter())
     logging.basicConfig(level=settings.level, handlers=handlers, force=True)
     # They tell of every request, some with its address.
     for name in ("httpx", "httpcore", "hpack", "h2", "urllib3", "requests"):

@@ -33,6 +33,11 @@ class Stop:
         """Whether a stop was asked for, also where it is not heeded."""
         return self._signal is not None
 
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether it was asked for by Ctrl-C."""
+        return self._signal == signal.SIGINT.name
+
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Listen to SIGTERM and SIGINT while inside; for the main thread only."""

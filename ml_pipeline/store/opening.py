@@ -136,7 +136,7 @@ def _project(settings: StoreSettings, database_url: str | None) -> tuple[str, Su
     if database_url is None:
         raise ConfigError(
             "The rows of a Supabase project are copied from its database.",
-            hint="Give --database_url, as for `ml-pipeline init`; --local DIR is for an embedded "
+            hint="Give --database-url, as for `ml-pipeline init`; --local DIR is for an embedded "
             "store.",
         )
     if settings.supabase_url is None or settings.supabase_key is None:

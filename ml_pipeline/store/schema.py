@@ -189,8 +189,8 @@ def _psycopg() -> Any:  # noqa: ANN401 - a module that may be missing
         import psycopg
     except ImportError as error:
         raise ConfigError(
-            f"--database_url needs psycopg, which cannot be imported here ({error}).",
-            hint=f"Install it with `{EXTRA}`, or run `ml-pipeline init --print_sql` and paste what "
+            f"--database-url needs psycopg, which cannot be imported here ({error}).",
+            hint=f"Install it with `{EXTRA}`, or run `ml-pipeline init --print-sql` and paste what "
             "it prints into the project's SQL editor.",
         ) from None
     return psycopg
@@ -222,7 +222,7 @@ def _cleaner(url: str) -> Callable[[str], str]:
     behind = f"{parts.path}{parts.query}{parts.fragment}"
     broken = parts.netloc.count("@") > 1 or "@" in behind or re.search(r"[\s\[\]]", password)
     if not known or broken or re.search(r"%(?![0-9A-Fa-f]{2})", password):
-        raise ConfigError("--database_url is not the URL of a PostgreSQL database.", hint=_URL_HINT)
+        raise ConfigError("--database-url is not the URL of a PostgreSQL database.", hint=_URL_HINT)
     in_query = re.findall(r"password=([^&]*)", parts.query)
     secrets = {text for raw in (password, *in_query) for text in (raw, unquote(raw)) if text}
 
@@ -245,7 +245,7 @@ def _error_for(
     if step is None:
         if code or type(error).__name__ == "OperationalError":
             return StoreUnavailable(f"No connection to the database: {text}.", hint=_CONNECT_HINT)
-        return ConfigError(f"--database_url cannot be used: {text}.", hint=_URL_HINT)
+        return ConfigError(f"--database-url cannot be used: {text}.", hint=_URL_HINT)
     message = f"The database refused, nothing was changed: {step}: {text} ({code or 'lost'})."
     if code == _NO_RIGHT:
         hint = "Connect as the owner of the database: on Supabase that is the user postgres."

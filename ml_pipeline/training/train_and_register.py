@@ -67,7 +67,7 @@ def train_with_store(
     every_days: int,
     ask_first: Callable[[Store], str | None] = lambda _: None,
 ) -> dict[str, Any]:
-    """`train --from_table` and `train --register`; returns what `train` prints.
+    """`train --from-table` and `train --register`; returns what `train` prints.
 
     Nothing is trained when a base was registered so in the last `every_days` days. `ask_first` says
     why a person has to decide on it, if one has to.

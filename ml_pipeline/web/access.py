@@ -38,7 +38,7 @@ def authorize() -> Response | AnyResponse | None:
     if request.method == "POST" and is_forged(request):
         return message_page(
             "This form is not from this page, or it has expired. Reload the page and try again. "
-            "Behind a proxy, set --trusted_proxies.",
+            "Behind a proxy, set --trusted-proxies.",
             403,
         )
     return None

@@ -51,7 +51,7 @@ class Proxies:
         path = self.base_path.strip().strip("/")
         if not re.fullmatch(r"([A-Za-z0-9_~-][A-Za-z0-9._~-]*(/|$))*", path):
             raise ConfigError(
-                f"--base_path {self.base_path!r} is no path of a page.",
+                f"--base-path {self.base_path!r} is no path of a page.",
                 hint="It looks like /ml or /tools/ml.",
             )
         object.__setattr__(self, "base_path", f"/{path}" if path else "")

@@ -18,11 +18,12 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ml_pipeline.commands.status import show
+from ml_pipeline.commands import status
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.watchdog import DecayCheck, check_decay
 from ml_pipeline.registry.champion import Decision, approve
+from ml_pipeline.reports import terminal
 from ml_pipeline.reports.overview import read_overview
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order
@@ -150,7 +151,7 @@ def test_a_loan_model_that_is_right_more_often_is_kept(
     # And everybody who looks is told who answers.
     found = read_overview(store, settings(), now=NOW)
     assert found.as_json()["answering"] == "Answering: loan-v3 (yours)."
-    show(found)
+    terminal.show(*status.view(found))
     assert "Answering: loan-v3 (yours)." in capsys.readouterr().err
     page = visible(store, settings())
     assert "Answering: loan-v3 (yours)." in page

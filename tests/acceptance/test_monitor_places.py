@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_pipeline.commands import status
+from ml_pipeline.reports import terminal
 from ml_pipeline.runs import recording
 from ml_pipeline.web.app import create_app
 from ml_pipeline.web.guard import Guard
@@ -123,7 +124,7 @@ def test_status_shows_a_person_tables_in_which_nothing_is_markup(
     store.start_run(make_run(1, model_name="default"))
     store.finish_run(make_finished_run(1, model_name="default", outcome_reason=hostile))
     store.submit(make_request(2, model_name="default", reason=hostile))
-    status.show(read_overview(store, league.settings_for(), now=NOW))
+    terminal.show(*status.view(read_overview(store, league.settings_for(), now=NOW)))
     text = capsys.readouterr().err  # type: ignore[attr-defined]
     assert text.count(hostile) == 2
     assert "Champion of default: none yet." in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Iterator
+from importlib import import_module
 
 from ml_pipeline.cli import COMMANDS, usage
-from tests.support import warm
+from ml_pipeline.commands.usage import parser_for
 from tests.support.shell import ROOT
 
 DOCS = ROOT / "docs"
@@ -41,11 +44,35 @@ def _generated(text: str, name: str, made: str) -> str:
 
 
 def _help(command: str) -> str:
-    done = warm.ml_pipeline(command, "--help", cwd=ROOT, COLUMNS="100")
-    assert done.code == 0, done.stderr
-    # What every command says of the environment stands in the settings' page.
-    said = done.stdout.partition("\nenvironment:\n")[0].rstrip()
-    return f"## {command}\n\n```text\n{said}\n```\n"
+    """What a command says of itself, then each of its actions."""
+    parser = parser_of(command)
+    shown = [
+        # What every command says of the environment stands in the settings' page.
+        f"```text\n{_without_environment(one)}\n```\n"
+        for one in every(parser)
+    ]
+    return f"## {command}\n\n" + "\n".join(shown)
+
+
+def _without_environment(parser: argparse.ArgumentParser) -> str:
+    return parser.format_help().partition("\nenvironment:\n")[0].rstrip()
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """The parser of a command."""
+    module = import_module(f"ml_pipeline.commands.{command}")
+    parser = parser_for(command, module.__doc__)
+    module.add_arguments(parser)
+    return parser
+
+
+def every(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of its actions."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from every(inner)
 
 
 def main() -> None:

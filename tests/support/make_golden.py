@@ -34,6 +34,7 @@ import yaml
 
 from ml_pipeline import PredictionEngine
 from ml_pipeline.commands import decay, init, outcome, requests, train
+from ml_pipeline.commands.usage import parsed
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
@@ -91,7 +92,7 @@ def reported(command: Command, *arguments: str, **given: object) -> dict[str, An
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     with redirect_stdout(StringIO()) as answered:
-        code = command.run(parser.parse_args(arguments), **given)
+        code = command.run(parsed(parser, arguments), **given)
     if code:
         raise RuntimeError(answered.getvalue())
     answer: dict[str, Any] = json.loads(answered.getvalue().splitlines()[-1])

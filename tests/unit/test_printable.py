@@ -85,14 +85,12 @@ def a_run(folder: Path) -> str:
     errors.write_text(
         f'match_id,event_id,prediction,confidence,result\n"{printable(HOSTILE)}",1,H,0.9,"\x1b[2J"\n'
     )
-    summary.show(
-        {
+    told = {
             "dataset_size": 1, "dataset_path": str(errors), "outcome_reason": HOSTILE,
             "champion": HOSTILE, "error": HOSTILE, "training_rows": 1,
             "metrics": {"accuracy": 0.5}, "champion_metrics": {},
-        },
-        target="result",
-    )  # fmt: skip
+    }  # fmt: skip
+    terminal.show(*summary.view(told, target="result"))
     return ""
 
 
@@ -158,10 +156,12 @@ def a_traceback() -> None:
 PLACES: dict[str, Callable[[Path], str]] = {
     "terminal: a table": on_stderr(a_table),
     "terminal: a line": on_stderr(lambda: terminal.show(HOSTILE)),
-    "terminal: status": on_stderr(lambda: status.show(overview())),
-    "terminal: doctor": on_stderr(lambda: findings.show([FINDING])),
+    "terminal: status": on_stderr(lambda: terminal.show(*status.view(overview()))),
+    "terminal: doctor": on_stderr(lambda: terminal.show(*findings.view([FINDING]))),
     "terminal: reconcile": on_stderr(
-        lambda: reconcile.show({**dict.fromkeys(reconcile.COUNTS, 1), "models": {HOSTILE: NUMBERS}})
+        lambda: terminal.show(
+            *reconcile.view({**dict.fromkeys(reconcile.COUNTS, 1), "models": {HOSTILE: NUMBERS}})
+        )
     ),
     "terminal: a run": a_run,
     "terminal: a message": on_stderr(lambda: common.say(HOSTILE)),
@@ -207,13 +207,14 @@ def test_s5_markup_of_a_terminal_is_text(capsys: pytest.CaptureFixture[str]) -> 
 WRITERS = {
     "cli": "our own usage, the name that was typed as Python writes it",
     "commands.common": "say and print_json themselves",
+    "commands.completion": "our own flags, as a script",
     "commands.init": "our own SQL, and keys that were just made",
     "commands.init_questions": "options and defaults, each through printable, for an answer",
     "ml_logging": "our own usage",
     "summary": "Markdown of reports.summary",
     "training.trainer": "a line for the parent, which shows it as an error",
 }
-RICH = {"commands.common": "bars, their names escaped", "reports.terminal": "tables and lines"}
+RICH = {"commands.progress": "bars, their names escaped", "reports.terminal": "tables and lines"}
 MARKUP = {
     "reports.charts": "drawn by its own templates, cleaned where a page takes it",
     "reports.pages": "the style sheet",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ml_pipeline.commands.common import say
+if TYPE_CHECKING:
+    from ml_pipeline.reports.terminal import Part
 
 Severity = Literal["fault", "warning", "info"]
 _ORDER: Final[Sequence[str]] = ("fault", "warning", "info")
@@ -51,31 +51,42 @@ def some(items: Iterable[str], shown: int = 5) -> str:
     return ", ".join(every[:shown]) + more
 
 
-def show(findings: Sequence[Finding]) -> None:
-    """Print on stderr, the worst first: a table when a person is watching, lines otherwise."""
-    ranked = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
-    if sys.stderr.isatty():
-        _show_table(ranked)
-        return
-    for finding in ranked:
-        label = "ok" if finding.ok else finding.severity.upper()
-        say(f"{label:<7}  {finding.name:<18}  {_one_line(finding)}")
+def ranked(findings: Sequence[Finding]) -> list[Finding]:
+    """The worst first."""
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def lines(findings: Sequence[Finding], *, is_quiet: bool) -> list[str]:
+    """A line each; of a quiet command those that are not ok."""
+    shown = [it for it in ranked(findings) if not (it.ok and is_quiet)]
+    return [
+        f"{'ok' if it.ok else it.severity.upper():<7}  {it.name:<18}  {_one_line(it)}"
+        for it in shown
+    ]
 
 
 def _one_line(finding: Finding) -> str:
     return " ".join(f"{finding.what} {finding.do}".split())
 
 
-def _show_table(findings: Sequence[Finding]) -> None:
+def view(findings: Sequence[Finding]) -> Iterator[Part]:
+    """A table, and how many there are of each severity."""
     from ml_pipeline.reports import terminal
 
+    shown = ranked(findings)
     rows = [
         (
             terminal.coloured("ok" if it.ok else it.severity, _COLOURS[it.severity]),
             it.name,
-            it.what,
-            it.do,
+            it.what if not it.do else f"{it.what} {it.do}",
         )
-        for it in findings
+        for it in shown
     ]
-    terminal.show(terminal.table("", ("", "check", "found", "to do"), rows, fold=True))
+    yield terminal.table("", ("", "check", "found, and what to do"), rows, fold=True)
+    counts = {name: sum(not it.ok and it.severity == name for it in shown) for name in _ORDER[:2]}
+    yield (
+        ", ".join(
+            f"{count or 'no'} {name}{'' if count == 1 else 's'}" for name, count in counts.items()
+        ).capitalize()
+        + "."
+    )

@@ -12,7 +12,7 @@ from ml_pipeline.store.project_facts import RELOAD_HINT, SERIES_ROWS, ProjectFac
 
 CLOCK_TOLERANCE_S: Final = 60
 _INIT: Final = (
-    "Run `ml-pipeline init --database_url URL` (or `--print_sql` for the SQL editor), as often as "
+    "Run `ml-pipeline init --database-url URL` (or `--print-sql` for the SQL editor), as often as "
     "you like."
 )
 _PUBLIC: Final = frozenset({"anon", "authenticated", "public"})

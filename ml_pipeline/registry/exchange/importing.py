@@ -39,7 +39,7 @@ log = logging.getLogger("registry")
 
 MAX_BYTES: Final = 64 * 1024**2
 _SHOWN: Final = 3
-_EXPORT: Final = "Write it with `ml-pipeline models export --with_artifacts`."
+_EXPORT: Final = "Write it with `ml-pipeline models export --with-artifacts`."
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Day = Annotated[int, Field(ge=0, le=date.max.toordinal())]
 
@@ -207,7 +207,7 @@ def _checked(entry: _Entry, path: Path, model_name: str) -> ModelVersion:
     if not artifact.is_file():
         raise NotFound(
             f"The bytes of {entry.model_id} are not at {artifact}.",
-            hint="Export with --with_artifacts, and keep the folders beside the file.",
+            hint="Export with --with-artifacts, and keep the folders beside the file.",
         )
     archive.require_digest(artifact, entry.artifact_digest, source=str(artifact))
     try:

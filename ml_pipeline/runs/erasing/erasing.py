@@ -256,7 +256,7 @@ def _fitted_on(
     return [
         {
             "place": f"model {model.model_id} ({model.state})",
-            "do": "It may have been fitted on the rows. `ml-pipeline train --from_table "
+            "do": "It may have been fitted on the rows. `ml-pipeline train --from-table "
             "--register` trains another base without them, and `ml-pipeline models prune` deletes "
             "old ones.",
         }

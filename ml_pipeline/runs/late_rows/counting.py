@@ -37,7 +37,7 @@ def has_late_rows(
     if is_changed and not whole:
         log.warning(
             "Results that were learned have changed since, and the log no longer goes back to the "
-            "first one: `ml-pipeline train --from_table --register` trains a new base",
+            "first one: `ml-pipeline train --from-table --register` trains a new base",
         )
     return whole
 

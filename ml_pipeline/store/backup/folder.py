@@ -59,7 +59,7 @@ class Manifest:
             raise ConfigError(
                 f"{folder} is a backup of a {manifest.kind} store, not of a {kind} one.",
                 hint="Restore it with --local DIR." if kind == "supabase" else
-                "Restore it with --database_url URL.",
+                "Restore it with --database-url URL.",
             )  # fmt: skip
         for file in manifest.files:
             _check(folder, file)

@@ -63,7 +63,7 @@ _NOT_MADE: Final = {"42P01", "42883", "42703", "42704", "3F000"}
 _NO_ID: Final = "22P02"
 _NO_RIGHT: Final = "42501"
 INIT_HINT: Final = (
-    "`ml-pipeline init --database_url URL` creates tables, functions and buckets, as often as you "
+    "`ml-pipeline init --database-url URL` creates tables, functions and buckets, as often as you "
     f"like. {RELOAD_HINT}"
 )
 _LONGEST_CODE: Final = 40

@@ -144,7 +144,7 @@ def _version(database: Connection) -> int:
     found = database.execute("select to_regclass('public.ml_pipeline_schema_version')").fetchone()
     if found[0] is None:
         raise ConfigError(
-            "The database of --database_url has none of the package's tables.",
+            "The database of --database-url has none of the package's tables.",
             hint="Name the database of the project; `ml-pipeline doctor` looks at it.",
         )
     query = "select coalesce(max(version), 0) from public.ml_pipeline_schema_version"

@@ -135,7 +135,7 @@ def _require_new(store: Store, model_name: str, model_id: str) -> None:
         return
     raise ConfigError(
         f"There is a model {model_id} already: nothing was registered.",
-        hint="Name another one with --model_id.",
+        hint="Name another one with --model-id.",
     )
 
 
@@ -146,7 +146,7 @@ def _base(wanted: Registering, data: Dataset) -> Base:
         raise ArtifactIncompatible(
             f"The model {wanted.path} is one of this program, with heads that have learned.",
             hint="Bring it by `ml-pipeline models import`, beside the export that it is of, or go "
-            "on from it by `ml-pipeline train --register --fine_tune --model_path FILE`.",
+            "on from it by `ml-pipeline train --register --fine-tune --model-path FILE`.",
         )
     return base_of(fitted, f"The model {wanted.path}", data, settings)
 
@@ -173,7 +173,7 @@ def _later(data: Dataset, until: datetime) -> NDArray[np.int64]:
         raise DataError(
             f"{data.source} has no times: which rows came after the last one that the model was "
             "fitted on cannot be told.",
-            hint="Name their column as data.time_column, or leave --fitted_until away.",
+            hint="Name their column as data.time_column, or leave --fitted-until away.",
         )
     held = np.flatnonzero((data.times > pd.Timestamp(until)).to_numpy())
     if not len(held):

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from ml_pipeline.cli import COMMANDS, usage
-from ml_pipeline.commands.status import show
+from ml_pipeline.commands import status
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.reports import overview
+from ml_pipeline.reports import overview, terminal
 from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.web.app import create_app
@@ -243,7 +243,8 @@ def test_the_pages_of_a_run_have_plain_headings_and_buttons(
         assert len(shown) > 2
         assert [text for text in shown if NOT_IN_A_HEADLINE.search(text)] == []
         assert private_words(visible(page.text)) == []
-    show(overview.read_overview(it.store, it.settings, now=crashing.NOW))
+    seen = overview.read_overview(it.store, it.settings, now=crashing.NOW)
+    terminal.show(*status.view(seen))
     assert private_words(capsys.readouterr().err) == []
 
 

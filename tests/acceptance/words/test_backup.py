@@ -239,4 +239,4 @@ def test_o5_bytes_that_are_gone_make_a_backup_incomplete(
     assert any(league.FIRST_MODEL in name for name in done.json["missing"])
     without = ask("backup", place, tmp_path, "other")
     assert without.code == 1
-    assert "--database_url" in without.stderr
+    assert "--database-url" in without.stderr

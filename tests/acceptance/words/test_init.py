@@ -206,7 +206,7 @@ def test_without_psycopg_the_message_names_the_extra_and_the_other_way(tmp_path:
     )  # fmt: skip
     assert done.code == 1
     assert done.json["error_type"] == "ConfigError"
-    for words in ('pip install "auto-reinforcement[init]"', "--print_sql"):
+    for words in ('pip install "auto-reinforcement[init]"', "--print-sql"):
         assert words in done.stderr
 
 
@@ -227,7 +227,7 @@ def test_init_asks_what_to_make(tmp_path: Path) -> None:
         "init", cwd=tmp_path, SUPABASE_URL="https://x.supabase.co", SUPABASE_SERVICE_KEY="key"
     )
     assert done.code == 1
-    for words in ("--database_url", "--print_sql", "--local"):
+    for words in ("--database-url", "--print-sql", "--local"):
         assert words in done.stderr
 
 

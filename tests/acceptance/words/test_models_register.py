@@ -18,6 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from ml_pipeline.commands import backup, predict, restore
 from ml_pipeline.commands import models as command
+from ml_pipeline.commands.usage import parsed
 from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.errors import ArtifactIncompatible, ConfigError, DataError
 from ml_pipeline.registry.models import load_model_version
@@ -51,7 +52,7 @@ def called(capsys: pytest.CaptureFixture[str], *words: str, now: datetime = NOW)
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     capsys.readouterr()
-    assert command.run(parser.parse_args(words), now=now, new_id=league.event_id(words)) == 0
+    assert command.run(parsed(parser, words), now=now, new_id=league.event_id(words)) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return found
 
@@ -217,7 +218,7 @@ def test_a_time_that_is_none_or_leaves_no_row_is_named(
 ) -> None:
     here.fill(first_model, NIGHTS)
     path = str(own_skops(tmp_path / "own.skops"))
-    with pytest.raises(ConfigError, match="--fitted_until: 'yesterday' is not an ISO 8601 time"):
+    with pytest.raises(ConfigError, match="--fitted-until: 'yesterday' is not an ISO 8601 time"):
         called(capsys, "register", path, "--fitted_until", "yesterday")
     with pytest.raises(DataError, match="holds no row that is later than 2027-01-01"):
         called(capsys, "register", path, "--fitted_until", "2027-01-01")

@@ -337,7 +337,7 @@ def test_o4_nobody_but_a_trusted_proxy_says_who_calls(guarded: Served) -> None:
 
 @pytest.mark.parametrize("path", ["/a b", "/../x", "https://host/x", "/a//b", "/ä", "/a?b"])
 def test_o4_a_base_path_that_is_none_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="--base_path"):
+    with pytest.raises(ConfigError, match="--base-path"):
         Proxies(base_path=path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.commands import common
+from ml_pipeline.commands import common, progress, usage
 from ml_pipeline.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -37,8 +37,8 @@ def _loggers_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _flags(parser: argparse.ArgumentParser) -> None:
     common.add_common(parser)
-    parser.add_argument("--output_dir", default="models")
-    parser.add_argument("--fine_tune", type=common.boolean, default=False)
+    parser.add_argument("--output-dir", default="models")
+    parser.add_argument("--fine-tune", type=common.boolean, default=False)
 
 
 def _main(argv: list[str], run: Callable[[argparse.Namespace], int]) -> int:
@@ -63,15 +63,15 @@ def test_flags_may_be_written_with_dashes_or_underscores() -> None:
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        (["--some-long-flag"], ["--some_long_flag"]),
+        (["--some_long_flag"], ["--some-long-flag"]),
         (["--to=model-a-1"], ["--to=model-a-1"]),
-        (["--a-b=c=d-e"], ["--a_b=c=d-e"]),
+        (["--a_b=c=d_e"], ["--a-b=c=d_e"]),
         (["model-id", "-v", "-1", "--"], ["model-id", "-v", "-1", "--"]),
         ([], []),
     ],
 )
 def test_only_the_names_of_flags_are_rewritten(given: list[str], read: list[str]) -> None:
-    assert common.with_underscores(given) == read
+    assert usage.with_dashes(given) == read
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_settings_of_the_log_that_cannot_be_are_a_fault_as_well(
 
 
 def test_nothing_is_drawn_when_nobody_is_watching(capsys: pytest.CaptureFixture[str]) -> None:
-    with common.progress_bars() as bars:
+    with progress.progress_bars() as bars:
         advance = bars("days", 2)
         advance()
         advance()

@@ -67,7 +67,8 @@ def test_o7_ctrl_c_is_one_sentence_and_exit_code_130(
     assert guarded(work) == 130  # type: ignore[arg-type]
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1])["error_type"] == "Stopped"
-    assert "Stopped by Ctrl-C." in shown.err
+    assert (shown.err.count("."), shown.err.count("\n")) == (1, 1), "one sentence"
+    assert shown.err.startswith("Stopped by Ctrl-C: ")
     assert "Traceback" not in shown.err
     assert "CSV" not in shown.err
 

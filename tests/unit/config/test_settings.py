@@ -82,7 +82,7 @@ def test_every_fault_is_named_at_once_with_key_value_and_source(tmp_path: Path) 
             "'SGDClassifier', 'DecisionTree', 'RandomForest', 'HistGradientBoosting' or 'Ensemble'"
         ),
         "training.epochs = 0 (FILE): input should be greater than or equal to 1",
-        "training.learning_rate = 0.0 (flag --learning_rate): input should be greater than 0",
+        "training.learning_rate = 0.0 (flag --learning-rate): input should be greater than 0",
     ]
 
 

@@ -349,7 +349,7 @@ def test_the_delay_of_a_file_is_a_flag(capsys: pytest.CaptureFixture[str]) -> No
     assert at_once["rows"] == late["rows"]
     assert at_once["log_loss"] + 0.05 < late["log_loss"]
     refused = _refusal(capsys, "--target", "y", *flags, "--label_delay_days", "-1")
-    assert "--label_delay_days -1: no label comes before" in refused
+    assert "--label-delay-days -1: no label comes before" in refused
 
 
 def _day(size: int, first: int) -> Rows:

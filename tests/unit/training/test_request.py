@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ml_pipeline.commands.train import add_arguments, request_from
+from ml_pipeline.commands.usage import parsed
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.training.request import NamedModel, TrainingRequest
@@ -22,7 +23,7 @@ def asked(*flags: str) -> TrainingRequest:
     """The request that the flags make."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return request_from(parser.parse_args(flags), Settings(), now=NOW, new_id="0123456789ab")
+    return request_from(parsed(parser, flags), Settings(), now=NOW, new_id="0123456789ab")
 
 
 def test_without_flags_a_base_is_trained_on_the_configured_rows() -> None:
