@@ -78,7 +78,7 @@ def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest
     rules = RowRules(settings, scanned.columns, scanned.column)
     stage.run(_kept_query(rules, request))
     _find_repeated(stage, scanned)
-    _fold_repeated(stage)
+    _fold_repeated(stage, unsure=settings.incumbent.serves)
     stage.run(_bad_rows_query())
     stage.run(f"""CREATE OR REPLACE TEMP TABLE days AS
         SELECT day, p = {OTHER_MODEL} AS is_other, count(*) AS n
@@ -160,9 +160,10 @@ def _insert_repeated(stage: Stage, condition: str) -> None:
         stage.connection.unregister("twice")
 
 
-def _fold_repeated(stage: Stage) -> None:
+def _fold_repeated(stage: Stage, *, unsure: bool) -> None:
     """`folded`: a line per id in `again`; `first_…`: what its event takes from its other rows.
 
+    A classifier of the person's own may well say nothing of how sure it is (`unsure`).
     An outcome counts from the first time it was known, and one that was corrected as the last row
     says. Only numbers are aggregated: unlike texts, they spill to disk.
     """
@@ -173,7 +174,7 @@ def _fold_repeated(stage: Stage) -> None:
             WHEN base IS NULL AND h IN (SELECT h FROM scanned WHERE p = {OTHER_MODEL})
                 THEN 'other model'
             WHEN base IS NULL THEN 'outcome without a prediction'
-            WHEN confidence IS NULL AND NOT settled AND NOT waiting
+            WHEN confidence IS NULL AND NOT settled AND NOT waiting AND NOT {unsure}
                 THEN 'confidence is empty' END AS fault
         FROM (SELECT h, count(*) AS n, bool_or(settled) AS settled,
             bool_or(waiting) AS waiting, CASE WHEN max(past) = 0 THEN min(known) FILTER (a > 0)
@@ -226,7 +227,8 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
             {start} AND known <= {instant(request.now)} AS to_learn,
             CASE WHEN prediction = {literal(UNCERTAIN)} THEN coalesce(guess <> outcome, false)
                 ELSE prediction <> outcome END
-                AND confidence > {threshold!r}::DOUBLE AND known >= {instant(window.start)}
+                AND coalesce(confidence > {threshold!r}::DOUBLE, false)
+                AND known >= {instant(window.start)}
                 AND known < {instant(window.end)} AND {mine} AS is_error
         FROM ({_whole_events()}) WHERE outcome IS NOT NULL))))"""
 

@@ -266,6 +266,32 @@ def test_labels_are_compared_where_too_few_probabilities_are_logged(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("source", ["table", "file"])
+def test_answers_without_a_confidence_are_compared_by_their_labels(
+    store: Store, tmp_path: Path, source: str
+) -> None:
+    answered = events(loans(1, DAYS * ROWS), NOW, probable=0).assign(confidence=None)
+    if source == "table":
+        store.append_events(answered)
+    else:
+        answered.to_csv(tmp_path / "log.csv", index=False)
+        source = str(tmp_path / "log.csv")
+    result = run(store, tmp_path, settings(log__source=source))
+    assert (result["outcome"], result["incumbent"]["judged_by"]) == ("rejected", "labels")
+    assert result["load_report"]["bad"] == 0
+    assert result["dataset_size"] == 0
+    # Without the setting an answer has to say how sure it was, as ever.
+    strict = recording.run(
+        store,
+        Order(
+            settings=settings(log__source=source, incumbent__serves=False), work_dir=tmp_path,
+            clock=lambda: NOW, train=train_here,
+        ),
+    )  # fmt: skip
+    assert "confidence is empty" in str(strict.result["error"])
+
+
+@pytest.mark.long
 def test_confident_errors_are_theirs(store: Store, tmp_path: Path) -> None:
     """Those of a registered model that answered beside it do not count."""
     found = loans(1, DAYS * ROWS)
