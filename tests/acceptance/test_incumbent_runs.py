@@ -27,6 +27,7 @@ from ml_pipeline.reports import terminal
 from ml_pipeline.reports.overview import read_overview
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order
+from ml_pipeline.runs.replay import replay
 from ml_pipeline.store.alerts import Severity
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import EVENT_COLUMNS, ModelState
@@ -164,6 +165,12 @@ def test_a_loan_model_that_is_right_more_often_is_kept(
     assert "Where your classifier was confidently wrong" in report
 
 
+def assert_replayed(store: Store, folder: Path, run_id: str) -> None:
+    """The run is built again from its manifest, with the same challenger."""
+    found = replay(store, store.get_run(run_id), folder / f"again {run_id}")
+    assert found["result"] == "identical", found
+
+
 @pytest.mark.long
 def test_it_learns_on_every_night_and_every_result_counts_once(
     store: Store, tmp_path: Path
@@ -182,6 +189,7 @@ def test_it_learns_on_every_night_and_every_result_counts_once(
     store.append_events(events(loans(3, ROWS), third, days=1, tag="third "))
     last = run(store, tmp_path, settings(), third)
     assert last["incumbent"]["rows"] == 240 + 2 * ROWS
+    assert_replayed(store, tmp_path, last["run_id"])
     assert run(store, tmp_path, settings(), third + timedelta(hours=1))["challenger"] is None
     # Rows of a night that was learned already are learned with it again: none counts twice.
     late = events(loans(4, 40), third, days=1, tag="late ")
@@ -189,6 +197,7 @@ def test_it_learns_on_every_night_and_every_result_counts_once(
     again = run(store, tmp_path, settings(), third + timedelta(hours=2))
     assert again["training_rows"] > 0
     assert again["incumbent"]["rows"] == 240 + 2 * ROWS
+    assert_replayed(store, tmp_path, again["run_id"])
     assert store.champion(model_name="loans") is None
 
 

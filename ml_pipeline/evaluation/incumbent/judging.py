@@ -39,28 +39,36 @@ GOES_ON: Final = "Yours goes on answering, and mine goes on learning beside it."
 class Beside:
     """A challenger's record beside those who answered, whom `names` names.
 
+    It is judged beside the `newest` of them, as one version replaces another.
     `serves` says that the settings name them as what people are answered by.
     """
 
     record: IncumbentRecord
     names: str
     serves: bool
+    newest: str | None = None
+
+    @property
+    def judged(self) -> IncumbentRecord:
+        """The part of the record that counts."""
+        return self.record.beside(self.newest)
 
     def figures(self) -> dict[str, float]:
-        """How often they were right on the results that were compared; nothing without any."""
-        rows = self.record.rows
-        return {"accuracy": self.record.right[0], "rows": float(rows)} if rows else {}
+        """How often it was right on the results that were compared; nothing without any."""
+        rows = self.judged.rows
+        return {"accuracy": self.judged.right[0], "rows": float(rows)} if rows else {}
 
     def as_json(self) -> dict[str, Any]:
         """What a run says of it."""
-        theirs, mine = self.record.right
+        judged = self.judged
+        theirs, mine = judged.right
         return {
             "names": self.names,
             "serves": self.serves,
-            "rows": self.record.rows,
+            "rows": judged.rows,
             "yours": theirs,
             "mine": mine,
-            "judged_by": "probabilities" if self.record.by_probabilities else "labels",
+            "judged_by": "probabilities" if judged.by_probabilities else "labels",
         }
 
 
@@ -124,9 +132,9 @@ def judge_beside(
 
     `floors` are those of a first model. `unfair` says why the results are no fair sample.
     """
-    comparison = Comparison.of(beside.record, settings, today=today)
+    comparison = Comparison.of(beside.judged, settings, today=today)
     failed = [check for check in floors if check.decides and not check.passed]
-    figures = _figures(beside.record)
+    figures = _figures(beside.judged)
     complaint = ""
     if comparison.is_worse or failed:
         complaints = "; ".join(check.complaint.format(it="my model") for check in failed)
@@ -155,11 +163,11 @@ def unless_theirs_is_better(
 
     It serves only if it is better than they were on the same results.
     """
-    comparison = Comparison.of(beside.record, settings, today=today)
+    comparison = Comparison.of(beside.judged, settings, today=today)
     decision = replace(decision, checks=(*decision.checks, *comparison.checks))
     if decision.outcome is not Outcome.PROMOTED:
         return decision
-    figures = _figures(beside.record)
+    figures = _figures(beside.judged)
     if comparison.is_better:
         compared = f"It was compared with {beside.names}, which answered them: {figures}"
         return replace(decision, sentence=f"{decision.sentence} {compared}")

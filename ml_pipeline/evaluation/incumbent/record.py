@@ -27,6 +27,8 @@ from ml_pipeline.evaluation.metrics import Floats, row_losses
 
 # Days that are kept one by one; earlier ones stand in one sum.
 DAYS_KEPT: Final = 60
+# Of more ids than that on a day none is a version.
+MOST_VERSIONS: Final = 5
 # From such a share of rows with logged probabilities on these decide, and not the labels.
 ENOUGH_PROBABILITIES: Final = 0.9
 
@@ -36,12 +38,13 @@ class LoggedAnswers:
     """What an incumbent was logged to answer for the rows of evidence.
 
     `answered` (n,) marks the rows that it answered, `right` (n,) those that it answered rightly.
-    `probabilities` (n, K) are NaN where none were logged.
+    `probabilities` (n, K) are NaN where none were logged, `model_ids` (n,) say who answered.
     """
 
     answered: NDArray[np.bool_]
     right: NDArray[np.bool_]
     probabilities: Floats
+    model_ids: NDArray[np.object_]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,7 @@ class DayRecord:
     being right (mine minus theirs, each -1, 0 or 1), `losses` those of log-loss differences (theirs
     minus mine, nats) over rows with logged probabilities: rows, then what a gain has. The wealth of
     the former is that of differences times CLIP, so that bets on them use the whole range.
+    `versions` are the ids that answered, nothing where they are too many to be versions.
     """
 
     night: int
@@ -59,6 +63,7 @@ class DayRecord:
     mine: float
     accuracy: tuple[float, ...]
     losses: tuple[float, ...]
+    versions: frozenset[str] = frozenset()
 
     def plus(self, other: DayRecord) -> DayRecord:
         """Both together, as of the later day."""
@@ -68,7 +73,12 @@ class DayRecord:
             mine=self.mine + other.mine,
             accuracy=_added(self.accuracy, other.accuracy),
             losses=_added(self.losses, other.losses),
+            versions=_versions(self.versions | other.versions),
         )
+
+    def is_of(self, version: str) -> bool:
+        """Whether that version answered on the day, as far as versions can be told apart."""
+        return not self.versions or version in self.versions
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -77,6 +87,7 @@ class DayRecord:
             "right": [self.theirs, self.mine],
             "accuracy": list(self.accuracy),
             "losses": list(self.losses),
+            "versions": sorted(self.versions),
         }
 
     @classmethod
@@ -88,6 +99,7 @@ class DayRecord:
             mine=float(kept["right"][1]),
             accuracy=tuple(map(float, kept["accuracy"])),
             losses=tuple(map(float, kept["losses"])),
+            versions=frozenset(map(str, kept.get("versions", ()))),
         )
 
 
@@ -126,6 +138,15 @@ class IncumbentRecord:
             earlier=earlier,
             earlier_days=self.earlier_days + len(merged),
         )
+
+    def beside(self, version: str | None) -> IncumbentRecord:
+        """The days on which that version answered: it is the one that would be replaced."""
+        if version is None:
+            return self
+        days = tuple(day for day in self.days if day.is_of(version))
+        if self.earlier is None or self.earlier.is_of(version):
+            return replace(self, days=days)
+        return IncumbentRecord(days=days)
 
     @property
     def rows(self) -> int:
@@ -215,7 +236,14 @@ def _day(
         mine=float(weights[rows & mine].sum()),
         accuracy=sums(better[rows], rows, CLIP),
         losses=sums(losses, probable),
+        versions=_versions(answers.model_ids[rows].tolist()),
     )
+
+
+def _versions(names: Iterable[str]) -> frozenset[str]:
+    """Ids as versions; none of more than a few, as where each answer has an id of its own."""
+    found = frozenset(names)
+    return found if len(found) <= MOST_VERSIONS else frozenset()
 
 
 def _added(one: Sequence[float], other: Sequence[float]) -> tuple[float, ...]:

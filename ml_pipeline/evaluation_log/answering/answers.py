@@ -44,7 +44,12 @@ def logged_answers(
         labels[unsure] = names[shares[unsure].argmax(axis=1)]
     answered &= (labels != "") & (labels != UNCERTAIN)
     right = answered & (labels == evidence.actual_labels().astype(object))
-    return LoggedAnswers(answered=answered, right=right, probabilities=shares)
+    return LoggedAnswers(
+        answered=answered,
+        right=right,
+        probabilities=shares,
+        model_ids=np.array(who.fillna(""), dtype=object),
+    )
 
 
 def _rows_of(labelled: Path, event_ids: Collection[str]) -> pd.DataFrame:

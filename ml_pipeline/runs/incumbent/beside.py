@@ -32,7 +32,8 @@ def beside_of(
     record = IncumbentRecord.of(evidence, answers, full_weight=full_weight)
     if serves and state.head is not None and "line" in result:
         record = _going_on(store, state.head, evidence, record)
-    return Beside(record=record, names=shown(logged.theirs), serves=serves)
+    newest = logged.theirs[0] if logged.theirs else None
+    return Beside(record=record, newest=newest, names=shown(logged.theirs), serves=serves)
 
 
 def _going_on(

@@ -50,8 +50,9 @@ def record(  # noqa: PLR0913 - two models on some rows
         champion=None,
     )  # fmt: skip
     answers = LoggedAnswers(
-        answered=np.ones(rows, dtype=bool), right=their_right, probabilities=logged
-    )
+        answered=np.ones(rows, dtype=bool), right=their_right, probabilities=logged,
+        model_ids=np.full(rows, "loan-v3", dtype=object),
+    )  # fmt: skip
     return IncumbentRecord.of(evidence, answers, full_weight=None)
 
 

@@ -33,14 +33,19 @@ def evidence(seed: int, nights: list[int], *, entities: list[int] | None = None)
     )
 
 
-def answers(it: Evidence, seed: int, *, probable: float = 1.0) -> LoggedAnswers:
+def answers(
+    it: Evidence, seed: int, *, probable: float = 1.0, version: str = "v1"
+) -> LoggedAnswers:
     random = np.random.default_rng(seed)
     n = len(it)
     shares = random.uniform(0.05, 0.95, size=n)
     table = np.column_stack([shares, 1 - shares])
     right = table.argmax(axis=1) == it.actual
     table[random.random(n) >= probable] = np.nan
-    return LoggedAnswers(answered=np.ones(n, dtype=bool), right=right, probabilities=table)
+    return LoggedAnswers(
+        answered=np.ones(n, dtype=bool), right=right, probabilities=table,
+        model_ids=np.full(n, version, dtype=object),
+    )  # fmt: skip
 
 
 def record_of(it: Evidence, theirs: LoggedAnswers) -> IncumbentRecord:
@@ -94,7 +99,7 @@ def test_runs_add_up_whatever_their_days_and_go_through_json() -> None:
         )  # fmt: skip
         logged = LoggedAnswers(
             answered=theirs.answered[rows], right=theirs.right[rows],
-            probabilities=theirs.probabilities[rows],
+            probabilities=theirs.probabilities[rows], model_ids=theirs.model_ids[rows],
         )  # fmt: skip
         return record_of(it, logged)
 
@@ -134,14 +139,32 @@ def test_probabilities_decide_only_where_nearly_all_rows_have_them() -> None:
 def test_rows_that_were_not_answered_are_left_out_and_none_is_no_fault() -> None:
     it = evidence(7, [1] * 10 + [2] * 10)
     theirs = answers(it, 8)
-    half = LoggedAnswers(
-        answered=it.nights == 1, right=theirs.right, probabilities=theirs.probabilities
-    )
+    half = replace(theirs, answered=it.nights == 1)
     assert record_of(it, half).rows == 10
-    none = LoggedAnswers(
-        answered=np.zeros(20, dtype=bool), right=theirs.right, probabilities=theirs.probabilities
-    )
+    none = replace(theirs, answered=np.zeros(20, dtype=bool))
     empty = record_of(it, none)
     assert (empty.rows, empty.right, empty.by_probabilities) == (0, (0.0, 0.0), False)
     assert empty.gain("accuracy").rows == 0
     assert empty.plus(record_of(it, theirs)).rows == 20
+
+
+def test_a_new_version_is_compared_on_the_days_on_which_it_answered() -> None:
+    record = IncumbentRecord()
+    for night in range(1, DAYS_KEPT + 11):
+        it = evidence(night, [night] * 4)
+        version = "v1" if night <= DAYS_KEPT else "v2"
+        record = record.plus(record_of(it, answers(it, night, version=version)))
+    assert record.beside("v2").rows == 4 * 10
+    assert record.beside("v1").rows == 4 * DAYS_KEPT
+    assert record.beside("v3").rows == 0
+    assert record.beside(None) == record
+    again = IncumbentRecord.from_json(json.loads(json.dumps(record.as_json())))
+    assert again.beside("v2") == record.beside("v2")
+
+
+def test_where_each_answer_has_an_id_of_its_own_there_are_no_versions() -> None:
+    it = evidence(9, [1] * 20)
+    theirs = answers(it, 10)
+    ids = np.asarray([f"request {number}" for number in range(20)], dtype=object)
+    record = record_of(it, replace(theirs, model_ids=ids))
+    assert record.beside("request 7").rows == 20
