@@ -2,11 +2,14 @@
 "use strict";
 const EVERY_MS = 30000;
 const shown = new Map();
+// Of the page whose parts are all shown: one that has not changed is not sent again.
+let etag = null;
 
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     if (!Number.isNaN(moment.getTime())) {
+      time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
       time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
     }
   }
@@ -19,7 +22,8 @@ function isBusy(part) {
 
 function renew(part, fresh) {
   const markup = fresh.innerHTML;
-  if (shown.get(part.id) === markup || isBusy(part)) return;
+  if (shown.get(part.id) === markup) return true;
+  if (isBusy(part)) return false;
   const active = part.contains(document.activeElement) ? document.activeElement : null;
   const places = "a, button, input, [tabindex]";
   const place = active ? [...part.querySelectorAll(places)].indexOf(active) : -1;
@@ -30,17 +34,20 @@ function renew(part, fresh) {
     const there = part.querySelectorAll(places)[place];
     if (there) there.focus({ preventScroll: true });
   }
+  return true;
 }
 
 async function refresh() {
   const note = document.getElementById("refreshed");
   try {
-    const answer = await fetch(location.pathname, { cache: "no-store", redirect: "error" });
-    if (!answer.ok) throw new Error(String(answer.status));
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const part of document.querySelectorAll("[data-live]")) {
-      const fresh = page.getElementById(part.id);
-      if (fresh) renew(part, fresh);
+    const headers = etag ? { "If-None-Match": etag } : {};
+    const answer = await fetch(location.pathname, { cache: "no-store", redirect: "error", headers });
+    if (answer.status !== 304) {
+      if (!answer.ok) throw new Error(String(answer.status));
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const parts = [...document.querySelectorAll("[data-live]")];
+      const all = parts.filter((part) => page.getElementById(part.id)).map((part) => renew(part, page.getElementById(part.id)));
+      etag = all.every(Boolean) ? answer.headers.get("ETag") : null;
     }
     note.textContent = `Updated at ${new Date().toLocaleTimeString()}; refreshes every 30 seconds.`;
     note.className = "";

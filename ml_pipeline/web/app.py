@@ -100,12 +100,12 @@ def create_app(  # noqa: PLR0913 - what an application consists of
 
 
 @blueprint.get("/")
-def home() -> str:
-    """The page."""
+def home() -> AnyResponse:
+    """The page; one that the browser has as it is is not sent again."""
     snapshot = services().overviews.latest()
     live = rendered_once(snapshot, f"live {request.script_root}", lambda: _live(snapshot))
     parts = live.replace(PLACEHOLDER, csrf_token()).split(FORMS)
-    return page(
+    text = page(
         "home.html",
         current="Overview",
         title=f"{snapshot.overview.model_name}: training monitor",
@@ -115,6 +115,9 @@ def home() -> str:
         priorities=[str(priority) for priority in Priority],
         longest=LONGEST_REASON,
     )
+    answer = Response(text, mimetype="text/html")
+    answer.add_etag()
+    return answer.make_conditional(request)
 
 
 def _live(snapshot: Snapshot) -> str:

@@ -105,6 +105,7 @@ def test_ten_thousand_runs_are_shown_and_what_is_hostile_is_text(
 ) -> None:
     page = look_at(browser, many.url, color_scheme=scheme)
     expect(page.locator("#live-runs tbody tr")).to_have_count(30)
+    assert len(page.request.get(many.url).body()) < 36_000
     check_charts_are_described(page, 5)
     check_accessible(page)
     for part in (

@@ -164,3 +164,19 @@ def test_an_empty_store_says_the_next_step(client: FlaskClient, path: str) -> No
     assert client.get("/models/compare?a=x&b=y", base_url="http://localhost").status_code in {
         200, 404,
     }  # fmt: skip
+
+
+def test_a_page_that_has_not_changed_is_not_sent_again(
+    store: LocalStore, client: FlaskClient
+) -> None:
+    end_run(store, 1)
+    first = client.get("/", base_url="http://localhost")
+    known = {"If-None-Match": first.headers["ETag"]}
+    again = client.get("/", base_url="http://localhost", headers=known)
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["Cache-Control"] == first.headers["Cache-Control"] == "no-store"
+    end_run(store, 2)
+    client.application.extensions["services"].overviews.forget()
+    changed = client.get("/", base_url="http://localhost", headers=known)
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
