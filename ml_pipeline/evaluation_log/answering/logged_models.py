@@ -64,19 +64,31 @@ class LoggedModels:
 
     @classmethod
     def of_file(cls, store: ModelRegistry, settings: Settings, labelled: Path) -> Self:
-        """From a file of labelled rows as a run writes it; see `of_counts`."""
+        """From a file of labelled rows as a run writes it; see `of_counts`.
+
+        Unless the settings say that a classifier of the person's own answers, whoever gave one and
+        the same answer with one and the same confidence to everything is none: a filler.
+        """
         counts: Counter[tuple[str, str]] = Counter()
-        chunks = pd.read_csv(
-            labelled, usecols=["model_id", "known_at"], dtype=str, chunksize=_CHUNK, na_filter=False
-        )
-        for chunk in chunks:
+        first: dict[str, tuple[str, str]] = {}
+        classifiers: set[str] = set()
+        columns = ["model_id", "known_at", "prediction", "confidence"]
+        for chunk in pd.read_csv(
+            labelled, usecols=columns, dtype=str, chunksize=_CHUNK, na_filter=False
+        ):
             counts.update(zip(chunk["model_id"], chunk["known_at"].str[:10], strict=True))
+            for name, rows in chunk.groupby("model_id", sort=False):
+                label, sure = rows["prediction"], rows["confidence"]
+                same = first.setdefault(str(name), (label.iloc[0], sure.iloc[0]))
+                if not ((label == same[0]) & (sure == same[1])).all():
+                    classifiers.add(str(name))
         return cls.of_counts(
             store,
             settings,
             (
-                (model_id or UNNAMED, date.fromisoformat(day).toordinal(), rows)
-                for (model_id, day), rows in counts.items()
+                (model_id or UNNAMED, date.fromisoformat(day).toordinal(), count)
+                for (model_id, day), count in counts.items()
+                if settings.incumbent.serves or model_id in classifiers
             ),
         )
 

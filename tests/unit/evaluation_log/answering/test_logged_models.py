@@ -127,6 +127,23 @@ def test_what_is_said_names_a_few_and_nothing_that_is_long() -> None:
     assert said.startswith("1 result of the log was answered by llm, which the registry")
 
 
+def test_who_says_one_and_the_same_to_everything_is_no_classifier(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "labelled.csv"
+    rows = [
+        *("app,2026-01-01T00:00:00+00:00,H,0.5",) * 3,
+        "llm,2026-01-01T00:00:00+00:00,H,0.9",
+        "llm,2026-01-02T00:00:00+00:00,A,0.9",
+        "sure,2026-01-02T00:00:00+00:00,H,0.7",
+        "sure,2026-01-02T00:00:00+00:00,H,0.8",
+    ]
+    path.write_text("\n".join(["model_id,known_at,prediction,confidence", *rows]) + "\n")
+    assert set(LoggedModels.of_file(store, configured(), path).theirs) == {"llm", "sure"}
+    named = configured(incumbent__serves=True)
+    assert set(LoggedModels.of_file(store, named, path).theirs) == {"app", "llm", "sure"}
+
+
 # ------------------------------------------------------------------- their answers to evidence
 
 
