@@ -28,6 +28,7 @@ from ml_pipeline.evaluation.metrics import EvaluationReport, Floats, row_losses
 from ml_pipeline.evaluation.sequences import runs_test
 from ml_pipeline.evaluation_log.loading import LoadedLog
 from ml_pipeline.reports.classes.days import ClassDays
+from ml_pipeline.reports.drift import DRIFT
 from ml_pipeline.reports.memories import Voters
 from ml_pipeline.reports.segments import segments
 from ml_pipeline.store.records import CLASS_DAYS, RUN_MANIFEST, UNCERTAIN, RetrainingRun
@@ -66,14 +67,14 @@ class Material:
     learn_from: datetime | None = None
     earlier: RetrainingRun | None = None
     class_days: Mapping[str, Any] | None = None
-    drift: Sequence[Mapping[str, Any]] = ()
+    drift: Mapping[str, Any] | None = None
 
 
 def with_review(run: RetrainingRun, material: Material) -> RetrainingRun:
     """The run with everything that its report shows."""
     details = {**run.details, **_class_days(material), "review": review(run, material)}
-    if material.drift:
-        details["drift"] = list(material.drift)
+    if material.drift is not None:
+        details[DRIFT] = dict(material.drift)
     return replace(run, details=details)
 
 

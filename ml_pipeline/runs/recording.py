@@ -29,6 +29,7 @@ from ml_pipeline.errors import (
 )
 from ml_pipeline.registry.inputs.new_levels import base_reference
 from ml_pipeline.reports import report
+from ml_pipeline.reports.drift import DRIFT
 from ml_pipeline.reports.review import Material, with_review
 from ml_pipeline.runs import manifest
 from ml_pipeline.runs.attempt import register, train_and_judge
@@ -250,7 +251,7 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
             learn_from=None if prepared is None else prepared.learn_from,
             earlier=next(iter(before), None),
             class_days=_class_days(context.store, before),
-            drift=[] if prepared is None else _drift(context.store, prepared),
+            drift=_drift(context, prepared, before),
         )
         run = with_review(run, material)
         found = report.store_report(context.store, run, context.folder, dry_run=context.dry_run)
@@ -261,19 +262,28 @@ def _with_report(context: RunContext, progress: Progress, run: RetrainingRun) ->
     return replace(run, details={**run.details, **found})
 
 
-def _drift(store: Store, prepared: Prepared) -> list[Mapping[str, Any]]:
-    """How far the inputs have moved from what the lineage's base was trained on."""
-    reference = base_reference(store, prepared.serving.head)
+def _drift(
+    context: RunContext, prepared: Prepared | None, before: Sequence[RetrainingRun]
+) -> Mapping[str, Any] | None:
+    """How far inputs have moved from what the lineage's base was trained on, and by which run.
+
+    What an earlier run found stands where this one read too few rows.
+    """
+    kept = before[0].details.get(DRIFT) if before else None
+    reference = None if prepared is None else base_reference(context.store, prepared.serving.head)
+    if prepared is None or reference is None:
+        return kept
     loaded = prepared.loaded
-    if reference is None:
-        return []
     found = drift_of_file(reference, loaded.labelled_path, loaded.labelled_rows)
-    return [drift.as_json() for drift in found]
+    inputs = [drift.as_json() for drift in found]
+    return {"at": context.run.started_at.isoformat(), "inputs": inputs} if inputs else kept
 
 
 def _runs_before(store: Store, run: RetrainingRun) -> list[RetrainingRun]:
     """The run before, if there is one."""
-    runs = store.list_runs(model_name=run.model_name, limit=2, only=(RUN_MANIFEST, CLASS_DAYS))
+    runs = store.list_runs(
+        model_name=run.model_name, limit=2, only=(RUN_MANIFEST, CLASS_DAYS, DRIFT)
+    )
     return [earlier for earlier in runs if earlier.run_id != run.run_id][:1]
 
 

@@ -15,6 +15,8 @@ from ml_pipeline.datasets.features import numbers_of
 from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, input_columns
 
 MIN_DRIFT_ROWS: Final = 200
+# Of fewer rows chance alone moves an index further than any threshold.
+LEAST_ROWS: Final = 40
 ROWS_COMPARED: Final = 20_000
 KEPT: Final = 30
 
@@ -52,9 +54,9 @@ def level_drifts(reference: Mapping[str, Any], logged: pd.DataFrame) -> list[Dri
 def drift_of_file(reference: Mapping[str, Any], path: Path, rows: int) -> list[Drift]:
     """That of the newest of a file's `rows` labelled rows, the inputs that drifted most first.
 
-    Of a small file nothing is said: few rows differ from many by chance.
+    Nothing is said of fewer than LEAST_ROWS.
     """
-    if rows < MIN_DRIFT_ROWS:
+    if rows < LEAST_ROWS:
         return []
     column = reference["text_column"]
     names = {*reference["features"], *([column] if column else [])}

@@ -23,7 +23,9 @@ class Drift:
     """How far one column drifted: population stability index, and for numbers Kolmogorov-Smirnov.
 
     Of a category also the share of values that are new levels, and the commonest of those.
-    By custom an index under 0.1 is none, over 0.25 a large one.
+    By custom an index under 0.1 is none, over 0.25 a large one. Rows that have not drifted exceed
+    `noise` once in a hundred cases (chi-squared over the rows: Yurdakul 2018, "Statistical
+    Properties of Population Stability Index").
     """
 
     column: str
@@ -34,6 +36,7 @@ class Drift:
     reference_rows: int
     new_share: float = 0.0
     new_levels: tuple[str, ...] = ()
+    noise: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """The drift as plain JSON values; of new levels only where there are some."""
@@ -78,6 +81,7 @@ def level_drift(column: str, reference: LevelSummary, recent: Sequence[object]) 
         p_value=None,
         rows=len(values),
         reference_rows=reference.rows,
+        noise=_noise(len(shares), len(values), reference.rows),
         new_share=sum(new.values()) / len(names),
         new_levels=tuple(name for name, _ in new.most_common(SHOWN_LEVELS)),
     )
@@ -107,6 +111,7 @@ def numeric_drift(column: str, reference: ColumnSummary, recent: Floats) -> Drif
         p_value=float(stats.kstwo.sf(distance, max(1, round(rows)))),
         rows=len(recent),
         reference_rows=reference.rows,
+        noise=_noise(len(shares), len(recent), reference.rows),
     )
 
 
@@ -127,6 +132,7 @@ def label_drift(column: str, reference: Sequence[str], recent: Sequence[str]) ->
         p_value=None,
         rows=len(recent),
         reference_rows=len(reference),
+        noise=_noise(len(labels), len(recent), len(reference)),
     )
 
 
@@ -134,3 +140,12 @@ def _psi(reference: Floats, recent: Floats) -> float:
     """The sum of (q − p) ln(q / p); empty bins count as a ten-thousandth."""
     p, q = np.maximum(reference, _FLOOR), np.maximum(recent, _FLOOR)
     return float(((q - p) * np.log(q / p)).sum())
+
+
+def _noise(bins: int, rows: int, reference_rows: int) -> float:
+    """The index that rows of the same distribution exceed once in a hundred cases."""
+    from scipy import stats
+
+    if bins < 2:  # noqa: PLR2004 - one bin holds everything
+        return 0.0
+    return float(stats.chi2.ppf(0.99, bins - 1)) * (1 / rows + 1 / reference_rows)

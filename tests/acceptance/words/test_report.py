@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ml_pipeline.config.data import DEFAULT_FEATURES
 from ml_pipeline.printable import plain_markdown
 from ml_pipeline.reports import report, review
 from ml_pipeline.reports.run_view import run_view
@@ -35,7 +36,9 @@ class EndedRun:
     def __init__(self, folder: Path, model: FirstModel) -> None:
         self.folder = folder
         nights = league.nights_before(crashing.NOW, 4)
-        self.store = league.open_league(folder / "store", model.path, model.model, nights)
+        self.store = league.open_league(
+            folder / "store", model.path, model.model, nights, reference=league.first_reference()
+        )
         self.result = recording.run(self.store, crashing.order(folder / "work")).result
         self.run: RetrainingRun = self.store.get_run(self.result["run_id"])
         self.kept: dict[str, Any] = self.run.details["review"]
@@ -191,6 +194,13 @@ def test_a_run_goes_on_from_the_last_one_that_counted(
     assert days[1] == days[0] | {str(crashing.NOW.date()): 40}
 
 
+def test_the_inputs_are_compared_with_what_the_base_was_trained_on(ended: EndedRun) -> None:
+    inputs = ended.run.details["drift"]["inputs"]
+    assert {it["column"] for it in inputs} == set(DEFAULT_FEATURES)
+    assert {(it["rows"], it["reference_rows"]) for it in inputs} == {(160, 600)}
+    assert "No input has shifted from what the model was trained on (on 160 results" in ended.page
+
+
 def test_a_skip_has_its_report_and_says_which_settings_changed(
     ended: EndedRun, tmp_path: Path
 ) -> None:
@@ -200,8 +210,11 @@ def test_a_skip_has_its_report_and_says_which_settings_changed(
     page = Path(result["report_path"]).read_text(encoding="utf-8")
     assert result["outcome"] == "skipped_no_new_data"
     assert result["outcome_reason"] in page
-    kept = ended.store.get_run(result["run_id"]).details["review"]
-    assert kept["config_changes"] == {"run.lookback_days": [7.0, 3.0]}
+    details = ended.store.get_run(result["run_id"]).details
+    assert details["review"]["config_changes"] == {"run.lookback_days": [7.0, 3.0]}
+    # It read nothing to compare: what the run before found stands there, with its day.
+    assert details["drift"] == ended.run.details["drift"]
+    assert "that were read on 2026-03-14" in page
 
 
 def test_a_run_whose_report_cannot_be_stored_did_its_job_and_says_so(

@@ -54,13 +54,13 @@ def write(path: Path, rows: int, *, by: float, plan: str = "free") -> Path:
 
 def test_the_inputs_of_a_run_are_compared_and_told_worst_first(tmp_path: Path) -> None:
     found = drift_of_file(reference(), write(tmp_path / "l.csv", 400, by=3.0, plan="team"), 400)
-    view = drift_view([drift.as_json() for drift in found])
+    view = drift_view({"at": "2026-03-14T02:00", "inputs": [it.as_json() for it in found]})
     assert view is not None
     assert {(it.name, it.word) for it in view.shifts} == {
         ("moved", "large"), ("plan", "large"), ("calm", "none"),
     }  # fmt: skip
     assert view.sentence.startswith("2 inputs have shifted much from what the model was trained on")
-    assert "newest 400 results" in view.sentence
+    assert "on 400 results that were read on 2026-03-14" in view.sentence
     assert "1,000 training rows" in view.sentence
     notes = {it.name: it.note for it in view.shifts}
     assert notes == {"moved": "", "calm": "", "plan": "25.0 % are new: team"}
@@ -78,8 +78,17 @@ def test_of_a_long_file_the_newest_rows_are_compared(
 
 
 def test_of_few_rows_nothing_is_said(tmp_path: Path) -> None:
-    assert drift_of_file(reference(), write(tmp_path / "l.csv", 100, by=3.0), 100) == []
-    assert drift_view([]) is None
+    assert drift_of_file(reference(), write(tmp_path / "l.csv", 36, by=3.0), 36) == []
+    assert drift_view(None) is None
+
+
+def test_what_chance_may_bring_about_is_no_shift(tmp_path: Path) -> None:
+    found = drift_of_file(reference(), write(tmp_path / "l.csv", 40, by=0.0), 40)
+    assert max(it.psi for it in found) > 0.1, "an index of forty rows is rarely near 0"
+    view = drift_view({"at": "2026-03-14T02:00", "inputs": [it.as_json() for it in found]})
+    assert view is not None
+    assert {it.word for it in view.shifts} == {"none"}
+    assert view.sentence.startswith("No input has shifted from what the model was trained on")
 
 
 def test_an_input_that_the_log_has_no_more_is_missing(tmp_path: Path) -> None:
@@ -91,8 +100,9 @@ def test_an_input_that_the_log_has_no_more_is_missing(tmp_path: Path) -> None:
 
 def test_report_and_markdown_show_it() -> None:
     kept = {"column": "<b>x", "psi": 0.31, "ks": 0.2, "p_value": 0.0, "rows": 300,
-            "reference_rows": 900}  # fmt: skip
-    run = make_finished_run(details={"drift": [kept]})
+            "reference_rows": 900, "noise": 0.1}  # fmt: skip
+    drift = {"at": "2026-03-14T02:00:00+00:00", "inputs": [kept]}
+    run = make_finished_run(details={"drift": drift})
     page, text = report.as_html(run), report.as_markdown(run)
     assert "&lt;b&gt;x has shifted much" in page
     assert '<meter min="0" max="0.5" low="0.1" high="0.25" optimum="0" value="0.310"' in page
