@@ -6,7 +6,7 @@ What learns and is judged on errors alone may become worse on everything else wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from ml_pipeline.evaluation.intervals import wilson_interval
@@ -16,6 +16,8 @@ MIN_LABELLED: Final = 30
 # With more answers labelled than this, the others cannot make much of a difference.
 FULL_COVERAGE: Final = 0.9
 FAR_BELOW: Final = 0.1
+# Shares of a sample that differ by less are as good as the same.
+UNEVEN: Final = 0.1
 SURE: Final = 0.99
 # Of sure answers not more are right when only errors get a label,
 HARDLY_ANY: Final = 0.1
@@ -38,6 +40,16 @@ class AnswerShare:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConfidenceShare:
+    """Of about how many `answers` from `low` to below `high` sure which share got a label."""
+
+    low: float
+    high: float
+    answers: int
+    labelled: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LabelSample:
     """The answers that were given (UNCERTAIN is none) and what became known of them.
 
@@ -57,6 +69,7 @@ class LabelSample:
     right_weight: float = 1.0
     pending: int | None = None
     by_answer: Mapping[str, AnswerShare] = field(default_factory=dict)
+    by_confidence: tuple[ConfidenceShare, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.right <= self.labelled:
@@ -139,6 +152,28 @@ class LabelSample:
         parts = [f"{name} {percent(s.labelled / s.answers)}" for name, s in common if s.answers]
         return f"Labelled by answer: {', '.join(parts)}." if parts else ""
 
+    def shares_by_confidence(self) -> str:
+        """How many answers of each confidence got a label, and what that means where they differ.
+
+        Shares come of a sample; within UNEVEN of one another they are as good as even.
+        """
+        parts = [
+            f"{100 * bin_.low:.0f} to {100 * bin_.high:.0f} % sure {percent(bin_.labelled)}"
+            for bin_ in self.by_confidence
+        ]
+        known = [bin_ for bin_ in self.by_confidence if bin_.answers >= MIN_LABELLED]
+        if not known:
+            return ""
+        told = f"Labelled by confidence: {', '.join(parts)}."
+        least, most = (f(known, key=lambda bin_: bin_.labelled) for f in (min, max))
+        if most.labelled - least.labelled < UNEVEN:
+            return f"{told} Sure and unsure answers get labels about alike."
+        rarer, oftener = ("Sure", "unsure") if most.low < least.low else ("Unsure", "sure")
+        return (
+            f"{told} {rarer} answers get labels less often than {oftener} ones: figures of "
+            "labelled answers are not those of all answers."
+        )
+
     def warning(self) -> str | None:
         """What is to be said of it and done about it, if the sample is none of all answers."""
         if not self.is_biased and not self.is_nearly_all_errors:
@@ -155,6 +190,11 @@ class LabelSample:
             f"What does better on errors may do worse on everything else. {self.suggestion()}"
         )
 
+    def said(self) -> str:
+        """All that is to be said of it."""
+        parts = (self.warning() or self.sentence(), self.shares(), self.shares_by_confidence())
+        return " ".join(filter(None, parts))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a run's row and its JSON."""
         return {
@@ -168,6 +208,7 @@ class LabelSample:
                 name: {"answers": share.answers, "labelled": share.labelled}
                 for name, share in self.by_answer.items()
             },
+            "by_confidence": [asdict(bin_) for bin_ in self.by_confidence],
             "warning": self.warning(),
-            "said": " ".join(filter(None, (self.warning() or self.sentence(), self.shares()))),
+            "said": self.said(),
         }

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from ml_pipeline.commands.checks.examined import Examined
 from ml_pipeline.commands.checks.log import evaluation_log
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order, RunOutcome
 from ml_pipeline.store.embedded.store import LocalStore
+from ml_pipeline.store.records import LookbackWindow
 from tests.conftest import FirstModel
 from tests.support import league
 
@@ -76,6 +78,19 @@ def test_on_errors_alone_nothing_is_promoted_unasked(
     assert "Label a random part of all answers" in result["outcome_reason"]
     assert result["label_sample"]["right"] == 0
     assert result["label_sample"]["answers"] == 600
+    # Fewer than are sampled: each one counts.
+    (frame,) = store.read_events(
+        LookbackWindow.ending(NOW, days=30), model_name="default", labelled_only=False
+    )
+    whole = frame[frame["prediction"] != "UNCERTAIN"]
+    for share in result["label_sample"]["by_confidence"]:
+        inside = whole["confidence"].between(share["low"], share["high"], inclusive="left")
+        assert share["answers"] == inside.sum()
+        known = whole["actual_result"].notna()[inside]
+        assert share["labelled"] == pytest.approx(known.mean())
+    assert "Labelled by confidence: " in result["label_sample"]["said"]
+    page = Path(result["report_path"]).read_text(encoding="utf-8")
+    assert "answers get labels less often than" in page
 
 
 def test_a_log_of_errors_alone_is_no_better(tmp_path: Path, first_model: FirstModel) -> None:

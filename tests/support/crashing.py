@@ -31,6 +31,7 @@ UNCOUNTED = {
     "count_answers",
     "label_delays",
     "sum_days",
+    "sample_events",
     "known_labels",
     "get_run",
     "latest_run",

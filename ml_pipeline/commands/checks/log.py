@@ -136,7 +136,7 @@ def _sample(samples: list[LabelSample]) -> Finding:
     from ml_pipeline.reports.labels_given import refusal_of
 
     whole = samples[0]
-    what = " ".join(filter(None, (whole.sentence(), whole.shares())))
+    what = " ".join(filter(None, (whole.sentence(), whole.shares(), whole.shares_by_confidence())))
     refusal = refusal_of(samples)
     if refusal is not None:
         do = "Until then a run promotes nothing unasked."

@@ -9,7 +9,7 @@ import pytest
 
 from ml_pipeline.config.sections import PromotionSettings
 from ml_pipeline.evaluation.gate import judge_online, unless_unfair
-from ml_pipeline.evaluation.label_sample import AnswerShare, LabelSample
+from ml_pipeline.evaluation.label_sample import AnswerShare, ConfidenceShare, LabelSample
 from ml_pipeline.store.records import Outcome
 from tests.unit.evaluation.test_gate import BAD, GOOD, record
 
@@ -42,6 +42,31 @@ def test_a_sample_of_errors_and_few_right_answers_names_the_setting() -> None:
         "model is as often right as it is sure."
     )
     assert TENTH.shares() == "Labelled by answer: H 40.0 %, A 21.2 %."
+
+
+def by_confidence(*shares: float, answers: int = 100) -> LabelSample:
+    """Of answers that are half sure, two thirds and quite sure such shares have a label."""
+    edges = ((0.5, 0.6), (0.6, 0.7), (0.9, 1.0))
+    bins = (
+        ConfidenceShare(low=low, high=high, answers=answers, labelled=share)
+        for (low, high), share in zip(edges, shares, strict=True)
+    )
+    return replace(TENTH, by_confidence=tuple(bins))
+
+
+def test_it_says_whether_sure_answers_get_labels_as_often_as_unsure_ones() -> None:
+    assert TENTH.shares_by_confidence() == ""
+    assert by_confidence(0.4, 0.3, 0.05).shares_by_confidence() == (
+        "Labelled by confidence: 50 to 60 % sure 40.0 %, 60 to 70 % sure 30.0 %, 90 to 100 % sure "
+        "5.0 %. Sure answers get labels less often than unsure ones: figures of labelled answers "
+        "are not those of all answers."
+    )
+    assert " Unsure answers get" in by_confidence(0.1, 0.3, 0.5).shares_by_confidence()
+    assert "about alike." in by_confidence(0.31, 0.3, 0.35).shares_by_confidence()
+    assert by_confidence(0.1, 0.2, 0.9, answers=20).shares_by_confidence() == ""
+    said = by_confidence(0.4, 0.3, 0.05).as_json()["said"]
+    assert said.startswith(TENTH.warning() or "?")
+    assert said.endswith(by_confidence(0.4, 0.3, 0.05).shares_by_confidence())
 
 
 def test_with_the_setting_that_was_suggested_the_sample_is_fair() -> None:
