@@ -59,6 +59,7 @@ class Hosted:
 
     port: int
     service: PredictionService
+    stop: Callable[[], None]
     base_path: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: BEARER)
 
@@ -102,6 +103,7 @@ def hosting(
     *,
     local_dir: Path | str | None = None,
     proxies: Proxies | None = None,
+    request_s: float = 20,
 ) -> Iterator[Hosted]:
     """Serve a store of this environment, or of a folder."""
     settings = league.settings_for() if settings is None else settings
@@ -113,12 +115,12 @@ def hosting(
         clock=lambda: datetime.now(UTC),
     ) as service:
         app = placed(PredictionApp(service, Guard(token=TOKEN)), proxies)
-        server = Server(app, host="127.0.0.1", port=0)
+        server = Server(app, host="127.0.0.1", port=0, request_s=request_s)
         thread = threading.Thread(target=server.run)
         port = server.port
         thread.start()
         try:
-            yield Hosted(port=port, service=service, base_path=proxies.base_path)
+            yield Hosted(port=port, service=service, stop=server.stop, base_path=proxies.base_path)
         finally:
             server.stop()
             thread.join(30)

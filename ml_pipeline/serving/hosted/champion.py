@@ -11,6 +11,7 @@ from ml_pipeline.serving.answered import Answering
 from ml_pipeline.serving.engine import PredictionEngine
 
 RENEWED_S: Final = 1.0
+FIRST_S: Final = 5.0
 # Nobody asks for predictions meanwhile.
 IDLE_S: Final = 30.0
 log = logging.getLogger("serve")
@@ -29,12 +30,16 @@ class HostedChampion:
         self._answering: Answering | None = None
         self._fault: PipelineError = NotFound("No model has been loaded yet.")
         self._asked, self._ending = threading.Event(), threading.Event()
+        self._tried = threading.Event()
         self._thread = threading.Thread(target=self._keep_renewing, name="champion", daemon=True)
 
     def start(self) -> None:
-        """Load what serves; without anything that can be loaded, go on trying."""
-        self._renew()
+        """Load what serves; without anything that can be loaded, go on trying.
+
+        A store that does not answer is not waited for.
+        """
         self._thread.start()
+        self._tried.wait(FIRST_S)
 
     def answering(self) -> Answering:
         """The model that answers now. Raises StoreUnavailable while none could be loaded so far."""
@@ -57,6 +62,8 @@ class HostedChampion:
         return [str(self._fault)] if found is None else list(found.warnings)
 
     def _keep_renewing(self) -> None:
+        self._renew()
+        self._tried.set()
         while not self._ending.wait(RENEWED_S):
             if self._answering is not None:
                 self._asked.wait(IDLE_S)

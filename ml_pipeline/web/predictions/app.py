@@ -71,7 +71,7 @@ class PredictionApp:
             status, found, media_type = problem.status, problem.body, MEDIA_TYPE
             more = list(problem.headers)
         except Exception:
-            log.exception("%s %r failed", environ["REQUEST_METHOD"], environ.get("PATH_INFO"))
+            log.exception("%r %r failed", environ["REQUEST_METHOD"], environ.get("PATH_INFO"))
             problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The log of the server says more.")
             status, found, media_type = problem.status, problem.body, MEDIA_TYPE
         content = _encode(found).encode()

@@ -94,8 +94,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 class Server:
     """An application that is listened for. `run` returns after `stop`, which signals may call."""
 
-    def __init__(self, app: WSGIApplication, *, host: str, port: int) -> None:
-        """Raises ConfigError for an address that cannot be listened on."""
+    def __init__(
+        self, app: WSGIApplication, *, host: str, port: int, request_s: float = REQUEST_S
+    ) -> None:
+        """Raises ConfigError for an address that cannot be listened on.
+
+        `request_s` is how long a request may take to become whole.
+        """
+        self._request_s = request_s
         self._map: dict[int, Any] = {}
         try:
             self._server = create_server(
@@ -149,17 +155,18 @@ class Server:
         """Serve until `stop`, and then what is on its way."""
         while not self._is_ending:
             self._turn(_TICK_S)
-            self._end_slow_ones(REQUEST_S)
+            self._end_slow_ones()
         self._drain()
 
     def _turn(self, timeout: float) -> None:
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
 
-    def _end_slow_ones(self, longest_s: float) -> None:
+    def _end_slow_ones(self) -> None:
         """Close connections whose request does not become whole."""
         now = time.monotonic()
         for channel in self._of(_Channel):
-            if channel.is_partial and not channel.is_busy and now - channel.began_at > longest_s:
+            late = now - channel.began_at > self._request_s
+            if late and channel.is_partial and not channel.is_busy:
                 channel.will_close = True
 
     def _drain(self) -> None:

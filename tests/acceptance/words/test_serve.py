@@ -28,7 +28,7 @@ from ml_pipeline.web.proxies import Proxies
 from tests.conftest import FirstModel
 from tests.support import hosting
 from tests.support.hosting import BEARER, ROW, SURE, TOKEN, Hosted
-from tests.support.places import Place
+from tests.support.places import Place, long_but
 from tests.support.shell import PYTHON, environment
 from tests.support.supabase import faults
 
@@ -411,10 +411,11 @@ def test_bodies_that_are_too_large_are_refused_before_they_are_sent(quiet: Hoste
     assert json.loads(body)["status"] == 413
 
 
-def test_a_thousand_connections_that_say_nothing_keep_nobody_out(served: Hosted) -> None:
+@pytest.mark.parametrize("count", long_but([200], [200, 1000]))
+def test_connections_that_say_nothing_keep_nobody_out(served: Hosted, count: int) -> None:
     callers = []
     try:
-        for _ in range(1000):
+        for _ in range(count):
             callers.append(socket.create_connection(("127.0.0.1", served.port), timeout=10))
             callers[-1].sendall(b"POST /v1/predict HTTP/1.1\r\nHost:")
         assert served.predict()["model_id"] == "first"
@@ -423,6 +424,68 @@ def test_a_thousand_connections_that_say_nothing_keep_nobody_out(served: Hosted)
             caller.close()
 
 
+@pytest.mark.usefixtures("store")
+def test_a_request_that_does_not_become_whole_is_closed() -> None:
+    with hosting.hosting(local_dir="store", request_s=0.2) as hosted:
+        head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", hosted.port), timeout=10) as caller:
+            for piece in (head[:20], head[20:], b"{"):
+                caller.sendall(piece)
+                time.sleep(0.05)
+            assert caller.recv(100) == b""
+        assert hosted.predict()["model_id"] == "first"
+
+
+def test_what_waited_when_it_ended_is_sent_by_the_next_one(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    database = tmp_path / "store" / "store.db"
+    with hosting.hosting(local_dir="store") as hosted:
+        hosted.predict()
+        database.rename(tmp_path / "elsewhere.db")
+        ids = [hosted.predict()["event_id"] for _ in range(5)]
+        until(lambda: hosted.get("/health").json["store"] == "away")
+    (tmp_path / "elsewhere.db").rename(database)
+    with hosting.hosting(local_dir="store"):
+        until(lambda: len(rows_of(store, *ids)) == 5)
+
+
+def check_it_ends_after_what_was_asked(port: int, token: str, end: Callable[[], None]) -> str:
+    """What has begun to come is answered, an idle connection closed; returns the event."""
+    body = json.dumps({"features": ROW}).encode()
+    head = (
+        "POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as caller,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as idle,
+    ):
+        caller.sendall(head + body[:5])
+        idle.sendall(head + body)
+        found = b""
+        while not found.endswith(b"}"):
+            found += idle.recv(65536)
+        assert b" 200 OK" in found
+        end()
+        assert idle.recv(65536) == b""
+        caller.sendall(body[5:])
+        answer = b""
+        while piece := caller.recv(65536):
+            answer += piece
+    assert b" 200 OK" in answer
+    assert b"Connection: close" in answer
+    event: str = json.loads(answer.partition(b"\r\n\r\n")[2])["event_id"]
+    return event
+
+
+def test_it_ends_after_what_was_asked(store: LocalStore) -> None:
+    with hosting.hosting(local_dir="store") as hosted:
+        event = check_it_ends_after_what_was_asked(hosted.port, TOKEN, hosted.stop)
+    assert len(rows_of(store, event)) == 1
+
+
+@pytest.mark.long
 def test_a_signal_ends_it_after_what_was_asked(store: LocalStore, tmp_path: Path) -> None:
     command = [PYTHON, "-m", "ml_pipeline", "serve", "--local", "store", "--port", "0"]
     with subprocess.Popen(
@@ -433,31 +496,10 @@ def test_a_signal_ends_it_after_what_was_asked(store: LocalStore, tmp_path: Path
         printed = json.loads(process.stdout.readline())
         found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=(.+)", printed["url"])
         assert found is not None
-        body = json.dumps({"features": ROW}).encode()
-        head = (
-            "POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            f"Authorization: Bearer {found[2]}\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode()
-        with (
-            socket.create_connection(("127.0.0.1", int(found[1])), timeout=10) as caller,
-            socket.create_connection(("127.0.0.1", int(found[1])), timeout=10) as idle,
-        ):
-            caller.sendall(head + body[:5])
-            idle.sendall(head + body)
-            found_whole = b""
-            while not found_whole.endswith(b"}"):
-                found_whole += idle.recv(65536)
-            assert b" 200 OK" in found_whole
-            process.send_signal(signal.SIGTERM)
-            assert idle.recv(65536) == b""
-            caller.sendall(body[5:])
-            answer = b""
-            while piece := caller.recv(65536):
-                answer += piece
+        event = check_it_ends_after_what_was_asked(
+            int(found[1]), found[2], lambda: process.send_signal(signal.SIGTERM)
+        )
         assert process.wait(20) == 0, process.stderr and process.stderr.read()
-    assert b" 200 OK" in answer
-    assert b"Connection: close" in answer
-    event = json.loads(answer.partition(b"\r\n\r\n")[2])["event_id"]
     assert len(rows_of(store, event)) == 1
 
 
