@@ -95,6 +95,8 @@ def view(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {label[:LONGEST_LABEL]:<{LONGEST_LABEL}} {100 * share:5.1f} %  {bar}".rstrip()
     if result.get("imputed"):
         yield f"Missing, and filled in as in training: {', '.join(result['imputed'])}."
+    for warning in result.get("warnings") or ():
+        yield f"Warning: {warning}."
     yield f"Answered by {result['model_id']}."
     if result["event_id"]:
         yield f"When you know what happened: `{_outcome(result)}`"

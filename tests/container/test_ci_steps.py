@@ -26,7 +26,7 @@ def steps_of(job: str) -> list[dict[str, object]]:
     return [step for step in yaml.safe_load(text)["jobs"][job]["steps"] if "run" in step]
 
 
-@pytest.mark.parametrize("job", ["lint", "wheel"])
+@pytest.mark.parametrize("job", ["lint", "wheel", "distributions"])
 def test_the_steps_of_a_job_pass_in_a_clean_checkout(job: str, tmp_path: Path) -> None:
     checkout, python = tmp_path / "checkout", tmp_path / "python"
     subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)  # noqa: S607

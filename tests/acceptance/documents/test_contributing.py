@@ -17,7 +17,17 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # The tools that a line of the page's shell blocks may start with.
-TOOLS = {".ci/run", "ruff", "mypy", "lint-imports", "python", "python3", "export", "cd"}
+TOOLS = {
+    ".ci/run",
+    ".ci/try_distribution",
+    "ruff",
+    "mypy",
+    "lint-imports",
+    "python",
+    "python3",
+    "export",
+    "cd",
+}
 
 
 def rooms() -> dict[str, int]:

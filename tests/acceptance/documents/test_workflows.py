@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from ml_pipeline.commands import init_repository
 from ml_pipeline.commands.init_repository import PLACES
 from ml_pipeline.config.data import DEFAULT_FEATURES
+from ml_pipeline.config.defaults import DISTRIBUTION
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.reports.summary import METRICS, as_markdown, figures_of
 from ml_pipeline.store.records import RequestStatus
@@ -31,6 +32,8 @@ from tests.support import league, shell, warm
 from tests.support.shell import ROOT, Finished, environment
 from tests.support.supabase.project import SupabaseProject
 
+# GitHub's own actions, and the Python Packaging Authority's for what is published.
+PINNED = re.compile(r"(actions/[a-z-]+|pypa/gh-action-pypi-publish)@[0-9a-f]{40}")
 GIT = shutil.which("git") or "/usr/bin/git"
 BIN = Path(sys.executable).parent
 
@@ -43,7 +46,12 @@ def workflow(name: str, root: Path = ROOT) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "command", [["actionlint", "-no-color"], ["zizmor", "--offline", "--no-progress", ".github"]]
+    "command",
+    [
+        ["actionlint", "-no-color"],
+        ["zizmor", "--offline", "--no-progress", ".github", "action.yml"],
+        ["check-jsonschema", "--builtin-schema", "vendor.github-actions", "action.yml"],
+    ],
 )
 def test_the_linters_have_nothing_to_say(command: list[str]) -> None:
     done = subprocess.run(
@@ -52,7 +60,7 @@ def test_the_linters_have_nothing_to_say(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["retrain", "train", "ci"])
+@pytest.mark.parametrize("name", ["retrain", "train", "ci", "release"])
 def test_defect_25_a_workflow_has_concurrency_permissions_and_a_time_limit(name: str) -> None:
     loaded = workflow(name)
     assert loaded["permissions"] == {}
@@ -61,7 +69,7 @@ def test_defect_25_a_workflow_has_concurrency_permissions_and_a_time_limit(name:
     for job in loaded["jobs"].values():
         assert 0 < job["timeout-minutes"] <= 120
         uses = [step["uses"] for step in job["steps"] if "uses" in step]
-        assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", each) for each in uses)
+        assert all(PINNED.fullmatch(each) for each in uses)
     crons = [each["cron"] for each in (loaded["on"].get("schedule") or [])]
     assert not [cron for cron in crons if "*/" in cron]
 
@@ -116,13 +124,14 @@ class Runner:
 
     def _step(self, step: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         given = {name: self._evaluated(str(text)) for name, text in step.get("env", {}).items()}
+        given = {"PYTHONPATH": str(self.package or self.checkout)} | given
         return subprocess.run(
             ["/bin/bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             cwd=self.checkout,
             env=environment(
                 PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}",
-                PYTHONPATH=str(self.package or self.checkout),
                 GITHUB_STEP_SUMMARY=str(self.checkout / "summary.md"),
+                GITHUB_OUTPUT=str(self.checkout / "outputs.txt"),
                 **given,
             ),
             capture_output=True,
@@ -213,13 +222,108 @@ def test_the_steps_of_a_night_end_in_a_promotion_that_the_summary_tells(
     assert {Path(name).name for name in everything} >= {"result.json", "report.md"}
 
 
+def action() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def values_of_action(project: SupabaseProject, **inputs: str) -> dict[str, str]:
+    given = {name: it.get("default", "") for name, it in action()["inputs"].items()}
+    given |= {"supabase-url": project.url, "supabase-service-key": project.service_key} | inputs
+    return {f"inputs.{name}": text for name, text in given.items()} | {
+        "github.action_path": str(ROOT)
+    }
+
+
+@pytest.mark.long
+def test_a_nightly_job_is_the_action_and_six_lines(
+    project: SupabaseProject, tmp_path: Path, first_model: FirstModel
+) -> None:
+    store = SupabaseStore.open(project.url, SecretStr(project.service_key))
+    now = datetime.now(UTC)
+    league.enthrone(store, first_model.path, league.settings_for(), now=now - timedelta(days=30))
+    for night in league.nights_before(now, 3):
+        store.append_events(league.events_of(first_model.model, night))
+    # A repository that holds its settings, and a folder of the package's name, which is not ours.
+    (tmp_path / "model_config.yaml").write_text("run:\n  lookback_days: 9\n")
+    (tmp_path / "ml_pipeline").mkdir()
+    (tmp_path / "ml_pipeline" / "__init__.py").write_text("raise RuntimeError\n")
+    values = values_of_action(project, strategy="adaptive")
+    reported = Runner(checkout=tmp_path, values=values, package=ROOT).run(
+        action()["runs"], event="schedule"
+    )
+    assert [code for _, code, _ in reported] == [0, 0, 0], reported
+    result = json.loads((tmp_path / "ml_pipeline_work" / "result.json").read_text())
+    assert (tmp_path / "outputs.txt").read_text().split() == [
+        "outcome=promoted", f"run-id={result['run_id']}",
+    ]  # fmt: skip
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.startswith("## Outcome: promoted")
+    assert project.service_key not in summary + "".join(said for _, _, said in reported)
+    store.close()
+    files_of = dict(kept(tmp_path, action()["runs"]))
+    assert sorted(Path(name).name for name in files_of) == ["figures.json", "run.log"]
+
+
+def test_a_nightly_job_that_cannot_run_fails_and_says_so(tmp_path: Path) -> None:
+    values = {f"inputs.{name}": it.get("default", "") for name, it in action()["inputs"].items()}
+    values |= {"inputs.supabase-url": "http://127.0.0.1:9", "inputs.supabase-service-key": "x" * 9}
+    runner = Runner(
+        checkout=tmp_path, values=values | {"github.action_path": str(ROOT)}, package=ROOT
+    )
+    reported = runner.run(action()["runs"], event="schedule")
+    assert [code for _, code, _ in reported] == [1, 0]
+    assert (tmp_path / "outputs.txt").read_text().split() == ["outcome=failed", "run-id="]
+    assert (tmp_path / "summary.md").read_text().startswith("## No result")
+
+
+def test_the_action_pins_what_it_uses_and_installs_by_digests() -> None:
+    steps = action()["runs"]["steps"]
+    assert all(PINNED.fullmatch(step["uses"]) for step in steps if "uses" in step)
+    assert all(step["shell"] == "bash" for step in steps if "run" in step)
+    (install,) = (step["run"] for step in steps if step.get("name") == "Install")
+    assert "--require-hashes" in install
+    with_key = [step["name"] for step in steps if "service-key" in str(step.get("env"))]
+    assert with_key == ["Check everything a run needs", "Run"]
+    # What somebody types reaches a shell as a variable alone.
+    assert not [step for step in steps if "${{" in step.get("run", "")]
+
+
+def test_the_manual_shows_the_nightly_job_in_six_lines() -> None:
+    page = (ROOT / "docs" / "worker-and-actions.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- nightly job -->\n```yaml\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    jobs = yaml.safe_load(found[1])["jobs"]
+    ((_, job),) = jobs.items()
+    assert len(found[1].partition("  retrain:\n")[2].strip().splitlines()) == 6
+    (step,) = job["steps"]
+    assert set(step["with"]) == {
+        name for name, it in action()["inputs"].items() if it.get("required")
+    }
+
+
+def test_a_release_is_tried_published_without_a_token_and_named_as_the_package() -> None:
+    loaded = workflow("release")
+    assert loaded["on"] == {"push": {"tags": ["v*"]}}
+    build, publish = loaded["jobs"]["build"], loaded["jobs"]["publish"]
+    ran = " ".join(step.get("run", "") for step in build["steps"])
+    assert ran.count(".ci/try_distribution dist/*.") == 2
+    assert f"dist/{DISTRIBUTION.replace('-', '_')}-" in ran
+    assert publish["permissions"] == {"id-token": "write"}
+    assert (publish["needs"], publish["environment"]) == ("build", "pypi")
+    assert "secrets" not in str(loaded)
+    tried = workflow("ci")["jobs"]["distributions"]["steps"]
+    for words in ("Try the wheel", "Try the source distribution"):
+        assert words in str(tried)
+
+
 def kept(
     checkout: Path, job: Mapping[str, Any], *, keep_rows: bool = False
 ) -> Iterator[tuple[str, str]]:
     """The files that a job uploads, with their texts."""
     for step in job["steps"]:
         if "upload-artifact" in str(step.get("uses")):
-            condition = str(step["if"])
+            condition = str(step["if"]).replace("-", "_").removesuffix(" == 'true'")
             assert condition in {"always()", "always() && inputs.keep_rows"}
             if keep_rows or "keep_rows" not in condition:
                 for pattern in step["with"]["path"].split():
