@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from ml_pipeline.config.defaults import DEFAULT_LOOKBACK_DAYS, ERROR_CONFIDENCE_THRESHOLD
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings, work_dir
-from ml_pipeline.evaluation_log.loading import LoadedLog, LoadReport, load_log
+from ml_pipeline.evaluation_log.known.report import LoadReport
+from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.runs.incumbent.answering import counted_ids
 from ml_pipeline.store.records import LookbackWindow

@@ -27,7 +27,7 @@ from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.defaults import DEFAULT_CLASSES
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.kind import Kind
-from ml_pipeline.config.sections import Algorithm
+from ml_pipeline.config.sections import BaseAlgorithm
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets.dataset import Dataset, class_order, groups_of, read_csv, read_labels
 from ml_pipeline.datasets.entities import entities_of
@@ -35,6 +35,7 @@ from ml_pipeline.datasets.features import read_rows
 from ml_pipeline.datasets.kinds import infer_kinds
 from ml_pipeline.datasets.labelled_file import timed
 from ml_pipeline.datasets.served.answers import ordinals, predicted_days
+from ml_pipeline.datasets.served.incumbents import with_shares
 from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.datasets.weights import label_weights
 from ml_pipeline.errors import ConfigError, DataError
@@ -42,6 +43,8 @@ from ml_pipeline.reports import backtest_page, terminal
 from ml_pipeline.reports.backtest_page import Course
 from ml_pipeline.reports.terminal import Part
 from ml_pipeline.store.inputs.columns import named
+from ml_pipeline.store.inputs.incumbent_columns import is_answer_column, share_columns
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.inputs.times import time_hint
 from ml_pipeline.training.backtest import Replay, backtest
 from ml_pipeline.training.parallel import on_cluster
@@ -109,6 +112,11 @@ def _history(
     count = round(len(frame) * INITIAL_SHARE) if args.init is None else args.init
     if not 0 < count < len(frame):
         raise DataError(f"--init {count} leaves nothing to replay of {len(frame)} rows.")
+    classes = class_order(labels.tolist(), data)
+    if settings.training.is_incumbent:
+        frame = with_shares(frame, classes, Labels.of(data), source)
+        own = [name for name in names if not is_answer_column(name)]
+        names = [*own, *share_columns(classes)]
     kinds = _kinds(frame, names, settings.data)
     rows = Dataset(
         features=read_rows(frame, names, settings.data.text_column, kinds),
@@ -123,7 +131,7 @@ def _history(
         labels=labels,
         nights=days.known,
         predicted=days.predicted,
-        classes=class_order(labels.tolist(), data),
+        classes=classes,
         names=names,
         kinds=kinds,
         initial=count,
@@ -160,7 +168,10 @@ def _history_of_store(args: argparse.Namespace, settings: Settings) -> History:
     store = open_store(load_store_settings(args.local))
     try:
         with TemporaryDirectory() as folder:
-            frame = read_labelled(store, settings, Path(folder), now=datetime.now(UTC))
+            is_incumbent = settings.training.is_incumbent
+            frame = read_labelled(
+                store, settings, Path(folder), now=datetime.now(UTC), of_incumbent=is_incumbent
+            )
     finally:
         store.close()
     if not len(frame):
@@ -231,7 +242,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", metavar="A,B", help="feature columns (default: every other column)")
     add("--drop", metavar="A,B", help="columns that are no features")
     add("--init", type=int, help="rows that train the base (default: the first fifth)")
-    add("--base", metavar="NAME", help=f"base algorithm: {choices_of(Algorithm)} "
+    add("--base", metavar="NAME", help=f"base algorithm: {choices_of(BaseAlgorithm)} "
         "(default: LogisticRegression)")  # fmt: skip
     add(
         "--policies",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ml_pipeline.commands import common
 from ml_pipeline.errors import InputError
+from ml_pipeline.serving import incumbents
 from ml_pipeline.serving.engine import PredictionEngine
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ EXAMPLES = (
     "predict --predict 1.8 1.2 0.4 0.6 0.1 --id match-17",
     "predict --predict age=41 plan=pro",
     'predict --text "Where is my parcel?"',
+    'predict --predict 1.8 1.2 0.4 --incumbent \'{"H": 0.6, "D": 0.3, "A": 0.1}\'',
     "predict --batch rows.csv --output answers.csv",
     "predict --info",
 )
@@ -34,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="features of one row, in the model's order or as name=value",
     )  # fmt: skip
     add("--text", help="text of one row, for a model that reads one; - reads it from stdin")
+    add(
+        "--incumbent", metavar="JSON",
+        help="what a classifier of your own answered, for a model that corrects it: "
+        '{"H": 0.6, ...}, or {"prediction": "H", "confidence": 0.8}',
+    )  # fmt: skip
     add("--match-id", "--id", help="what is predicted; its outcome can be recorded by this id")
     add("--batch", metavar="FILE", help="CSV of rows to predict")
     add("--output", metavar="FILE", help="CSV with the predictions (default: FILE_predictions.csv)")
@@ -49,7 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, or show the model."""
-    wanted = [args.predict is not None or args.text is not None, bool(args.batch), args.info]
+    has_row = args.predict is not None or args.text is not None
+    wanted = [has_row, bool(args.batch), args.info]
+    if args.incumbent is not None and not has_row:
+        raise InputError(
+            "--incumbent goes with --predict or --text: it is the answer for that row.",
+            hint="A file of rows has it in the column incumbent.",
+        )
     if sum(wanted) != 1:
         raise InputError("Give one of --predict (or --text), --batch and --info.")
     with PredictionEngine(
@@ -72,7 +85,12 @@ def run(args: argparse.Namespace) -> int:
             result = engine.get_model_info() | {"status": "completed"}
         else:
             text = _piped() if args.text == "-" else args.text
-            result = engine.predict(_row_input(args.predict, engine), args.match_id, text=text)
+            row = _row_input(args.predict, engine)
+            if args.incumbent is None:
+                result = engine.predict(row, args.match_id, text=text)
+            else:
+                answer = incumbents_answer(args.incumbent)
+                result = engine.correct(row, args.match_id, text=text, **answer)
     for found in result.get("new_levels", ()):
         common.say(found["said"])
     if result["status"] == "failed":
@@ -111,6 +129,16 @@ def _piped() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
+def incumbents_answer(text: str) -> dict[str, Any]:
+    """The flag's JSON as arguments of `PredictionEngine.correct`. Raises InputError."""
+    if not text.lstrip().startswith("{"):
+        raise InputError(f"--incumbent {text!r} is no JSON object.", hint=incumbents.HINT)
+    found = incumbents.written(text)
+    if set(found) == {"prediction", "confidence"} and isinstance(found["prediction"], str):
+        return dict(found)
+    return {"probabilities": found}
+
+
 def _row_input(
     tokens: Sequence[str] | None, engine: PredictionEngine
 ) -> Sequence[str] | dict[str, str] | None:
@@ -122,7 +150,11 @@ def _row_input(
     if not named or not all(equals for _, equals, _ in named):
         return tokens
     scorer, names = engine.scorer(), [name for name, _, _ in named]
-    known = [*scorer.features, *([scorer.text_column] if scorer.text_column else []), "match_id"]
+    known = [
+        *scorer.own_features,
+        *([scorer.text_column] if scorer.text_column else []),
+        "match_id",
+    ]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(

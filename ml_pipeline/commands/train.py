@@ -17,7 +17,7 @@ from uuid import uuid4
 from ml_pipeline.commands import common
 from ml_pipeline.commands.usage import choices_of
 from ml_pipeline.config import defaults
-from ml_pipeline.config.sections import Algorithm, Strategy
+from ml_pipeline.config.sections import BaseAlgorithm, Strategy
 from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.errors import ConfigError, TrainingError
 from ml_pipeline.reports.summary import METRICS
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=int, help="most Newton steps, or passes of strategy sgd "
         f"(default: {defaults.FINE_TUNE_EPOCHS})")  # fmt: skip
     add("--random-seed", type=int, help=f"(default: {defaults.RANDOM_STATE})")
-    add("--algorithm", metavar="NAME", help=f"base algorithm: {choices_of(Algorithm)} "
+    add("--algorithm", metavar="NAME", help=f"base algorithm: {choices_of(BaseAlgorithm)} "
         "(default: LogisticRegression)")  # fmt: skip
     add("--model-id", help="name of the new model (default: made from algorithm and time)")
     add("--from-table", action="store_true", help="train on ground_truth.table of the store")

@@ -12,7 +12,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN, read_frame, source_name
 from ml_pipeline.datasets.kinds import infer_kinds
 from ml_pipeline.errors import DataError
-from ml_pipeline.evaluation_log.fold import table_names
+from ml_pipeline.evaluation_log.known.files import table_names
 from ml_pipeline.evaluation_log.loading import load_known
 from ml_pipeline.registry.model_inputs import ModelInputs, inputs_of
 from ml_pipeline.store.contract import Store
@@ -44,7 +44,15 @@ def rows_of_log(request: TrainingRequest, *, wanted: bool) -> TrainingRequest:
             return request
         also = _read_by_champion(store, settings)
         folder = request.folder / "log"
-        path = load_known(store, settings, None, folder, now=request.now, also=also)
+        path = load_known(
+            store,
+            settings,
+            None,
+            folder,
+            now=request.now,
+            also=also,
+            of_incumbent=request.trains_incumbent,
+        )
     finally:
         store.close()
     with path.open(encoding="utf-8") as file:

@@ -19,6 +19,8 @@ UNCERTAIN = "UNCERTAIN"
 # The key of an event's metadata under which former outcomes stand.
 CORRECTIONS = "outcome_corrections"
 DEFAULT_CLASSES = ("H", "D", "A")
+# The base whose probabilities are those of a classifier that is not ours.
+INCUMBENT_BASE = "Incumbent"
 DEFAULT_LABELS = {
     "H": "H",
     "D": "D",

@@ -19,6 +19,8 @@ Algorithm = Literal[
     "HistGradientBoosting",
     "Ensemble",
 ]
+# What a model may stand on: a fitted classifier, or the logged answers of one that is not ours.
+BaseAlgorithm = Literal[Algorithm, "Incumbent"]
 Family = Literal["plain", "pairs", "waves"]
 FAMILIES: tuple[Family, ...] = ("plain", "pairs", "waves")
 DEFAULT_ENSEMBLE: tuple[Algorithm, ...] = (
@@ -118,7 +120,7 @@ class TrainingSettings(Section):
     """How a challenger is trained."""
 
     strategy: Strategy = "adaptive"
-    algorithm: Algorithm = "LogisticRegression"
+    algorithm: BaseAlgorithm = "LogisticRegression"
     epochs: Whole = defaults.FINE_TUNE_EPOCHS
     learning_rate: Positive = defaults.LEARNING_RATE
     random_seed: Count = defaults.RANDOM_STATE
@@ -137,6 +139,11 @@ class TrainingSettings(Section):
     experts: list[ExpertSettings] = Field(default_factory=list)
     experts_every_days: Whole = 30
     adaptive: AdaptiveSettings = Field(default_factory=AdaptiveSettings)
+
+    @property
+    def is_incumbent(self) -> bool:
+        """Whether a base answers what a classifier answered that is not ours."""
+        return self.algorithm == defaults.INCUMBENT_BASE
 
     @property
     def experts_in_use(self) -> Sequence[ExpertSettings]:
@@ -158,6 +165,18 @@ class TrainingSettings(Section):
             for expert in self.experts_in_use
             if expert.name not in fitted or day - fitted[expert.name] >= self.nights_between(expert)
         ]
+
+    @model_validator(mode="after")
+    def _has_something_to_fit(self) -> TrainingSettings:
+        if not self.is_incumbent:
+            return self
+        if self.strategy != "adaptive" or self.refit_every_days is not None:
+            message = (
+                "algorithm Incumbent fits nothing, its heads learn: strategy has to be adaptive, "
+                "and refit_every_days is left out"
+            )
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _experts_differ(self) -> TrainingSettings:

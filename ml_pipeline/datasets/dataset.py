@@ -18,7 +18,16 @@ from ml_pipeline.config.defaults import MATCH_ID
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.csv_file import CsvFile
 from ml_pipeline.datasets.duckdb_session import connect, exact_file, parquet_names
-from ml_pipeline.datasets.features import SHOWN, Inputs, check_usable, content, parted, read_rows
+from ml_pipeline.datasets.features import (
+    SHOWN,
+    Inputs,
+    check_usable,
+    content,
+    joined,
+    matrix,
+    parted,
+    read_rows,
+)
 from ml_pipeline.datasets.kinds import resolved
 from ml_pipeline.datasets.served.answers import (
     Answers,
@@ -26,9 +35,11 @@ from ml_pipeline.datasets.served.answers import (
     predicted_days,
     rows_of_line,
 )
+from ml_pipeline.datasets.served.incumbents import with_shares
 from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.columns import listed, named
+from ml_pipeline.store.inputs.incumbent_columns import classes_read, is_answer_column, share_columns
 from ml_pipeline.store.inputs.labels import Labels, is_blank
 
 BUILTIN = "builtin"
@@ -203,6 +214,9 @@ def from_frame(
     if settings.unlabelled_rows == "skip":
         frame = _labelled(frame, settings, source)
     settings = resolved(settings, frame, source)
+    incumbents = classes_read(settings.features)
+    if incumbents:
+        frame = with_shares(frame, incumbents, Labels.of(settings), source)
     features = read_rows(frame, settings.features, settings.text_column, settings.kinds)
     if whole:
         check_usable(parted(features)[0], settings.features)
@@ -295,6 +309,27 @@ def groups_of(frame: pd.DataFrame, column: str | None) -> NDArray[np.str_] | Non
     texts = frame[column].fillna("").astype(str)
     alone = pd.Series([f"{ALONE}{number}" for number in range(len(texts))], index=texts.index)
     return np.asarray(texts.where(texts != "", alone).to_numpy(dtype=str))
+
+
+def with_incumbent(
+    data: Dataset, settings: DataSettings, classes: Sequence[str] | None = None
+) -> Dataset:
+    """The rows with the incumbent's probabilities of the classes after their features.
+
+    The classes are those of `class_order` where none are given. Raises DataError where the file
+    does not tell them, see `with_shares`.
+    """
+    names = list(data.kinds) or settings.features
+    if classes_read(names):
+        return data
+    classes = class_order(data.labels.tolist(), settings) if classes is None else classes
+    frame = with_shares(data.frame, classes, Labels.of(settings), data.source)
+    numbers, written = parted(data.features)
+    own = [place for place, name in enumerate(names) if not is_answer_column(name)]
+    wide = np.hstack([numbers[:, own], matrix(frame, share_columns(classes))])
+    kinds = {names[place]: data.kinds.get(names[place], Kind.NUMBER) for place in own}
+    kinds |= dict.fromkeys(share_columns(classes), Kind.NUMBER)
+    return replace(data, features=joined(wide, written), frame=frame, kinds=kinds)
 
 
 def class_order(labels: Sequence[str], settings: DataSettings) -> list[str]:

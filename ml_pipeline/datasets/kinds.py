@@ -24,6 +24,7 @@ from ml_pipeline.datasets.times import parsed_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.cells import FALSE, TRUE
 from ml_pipeline.store.inputs.columns import listed
+from ml_pipeline.store.inputs.incumbent_columns import LOGGED_ANSWER, PREFIX
 from ml_pipeline.store.inputs.labels import BLANKS, NO_VALUES
 from ml_pipeline.store.inputs.times import time_hint
 
@@ -48,7 +49,16 @@ FEW_LEVELS: Final = 50
 _TRIED: Final = 1_000
 # What stands beside the features in a file of logged rows.
 _OF_THE_LOG: Final = frozenset(
-    ("event_id", "match_id", "known_at", "model_id", "prediction", "confidence", "is_error")
+    (
+        "event_id",
+        "match_id",
+        "known_at",
+        "model_id",
+        "prediction",
+        "confidence",
+        "is_error",
+        LOGGED_ANSWER,
+    )
 )
 # What pandas calls a column without a name, and the index that it writes into a Parquet file.
 _NO_NAME: Final = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
@@ -124,6 +134,7 @@ def free_columns(frame: pd.DataFrame, data: DataSettings) -> list[str]:
     if {"event_id", "known_at"} <= set(frame.columns):
         used |= _OF_THE_LOG
     names = [str(name) for name in frame.columns]
+    used |= {name for name in names if name.startswith(PREFIX)}
     return [name for name in names if name not in used and not _NO_NAME.fullmatch(name)]
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation_log.answering.logged_models import LoggedModels, is_registered
+from ml_pipeline.evaluation_log.answering.logged_models import LoggedModels
+from ml_pipeline.evaluation_log.answering.registered import is_registered
 from ml_pipeline.evaluation_log.answering.sentences import UNNAMED, answering, proposal, shown
 from ml_pipeline.registry.serving_state import lineage_ids
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert

@@ -272,6 +272,28 @@ def judge_first(
     return _decision(outcome, sentence, checks, settings)
 
 
+def judge_incumbent(
+    report: EvaluationReport, prior_log_loss: float, settings: PromotionSettings
+) -> PromotionDecision:
+    """Whether a base serves that answers as a classifier does which answers already.
+
+    No floor holds it back, for it changes no answer until it has learned to correct them: what is
+    wrong with the answers is what it is there for.
+    """
+    checks = floor_checks(report, prior_log_loss, settings)
+    checks = [replace(check, decides=False) for check in checks]
+    summary = (
+        "it answers as your classifier does, which was right "
+        f"{percent(report.accuracy)} of the time on {counted(report.rows, FIRST.result)}, and "
+        "corrects it once it has learned from new results"
+    )
+    if rules_of(settings).asks_person:
+        outcome, sentence = Outcome.AWAITING_APPROVAL, _ask(summary)
+    else:
+        outcome, sentence = Outcome.PROMOTED, headline("Promoted as the first champion", summary)
+    return _decision(outcome, sentence, checks, settings)
+
+
 def _decision(
     outcome: Outcome, sentence: str, checks: Sequence[Check], settings: PromotionSettings
 ) -> PromotionDecision:

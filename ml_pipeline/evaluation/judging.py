@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_pipeline.config.defaults import INCUMBENT_BASE
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.checks import Check, PairedComparison, floor_checks
@@ -18,6 +19,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import (
     PromotionDecision,
     judge_first,
+    judge_incumbent,
     judge_new_base,
     judge_online,
     unless_held,
@@ -106,8 +108,12 @@ def judge_evidence(
         decision = _judge_online(result["line"], comparison, settings, context)
     elif context.champion_id is None and challenger is not None:
         floor = _prior_loss(evidence, result, settings)
-        decision = judge_first(challenger, floor, settings.promotion)
-        decision = _unless_others_are_better(decision, challenger, settings, context)
+        if result.get("algorithm") == INCUMBENT_BASE:
+            decision = judge_incumbent(challenger, floor, settings.promotion)
+            decision = unless_held(decision, context.held if settings.incumbent.serves else None)
+        else:
+            decision = judge_first(challenger, floor, settings.promotion)
+            decision = _unless_others_are_better(decision, challenger, settings, context)
     else:
         gains = _gains_of(evidence, comparison, settings, context)
         decision = judge_new_base(
@@ -155,7 +161,8 @@ def _judge_beside(
     """Judge a challenger beside a classifier that people go on being answered by."""
     challenger = _report(evidence, evidence.challenger, settings)
     floors: list[Check] = []
-    if challenger is not None and "line" not in result:
+    is_incumbent = result.get("algorithm") == INCUMBENT_BASE
+    if challenger is not None and "line" not in result and not is_incumbent:
         prior_loss = _prior_loss(evidence, result, settings)
         floors = floor_checks(challenger, prior_loss, settings.promotion)
     decision = judge_beside(

@@ -8,7 +8,7 @@ compared by their 64-bit hashes; among ten million, two equal ones are a chance 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 
-from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.kinds import resolved
 from ml_pipeline.evaluation_log.feature_rules import (
@@ -26,34 +25,37 @@ from ml_pipeline.evaluation_log.feature_rules import (
     feature_lists,
     written_features,
 )
+from ml_pipeline.evaluation_log.incumbent.answers import (
+    answer_columns,
+    answer_fault,
+    answer_text,
+    answering_models,
+)
 from ml_pipeline.evaluation_log.rules import (
-    GUESS,
-    LABELLED_COLUMNS,
     LogRequest,
     RowRules,
     day_number,
     instant,
 )
-from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage, with_line_numbers
+from ml_pipeline.evaluation_log.stage import SETTLED, WAITING, Scanned, Stage
 from ml_pipeline.store.inputs.label_sql import NO_LABEL, OTHER_MODEL, listing
 from ml_pipeline.store.inputs.probability_sql import by_class
 from ml_pipeline.store.inputs.times import time_sql
 from ml_pipeline.store.records import UNCERTAIN
-from ml_pipeline.store.sql_text import identifier, literal
+from ml_pipeline.store.sql_text import literal
 
 # Ids are counted in slices of about this many rows, so that memory does not grow with the log.
 _SLICE: Final = 1_500_000
 _HASHES: Final = 2**64 - 1
 # Rows by which the kinds of features are told that nobody names.
 _SAMPLED: Final = 20_000
-_TEXT_SHOWN: Final = 2000
 # What an event takes from the first of its rows that has it.
 _FOLDED: Final = ("outcome", "features", "probabilities", "model_id", "match_id")
+# The same where the answers of an incumbent are asked for.
+_FOLDED_WITH_ANSWERS: Final = (*_FOLDED, "original")
 UNUSABLE: Final = "unusable: "
 TWO_OUTCOMES: Final = "conflicting outcomes"
 NO_CLASS: Final = "outcome is no class of the model"
-_WRITTEN_TIME: Final = "'%Y-%m-%dT%H:%M:%S.%f+00:00'"
-_NOT_KEPT: Final = "(settled row, text not kept)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,19 +75,31 @@ class Counts:
     examples: dict[str, str]
 
 
-def fold(stage: Stage, scanned: Scanned, settings: Settings, request: LogRequest) -> Counts:
-    """Make the relations `bad_rows` (row_no, reason) and `events` (one row per labelled event)."""
+def fold(
+    stage: Stage,
+    scanned: Scanned,
+    settings: Settings,
+    request: LogRequest,
+    is_ours: Callable[[str], bool],
+) -> Counts:
+    """Make the relations `bad_rows` (row_no, reason) and `events` (one row per labelled event).
+
+    `is_ours` says of a model's id whether the registry knows it: it is asked for logged answers
+    that may be an incumbent's.
+    """
     rules = RowRules(settings, scanned.columns, scanned.column)
     stage.run(_kept_query(rules, request))
     _find_repeated(stage, scanned)
-    _fold_repeated(stage, unsure=settings.incumbent.serves)
+    folded = _FOLDED_WITH_ANSWERS if request.of_incumbent else _FOLDED
+    _fold_repeated(stage, folded, unsure=settings.incumbent.serves)
     stage.run(_bad_rows_query())
     stage.run(f"""CREATE OR REPLACE TEMP TABLE days AS
         SELECT day, p = {OTHER_MODEL} AS is_other, count(*) AS n
         FROM scanned WHERE state = {SETTLED} GROUP BY ALL""")
     stage.run("""CREATE OR REPLACE TEMP VIEW sound AS
         SELECT * FROM kept WHERE fault IS NULL AND h NOT IN (SELECT h FROM folded)""")
-    stage.run(_events_query(settings, request))
+    ours = answering_models(stage, is_ours) if request.of_incumbent else ()
+    stage.run(_events_query(settings, request, folded, ours))
     return _count(stage, scanned)
 
 
@@ -106,9 +120,10 @@ def with_kinds(stage: Stage, scanned: Scanned, settings: Settings) -> Settings:
 def _kept_query(rules: RowRules, request: LogRequest) -> str:
     """`kept`: rows to examine, as values, with what is wrong with them."""
     labels = rules.labels
+    original = rules.original() if request.of_incumbent else "NULL::VARCHAR"
     return f"""CREATE OR REPLACE TEMP TABLE kept AS
         SELECT row_no, h, p, a, state, event_id, match_id, model_id, known, confidence,
-            prediction, guess, outcome, features, probabilities, made, past,
+            prediction, guess, outcome, features, probabilities, original, made, past,
             {rules.fault(request.today)} AS fault
         FROM (SELECT *, {time_sql("time_text")} AS known,
                 {rules.best_guess("guess_text")} AS guess,
@@ -121,7 +136,7 @@ def _kept_query(rules: RowRules, request: LogRequest) -> str:
                 {rules.confidence_text()} AS confidence_text, {rules.features()} AS features,
                 {rules.text("probabilities")} AS probabilities, {rules.made_text()} AS made_text,
                 {labels.name("p", rules.raw("prediction"))} AS prediction,
-                {rules.guess_text()} AS guess_text,
+                {rules.guess_text()} AS guess_text, {original} AS original,
                 {labels.name("a", rules.raw("actual_result"))} AS outcome
                 FROM whole))"""
 
@@ -143,7 +158,7 @@ def _find_repeated(stage: Stage, scanned: Scanned) -> None:
             k.row_no IS NULL AND s.state = {WAITING} AS waiting,
             coalesce(k.known, make_timestamptz(s.day * 86400000000)) AS known,
             coalesce(k.past, 0) AS past, k.confidence, k.outcome IS NOT NULL AS has_outcome,
-            k.features IS NOT NULL AS has_features,
+            k.features IS NOT NULL AS has_features, k.original IS NOT NULL AS has_original,
             k.probabilities IS NOT NULL AS has_probabilities,
             k.model_id IS NOT NULL AS has_model_id, k.match_id IS NOT NULL AS has_match_id
         FROM scanned s LEFT JOIN kept k ON k.row_no = s.row_no
@@ -160,14 +175,14 @@ def _insert_repeated(stage: Stage, condition: str) -> None:
         stage.connection.unregister("twice")
 
 
-def _fold_repeated(stage: Stage, *, unsure: bool) -> None:
+def _fold_repeated(stage: Stage, names: Sequence[str], *, unsure: bool) -> None:
     """`folded`: a line per id in `again`; `first_…`: what its event takes from its other rows.
 
     A classifier of the person's own may well say nothing of how sure it is (`unsure`).
     An outcome counts from the first time it was known, and one that was corrected as the last row
     says. Only numbers are aggregated: unlike texts, they spill to disk.
     """
-    first = ", ".join(f"min(row_no) FILTER (has_{name}) AS {name}_row" for name in _FOLDED[1:])
+    first = ", ".join(f"min(row_no) FILTER (has_{name}) AS {name}_row" for name in names[1:])
     stage.run(f"""CREATE OR REPLACE TEMP TABLE folded AS SELECT *, CASE
             WHEN predictions > 1 THEN 'conflicting predictions'
             WHEN outcomes > 1 THEN {literal(TWO_OUTCOMES)}
@@ -187,7 +202,7 @@ def _fold_repeated(stage: Stage, *, unsure: bool) -> None:
             min(row_no) FILTER (p > 0) AS base, {first},
             arg_min(confidence, row_no) FILTER (confidence IS NOT NULL) AS confidence
             FROM again GROUP BY h)""")
-    for name in _FOLDED:
+    for name in names:
         stage.run(f"""CREATE OR REPLACE TEMP TABLE first_{name} AS SELECT g.base, k.{name}
             FROM kept k JOIN folded g ON k.row_no = g.{name}_row
             WHERE g.{name}_row <> g.base AND g.fault IS NULL AND NOT g.settled""")
@@ -200,7 +215,9 @@ def _bad_rows_query() -> str:
         WHERE fault IS NOT NULL AND fault <> 'other model'"""
 
 
-def _events_query(settings: Settings, request: LogRequest) -> str:
+def _events_query(
+    settings: Settings, request: LogRequest, folded: Sequence[str], ours: Sequence[str]
+) -> str:
     """`events`: those with an outcome, whether to learn them, whether they are error samples."""
     found, texts, numbers, input_text = feature_lists(settings)
     threshold, window = float(settings.run.confidence_threshold), request.window
@@ -213,24 +230,28 @@ def _events_query(settings: Settings, request: LogRequest) -> str:
     of_line = f"{others} AND model_id IS DISTINCT FROM {literal(request.anchor_id or '')}"
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
     also = written_features(request.also)
+    incumbent = answer_text(ours) if request.of_incumbent else "NULL::VARCHAR"
+    unanswered = answer_fault(settings.data) if request.of_incumbent else ""
+    answered = answer_columns() if request.of_incumbent else ""
     return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found),
-            CASE WHEN NOT wanted THEN NULL {_class_fault(request)}
+            CASE WHEN NOT wanted THEN NULL {_class_fault(request)} {unanswered}
                 ELSE {feature_fault(settings)} END AS fault
         FROM (SELECT *, {numbers} AS numbers
         FROM (SELECT * REPLACE (CASE WHEN wanted THEN features END AS features),
             CASE WHEN wanted THEN {found} END AS found, CASE WHEN wanted THEN {texts} END AS texts,
             CASE WHEN wanted THEN {input_text} END AS input_text,
             CASE WHEN wanted THEN {also} END AS also
-        FROM (SELECT *, to_learn OR is_error AS wanted
+        FROM (SELECT *, to_learn OR is_error AS wanted{answered}
         FROM (SELECT event_id, match_id, known, {day_number("known")} AS day, model_id, prediction,
             guess, outcome, confidence, features, probabilities, made, {of_line} AS of_line,
+            {incumbent} AS incumbent,
             {start} AND known <= {instant(request.now)} AS to_learn,
             CASE WHEN prediction = {literal(UNCERTAIN)} THEN coalesce(guess <> outcome, false)
                 ELSE prediction <> outcome END
                 AND coalesce(confidence > {threshold!r}::DOUBLE, false)
                 AND known >= {instant(window.start)}
                 AND known < {instant(window.end)} AND {mine} AS is_error
-        FROM ({_whole_events()}) WHERE outcome IS NOT NULL))))"""
+        FROM ({_whole_events(folded)}) WHERE outcome IS NOT NULL))))"""
 
 
 def _class_fault(request: LogRequest) -> str:
@@ -239,10 +260,10 @@ def _class_fault(request: LogRequest) -> str:
     return f"WHEN NOT list_contains({listing(request.classes)}, outcome) THEN {literal(NO_CLASS)}"
 
 
-def _whole_events() -> str:
-    taken = ", ".join(f"coalesce({name}.{name}, k.{name}) AS {name}" for name in _FOLDED)
-    joins = " ".join(f"LEFT JOIN first_{name} {name} ON {name}.base = g.base" for name in _FOLDED)
-    return f"""SELECT event_id, known, made, prediction, guess, confidence, {", ".join(_FOLDED)}
+def _whole_events(names: Sequence[str]) -> str:
+    taken = ", ".join(f"coalesce({name}.{name}, k.{name}) AS {name}" for name in names)
+    joins = " ".join(f"LEFT JOIN first_{name} {name} ON {name}.base = g.base" for name in names)
+    return f"""SELECT event_id, known, made, prediction, guess, confidence, {", ".join(names)}
         FROM sound
         UNION ALL
         SELECT k.event_id, g.known, k.made, k.prediction, k.guess, g.confidence, {taken}
@@ -311,65 +332,3 @@ def labelled_by_day(stage: Stage) -> dict[date, int]:
         UNION ALL SELECT day, count(*) FROM events GROUP BY day)
         GROUP BY day HAVING sum(n) > 0 ORDER BY day""")
     return {day: int(count) for day, count in rows}
-
-
-def rejected_query() -> str:
-    """Bad rows with the number of their row in the log, the header not counted."""
-    cell = (
-        "CASE WHEN contains(x, ',') OR contains(x, '\"') OR contains(x, chr(10)) "
-        "THEN '\"' || replace(x, '\"', '\"\"') || '\"' ELSE coalesce(x, '') END"
-    )
-    rows = f"""(SELECT b.row_no, b.reason,
-        coalesce(array_to_string([{cell} FOR x IN w.r], ','), {literal(_NOT_KEPT)}) AS text
-        FROM bad_rows b LEFT JOIN whole w ON w.row_no = b.row_no)"""
-    return f"""SELECT row, reason, left(text, {_TEXT_SHOWN}) AS text FROM (
-        SELECT line AS row, reason, text FROM malformed
-        UNION ALL SELECT row, reason, text FROM ({with_line_numbers(rows)})) ORDER BY row, reason"""
-
-
-def unusable_query() -> str:
-    """The events that were to be learned and cannot be, with the reason and the outcome."""
-    return """SELECT event_id, fault AS reason, outcome FROM events
-        WHERE to_learn AND fault IS NOT NULL ORDER BY event_id"""
-
-
-def table_names(settings: Settings, also: Sequence[str] = ()) -> list[str]:
-    """The columns of the finished CSVs."""
-    return [*LABELLED_COLUMNS, *settings.data.inputs, *also, settings.data.target]
-
-
-def _cells(settings: Settings, name: str) -> str:
-    return "numbers" if settings.data.kind(name) is Kind.NUMBER else "texts"
-
-
-def table_query(
-    settings: Settings, condition: str, also: Sequence[str] = (), *, with_guesses: bool = False
-) -> str:
-    """Events as rows of the finished CSVs, in the order in which they are learned."""
-    cells = {
-        "event_id": "event_id",
-        "match_id": "match_id",
-        "known_at": f"strftime(known, {_WRITTEN_TIME})",
-        "model_id": "model_id",
-        "prediction": "prediction",
-        "confidence": "confidence",
-        "is_error": "is_error",
-        "predicted_at": f"strftime(made, {_WRITTEN_TIME})",
-        "probabilities": "probabilities",
-        "of_line": "of_line",
-    }
-    columns = [f"{cells[name]} AS {identifier(name)}" for name in LABELLED_COLUMNS]
-    columns += [
-        f"CASE WHEN fault IS NULL THEN {_cells(settings, name)}[{place}] END AS {identifier(name)}"
-        for place, name in enumerate(settings.data.features, 1)
-    ]
-    if settings.data.text_column is not None:
-        name = identifier(settings.data.text_column)
-        columns.append(f"CASE WHEN fault IS NULL THEN input_text END AS {name}")
-    columns += [f"also[{place}] AS {identifier(name)}" for place, name in enumerate(also, 1)]
-    columns.append(f"outcome AS {identifier(settings.data.target)}")
-    if with_guesses:
-        columns.append(f"guess AS {identifier(GUESS)}")
-    # Named in full, for a feature may be called `day`.
-    order = "events.day, events.event_id"
-    return f"SELECT {', '.join(columns)} FROM events WHERE {condition} ORDER BY {order}"

@@ -15,6 +15,7 @@ import pandas as pd
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.weights import weights_of
 from ml_pipeline.evaluation.calibration import WINDOW_ANSWERS, Answers
+from ml_pipeline.evaluation_log.incumbent.answers import own_settings
 from ml_pipeline.evaluation_log.loading import TABLE, load_log
 from ml_pipeline.evaluation_log.rules import GUESS, LogRequest
 from ml_pipeline.store.alerts import SAMPLE_COLUMNS, DailyAccuracy
@@ -98,6 +99,7 @@ def _from_file(
 ) -> pd.DataFrame:
     if work_dir is not None:
         work_dir.mkdir(parents=True, exist_ok=True)
+    settings = own_settings(settings)
     request = LogRequest(
         now=window.end,
         window=window,

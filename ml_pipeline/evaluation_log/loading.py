@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -19,15 +20,19 @@ import pandas as pd
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_session import as_data_error
-from ml_pipeline.errors import ConfigError, DataError, StoreCorrupt
+from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log import fold, scan
+from ml_pipeline.evaluation_log.answering.registered import is_called_like_ours, is_registered
 from ml_pipeline.evaluation_log.classes.counting import count_by_class
 from ml_pipeline.evaluation_log.classes.counts import ClassCount
-from ml_pipeline.evaluation_log.feature_rules import inputs_hint
-from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE, Counts
+from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
+from ml_pipeline.evaluation_log.incumbent.answers import own_settings
+from ml_pipeline.evaluation_log.known import files as written
+from ml_pipeline.evaluation_log.known.report import REASONS_SHOWN, LoadReport
 from ml_pipeline.evaluation_log.rules import GUESS, REASON_HINTS, LogRequest
 from ml_pipeline.evaluation_log.stage import MEMORY_STEPS, LogFiles, Scanned, Stage, open_stage
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.incumbent_columns import own_features
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.lineage.open_rows import OpenRows
 from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
@@ -38,84 +43,7 @@ TABLE: Final = "table"
 STORAGE: Final = "storage"
 STORED_LOG: Final = ("model-artifacts", "evaluation_log.csv")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_REASONS_SHOWN: Final = 3
 _CHUNK: Final = 100_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadReport:
-    """What every row of the log became.
-
-    `outside`: outcomes known outside the time to learn; old errors among them still count as
-    errors. `labelled` rows are learned, but for the `unusable` ones among them, which have no
-    features to learn from or an outcome that the model does not know. `reasons` counts bad and
-    unusable rows, `examples` names an event for each reason where one is known; the bad ones stand
-    in the file at `rejects_path`, the unusable ones in that at `unusable_path`.
-    """
-
-    source: str
-    rows: int
-    bad: int
-    folded: int
-    other_model: int
-    pending: int
-    outside: int
-    labelled: int
-    unusable: int
-    errors: int
-    reasons: dict[str, int]
-    rejects_path: str | None
-    examples: dict[str, str] = field(default_factory=dict)
-    unusable_path: str | None = None
-
-    def __post_init__(self) -> None:
-        parts = ("bad", "folded", "other_model", "pending", "outside", "labelled")
-        counted = sum(getattr(self, part) for part in parts)
-        if counted != self.rows:
-            numbers = ", ".join(f"{part} {getattr(self, part)}" for part in parts)
-            raise StoreCorrupt(
-                f"The rows of {self.source} do not add up: {numbers} make {counted}, "
-                f"not {self.rows}.",
-                hint="The log changed while it was read, or this is a fault of the program.",
-            )
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        return asdict(self)
-
-    def unusable_words(self) -> str:
-        """What is wrong with the rows that cannot be learned, each fault with an event for it."""
-        found = {
-            reason: count for reason, count in self.reasons.items() if reason.startswith(UNUSABLE)
-        }
-        shown = [
-            f"{reason.removeprefix(UNUSABLE)} ({count}, for example event {self.examples[reason]})"
-            for reason, count in list(found.items())[:_REASONS_SHOWN]
-        ]
-        return ", ".join(shown)
-
-    @property
-    def of_new_classes(self) -> int:
-        """Rows of a class that the model does not know: they wait for one that does."""
-        return self.reasons.get(UNUSABLE + NO_CLASS, 0)
-
-    def is_usable(self, settings: Settings) -> bool:
-        """Whether few enough rows cannot be learned; those of new classes wait and do not count."""
-        faulty = self.unusable - self.of_new_classes
-        return faulty <= 1 or faulty / self.labelled <= settings.log.max_bad_rows
-
-    def require_usable(self, settings: Settings) -> None:
-        """Raise DataError when too much cannot be learned; a single row is only set aside."""
-        faulty = self.unusable - self.of_new_classes
-        if self.is_usable(settings):
-            return
-        raise DataError(
-            f"{faulty} of {self.labelled} results to learn from {self.source} cannot be "
-            f"learned ({faulty / self.labelled:.1%}, log.max_bad_rows allows "
-            f"{settings.log.max_bad_rows:.1%}): {self.unusable_words()}.",
-            hint=f"Correct what logs them, or raise log.max_bad_rows to learn the rest: they are "
-            f"listed in {self.unusable_path}.{inputs_hint(self.reasons)}",
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +83,8 @@ def load_log(store: Store, settings: Settings, request: LogRequest, folder: Path
     Raises DataError when the log cannot be read or too much of it is bad; then only the file of
     rejected rows is written.
     """
-    _check_names(settings)
+    settings, request = _of_incumbent(settings, request)
+    _check_names(settings, request)
     folder.mkdir(parents=True, exist_ok=True)
     files = LogFiles.at(folder, request.now)
     # Counted before it is read: a row that arrives in between is missed by the count alone, and
@@ -196,12 +125,15 @@ def _load(
             return _write(stage, settings, counts, files, request)
 
 
-def read_labelled(store: Store, settings: Settings, folder: Path, *, now: datetime) -> pd.DataFrame:
+def read_labelled(
+    store: Store, settings: Settings, folder: Path, *, now: datetime, of_incumbent: bool = False
+) -> pd.DataFrame:
     """Every usable labelled row known until `now`, numbers as floats, everything else as text.
 
-    `confidence` is a float and `is_error` a boolean. All rows are held in memory.
+    `confidence` is a float and `is_error` a boolean; `of_incumbent` as in `LogRequest`. All rows
+    are held in memory.
     """
-    path = load_known(store, settings, None, folder, now=now)
+    path = load_known(store, settings, None, folder, now=now, of_incumbent=of_incumbent)
     return _read_csv(path, settings.data.number_features)
 
 
@@ -215,10 +147,11 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
     since: date | None = None,
     read_at: datetime | None = None,
     also: Sequence[str] = (),
+    of_incumbent: bool = False,
 ) -> Path:
     """Every labelled row until `now` that `model` can learn, in order; those `since` a day.
 
-    `read_at` and `also` as in `LogRequest`.
+    `read_at`, `also` and `of_incumbent` as in `LogRequest`.
     """
     request = LogRequest(
         now=now,
@@ -228,6 +161,7 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
         classes=None if model is None else model.lineage.classes,
         read_at=read_at,
         also=tuple(also),
+        of_incumbent=of_incumbent,
     )
     return load_log(store, settings, request, folder).labelled_path
 
@@ -236,8 +170,16 @@ def _source(settings: Settings) -> str:
     return "the table" if settings.log.source == TABLE else settings.log.source
 
 
-def _check_names(settings: Settings) -> None:
-    names = fold.table_names(settings)
+def _of_incumbent(settings: Settings, request: LogRequest) -> tuple[Settings, LogRequest]:
+    """What is asked of the log where the model reads an incumbent's answers."""
+    own, also = own_settings(settings), tuple(own_features(request.also))
+    if own is settings and also == request.also:
+        return settings, request
+    return own, replace(request, of_incumbent=True, also=also)
+
+
+def _check_names(settings: Settings, request: LogRequest) -> None:
+    names = written.table_names(settings, of_incumbent=request.of_incumbent)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(
@@ -253,16 +195,28 @@ def _read(
 
     Returns the settings with the kinds of the features, where they did not say them.
     """
-    scanned = _scan(stage, store, settings, request, with_metadata=request.with_guesses)
+    with_metadata = request.with_guesses or request.of_incumbent
+    scanned = _scan(stage, store, settings, request, with_metadata=with_metadata)
+
+    is_ours = partial(_is_ours, store, settings)
     with as_data_error(_source(settings)):
         settings = fold.with_kinds(stage, scanned, settings)
-        counts = fold.fold(stage, scanned, settings, request)
+        counts = fold.fold(stage, scanned, settings, request, is_ours)
         if not scanned.columns.leave_out_metadata or not fold.needs_metadata(stage, settings):
             return counts, settings
         log.info("What some events lack may stand in their metadata: reading it")
         scanned = _scan(stage, store, settings, request, with_metadata=True)
         settings = fold.with_kinds(stage, scanned, settings)
-        return fold.fold(stage, scanned, settings, request), settings
+        return fold.fold(stage, scanned, settings, request, is_ours), settings
+
+
+def _is_ours(store: Store, settings: Settings, model_id: str) -> bool:
+    """Whether an answer says nothing of the incumbent: a model that is ours, or not theirs."""
+    named = settings.incumbent.model_ids
+    if named is not None and model_id not in named:
+        return True
+    is_like_ours = named is None and is_called_like_ours(model_id)
+    return is_like_ours or is_registered(store, settings.model_name, model_id)
 
 
 def _scan(
@@ -318,10 +272,10 @@ def _write(
 ) -> _Written:
     files.rejected.unlink(missing_ok=True)
     if counts.bad:
-        stage.write(fold.rejected_query(), files.rejected)
+        stage.write(written.rejected_query(), files.rejected)
     files.unusable.unlink(missing_ok=True)
     if counts.unusable:
-        stage.write(fold.unusable_query(), files.unusable)
+        stage.write(written.unusable_query(), files.unusable)
     report = LoadReport(
         source=settings.log.source,
         rejects_path=str(files.rejected) if counts.bad else None,
@@ -329,10 +283,16 @@ def _write(
         **{name: getattr(counts, name) for name in Counts.__slots__},
     )
     _check_share(report, settings)
-    stage.write(fold.table_query(settings, "is_error"), files.errors, fold.table_names(settings))
+    stage.write(
+        written.table_query(settings, "is_error"), files.errors, written.table_names(settings)
+    )
     learned, also, guesses = "to_learn AND fault IS NULL", request.also, request.with_guesses
-    query = fold.table_query(settings, learned, also, with_guesses=guesses)
-    names = [*fold.table_names(settings, also), *([GUESS] if guesses else [])]
+    of_incumbent = request.of_incumbent
+    query = written.table_query(
+        settings, learned, also, of_incumbent=of_incumbent, with_guesses=guesses
+    )
+    names = written.table_names(settings, also, of_incumbent=of_incumbent)
+    names += [GUESS] if guesses else []
     stage.write(query, files.labelled, names)
     return _Written(
         labelled_rows=counts.labelled - counts.unusable,
@@ -357,7 +317,7 @@ def _check_share(report: LoadReport, settings: Settings) -> None:
     bad = {
         reason: count for reason, count in report.reasons.items() if not reason.startswith(UNUSABLE)
     }
-    commonest = ", ".join(f"{reason} ({n})" for reason, n in list(bad.items())[:_REASONS_SHOWN])
+    commonest = ", ".join(f"{reason} ({n})" for reason, n in list(bad.items())[:REASONS_SHOWN])
     raise DataError(
         f"{report.bad} of {report.rows} rows of {report.source} are bad "
         f"({report.bad / report.rows:.1%}, log.max_bad_rows allows "

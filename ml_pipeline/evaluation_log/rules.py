@@ -15,6 +15,7 @@ from ml_pipeline.datasets.csv_file import COMMA_HINT
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.event_row import MOST_AHEAD
 from ml_pipeline.store.inputs.columns import column_places, listed
+from ml_pipeline.store.inputs.incumbent_columns import ANSWER
 from ml_pipeline.store.inputs.label_sql import (
     NO_LABEL,
     OTHER_MODEL,
@@ -90,6 +91,8 @@ class LogRequest:
     UNCERTAIN answer would have been. `read_at` is when the log is read, by default `now`: what is
     known in between has not happened for the run, and is no row of the future. `also` names further
     features to write beside the labelled rows as they were logged: what the champion reads.
+    `of_incumbent` asks for the answer of a classifier that is not ours beside each labelled row,
+    and sets aside those of which there is none.
     """
 
     now: datetime
@@ -102,6 +105,7 @@ class LogRequest:
     with_guesses: bool = False
     read_at: datetime | None = None
     also: tuple[str, ...] = ()
+    of_incumbent: bool = False
 
     def __post_init__(self) -> None:
         for name in ("now", "learn_from", "count_from", "read_at"):
@@ -295,6 +299,12 @@ class RowRules:
     def best_guess(self, x: str) -> str:
         """The label of `x`, a column: its text stands at each spelling that it is compared with."""
         return self.labels.name(self.labels.code(x, is_prediction=False), x)
+
+    def original(self) -> str:
+        """What an incumbent answered whose answer was corrected, as the row says it, if it does."""
+        meta = self.text("metadata")
+        answer = f"json_extract({meta}, {literal('$.' + ANSWER)})::VARCHAR"
+        return f"CASE WHEN json_valid({meta}) THEN nullif({answer}, 'null') END"
 
     def made_text(self) -> str:
         """The text of the time of the prediction."""

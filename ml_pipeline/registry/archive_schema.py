@@ -37,6 +37,7 @@ ALLOWED_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "ObjectNode": frozenset(
         {
             CLASSIFIER,
+            "ml_pipeline.incumbent.IncumbentClassifier",
             "ml_pipeline.kind_features.LevelMeans",
             "ml_pipeline.kind_features.Levels",
             "ml_pipeline.kind_features.MomentParts",

@@ -20,10 +20,13 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.features import Inputs, joined, matrix, unreadable
 from ml_pipeline.datasets.reference import kinds_of
+from ml_pipeline.datasets.served.incumbents import with_shares
 from ml_pipeline.errors import ArtifactError, DataError, NotFound
 from ml_pipeline.evaluation.metrics import Floats
 from ml_pipeline.registry.models import load_model_version, load_scorer
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.inputs.incumbent_columns import classes_read, own_features, share_columns
+from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.records import ModelVersion
 
 log = logging.getLogger("registering")
@@ -49,8 +52,16 @@ class ModelInputs:
         data = settings.data
         if data.kinds or not (data.is_auto or set(data.features) & set(self.kinds)):
             return settings
-        names = self.features if data.is_auto else data.features
+        names = own_features(self.features) if data.is_auto else data.features
         return settings.reading({name: self.kinds.get(name, Kind.NUMBER) for name in names})
+
+    def reading(self, settings: Settings) -> Settings:
+        """The same for the rows that it learns: with an incumbent's answer where it reads one."""
+        settings, answers = self.completing(settings), share_columns(classes_read(self.features))
+        if not answers:
+            return settings
+        own = {name: settings.data.kind(name) for name in settings.data.features}
+        return settings.reading(own | dict.fromkeys(answers, Kind.NUMBER))
 
     def difference(self, data: DataSettings) -> str:
         """How the settings differ from it, as the end of a sentence; empty when they do not."""
@@ -59,13 +70,15 @@ class ModelInputs:
             for name, kind in data.kinds.items()
             if self.kinds.get(name, kind) is not kind
         ]
-        read = [*self.features, *([self.text_column] if self.text_column else [])]
-        if new := [name for name in data.inputs if name not in read]:
+        own = own_features(self.features)
+        read = [*own, *([self.text_column] if self.text_column else [])]
+        named = own_features(data.inputs)
+        if new := [name for name in named if name not in read]:
             differences.append(f"does not read {', '.join(new)}")
-        if gone := [name for name in read if name not in data.inputs]:
+        if gone := [name for name in read if name not in named]:
             differences.append(f"reads {', '.join(gone)}, which the settings no longer name")
-        if not differences and tuple(data.features) != self.features:
-            differences.append(f"reads the features in another order ({', '.join(self.features)})")
+        if not differences and named != read:
+            differences.append(f"reads the features in another order ({', '.join(own)})")
         if data.classes is not None:
             if new := [name for name in data.classes if name not in self.classes]:
                 differences.append(f"does not know the class {', '.join(new)}")
@@ -169,6 +182,9 @@ def _scored(scorer: Any, row: Any) -> list[float]:  # noqa: ANN401 - a scorer's 
 def _rows(
     frame: pd.DataFrame, kinds: Mapping[str, Kind], text_column: str | None, model_id: str
 ) -> Inputs:
+    if answers := classes_read(kinds):
+        labels = Labels({label: label for label in answers}, is_open=True)
+        frame = with_shares(frame, answers, labels, f"What {model_id} is compared on")
     lacking = [name for name in kinds if name not in frame.columns]
     if lacking:
         log.warning("%s reads %s, which the rows lack: missing", model_id, ", ".join(lacking))

@@ -23,9 +23,11 @@ from ml_pipeline.registry.scoring_parts import (
     listed,
     mapped,
 )
+from ml_pipeline.store.inputs.incumbent_columns import share_columns
 
-# The last for a model some of whose features are no numbers, whatever else it has.
-FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3, 4))
+# The fourth for a model some of whose features are no numbers, the last for one that corrects an
+# incumbent's answers, whatever else they have.
+FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3, 4, 5))
 # How far probabilities may be from a sum of 1: far more than rounding adds.
 ROUNDING = 1e-6
 # What Python raises for a file whose parts do not fit one another.
@@ -41,6 +43,7 @@ class Scorer:
         # The kinds of the features, in their order; none where all are numbers.
         self.kinds: list[str] = [str(kind) for kind in listed(header.get("kinds", []))]
         self.text_column = _text_or_none(header.get("text_column"))
+        self.corrects = header["format"] == FORMATS[-1]
         reader, width = Reader(arrays), len(self.features) + (self.text_column is not None)
         base = mapped(header["base"])
         self._vote = _find_vote(base, reader, width)
@@ -71,6 +74,8 @@ class Scorer:
             raise ValueError("its features differ in number")
         if not all(map(isfinite, self._mean)) or not all(0 < s < inf for s in self._scale):
             raise ValueError("the means or scales of its features are no numbers")
+        if self.corrects and self.features[-len(self.classes) :] != share_columns(self.classes):
+            raise ValueError("it does not read an incumbent's answer")
         if self.kinds and len(self.kinds) != len(self.features):
             raise ValueError("its features and their kinds differ in number")
         if not all(0 <= place < len(self.features) for place, _ in self.known_levels):
@@ -80,6 +85,11 @@ class Scorer:
     def spread(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each feature in the training rows."""
         return list(self._mean), list(self._scale)
+
+    @property
+    def own_features(self) -> list[str]:
+        """The features without the incumbent's answer, which comes last where it `corrects` one."""
+        return self.features[: -len(self.classes)] if self.corrects else self.features
 
     @property
     def is_ensemble(self) -> bool:

@@ -29,10 +29,15 @@ class Heads:
         self._is_former = "families" not in header
         seen = header if self._is_former else mapped(header["head_inputs"])
         self._columns: Score | None = None
+        base = mapped(header["base"])
+        # The incumbent's answer, which comes last in a row, is seen as log odds alone.
+        self._own: int | None = None
+        if base["kind"] == "incumbent":
+            self._own = width = int(base["first"])  # type: ignore[call-overload]
         if header.get("kinds") and not self._is_former:
             from ml_pipeline.registry.inputs.kind_columns import head_columns
 
-            self._columns, width = head_columns(mapped(header["base"]), width, reader.array)
+            self._columns, width = head_columns(base, width, reader.array)
         self._mean = [float(value) for value in listed(seen["mean"])]
         self._scale = [float(value) for value in listed(seen["scale"])]
         self._sees_numbers = bool(seen.get("sees_features", seen.get("sees_numbers")))
@@ -118,6 +123,8 @@ class Heads:
         return [value - reference for value in logs]
 
     def _numbers(self, values: Values) -> list[float]:
+        if self._own is not None:
+            values = values[: self._own]
         if self._columns is not None:
             values = self._columns(values)
         seen = [

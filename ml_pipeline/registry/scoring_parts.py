@@ -71,6 +71,7 @@ class Reader:
             "linear": self._linear,
             "trees": self._trees,
             "vote": self._voted,
+            "incumbent": self._incumbent,
         }
         return kinds[str(part["kind"])](part, width)
 
@@ -187,6 +188,20 @@ class Reader:
             columns = zip(*(shares for _, shares in answers), strict=True)
             weights = [weight / total for weight, _ in answers]
             return [sum(map(mul, weights, column)) for column in columns]
+
+        return score
+
+    def _incumbent(self, part: Mapping[str, object], width: int) -> Score:
+        """The answer that a row brings along, from the first number of it on."""
+        first, count = int(part["first"]), int(part["count"])  # type: ignore[call-overload]
+        if not 0 <= first <= width - count < width:
+            raise ValueError("the incumbent's answer is not among its inputs")
+        places = slice(first, first + count)
+
+        def score(values: Values) -> list[float]:
+            shares = [max(share, 0.0) for share in values[places]]
+            total = sum(shares)
+            return [share / total for share in shares]
 
         return score
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ml_pipeline.datasets.levels.new_levels import known_levels
 from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.registry.scoring import FORMATS
+from ml_pipeline.store.inputs.incumbent_columns import classes_read
 
 _ALIGNED = 8
 # Coefficients over which they stand in the flat part: as text they take long to read.
@@ -42,10 +43,9 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
     memory = model.memory()
     names = list(model.feature_names_) or [f"feature_{n}" for n in range(model.n_features_in_)]
     header = {
-        "format": FORMATS[-2],
         "features": names,
         "text_column": model.text_column_,
-        **_kinds(model),
+        **_format(model),
         **_known_levels(model, names, arrays),
         "classes": [str(label) for label in model.classes_],
         "base": _classifier(model.base_, arrays),
@@ -94,10 +94,13 @@ def _heads(
     }
 
 
-def _kinds(model: Any) -> dict[str, Any]:  # noqa: ANN401 - AdaptiveClassifier
-    """The kinds of the features in their order, where some are no numbers."""
+def _format(model: Any) -> dict[str, Any]:  # noqa: ANN401 - AdaptiveClassifier
+    """The format; and the kinds of the features in their order, where some are no numbers."""
     kinds = [str(kind) for kind in kinds_of(model).values()]
-    return {"format": FORMATS[-1], "kinds": kinds} if set(kinds) - {"number"} else {}
+    plain: dict[str, Any] = {"kinds": kinds} if set(kinds) - {"number"} else {}
+    if classes_read(model.feature_names_):
+        return {"format": FORMATS[-1], **plain}
+    return {"format": FORMATS[-2 if plain else -3], **plain}
 
 
 def _known_levels(model: Any, names: Sequence[str], arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
@@ -136,17 +139,25 @@ def _classifier(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401 
             "steps": [_step(step, arrays) for _, step in steps],
             "last": _classifier(last, arrays),
         }
+    if kind == "IncumbentClassifier":
+        return _incumbent(model, arrays)
     if kind == "LogisticRegression" or (kind == "SGDClassifier" and model.loss == "log_loss"):
         return _linear(model, arrays, one_versus_rest=kind == "SGDClassifier")
-    if kind == "DecisionTreeClassifier":
-        return _forest([model], arrays)
-    if kind == "RandomForestClassifier":
-        return _forest(model.estimators_, arrays)
+    if kind in {"DecisionTreeClassifier", "RandomForestClassifier"}:
+        return _forest(getattr(model, "estimators_", [model]), arrays)
     if kind == "HistGradientBoostingClassifier":
         return _boosting(model, arrays)
     if kind == "VotingClassifier" and model.voting == "soft":
         return _vote(model, arrays)
     raise Inexpressible(kind)
+
+
+def _incumbent(model: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401
+    """Where its answer stands in a row; and how its features are read, for the heads."""
+    count = len(model.classes_)
+    steps = [] if model.read_ is None else [_read(model.read_, arrays)]
+    first = int(model.n_features_in_) - count
+    return {"kind": "incumbent", "first": first, "count": count, "steps": steps}
 
 
 def _step(step: Any, arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401

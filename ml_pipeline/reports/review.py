@@ -31,6 +31,7 @@ from ml_pipeline.reports.classes.days import ClassDays
 from ml_pipeline.reports.drift import DRIFT
 from ml_pipeline.reports.memories import Voters
 from ml_pipeline.reports.segments import segments
+from ml_pipeline.store.inputs.incumbent_columns import own_features
 from ml_pipeline.store.records import CLASS_DAYS, RUN_MANIFEST, UNCERTAIN, RetrainingRun
 
 SHOWN: Final = 20
@@ -211,7 +212,7 @@ def _labelled(loaded: LoadedLog, settings: Settings) -> pd.DataFrame:
     """The first labelled rows, as text."""
     columns = ["event_id", "known_at", "model_id", "prediction", "is_error", settings.data.target]
     return pd.read_csv(
-        loaded.labelled_path, usecols=[*columns, *settings.data.features], dtype=str,
+        loaded.labelled_path, usecols=[*columns, *own_features(settings.data.features)], dtype=str,
         keep_default_na=False, nrows=ROWS_READ,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ import ml_pipeline
 from ml_pipeline.config.environment import code_revision
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.registry.archive import installed_version
+from ml_pipeline.store.inputs.incumbent_columns import LOGGED_ANSWER, own_features
 from ml_pipeline.store.records import ModelVersion
 
 LIBRARIES: Final = ("duckdb", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -91,7 +92,8 @@ def days_of(labelled: Path, settings: Settings) -> dict[str, list[Any]]:
         header = next(csv.reader(file))
     # The columns are numbered: a feature may be called `day`, or as a function of SQL.
     place = {name: f"c{number}" for number, name in enumerate(header)}
-    columns = ("event_id", "prediction", settings.data.target, *settings.data.inputs)
+    columns = ["event_id", "prediction", settings.data.target, *own_features(settings.data.inputs)]
+    columns += [LOGGED_ANSWER] if LOGGED_ANSWER in place else []
     texts = ", ".join(f"coalesce({place[name]}, '')" for name in columns)
     kinds = ", ".join(f"{column}: 'VARCHAR'" for column in place.values())
     query = (

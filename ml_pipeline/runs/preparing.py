@@ -51,8 +51,8 @@ class Prepared:
     `counted_from` is the first day of which the log's labelled rows were counted. `is_rebuilt`
     says that the lineage is learned again from its approved base on: rows of settled days turned
     up or changed, or the settings `changed` by which heads learn. `is_corrected` says that rows
-    which it had learned changed, of whatever day. After `restart_night`
-    alone it is when that is before the late rows.
+    which it had learned changed, of whatever day. After `restart_night` alone it is when that is
+    before the late rows.
     """
 
     serving: ServingState
@@ -64,7 +64,6 @@ class Prepared:
     changed: tuple[str, ...] = ()
     is_corrected: bool = False
     restart_night: int | None = None
-
     difference: str = ""
     is_readable: bool = False
     trained_by: Settings | None = None
@@ -134,7 +133,7 @@ def prepare(
     head, own, trained_by, difference = serving.head, settings, settings, ""
     inputs = inputs_of(store, head)
     if inputs is not None:
-        settings = own = trained_by = inputs.completing(settings)
+        settings = own = trained_by = inputs.reading(settings)
         head, difference = _knowing(head, inputs), inputs.difference(settings.data)
     if inputs is not None and difference:
         log.warning("The serving model %s: it goes on by what it knows", difference)
@@ -272,6 +271,7 @@ def _request(
         anchor_id=None if head is None or settings.incumbent.serves else head.anchor_id,
         count_from=count_from,
         classes=None if head is None else head.lineage.classes,
+        of_incumbent=head is None and settings.training.is_incumbent,
     )
 
 

@@ -19,6 +19,7 @@ from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_known, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
 from ml_pipeline.registry import archive, models
+from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.registry.trained import TrainerAnswer
 from ml_pipeline.runs.manifest import changed_environment, days_of
 from ml_pipeline.store.contract import EVERYTHING, Store
@@ -88,6 +89,7 @@ class Replay:
             anchor_id=None if head is None else head.version.anchor_id,
             classes=None if head is None else head.version.lineage.classes,
             read_at=datetime.now(UTC),
+            of_incumbent=head is None and self.settings.training.is_incumbent,
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
         self._same_days("training rows", self.manifest["days"], loaded.labelled_path)
@@ -156,10 +158,12 @@ class Replay:
     def _probabilities(self, loaded: LoadedLog, answer: TrainerAnswer) -> dict[str, Any]:
         import numpy as np
 
-        data = read_labelled(str(loaded.labelled_path), self.settings, whole=False)
+        version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))
+        inputs, settings = inputs_of(self.store, version), self.settings
+        settings = settings if inputs is None else inputs.reading(settings)
+        data = read_labelled(str(loaded.labelled_path), settings, whole=False)
         features = data.features[-COMPARED_ROWS:]
         event_ids = data.frame["event_id"].to_list()[-COMPARED_ROWS:]
-        version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))
         then = models.load_model_version(self.store, version).predict_proba(features)
         digest = answer.result["model_digest"]
         rebuilt: Any = archive.load_model(answer.model_path, expected_digest=digest)

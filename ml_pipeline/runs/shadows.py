@@ -179,6 +179,8 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     context = turn.context
     # A shadow is an online model, whatever strategy made its base.
     settings = context.settings.changed({"training.strategy": "adaptive"})
+    inputs = inputs_of(context.store, shadow)
+    settings = settings if inputs is None else inputs.reading(settings)
     folder = context.folder / f"shadow-{shadow.anchor_id}"
     now = context.run.started_at
     rows = unlearned_rows(context.store, settings, shadow, folder, now=now, model_ids=None)

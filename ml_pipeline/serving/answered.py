@@ -8,6 +8,7 @@ from datetime import datetime
 from ml_pipeline.config.quick import QuickSettings
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry.scoring import Scorer
+from ml_pipeline.serving import incumbents
 from ml_pipeline.serving.answering import judge, missing_features, part_text, read_values
 from ml_pipeline.store.event_row import (
     UNCERTAIN,
@@ -17,6 +18,7 @@ from ml_pipeline.store.event_row import (
     prediction_row,
     utc_text,
 )
+from ml_pipeline.store.inputs.incumbent_columns import ANSWER
 from ml_pipeline.store.serving_view import ServedModel
 
 TYPE_CHECKING = False
@@ -38,7 +40,7 @@ class Answering:
         self.scorer = scorer
         self.warnings = warnings
 
-    def answer(
+    def answer(  # noqa: PLR0913 - a row, and how it is answered
         self,
         passed: object,
         match_id: str | None,
@@ -46,19 +48,23 @@ class Answering:
         *,
         settings: QuickSettings,
         clock: Callable[[], datetime],
+        incumbent: Mapping[str, object] | None = None,
     ) -> tuple[dict[str, Any], Callable[[], EventRow]]:
         """The answer for one row, and what makes the log's row of it.
 
-        Raises InputError for input that cannot be used.
+        `incumbent` is the answer of one, for a model that corrects it. Raises InputError for
+        input that cannot be used.
         """
         model, scorer = self.model, self.scorer
+        shares = incumbents.shares(model, scorer, incumbent, settings)
         numbers, text = part_text(passed, text, scorer.text_column)
-        texts = scorer.read_text(text)
-        imputes = settings.missing == "impute"
-        values, logged = read_values(numbers, scorer.features, imputes=imputes, kinds=scorer.kinds)
-        imputed = missing_features(values, scorer.features)
+        texts, features = scorer.read_text(text), scorer.own_features
+        imputes, kinds = settings.missing == "impute", scorer.kinds[: len(features)]
+        values, logged = read_values(numbers, features, imputes=imputes, kinds=kinds)
+        imputed = missing_features(values, features)
         if imputed and len(imputed) == len(values) and text is None:
             raise InputError("Every feature is missing.")
+        values += shares
         answer = judge(
             scorer, values, text, threshold=model.threshold, margin=settings.conflict_margin
         )
@@ -66,6 +72,7 @@ class Answering:
             "event_id": new_event_id(),
             "match_id": plain_text(match_id, "match_id") or None,
             **answer,
+            **({ANSWER: dict(zip(scorer.classes, shares, strict=True))} if shares else {}),
             "imputed": imputed,
             "model_id": model.model_id,
             "timestamp": utc_text(now := clock()),
@@ -74,22 +81,22 @@ class Answering:
         new = [_new_level(name, logged[name]) for name in scorer.new_levels(values)]
         if new or self.warnings:
             about["warnings"] = [*about.get("warnings", ()), *new, *self.warnings]
-        features = {**logged, **texts}
-        return about, lambda: _row(about, features, settings.model_name, now)
+        passed_on = {**logged, **texts}
+        return about, lambda: _row(about, passed_on, settings.model_name, now)
 
     def info(self, settings: QuickSettings) -> dict[str, Any]:
         """What answers: the model, its input, its threshold and its metrics."""
         model, scorer = self.model, self.scorer
+        kinds = dict(zip(scorer.own_features, scorer.kinds, strict=False))
         return {
             "model_id": model.model_id,
             "model_name": settings.model_name,
             "algorithm": model.algorithm,
             "state": model.state,
             "created_at": model.created_at,
-            "features": scorer.features,
-            "kinds": dict(zip(scorer.features, scorer.kinds, strict=True))
-            if scorer.kinds
-            else None,
+            "features": scorer.own_features,
+            "kinds": kinds or None,
+            "corrects_incumbent": scorer.corrects,
             "text_column": scorer.text_column,
             "classes": scorer.classes,
             "confidence_threshold": model.threshold,
@@ -109,7 +116,7 @@ def _new_level(name: str, level: object) -> str:
 def _row(
     answer: Mapping[str, Any], features: Mapping[str, object], model_name: str, now: datetime
 ) -> EventRow:
-    is_unsure = answer["prediction"] == UNCERTAIN
+    guess = answer["best_guess"] if answer["prediction"] == UNCERTAIN else None
     return prediction_row(
         event_id=answer["event_id"],
         timestamp=now,
@@ -120,5 +127,5 @@ def _row(
         confidence=min(answer["confidence"], 1.0),
         features=features,
         probabilities=answer["probabilities"],
-        metadata={"best_guess": answer["best_guess"]} if is_unsure else None,
+        metadata=incumbents.metadata_of(guess, answer.get(ANSWER)),
     )

@@ -15,6 +15,7 @@ from ml_pipeline.datasets.texts import fault
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry.scoring import ROUNDING, Scorer, check_shares
 from ml_pipeline.registry.scoring_parts import Member
+from ml_pipeline.store.inputs.incumbent_columns import classes_read
 from ml_pipeline.store.serving_view import ServedModel
 
 # Rows that are scored one by one before the artifact's libraries are worth loading.
@@ -28,6 +29,7 @@ class ArtifactScorer(Scorer):
         self.model = model
         self.features = list(model.feature_names_)
         self.kinds = [str(kind) for kind in kinds_of(model).values()]
+        self.corrects = bool(classes_read(self.features))
         self.classes = [str(label) for label in model.classes_]
         self.base_classes = [self.classes[column] for column in model.base_columns_]
         self.text_column = model.text_column_
@@ -93,8 +95,10 @@ class BatchScorer:
     ) -> None:
         self._scorer = scorer
         self._load = load
-        self.features = scorer.features
-        self.kinds = scorer.kinds
+        self.corrects = scorer.corrects
+        # What people's files have beside the answer that is corrected.
+        self.features = scorer.own_features
+        self.kinds = scorer.kinds[: len(self.features)]
         self.classes = scorer.classes
         self.known_levels = scorer.known_levels
         self.text_column = scorer.text_column

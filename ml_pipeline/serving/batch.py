@@ -22,6 +22,7 @@ from ml_pipeline.serving.answering import HIGH_CONFIDENCE
 from ml_pipeline.serving.batch_csv import ADDED, BatchCsv, default_output, open_database
 from ml_pipeline.serving.batch_inputs import BatchInputs, inputs_from, kind_faults
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
+from ml_pipeline.serving.incumbents import labels_of, metadata_of
 from ml_pipeline.store.event_row import UNCERTAIN, EventRow, prediction_row, utc_text
 
 # From (name, total) to the function that advances that bar by one.
@@ -92,6 +93,7 @@ class _Batch:
         self._db, self._engine, self._file = db, engine, file
         self._scorer = file.scorer
         self._logs, self._total = log, total
+        self._labels = labels_of(engine.settings, file.scorer.classes)
         self.chunk = CHUNK_OF_TEXTS if self._scorer.text_column else CHUNK
         self._predicted = self._uncertain = 0
         self._levels = {
@@ -120,7 +122,7 @@ class _Batch:
         usable = inputs.usable
         for name, counter in self._levels.items():
             counter.add(inputs.levels[name])
-        shares, faults = self._scorer.score(inputs.values, inputs.texts)
+        shares, faults = self._scorer.score(inputs.whole, inputs.texts)
         answers = self._answers(shares)
         everywhere = {
             name: _spread(array, usable) for name, array in answers.items() if name != "shares"
@@ -133,28 +135,38 @@ class _Batch:
         self._count(answers, faults)
 
     def _mark(self, start: int) -> None:
-        """Give the rows with a cell that is not of its feature's kind their error."""
-        if self._scorer.kinds:
-            found = kind_faults(self._columns(start), self._scorer)
-            self._refuse({start + place: fault for place, fault in found.items()})
+        """Give their error to rows with a cell that is not of its kind, or no answer to correct."""
+        if not self._scorer.kinds and not self._scorer.corrects:
+            return
+        columns, cells = self._columns(start)
+        found = kind_faults(columns, self._scorer) if self._scorer.kinds else {}
+        _, unanswered = self._file.answers.read(cells, len(columns[0]), self._labels)
+        usable = np.asarray(columns[0], dtype=bool)
+        found |= {place: fault for place, fault in unanswered.items() if usable[place]}
+        self._refuse({start + place: fault for place, fault in found.items()})
 
     def _refuse(self, faults: Mapping[int, str]) -> None:
         for row, fault in faults.items():
             self._db.execute("UPDATE input_rows SET error = ? WHERE rowid = ?", [fault, row])
 
     def _inputs(self, start: int) -> BatchInputs:
-        return inputs_from(self._columns(start), self._scorer)
+        columns, cells = self._columns(start)
+        shares, _ = self._file.answers.read(cells, len(columns[0]), self._labels)
+        return inputs_from(columns, self._scorer, shares)
 
-    def _columns(self, start: int) -> list[NDArray[Any]]:
-        """Which of a chunk's rows are usable, its features, and its texts."""
+    def _columns(self, start: int) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Which of a chunk's rows are usable, its features, its texts; and answer cells."""
         scorer, file = self._scorer, self._file
         wanted = ["error IS NULL", *map(file.value, scorer.features)]
         wanted += [file.cell(scorer.text_column)] if scorer.text_column else []
+        first_answer = len(wanted)
+        wanted += file.answer_cells()
         columns = self._db.execute(
             f"SELECT {', '.join(f'{sql} AS i{place}' for place, sql in enumerate(wanted))} "
             f"FROM input_rows WHERE {self._in_chunk(start)} ORDER BY rowid"
         ).fetchnumpy()
-        return [np.ma.asanyarray(array) for array in columns.values()]
+        arrays: list[NDArray[Any]] = [np.ma.asanyarray(array) for array in columns.values()]
+        return arrays[:first_answer], arrays[first_answer:]
 
     def _in_chunk(self, start: int) -> str:
         return f"input_rows.rowid >= {start} AND input_rows.rowid < {start + self.chunk}"
@@ -234,9 +246,15 @@ class _Batch:
         answers["shares"] = np.column_stack([answers[name] for name in self._shares()])
         rows = list[EventRow]()
         for place, (event_id, match_id) in enumerate(ids):
-            passed = inputs.logged(self._scorer, place)
+            shares = inputs.shares[place].tolist()
             rows.append(
-                self._row(known=(event_id, match_id), passed=passed, answers=answers, place=place)
+                self._row(
+                    known=(event_id, match_id),
+                    passed=inputs.logged(self._scorer, place),
+                    incumbent=dict(zip(self._scorer.classes, shares, strict=False)),
+                    answers=answers,
+                    place=place,
+                )
             )
             if len(rows) == LOGGED_AT_ONCE:
                 self._engine.logger.write(rows)
@@ -248,6 +266,7 @@ class _Batch:
         *,
         known: tuple[str, str | None],
         passed: dict[str, object],
+        incumbent: dict[str, float],
         answers: dict[str, NDArray[Any]],
         place: int,
     ) -> EventRow:
@@ -265,7 +284,7 @@ class _Batch:
             confidence=min(float(answers["confidence"][place]), 1.0),
             features=passed,
             probabilities=shares,
-            metadata={"best_guess": label} if blocked else None,
+            metadata=metadata_of(label if blocked else None, incumbent),
         )
 
 

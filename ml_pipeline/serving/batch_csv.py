@@ -30,6 +30,7 @@ from ml_pipeline.printable import FORMULA
 from ml_pipeline.serving import batch_lines
 from ml_pipeline.serving.answering import LARGEST
 from ml_pipeline.serving.artifact import BatchScorer
+from ml_pipeline.serving.batch_incumbents import AnswerColumns
 from ml_pipeline.store.event_row import UNCERTAIN
 from ml_pipeline.store.inputs.cells import no_values
 from ml_pipeline.store.inputs.columns import listed
@@ -78,6 +79,7 @@ class BatchCsv:
     points: frozenset[int]
     scorer: BatchScorer
     imputes: bool
+    answers: AnswerColumns
 
     @classmethod
     def opened(
@@ -89,10 +91,18 @@ class BatchCsv:
         """
         with batch_lines.refusals():
             file = CsvFile.opened(Path(path))
-            places = _places(file, scorer, id_column)
-            points = frozenset(file.point_places([places[name] for name in scorer.features]))
+            answers = AnswerColumns.wanted(scorer, file.names, path)
+            places = _places(file, scorer, id_column, answers)
+            numbers = [*scorer.features, *answers.names]
+            points = frozenset(file.point_places([places[name] for name in numbers]))
         return cls(
-            path=path, file=file, places=places, points=points, scorer=scorer, imputes=imputes
+            path=path,
+            file=file,
+            places=places,
+            points=points,
+            scorer=scorer,
+            imputes=imputes,
+            answers=answers,
         )
 
     @property
@@ -108,6 +118,10 @@ class BatchCsv:
         """SQL of the match's id; NULL where a program wrote `nan` or the like for none."""
         cell = self.cell("match_id")
         return f"CASE WHEN NOT {is_blank(cell)} THEN {cell} END"
+
+    def answer_cells(self) -> list[str]:
+        """SQL of the texts that tell the incumbent's answer."""
+        return list(map(self._plain, self.answers.names))
 
     def _plain(self, name: str) -> str:
         """SQL of a feature's text, a decimal comma as a point."""
@@ -171,7 +185,7 @@ class BatchCsv:
 
     def _inputs(self) -> list[str]:
         text = self.scorer.text_column
-        return [*self.scorer.features, *([text] if text else [])]
+        return [*self.scorer.features, *([text] if text else []), *self.answers.names]
 
     def _table(self, path: str, *, is_copy: bool) -> str:
         names = [f"c{place}" for place in range(len(self.header))]
@@ -333,9 +347,12 @@ def _written(path: Path, *, is_packed: bool) -> IO[str]:
     return path.open("w", encoding="utf-8", newline="")
 
 
-def _places(file: CsvFile, scorer: BatchScorer, id_column: str) -> dict[str, int]:
+def _places(
+    file: CsvFile, scorer: BatchScorer, id_column: str, answers: AnswerColumns
+) -> dict[str, int]:
     """Where the columns are that are read. Raises InputError for one that is missing."""
     needed = [*scorer.features, *([scorer.text_column] if scorer.text_column else [])]
+    needed += answers.names
     found, twice = dict[str, int | None](), list[str]()
     for name in dict.fromkeys((*needed, MATCH_ID, id_column)):
         try:

@@ -25,13 +25,20 @@ Columns = Sequence[NDArray[Any]]
 class BatchInputs:
     """The usable rows of a chunk: `values` (n, d), `texts` n or none, and which rows they are.
 
-    `levels` has the names of a category's levels, n each, '' for a missing one.
+    `levels` has the names of a category's levels, n each, '' for a missing one. `shares` (n, K) are
+    the probabilities of the incumbent whose answers are corrected, or none (n, 0).
     """
 
     values: NDArray[np.float64]
+    shares: NDArray[np.float64]
     texts: list[str] | None
     usable: NDArray[np.bool_]
     levels: Mapping[str, list[str]]
+
+    @property
+    def whole(self) -> NDArray[np.float64]:
+        """The numbers that the model takes, (n, d + K)."""
+        return np.hstack([self.values, self.shares])
 
     def logged(self, scorer: BatchScorer, place: int) -> dict[str, object]:
         """What the log keeps of a row."""
@@ -47,8 +54,8 @@ class BatchInputs:
         return kept
 
 
-def inputs_from(columns: Columns, scorer: BatchScorer) -> BatchInputs:
-    """The usable rows of what was read."""
+def inputs_from(columns: Columns, scorer: BatchScorer, shares: NDArray[np.float64]) -> BatchInputs:
+    """The usable rows of what was read; `shares` are those of all rows."""
     first, *arrays = columns
     usable = np.asarray(first, dtype=bool)
     width = len(scorer.features)
@@ -67,6 +74,7 @@ def inputs_from(columns: Columns, scorer: BatchScorer) -> BatchInputs:
     written = np.asarray(arrays[-1], dtype=object)[usable] if scorer.text_column else None
     return BatchInputs(
         values=values,
+        shares=shares[usable],
         texts=None if written is None else written.tolist(),
         usable=usable,
         levels=levels,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from ml_pipeline.config import quick
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactError, InputError, NotFound, StoreError
 from ml_pipeline.registry import scoring
+from ml_pipeline.serving import incumbents
 from ml_pipeline.serving.answered import Answering
 from ml_pipeline.store import opening
 from ml_pipeline.store.event_row import EventRow, one_id
@@ -158,11 +159,38 @@ class PredictionEngine:
             self.logger.write([row])
         return answer
 
+    def correct(  # noqa: PLR0913 - an answer, and what it was about
+        self,
+        features: object = None,
+        match_id: str | None = None,
+        *,
+        probabilities: Mapping[str, float] | None = None,
+        prediction: str | None = None,
+        confidence: float | None = None,
+        text: str | None = None,
+        entity_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Correct what an incumbent, a classifier of somebody's own, answered for one row.
+
+        It answered with `probabilities` by class, which sum to 1; or with a `prediction` and its
+        `confidence` from 0 to 1, of which the other classes share the rest. The row is as in
+        `predict`. What is logged is the corrected answer, and the incumbent's beside it.
+
+        Raises InputError for an answer that is none, and for a model that corrects nobody.
+        """
+        incumbent = incumbents.one_answer(probabilities, prediction, confidence)
+        answer, row = self._answer(features, one_id(match_id, entity_id), text, incumbent)
+        if row is not None:
+            self.logger.write([row])
+        return answer
+
     def batch_predict(self, rows: object) -> list[dict[str, Any]]:
         """Answer for many rows; one that cannot be used gets its `error`, the rest goes on.
 
         A mapping may hold `match_id` (or `entity_id`, or what data.id_column names) and the text
-        beside the features; a string is a text. A frame and a matrix are taken row by row.
+        beside the features; a string is a text. A frame and a matrix are taken row by row. For a
+        model that corrects an incumbent a mapping holds its answer under `incumbent`, by class, or
+        as a label with its `incumbent_confidence`.
         Raises InputError for what is no collection of rows.
         """
         from ml_pipeline.store.inputs.values import many_rows, one_row
@@ -172,10 +200,11 @@ class PredictionEngine:
         for passed in many_rows(rows):
             own_id: str | None = None
             try:
-                plain = one_row(passed)
+                plain, incumbent = one_row(passed), None
                 if isinstance(plain, Mapping):
                     own_id = self._own_id(plain)
-                answer, row = self._answer(plain, own_id, None)
+                    incumbent = incumbents.of_row(plain, self._serving()[1])
+                answer, row = self._answer(plain, own_id, None, incumbent)
                 if row is not None:
                     logged.append(row)
             except InputError as error:
@@ -199,9 +228,10 @@ class PredictionEngine:
         passed: object,
         match_id: str | None,
         text: str | None,
+        incumbent: Mapping[str, object] | None = None,
     ) -> tuple[dict[str, Any], EventRow | None]:
         answer, row = self.answering().answer(
-            passed, match_id, text, settings=self.settings, clock=self._clock
+            passed, match_id, text, settings=self.settings, clock=self._clock, incumbent=incumbent
         )
         return answer, row() if self._log else None
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats, row_losses
-from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.brought.incumbent import fitted_base
 from ml_pipeline.training.online.rows import Rows, by_day
 from ml_pipeline.training.parallel import spread
 from ml_pipeline.training.policies import ANCHOR, Adaptive, History, as_model, build_policy
@@ -173,10 +173,7 @@ def backtest(
     )
     start = slice(0, history.initial)
     algorithm = settings.training.algorithm
-    base = algorithms.fit(
-        algorithm, history.features[start], history.labels[start], settings.training,
-        kinds=settings.data.column_kinds,
-    )  # fmt: skip
+    base = fitted_base(algorithm, history.features[start], history.labels[start], settings)
     model = as_model(base, history.features[start], history.classes, settings)
     rows = history.rows(model)
     min_rows = settings.training.adaptive.min_night_rows

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from ml_pipeline.config.environment import is_store_configured, load_store_settings
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.dataset import BUILTIN, LOG, Dataset, read_dataset
+from ml_pipeline.datasets.dataset import BUILTIN, LOG, Dataset, read_dataset, with_incumbent
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
 from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.errors import DataError
@@ -79,6 +79,8 @@ def train(request: TrainingRequest, prepared: PreparedRows | None = None) -> dic
     """Train, write everything into the request's folder, and return what `train` prints."""
     request = knowing_kinds(request)
     rows = _read(request) if prepared is None else _Rows(data=prepared.data)
+    if request.trains_incumbent:
+        rows = replace(rows, data=with_incumbent(rows.data, request.settings.data))
     request = replace(request, settings=request.settings.reading(rows.data.kinds))
     base: dict[str, Any] | None = None
     if request.fine_tune and prepared is not None:
@@ -188,6 +190,11 @@ def _model_to_tune(
         if found is not None:
             return found
     source = settings.data.training_dataset
+    if settings.training.is_incumbent:
+        raise DataError(
+            "There is no model to fine-tune, and a base Incumbent is not trained on the way.",
+            hint="Register one: `ml-pipeline train --register`.",
+        )
     log.warning("No model to fine-tune was named: training a base on %s first", source)
     training_data = read_dataset(source, settings.data)
     challenger = strategies.train_base(

@@ -24,6 +24,7 @@ from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.store.records import Outcome
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.brought.incumbent import fitted_base
 from ml_pipeline.training.encoding.columns import takes_numbers
 from ml_pipeline.training.heads.memory import Memory
 from ml_pipeline.training.online.experts import KnownRows, fit_experts, refreshed
@@ -236,8 +237,7 @@ class Challengers(Adaptive):
         features = np.vstack([features for features, _ in self.history])
         labels = np.concatenate([labels for _, labels in self.history])
         training = self.settings.training
-        kinds = self.settings.data.column_kinds
-        base = algorithms.fit(training.algorithm, features, labels, training, kinds=kinds)
+        base = fitted_base(training.algorithm, features, labels, self.settings)
         model = as_model(base, features, list(self.model.classes_), self.settings)
         bases = {"fresh": model}
         if takes_numbers(base):
@@ -271,13 +271,12 @@ class Refit:
         self.weights.append(rows.weights)
         features, labels = np.vstack(self.features), np.concatenate(self.labels)
         weights = np.concatenate(self.weights)
-        base = algorithms.fit(
+        base = fitted_base(
             self.algorithm,
             features,
             labels,
-            self.settings.training,
+            self.settings,
             weights=None if (weights == 1).all() else weights,
-            kinds=self.settings.data.column_kinds,
         )
         self.model = as_model(base, features, list(self.model.classes_), self.settings)
         self.promotions += 1

@@ -69,6 +69,11 @@ class TrainingRequest:
         return self.output_dir / self.model_id
 
     @property
+    def trains_incumbent(self) -> bool:
+        """Whether a base is wanted that answers what the rows' incumbent answered."""
+        return self.settings.training.is_incumbent and not self.fine_tune
+
+    @property
     def strategy(self) -> str:
         """The strategy, `from_scratch` for a base of its own."""
         return self.settings.training.strategy if self.fine_tune else "from_scratch"

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml_pipeline.config.data import DataSettings
+from ml_pipeline.config.defaults import INCUMBENT_BASE
 from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset, class_order
 from ml_pipeline.datasets.entities import entities_of, learned_entities, remembered
-from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.datasets.features import Inputs, joined, parted
 from ml_pipeline.datasets.fitted_rows import FittedRows
 from ml_pipeline.datasets.reference import reference_of
 from ml_pipeline.datasets.splits import (
@@ -34,8 +36,10 @@ from ml_pipeline.datasets.weights import fitting_weights, label_weights
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.metrics import Floats, encode
+from ml_pipeline.store.inputs.incumbent_columns import own_features
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.brought.incumbent import fitted_base
 from ml_pipeline.training.encoding.columns import call_nothing_far
 from ml_pipeline.training.heads.rates import rates_of
 from ml_pipeline.training.learned_rows import (
@@ -85,12 +89,10 @@ def new_model(  # noqa: PLR0913 - what a model is made of
     heard = [expert.name for expert in training.experts_in_use]
     model = AdaptiveClassifier(base, rates_of(training), training.random_seed)
     model.adopt(base, features, classes, heard=heard)
-    call_nothing_far(model, [data.kind(name) for name in data.features])
+    call_nothing_far(model, {name: data.kind(name) for name in data.features})
     model.feature_names_ = list(data.features)
     model.text_column_ = data.text_column
-    model.reference_ = reference_of(
-        features, model.feature_names_, model.text_column_, settings.data.kinds
-    )
+    model.reference_ = _reference(features, model, data)
     taken = taken or TakenIn()
     state = OnlineState.fresh(model).as_dict() | {"night": taken.night}
     open_events = dict(taken.open_events)
@@ -98,6 +100,14 @@ def new_model(  # noqa: PLR0913 - what a model is made of
     model.line_ = state | {OPEN_EVENTS: list(open_events), BASE_EVENTS: open_events}
     model.line_ |= (fitted or FittedRows.none()).as_dict()
     return model
+
+
+def _reference(features: Inputs, model: AdaptiveClassifier, data: DataSettings) -> dict[str, Any]:
+    """The summary of what people log; an incumbent's answers are none of its features."""
+    numbers, texts = parted(features)
+    own = own_features(model.feature_names_)
+    rows = joined(numbers[:, : len(own)], texts)
+    return reference_of(rows, own, model.text_column_, data.kinds)
 
 
 def fine_tune_rows(
@@ -273,8 +283,11 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
         raise DataError(f"{data.source}: {len(learned)} rows to train on are too few.")
     weights = fitting_weights(data.take(parts.train), training.adaptive, past)
     features, labels, kinds = learned.features, learned.labels, learned.column_kinds
-    base = algorithms.fit(algorithm, features, labels, training, weights=weights, kinds=kinds)
-    validation = algorithms.cross_validate(algorithm, features, labels, training, kinds)
+    base = fitted_base(algorithm, features, labels, settings, weights=weights)
+    is_fitted = algorithm != INCUMBENT_BASE
+    validation = {"folds": 0}
+    if is_fitted:
+        validation = algorithms.cross_validate(algorithm, features, labels, training, kinds)
     return _finished(
         base,
         data,
@@ -283,6 +296,8 @@ def _new_base(  # noqa: PLR0913 - one model is data, split and choices
         settings,
         classes=classes,
         cross_validation=validation,
+        # What an incumbent answers is learned of no row: its heads may learn them all.
+        taken=None if is_fitted else np.empty(0, dtype=np.int64),
         answers=answers,
         past=past,
         today=today,

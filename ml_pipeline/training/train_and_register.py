@@ -20,7 +20,7 @@ from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets import ground_truth, splits
-from ml_pipeline.datasets.dataset import Dataset, class_order
+from ml_pipeline.datasets.dataset import Dataset, class_order, with_incumbent
 from ml_pipeline.datasets.entities import are_known, entities_of
 from ml_pipeline.datasets.features import unreadable
 from ml_pipeline.datasets.labelled_file import read_labelled
@@ -35,6 +35,7 @@ from ml_pipeline.registry.serving_state import ServingState, serving_state_of
 from ml_pipeline.registry.trained import SAMPLE_FILE, TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.event_row import UNCERTAIN, best_guess
+from ml_pipeline.store.inputs.incumbent_columns import own_features
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.opening import open_store
 from ml_pipeline.store.records import EVER, ModelVersion, Outcome
@@ -139,9 +140,12 @@ def _prepared(
     parts = splits.split_stable(data, settings)
     until = splits.learned_until(data, parts.train)
     known = [] if inputs is None or settings.data.classes is not None else inputs.classes
+    classes = class_order([*data.labels.tolist(), *known], settings.data)
+    if request.trains_incumbent:
+        data = with_incumbent(data, settings.data, classes)
     rows = PreparedRows(
         data=data,
-        classes=class_order([*data.labels.tolist(), *known], settings.data),
+        classes=classes,
         answers=None,
         parts=parts,
         learned_until=until,
@@ -245,7 +249,8 @@ def _outgrown(store: Store, state: ServingState, held: Dataset) -> str | None:
     inputs = inputs_of(store, state.champion)
     if inputs is None:
         return None
-    reads = ", ".join(name for name, kind in inputs.kinds.items() if _is_gone(held, name, kind))
+    own = own_features(inputs.features)
+    reads = ", ".join(name for name in own if _is_gone(held, name, inputs.kinds[name]))
     new = ", ".join(sorted({*held.labels.tolist()} - {*inputs.classes}))
     reasons = [f"reads {reads} as these results no longer have it"] if reads else []
     reasons += [f"does not know the class {new}"] if new else []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ml_pipeline.evaluation.label_sample import LabelSample
-    from ml_pipeline.evaluation_log.loading import LoadReport
+    from ml_pipeline.evaluation_log.known.report import LoadReport
     from ml_pipeline.store.alerts import LabelDelays
 
 DAYS: Final = 30

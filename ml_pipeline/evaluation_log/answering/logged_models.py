@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from typing import Any, Final, Self
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.errors import NotFound
+from ml_pipeline.evaluation_log.answering.registered import is_called_like_ours, is_registered
 from ml_pipeline.evaluation_log.answering.sentences import UNNAMED
 from ml_pipeline.evaluation_log.frames import since, sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
@@ -22,11 +21,6 @@ from ml_pipeline.store.alerts import TOGETHER, DailyAccuracy
 from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.inputs.labels import Labels
 
-# How runs (`adaptive-20260314-020000-0f3a5c7e`) and `train` (`logisticregression_20260314_…`) name
-# the models that they make.
-_OF_OUR_SHAPE: Final = re.compile(
-    r"[a-z]+(?:[-_][a-z]+)*[-_][0-9]{8}[-_][0-9]{6}[-_][0-9a-f]{8}", re.IGNORECASE
-)
 # As many ids are asked for in the registry; of a log that names more the newest.
 MOST_ASKED: Final = 100
 _CHUNK: Final = 100_000
@@ -110,7 +104,7 @@ class LoggedModels:
         """
         ids, rows = _newest_first(counts)
         named = settings.incumbent.model_ids
-        like = {name for name in ids if name not in (named or ()) and _OF_OUR_SHAPE.fullmatch(name)}
+        like = {name for name in ids if name not in (named or ()) and is_called_like_ours(name)}
         asked = [name for name in ids if name != UNNAMED and (tell_apart or name not in like)]
         ours = {
             name for name in asked[:MOST_ASKED] if is_registered(store, settings.model_name, name)
@@ -166,15 +160,6 @@ def logged_models(  # noqa: PLR0913 - a log, a part of it, and how closely to lo
         with tempfile.TemporaryDirectory(dir=work_dir) as folder:
             summed = sum_file(store, settings, window, work_dir=Path(folder))
     return LoggedModels.of(store, settings, summed, tell_apart=tell_apart)
-
-
-def is_registered(store: ModelRegistry, model_name: str, model_id: str) -> bool:
-    """Whether the registry knows a model of that id."""
-    try:
-        store.get_model(model_name, model_id)
-    except NotFound:
-        return False
-    return True
 
 
 def _newest_first(counts: Iterable[tuple[str, int, int]]) -> tuple[list[str], dict[str, int]]:

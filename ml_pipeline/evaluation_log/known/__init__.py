@@ -1,1 +1,1 @@
-"""The rows that are learned beside those that a model has not seen."""
+"""What a load of the log brings: its files, its report, and rows beside those not seen yet."""

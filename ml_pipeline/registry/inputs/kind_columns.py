@@ -65,7 +65,7 @@ def head_columns(base: Mapping[str, object], width: int, array: Array) -> tuple[
 
 
 def _steps(base: Mapping[str, object]) -> list[dict[str, object]]:
-    return listed(base["steps"]) if base["kind"] == "pipeline" else []
+    return listed(base["steps"]) if base["kind"] in {"pipeline", "incumbent"} else []
 
 
 def _numbers(width: int) -> tuple[Score, int]:

@@ -22,25 +22,46 @@ def probability_fault(data: DataSettings) -> str:
     `confidence`. Most rows name the classes as they are called, which is cheap to see.
     """
     names, values = "map_keys(chances)", "map_values(chances)"
-    code = LabelCodes(data).code("k", is_prediction=False)
-    classes = listing(Labels.of(data).names)
-    is_plain = f"list_has_all({classes}::VARCHAR[], {names})"
-    unknown = f"[k FOR k IN {names} IF {code} IN ({NO_LABEL}, {UNKNOWN_LABEL})]"
+    code, is_plain = _code(data), _is_plain(data, names)
     number = "list_extract(map_extract(chances, {}), 1)"
     mine = f"""CASE WHEN prediction = {literal(UNCERTAIN)} THEN list_max({values})
         WHEN {is_plain} THEN {number.format("prediction")}
         ELSE list_sum([{number.format("k")} FOR k IN {names} IF {code} = p]) END"""
-    return f"""CASE WHEN probabilities IS NULL THEN NULL
-        WHEN chances IS NULL OR list_count({values}) < len({values})
-            THEN 'probabilities are not a JSON object of numbers'
-        WHEN isnan(list_sum({values})) THEN 'probabilities hold NaN'
-        WHEN list_min({values}) < -{SUM_WITHIN:f} THEN 'probabilities are negative'
-        WHEN list_max({values}) > 1 + {SUM_WITHIN:f} THEN 'probabilities are over 1 (percent?)'
-        WHEN coalesce(abs(list_sum({values}) - 1), 1) > {SUM_WITHIN:f}
-            THEN 'probabilities do not sum to 1 (within {SUM_WITHIN:f})'
-        WHEN CASE WHEN {is_plain} THEN false ELSE len({unknown}) > 0 END
-            THEN 'probabilities name an unknown label'
+    unsound = shares_fault(data, "chances", "probabilities")
+    return f"""CASE WHEN probabilities IS NULL THEN NULL {unsound}
         WHEN p = {NO_LABEL} THEN NULL
         WHEN {mine} IS NULL THEN 'probabilities do not name the prediction'
         WHEN abs(confidence - {mine}) > {CONFIDENCE_WITHIN!r}::DOUBLE
             THEN 'confidence contradicts probabilities' END"""
+
+
+def shares_fault(data: DataSettings, chances: str, what: str) -> str:
+    """The branches of a CASE that say why these are no probabilities of classes.
+
+    `chances` is a column made by `by_class`, `what` how the faults call them.
+    """
+    names, values = f"map_keys({chances})", f"map_values({chances})"
+    unknown = f"[k FOR k IN {names} IF {_code(data)} IN ({NO_LABEL}, {UNKNOWN_LABEL})]"
+    faults = {
+        f"{chances} IS NULL OR list_count({values}) < len({values})":
+            "are not a JSON object of numbers",
+        f"isnan(list_sum({values}))": "hold NaN",
+        f"list_min({values}) < -{SUM_WITHIN:f}": "are negative",
+        f"list_max({values}) > 1 + {SUM_WITHIN:f}": "are over 1 (percent?)",
+        f"coalesce(abs(list_sum({values}) - 1), 1) > {SUM_WITHIN:f}":
+            f"do not sum to 1 (within {SUM_WITHIN:f})",
+        f"CASE WHEN {_is_plain(data, names)} THEN false ELSE len({unknown}) > 0 END":
+            "name an unknown label",
+    }  # fmt: skip
+    return " ".join(
+        f"WHEN {condition} THEN {literal(f'{what} {fault}')}" for condition, fault in faults.items()
+    )
+
+
+def _code(data: DataSettings) -> str:
+    return LabelCodes(data).code("k", is_prediction=False)
+
+
+def _is_plain(data: DataSettings, names: str) -> str:
+    """Whether all names are classes as they are called."""
+    return f"list_has_all({listing(Labels.of(data).names)}::VARCHAR[], {names})"

@@ -11,6 +11,7 @@ from ml_pipeline.datasets.reference import kinds_of
 from ml_pipeline.errors import ArtifactError, NotFound
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.models import check_fits, see_it_answer
+from ml_pipeline.store.inputs.incumbent_columns import own_features
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.brought.bases import base_of, read_model_file
 from ml_pipeline.training.online_model import OnlineState
@@ -64,6 +65,6 @@ def knowing_kinds(request: TrainingRequest) -> TrainingRequest:
     if not isinstance(loaded, AdaptiveClassifier) or not loaded.feature_names_:
         return request
     kinds = kinds_of(loaded)
-    if not data.is_auto and list(kinds) != data.features:
+    if not data.is_auto and own_features(kinds) != data.features:
         return request
     return replace(request, settings=request.settings.reading(kinds))

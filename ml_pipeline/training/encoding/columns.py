@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.datasets.features import Inputs, parted
+from ml_pipeline.store.inputs.incumbent_columns import classes_read, share_columns
 from ml_pipeline.training.encoding.kind_features import (
     MOST_COLUMNS,
     LevelMeans,
@@ -86,6 +87,8 @@ def head_columns(base: Any, rows: Inputs) -> Floats:  # noqa: ANN401 - a fitted 
     (`registry.inputs.kind_columns.head_columns`).
     """
     numbers, _ = parted(rows)
+    # What an incumbent answered is seen as log odds.
+    numbers = base.own_numbers(numbers) if hasattr(base, "own_numbers") else numbers
     steps = getattr(base, "named_steps", {})
     if READ not in steps:
         return numbers
@@ -111,10 +114,21 @@ def takes_numbers(base: Any) -> bool:  # noqa: ANN401 - a fitted base
     return read is None or not any(name in others for name, *_ in read.transformers_)
 
 
-def call_nothing_far(model: Any, kinds: Sequence[Kind]) -> None:  # noqa: ANN401 - AdaptiveClassifier
-    """No level and no instant is far from the training rows: what stands for it is no amount."""
-    is_number = np.asarray([kind in {Kind.NUMBER, Kind.BOOLEAN} for kind in kinds], dtype=bool)
+def call_nothing_far(model: Any, kinds: Mapping[str, Kind]) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """No level and no instant is far from the training rows: what stands for it is no amount.
+
+    Nor is an incumbent's answer. `kinds` are those of the features by name.
+    """
+    answers = set(share_columns(classes_read(kinds)))
+    is_number = np.asarray(
+        [
+            kind in {Kind.NUMBER, Kind.BOOLEAN} and name not in answers
+            for name, kind in kinds.items()
+        ],
+        dtype=bool,
+    )
     if is_number.all() or len(is_number) != len(model.mean_):
         return
-    model.mean_ = np.where(is_number, model.mean_, 0.0)
+    is_answer = np.asarray([name in answers for name in kinds], dtype=bool)
+    model.mean_ = np.where(is_number | is_answer, model.mean_, 0.0)
     model.scale_ = np.where(is_number, model.scale_, _UNSEEN)

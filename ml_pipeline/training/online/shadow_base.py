@@ -13,8 +13,8 @@ from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.splits import taken_in
 from ml_pipeline.datasets.weights import fitting_weights
 from ml_pipeline.errors import DataError
-from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.brought.incumbent import fitted_base
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.strategies import Challenger, evidence_on, new_model
 
@@ -40,8 +40,8 @@ def base_in_shadow(
     if len(learned) < least:
         raise DataError(f"{len(learned)} settled rows are too few for a new base ({least}).")
     training, weights = settings.training, fitting_weights(learned, settings.training.adaptive)
-    fit = (training.algorithm, learned.features, learned.labels, training)
-    base = algorithms.fit(*fit, weights=weights, kinds=learned.column_kinds)
+    fit = (training.algorithm, learned.features, learned.labels, settings)
+    base = fitted_base(*fit, weights=weights)
     classes = [str(label) for label in champion.classes_]
     taken = taken_in(data, rows, today)
     model = new_model(base, learned.features, classes, settings, taken=taken)

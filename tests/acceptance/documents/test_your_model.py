@@ -78,5 +78,5 @@ def test_the_estimators_that_the_page_names_are_those_that_are_taken() -> None:
     named = set(re.findall(r"[A-Z]\w+", sentence.group(1)))
     assert named <= taken
     assert {name for name in taken if name.endswith("Classifier")} - named == {
-        "AdaptiveClassifier", "OnnxClassifier",
+        "AdaptiveClassifier", "IncumbentClassifier", "OnnxClassifier",
     }  # fmt: skip

@@ -79,7 +79,8 @@ def test_every_fault_is_named_at_once_with_key_value_and_source(tmp_path: Path) 
         "speed = 3 (FILE): no such setting",
         (
             "training.algorithm = 'Magic' (FILE): input should be 'LogisticRegression', "
-            "'SGDClassifier', 'DecisionTree', 'RandomForest', 'HistGradientBoosting' or 'Ensemble'"
+            "'SGDClassifier', 'DecisionTree', 'RandomForest', 'HistGradientBoosting', 'Ensemble' "
+            "or 'Incumbent'"
         ),
         "training.epochs = 0 (FILE): input should be greater than or equal to 1",
         "training.learning_rate = 0.0 (flag --learning-rate): input should be greater than 0",

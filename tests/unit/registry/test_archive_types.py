@@ -27,6 +27,7 @@ from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible
 from ml_pipeline.registry import archive, archive_schema
 from ml_pipeline.registry.onnx_models.classifier import OnnxClassifier
 from ml_pipeline.training import algorithms
+from ml_pipeline.training.brought.incumbent import IncumbentClassifier
 from ml_pipeline.training.online_model import OnlineState
 from ml_pipeline.training.strategies import new_model
 from tests.support import league, mutated
@@ -93,6 +94,7 @@ def test_the_types_that_are_allowed_are_those_that_are_built() -> None:
         built("LogisticRegression", played.labels, texts),
         bytes(skops.io.dumps(a_brought_one())),
         built("LogisticRegression", played.labels, levels, own),
+        bytes(skops.io.dumps(IncumbentClassifier(["A", "H"], own).fit(levels))),
     ]  # fmt: skip
     made: dict[str, set[str]] = defaultdict(set)
     for data in artifacts:

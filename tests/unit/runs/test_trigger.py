@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.evaluation_log.loading import LoadedLog, LoadReport
+from ml_pipeline.evaluation_log.known.report import LoadReport
+from ml_pipeline.evaluation_log.loading import LoadedLog
 from ml_pipeline.registry.serving_state import ServingState
 from ml_pipeline.runs.preparing import Prepared
 from ml_pipeline.runs.trigger import reason_to_skip

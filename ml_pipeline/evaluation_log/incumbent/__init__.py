@@ -1,0 +1,1 @@
+"""The logged answers of a classifier that is not ours."""
