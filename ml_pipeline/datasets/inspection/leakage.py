@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 # The share of errors of always answering the most frequent class that a column alone spares.
 DETERMINES: Final = 0.98
 NEARLY: Final = 0.93
+# Where several classes are, one of them may be known all the same.
+WORTH_A_LOOK: Final = 0.2
+CLASSES_TRIED: Final = 10
 # Fewer rows of the other classes make a chance hit too likely.
 _LEAST_ROWS: Final = 20
 _LEAST_SEEN: Final = 4
@@ -33,14 +36,22 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suspect:
-    """A column that may know the result; `spared` is its share of spared errors, 0..1."""
+    """A column that may know the result; `spared` is its share of spared errors, 0..1.
+
+    One that knows of one class alone whether it is that has it as `label`.
+    """
 
     name: str
     relation: Relation
     spared: float
+    label: str = ""
 
     def sentence(self, target: str) -> str:
         """What was found, for people."""
+        if self.label:
+            return (
+                f"{self.name} alone tells in practically every row whether {target} is {self.label}"
+            )
         if self.relation is Relation.EQUALS:
             return f"{self.name} says the same as {target}, row for row"
         if self.relation is Relation.DETERMINES:
@@ -56,11 +67,27 @@ def suspect_of(column: pd.Series, labels: NDArray[np.str_], name: str) -> Suspec
         return None
     spared = spared_errors(column, codes)
     if spared < NEARLY:
-        return None
+        return _suspect_of_a_class(column, labels, name) if spared >= WORTH_A_LOOK else None
     if _is_renamed(column, labels):
         return Suspect(name=name, relation=Relation.EQUALS, spared=1.0)
     relation = Relation.DETERMINES if spared >= DETERMINES else Relation.NEARLY
     return Suspect(name=name, relation=relation, spared=spared)
+
+
+def _suspect_of_a_class(column: pd.Series, labels: NDArray[np.str_], name: str) -> Suspect | None:
+    """Whether a column tells one of several classes from all others."""
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) == 2:  # noqa: PLR2004 - who tells one of two tells both
+        return None
+    common = np.argsort(-counts, kind="stable")[:CLASSES_TRIED]
+    for label in classes[common[counts[common] >= _LEAST_ROWS]]:
+        is_it = (labels == label).astype(np.int64)
+        if (1 - is_it).sum() < _LEAST_ROWS:
+            continue
+        spared = spared_errors(column, is_it)
+        if spared >= DETERMINES:
+            return Suspect(name=name, relation=Relation.NEARLY, spared=spared, label=str(label))
+    return None
 
 
 def spared_errors(column: pd.Series, codes: NDArray[np.int64]) -> float:

@@ -129,6 +129,19 @@ def test_a_column_that_knows_the_result_is_left_out_unless_somebody_wants_it(
     assert kept.names == ["a", "b"]
 
 
+def test_a_column_that_knows_one_of_several_classes_is_named_and_stays(tmp_path: Path) -> None:
+    def cells(n: int) -> str:
+        kind = random.Random(n).choice(("bad", "odd", "ok", "ok"))
+        return f"{random.Random(n).random():.3f},{int(kind != 'bad')},{kind}"
+
+    found = found_in(table_of(tmp_path, "a,paid_back,y", cells))
+    (suspect,) = found.suspects
+    assert suspect.sentence("y") == (
+        "paid_back alone tells in practically every row whether y is bad"
+    )
+    assert "paid_back" in found.names
+
+
 def test_an_ordinary_good_feature_is_no_suspect(tmp_path: Path) -> None:
     table = table_of(
         tmp_path,
