@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from ml_pipeline.errors import DataError, StoreRefused
+from ml_pipeline.errors import DataError, StoreDenied, StoreRefused
 from ml_pipeline.evaluation_log import comparison
 from ml_pipeline.evaluation_log.comparison import CSV, TABLE
 from ml_pipeline.evaluation_log.logger import EvaluationLogger
@@ -259,6 +259,8 @@ def _send(store: EvaluationLog, rows: Sequence[EventRow]) -> int:
         return 0
     try:
         store.append_rows(rows)
+    except StoreDenied:
+        raise  # no row is at fault
     except StoreRefused:
         if len(rows) == 1:
             return 0

@@ -125,11 +125,11 @@ class Scorer:
         column = self.text_column
         if column is None:
             if text is not None:
-                raise InputError("The model reads no text.", hint="Leave --text out.")
+                raise InputError("The model reads no text.", hint="Leave the text out.")
             return {}
         if text is None:
             raise InputError(f"The model reads a text ({column}), and none was given.",
-                             hint='Give --text "…".')  # fmt: skip
+                             hint='Give its text (--text "…").')  # fmt: skip
         from ml_pipeline.datasets.texts import fault
 
         what = fault(text)

@@ -72,7 +72,7 @@ def _in_order(row: RowInput, features: Sequence[str]) -> Sequence[object]:
     if row and not features:
         raise InputError(
             f"The model reads a text and no numbers, and {len(row)} were given.",
-            hint='Give --text "…".',
+            hint='Give its text (--text "…").',
         )
     if len(row) != len(features):
         raise InputError(

@@ -70,6 +70,9 @@ class PredictionApp:
             problem = error if isinstance(error, Problem) else problem_of(error)
             status, found, media_type = problem.status, problem.body, MEDIA_TYPE
             more = list(problem.headers)
+        except RecursionError:
+            problem = Problem(HTTPStatus.BAD_REQUEST, "The body is nested too deeply.")
+            status, found, media_type = problem.status, problem.body, MEDIA_TYPE
         except Exception:
             log.exception("%r %r failed", environ["REQUEST_METHOD"], environ.get("PATH_INFO"))
             problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The log of the server says more.")

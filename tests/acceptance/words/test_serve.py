@@ -150,6 +150,7 @@ def test_rows_at_once_are_of_one_model_and_a_bad_one_gets_its_error(
         (b'{"features": [-Infinity]}', 400, "-Infinity is no number"),
         (b'{"features": {"a": 1, "a": 2}}', 400, "'a' stands there twice"),
         (b'{"features": ' + b"[" * 100_000, 400, "nested too deeply"),
+        (b'{"features": [' + b"[" * 400 + b"]" * 400 + b",1,1,1,1]}", 422, "is not a number"),
         (b'{"features": [' + b"9" * 5000 + b"]}", 400, "cannot be read as JSON"),
         (b'{"features": [1e999,1,1,1,1]}', 422, "is not a finite number"),
         (b'{"features": [1e200,1,1,1,1]}', 422, "is out of range"),
@@ -178,6 +179,12 @@ def test_what_cannot_be_used_is_named_and_logs_nothing(
     assert reply.json["status"] == status
     log = EventCsv(quiet.service.logger.csv.path)
     assert [rows for rows, _ in log.rows_from(0) if rows] == []
+
+
+def test_nesting_of_no_depth_is_a_fault_of_ours(quiet: Hosted) -> None:
+    bodies = [b'{"features": [' + b"[" * n + b"]" * n + b",1,1,1,1]}" for n in range(880, 1010, 2)]
+    found = {quiet.post("/v1/predict", body).status for body in bodies}
+    assert found == {400, 422}
 
 
 def test_an_outcome_that_contradicts_is_refused_until_it_corrects(served: Hosted) -> None:
