@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ml_pipeline.commands import common
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("models")
 
 OTHER_DOORS = "`ml-pipeline predict` and PredictionEngine answer with it."
-AFTER_A_PROMOTION: Final = (
-    "{} is the champion here. Nothing changes for people until your application asks it in the "
-    "place of your own classifier (`predict`, PredictionEngine): switch it, then set "
-    "`incumbent: {{serves: false}}`, so that its own answers are watched and learned from."
-)
 
 EXAMPLES = (
     "models list",
@@ -291,14 +286,15 @@ def _promote(
         raise PromotionRefused(
             "Nothing was promoted: --force needs a --reason, which is kept in the history."
         )
-    from ml_pipeline.registry.champion import Decision, approve
+    from ml_pipeline.registry.champion import Decision, approve, who_answers_then
 
     decision = Decision(settings=settings, reason=args.reason, now=now, event_id=new_id)
     promoted = model_json(approve(store, args.model_id, decision, force=args.force))
     if not settings.incumbent.serves:
         return promoted
-    common.say(AFTER_A_PROMOTION.format(args.model_id))
-    return promoted | {"next": AFTER_A_PROMOTION.format(args.model_id)}
+    meant = who_answers_then(args.model_id, decision)
+    common.say(meant)
+    return promoted | {"next": meant}
 
 
 def _rollback(

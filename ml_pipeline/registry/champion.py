@@ -71,6 +71,17 @@ class Decision:
         return self.settings.model_name
 
 
+def who_answers_then(model_id: str, decision: Decision) -> str:
+    """What it means that a person made the model champion: whether people are answered by it."""
+    if not decision.settings.incumbent.serves:
+        return f"{model_id} serves now."
+    return (
+        f"{model_id} is the champion here. Nothing changes for people until your application asks "
+        "it in the place of your own classifier: switch it, then set `incumbent: {serves: false}`, "
+        "so that its answers are watched and learned from."
+    )
+
+
 def approve(
     store: Store, model_id: str, decision: Decision, *, force: bool = False
 ) -> ModelVersion:

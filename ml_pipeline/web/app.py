@@ -204,8 +204,9 @@ def retrain() -> AnyResponse:
 @blueprint.post("/approve")
 def approve() -> AnyResponse:
     """Promote a challenger that waits for approval."""
-    model = champion.approve(services().store, _model_id(), services().decision(_reason()))
-    return _back_with_notice(f"Approved: {model.model_id} serves now.")
+    decision = services().decision(_reason())
+    model = champion.approve(services().store, _model_id(), decision)
+    return _back_with_notice(f"Approved: {champion.who_answers_then(model.model_id, decision)}")
 
 
 @blueprint.post("/refuse")

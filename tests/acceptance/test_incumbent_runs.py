@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ml_pipeline.commands import status
+from ml_pipeline.commands import models, status, train
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.decay.context import CheckContext
 from ml_pipeline.decay.watchdog import DecayCheck, check_decay
@@ -319,6 +319,45 @@ def test_confident_errors_are_theirs(store: Store, tmp_path: Path) -> None:
         NOW + timedelta(hours=1),
     )  # fmt: skip
     assert none["dataset_size"] == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("serves", [True, False])
+def test_no_door_lets_a_first_model_serve_past_them_unasked(
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    serves: bool,
+) -> None:
+    for name, value in place.variables.items():
+        monkeypatch.setenv(name, value)
+    config = tmp_path / "loans.yaml"
+    config.write_text(settings(incumbent__serves=serves).as_yaml())
+    with place.opened() as store:
+        now = datetime.now(UTC)
+        store.append_events(events(loans(1, DAYS * ROWS, right=0.6), now))
+    monkeypatch.chdir(tmp_path)
+
+    def asked(command: Callable[[list[str]], int], *arguments: str) -> Mapping[str, Any]:
+        assert command([*arguments, "--config", str(config)]) == 0
+        found: Mapping[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return found
+
+    trained = asked(train.main, "--register", "--from_log")
+    assert trained["outcome"] == "awaiting_approval", trained
+    assert "loan-v3" in trained["outcome_reason"]
+    assert trained["champion"] is None
+    path = tmp_path / trained["model_path"]
+    again = asked(
+        train.main, "--register", "--from_log", "--fine_tune", "true", "--model_path", str(path)
+    )
+    assert again["outcome"] == "awaiting_approval", again
+    promoted = asked(models.main, "promote", trained["model_id"], "--force", "--reason", "tried")
+    assert serves is ("Nothing changes for people" in promoted.get("next", ""))
+    with place.opened() as store:
+        assert store.champion_id(model_name="loans") == trained["model_id"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

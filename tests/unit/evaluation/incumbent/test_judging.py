@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ UNFAIR = "wrong answers got labels far more often than right ones."
 
 def record(  # noqa: PLR0913 - two models on some rows
     rows: int, theirs: float, mine: float, *, sure: float = 0.9, my_sure: float = 0.8,
-    probable: float = 0.0, days: int = 20, last: int = TODAY,
+    probable: float = 0.0, days: int = 20, last: int = TODAY, version: str = "loan-v3",
 ) -> IncumbentRecord:  # fmt: skip
     """Rows of which each was right so often, independently; `sure` of their answers."""
     random = np.random.default_rng(7)
@@ -51,7 +52,7 @@ def record(  # noqa: PLR0913 - two models on some rows
     )  # fmt: skip
     answers = LoggedAnswers(
         answered=np.ones(rows, dtype=bool), right=their_right, probabilities=logged,
-        model_ids=np.full(rows, "loan-v3", dtype=object),
+        model_ids=np.full(rows, version, dtype=object),
     )  # fmt: skip
     return IncumbentRecord.of(evidence, answers, full_weight=None)
 
@@ -164,3 +165,29 @@ def test_a_first_model_serves_only_if_it_beats_those_whom_the_settings_do_not_na
     assert said in found.sentence
     assert f"Yours {100 * theirs:.1f} %, mine {100 * mine:.1f} %" in found.sentence
     assert "loan-v3" in found.sentence
+
+
+@pytest.mark.parametrize("probable", [0.0, 1.0])
+def test_a_first_model_that_answers_as_they_do_passes(probable: float) -> None:
+    """What corrects their answers is their answers before it has learned."""
+    same = record(300, 1.0, 1.0, sure=0.8, my_sure=0.8, probable=probable)
+    beside = Beside(record=same, names="loan-v3", serves=False)
+    settings = PromotionSettings()
+    assert unless_theirs_is_better(PROMOTED, beside, settings, today=TODAY) == replace(
+        PROMOTED, checks=(*PROMOTED.checks, *judged(same).checks)
+    )
+    surer = record(300, 1.0, 1.0, sure=0.99, my_sure=0.8, probable=1.0)
+    found = unless_theirs_is_better(
+        PROMOTED, Beside(record=surer, names="loan-v3", serves=False), settings, today=TODAY
+    )
+    assert found.outcome is Outcome.REJECTED
+
+
+def test_the_version_that_answers_now_is_the_one_that_counts() -> None:
+    old = record(1200, 0.80, 0.92, last=TODAY - 40)
+    new = record(400, 0.97, 0.92, version="loan-v4", last=TODAY)
+    beside = Beside(record=old.plus(new), names="loan-v4, loan-v3", serves=True, newest="loan-v4")
+    found = judge_beside(beside, PromotionSettings(), today=TODAY)
+    assert found.outcome is Outcome.REJECTED
+    assert "Yours 97.0 %, mine 92.0 % on 400 results." in found.sentence
+    assert beside.figures() == {"accuracy": pytest.approx(0.97), "rows": 400.0}
