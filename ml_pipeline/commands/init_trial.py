@@ -110,7 +110,7 @@ class Trial:
                 "would go back to the model left alone."
             )
         if self.nights < _LEAST_NIGHTS:
-            return f"It cannot be told yet: {right} {on}, and {self.nights} nights are too few."
+            return f"It cannot be told yet: {right} {on}, and {self.nights} days are too few."
         return (
             f"Hardly, as far as these rows show: {on} {right}; the difference is within chance. "
             "The loop would still tell you when the model gets worse."
@@ -164,7 +164,7 @@ def try_out(found: Inspection, settings: Settings, *, started: float) -> Trial:
     passed = time.monotonic() - started
     if len(found.names) * len(found.classes.counts) > MOST_WEIGHTS:
         raise DataError(
-            f"With {len(found.names)} features and {len(found.classes.counts)} classes a night "
+            f"With {len(found.names)} features and {len(found.classes.counts)} classes a day "
             "takes longer than the limit."
         )
     history, left_out = _history(found, settings)
@@ -180,7 +180,7 @@ def try_out(found: Inspection, settings: Settings, *, started: float) -> Trial:
     rows = sum(count for _, count, _, _ in learning.per_night[:nights])
     if len(frozen.per_night) > nights:
         left_out.append(
-            f"Of {len(frozen.per_night)} nights the first {nights} were replayed: time was up."
+            f"Of {len(frozen.per_night)} days the first {nights} were replayed: time was up."
         )
     _, counts = np.unique(history.labels[history.initial :], return_counts=True)
     return Trial(
@@ -196,7 +196,7 @@ def _stopped_after(seconds: float) -> Iterator[None]:
     """Raise DataError in the middle of what takes longer; only the main thread can be stopped."""
 
     def stop(*_: object) -> NoReturn:
-        raise DataError("With so many columns and classes one night takes longer than the limit.")
+        raise DataError("With so many columns and classes one day takes longer than the limit.")
 
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or not hasattr(signal, "setitimer"):

@@ -96,7 +96,7 @@ class Waiting:
             )
             progress = stack.enter_context(line)
             stack.enter_context(_log_above_bars())
-            task = progress.add_task(f"{self._name}: at work", total=None)
+            task = progress.add_task(f"{self._name} is working", total=None)
             progress.tasks[task].start_time = progress.get_time() - AFTER_S
             self._ended.wait()
 

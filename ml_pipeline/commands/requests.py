@@ -98,7 +98,7 @@ def view(result: Mapping[str, Any]) -> Iterator[Part]:
         for it in result["requests"]
     ]  # fmt: skip
     if not rows:
-        yield "No request waits. `ml-pipeline requests submit --reason WHY` asks for a run."
+        yield "The queue is empty. `ml-pipeline requests submit --reason WHY` asks for a run."
         return
     columns = ("id", "requested", "status", "priority", "reason")
     yield terminal.table("", columns, rows, fold=True)

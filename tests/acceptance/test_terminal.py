@@ -71,7 +71,7 @@ def test_u1_a_run_shows_tables_and_its_sentence_in_80_columns(learned: Path) -> 
             ["model id", "retired", "artifact path"],
             marks=pytest.mark.long,
         ),
-        pytest.param("requests list", ["No request waits."], marks=pytest.mark.long),
+        pytest.param("requests list", ["The queue is empty."], marks=pytest.mark.long),
         pytest.param("doctor --quick", ["settings", "fault"], marks=pytest.mark.long),
         ("decay", ["results"]),
         pytest.param("decay --quick", ["results"], marks=pytest.mark.long),
@@ -317,13 +317,13 @@ def test_u2_what_takes_over_two_seconds_shows_that_it_is_at_work(
     monkeypatch.setattr(progress, "AFTER_S", 0.01)
 
     def run(_: argparse.Namespace) -> int:
-        until(lambda: "test: at work" in watched.getvalue())
+        until(lambda: "test is working" in watched.getvalue())
         # Where the result goes to a file it must not end up above the line.
         common.print_json({"status": "completed"})
         with progress.held():
             begun = len(watched.getvalue())
             time.sleep(0.1)
-            assert "at work" not in watched.getvalue()[begun:]
+            assert "is working" not in watched.getvalue()[begun:]
         return 0
 
     assert common.main("test", "It.", flags, run, [], with_log=False) == 0

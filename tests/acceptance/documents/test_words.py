@@ -15,18 +15,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ml_pipeline.cli import COMMANDS, usage
 from ml_pipeline.commands import status
+from ml_pipeline.commands.init_trial import Trial
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.reports import overview, terminal
+from ml_pipeline.decay import messages
+from ml_pipeline.decay.notify import message_of
+from ml_pipeline.reports import overview, report, summary, terminal
 from ml_pipeline.runs import recording
+from ml_pipeline.store.alerts import ActionState, AlertStatus, Cause
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.web.app import create_app
 from ml_pipeline.web.guard import Guard
 from tests.conftest import FirstModel
 from tests.support import crashing, league
+from tests.support.factories import make_alert
 from tests.support.shell import ROOT
 
 # Private words, and what is said instead. Snake and camel case are taken apart before the search.
@@ -57,6 +63,8 @@ ALLOWED = {
 # The router's features count words.
 WORDS_OF_A_TEXT = {"WORD", "_word", "word"}
 NOT_IN_A_HEADLINE = re.compile(r"\b(nats?|anchors?|lines?|heads?|bounds?|nights?)\b", re.IGNORECASE)
+# Such as -0.0003: what a loss changed by says nothing to who has not looked it up.
+DIFFERENCE = re.compile(r"[-\u2212+]\d*\.\d{3,}")
 TEMPLATES = ROOT / "ml_pipeline" / "templates"
 SUFFIXES = {".py", ".html", ".js", ".css", ".md", ".sql", ".yaml", ".yml"}
 BESIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "model_config.yaml", ".env.example",
@@ -161,6 +169,11 @@ def headlines(page: str) -> list[str]:
     return [re.sub(r"<[^>]+>", "", text).strip() for _, text in found]
 
 
+def is_plain(headline: str) -> bool:
+    """Whether it says what happened in words: no word of ours, and no difference of losses."""
+    return not (NOT_IN_A_HEADLINE.search(headline) or DIFFERENCE.search(headline))
+
+
 def first_sentence(reason: str) -> str:
     return re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", reason, maxsplit=1)[0]
 
@@ -169,7 +182,7 @@ def first_sentence(reason: str) -> str:
 def test_the_headings_and_buttons_of_a_template_are_plain(name: str) -> None:
     text = (TEMPLATES / name).read_text(encoding="utf-8")
     shown = [re.sub(r"{[{%].*?[%}]}", "", text) for text in headlines(text)]
-    assert [text for text in shown if NOT_IN_A_HEADLINE.search(text)] == []
+    assert [text for text in shown if not is_plain(text)] == []
 
 
 # What an outcome is made by: settings of a run over nights on which the truth has turned.
@@ -222,7 +235,7 @@ def test_an_outcome_begins_with_a_sentence_for_everybody(
     result = ended[name].result
     assert name in {"a new base", result["outcome"]}
     sentence = first_sentence(result["outcome_reason"])
-    assert NOT_IN_A_HEADLINE.search(sentence) is None, sentence
+    assert is_plain(sentence), sentence
     assert private_words(result["outcome_reason"]) == []
 
 
@@ -241,14 +254,76 @@ def test_the_pages_of_a_run_have_plain_headings_and_buttons(
         assert page.status_code == 200
         shown = headlines(page.text)
         assert len(shown) > 2
-        assert [text for text in shown if NOT_IN_A_HEADLINE.search(text)] == []
+        assert [text for text in shown if not is_plain(text)] == []
         assert private_words(visible(page.text)) == []
     seen = overview.read_overview(it.store, it.settings, now=crashing.NOW)
     terminal.show(*status.view(seen))
-    assert private_words(capsys.readouterr().err) == []
+    shown = capsys.readouterr().err.splitlines()
+    assert private_words("\n".join(shown)) == []
+    assert [text for text in map(first_sentence, shown) if not is_plain(text)] == []
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_report_and_a_summary_have_plain_headings(name: str, ended: dict[str, Ended]) -> None:
+    it = ended[name]
+    run = it.store.get_run(it.result["run_id"])
+    shown = report.as_markdown(run) + summary.as_markdown(summary.figures_of(it.result))
+    found = re.findall(r"^#+ +(.+)$", shown, re.MULTILINE)
+    assert len(found) >= 2
+    assert [text for text in found if not is_plain(text)] == []
 
 
 def visible(page: str) -> str:
     """The text of a page, without its style and its tags."""
     page = re.sub(r"<(style|script)\b.*?</\1>", "", page, flags=re.DOTALL)
     return re.sub(r"<[^>]+>", " ", page)
+
+
+@pytest.mark.parametrize("state", AlertStatus)
+@pytest.mark.parametrize("cause", Cause)
+def test_the_headline_of_an_alert_is_plain(cause: Cause, state: AlertStatus) -> None:
+    for more in (
+        {},
+        {"needs_person": True},
+        {"action": "command", "action_state": ActionState.FAILED},
+        {"action": "request", "action_state": ActionState.TRIGGERED},
+    ):
+        at = None if state.is_open else crashing.NOW
+        alert = make_alert(cause=cause, status=state, resolved_at=at, **more)
+        message = message_of(alert)
+        assert message.title == messages.headline(alert)
+        for text in (message.title, messages.opening(alert), messages.subject(alert)):
+            assert is_plain(text), text
+        assert private_words(message.title + message.text) == []
+
+
+def titles_of_tables() -> Iterator[tuple[str, str]]:
+    """What stands over the tables and the columns of a terminal: constants in their calls."""
+    for path in sorted((ROOT / "ml_pipeline").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) != "terminal.table":
+                continue
+            for part in ast.walk(ast.Tuple(elts=node.args[:2])):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield path.name, part.value
+
+
+def test_what_stands_over_a_table_on_a_terminal_is_plain() -> None:
+    found = list(titles_of_tables())
+    assert len(found) > 20
+    assert [it for it in found if not is_plain(it[1]) or private_words(it[1])] == []
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.0003, 0.0, -0.05])
+@pytest.mark.parametrize("days", [3, 40])
+def test_the_verdict_on_a_persons_own_rows_is_plain(gain: float, days: int) -> None:
+    count = 400
+    spread = np.linspace(-0.01, 0.01, count)
+    trial = Trial(
+        frozen_losses=np.full(count, 0.6), learning_losses=0.6 - gain + spread,
+        frozen_hits=np.arange(count) % 3 > 0, learning_hits=np.arange(count) % 4 > 0,
+        usual_share=0.5, nights=days, has_times=False, left_out=(),
+    )  # fmt: skip
+    for text in (trial.sentence(), *trial.notes()):
+        assert is_plain(text), text
+        assert private_words(text) == []
