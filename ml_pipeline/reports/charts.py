@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 480.0, 230.0
 # The style sheet lays `.picks` over the same place.
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 26.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 20.0, 26.0, 42.0
 COLOURS = 8
 POINTS_DRAWN = 130
 COLUMNS = 101

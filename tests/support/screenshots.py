@@ -25,9 +25,9 @@ from tests.support.browser import open_browser
 from tests.support.league import FirstModel
 from tests.support.monitoring import NAME, serving
 
-WIDTH = 1000
+WIDTH = 1200
 LARGEST = 200_000
-HEIGHTS = {"report.png": 1700, "monitor.png": 1300, "comparison.png": 1300}
+HEIGHTS = {"report.png": 1500, "monitor.png": 1250, "comparison.png": 1150}
 QUIET_NIGHTS = 8
 
 
