@@ -85,8 +85,8 @@ def shares(
     if answer is None:
         raise InputError(
             f"{model.model_id} corrects the answers of an incumbent, and none was given.",
-            hint="Call correct(features, probabilities={...}), or `ml-pipeline predict --incumbent "
-            "JSON`; a file of rows has it in the column incumbent.",
+            hint="Call correct(features, probabilities={...}), `ml-pipeline predict --incumbent "
+            "JSON`, or over HTTP /v1/correct; a file or list of rows has it as incumbent.",
         )
     from ml_pipeline.store.inputs.incumbents import shares_of
 

@@ -194,3 +194,23 @@ def promote(
 def said(model: Any, row: list[float]) -> list[float]:  # noqa: ANN401 - AdaptiveClassifier
     """What a model says to a row."""
     return [float(share) for share in model.predict_proba(np.asarray([row]))[0]]
+
+
+def correcting_model() -> Any:  # noqa: ANN401 - AdaptiveClassifier
+    """A model that has learned some nights to correct an incumbent of the league's matches."""
+    from ml_pipeline.config.kind import Kind
+    from ml_pipeline.store.inputs.incumbent_columns import share_columns
+    from ml_pipeline.training.brought.incumbent import fitted_base
+    from ml_pipeline.training.strategies import new_model
+
+    settings = league.settings_for(training__algorithm="Incumbent")
+    names = [*settings.data.features, *share_columns(league.CLASSES)]
+    settings = settings.reading(dict.fromkeys(names, Kind.NUMBER))
+    past = league.play(3, 120)
+    shares = np.random.default_rng(3).dirichlet(np.ones(3), size=120)
+    rows = np.hstack([past.features, shares])
+    base = fitted_base("Incumbent", rows, past.labels, settings)
+    model = new_model(base, rows, league.CLASSES, settings)
+    for _ in range(3):
+        model.partial_fit(rows, past.labels)
+    return model

@@ -29,6 +29,8 @@ _NAMED: Final = 10
 _NAME_LETTERS: Final = 80
 
 Features = Mapping[str, object] | Sequence[object] | None
+RowInput = tuple[Features, str | None, str | None, Mapping[str, object] | None]
+"""Features, text, id, and the answer of an incumbent that is to be corrected."""
 
 
 class PredictionService:
@@ -89,43 +91,52 @@ class PredictionService:
             yield service
 
     def predict(
-        self, features: Features, *, text: str | None, match_id: str | None, log: bool
+        self,
+        features: Features,
+        *,
+        text: str | None,
+        match_id: str | None,
+        log: bool,
+        incumbent: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
         """The answer for one row, as `ml-pipeline predict` gives it; logged before it is given.
 
-        Raises InputError, NotFound without a model, StoreUnavailable when it cannot be logged.
+        `incumbent` is the answer that it corrects, if it does (`incumbents.one_answer`). Raises
+        InputError, NotFound without a model, StoreUnavailable when it cannot be logged.
         """
-        answer, row = self._answer(self.champion.answering(), features, text, match_id)
+        row_input = (features, text, match_id, incumbent)
+        answer, row = self._answer(self.champion.answering(), row_input)
         if log:
             self.logger.write([row()])
         return answer
 
-    def predict_many(
-        self, rows: Sequence[tuple[Features, str | None, str | None]], *, log: bool
-    ) -> list[dict[str, Any]]:
-        """The answers for rows of (features, text, id), all of one model.
+    def predict_many(self, rows: Sequence[RowInput], *, log: bool) -> list[dict[str, Any]]:
+        """The answers for rows, all of one model.
 
         One that cannot be used gets its `error`, the rest goes on. Raises what `predict` does else.
         """
         answering = self.champion.answering()
         answers, logged = list[dict[str, Any]](), list[EventRow]()
-        for features, text, match_id in rows:
+        for row_input in rows:
             try:
-                answer, row = self._answer(answering, features, text, match_id)
+                answer, row = self._answer(answering, row_input)
                 if log:
                     logged.append(row())
             except InputError as error:
-                answer = {"match_id": match_id, "prediction": None, "error": error.message}
+                answer = {"match_id": row_input[2], "prediction": None, "error": error.message}
             answers.append(answer)
         self.logger.write(logged)
         return answers
 
     def _answer(
-        self, answering: Answering, features: Features, text: str | None, match_id: str | None
+        self, answering: Answering, row_input: RowInput
     ) -> tuple[dict[str, Any], Callable[[], EventRow]]:
+        features, text, match_id, incumbent = row_input
         if isinstance(features, Mapping):
             _refuse_unknown(features, answering)
-        return answering.answer(features, match_id, text, settings=self._quick, clock=self._clock)
+        return answering.answer(
+            features, match_id, text, settings=self._quick, clock=self._clock, incumbent=incumbent
+        )
 
     def model(self) -> dict[str, Any]:
         """What answers: see `PredictionEngine.get_model_info`."""
@@ -186,12 +197,12 @@ def _view(chosen: StoreSettings) -> ServingView:
 def _refuse_unknown(features: Mapping[str, object], answering: Answering) -> None:
     """Raise InputError for names that the model does not know: a typing error is no gap."""
     scorer = answering.scorer
-    unknown = features.keys() - set(scorer.features) - {scorer.text_column}
+    unknown = features.keys() - set(scorer.own_features) - {scorer.text_column}
     if unknown:
         names = sorted(unknown)
         shown = ", ".join(name[:_NAME_LETTERS] for name in names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        known = [*scorer.features, *([scorer.text_column] if scorer.text_column else [])]
+        known = [*scorer.own_features, *([scorer.text_column] if scorer.text_column else [])]
         raise InputError(
             f"The model has no feature {shown}{more}.", hint=f"It takes {', '.join(known)}."
         )

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.serving.hosted.recording import WAITING
 from ml_pipeline.serving.hosted.service import PredictionService
+from ml_pipeline.serving.incumbents import one_answer
 from ml_pipeline.web.guard import Guard
 from ml_pipeline.web.predictions import bodies, openapi
 from ml_pipeline.web.predictions.bodies import Body
@@ -32,6 +33,7 @@ Answer = tuple[HTTPStatus, dict[str, Any]]
 OPEN: Final = {"/health", "/ready", "/openapi.json"}
 MOST_ADDRESSES: Final = 10_000
 _OUTCOME: Final = ("event_id", "match_id", "entity_id", "id", "actual_result", "evaluated_at")
+_INCUMBENT: Final = ("probabilities", "prediction", "confidence")
 _LABEL: Final = ("id", "match_id", "entity_id", "label", "features", "text", "source")
 _HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -50,6 +52,7 @@ class PredictionApp:
         self._posts: dict[str, Callable[[Body], Answer]] = {
             "/v1/predict": self._predict,
             "/v1/predict/batch": self._predict_batch,
+            "/v1/correct": self._correct,
             "/v1/outcome": self._outcome,
             "/v1/labels": self._labels,
         }
@@ -141,16 +144,32 @@ class PredictionApp:
     # ------------------------------------------------------------------------------- answers
 
     def _predict(self, body: Body) -> Answer:
-        features, text, match_id = bodies.row(body, also=("log",))
+        features, text, match_id = bodies.row(body, ("log",))
         logged = bodies.flag(body, "log", default=True)
         return HTTPStatus.OK, self._service.predict(
             features, text=text, match_id=match_id, log=logged
         )
 
+    def _correct(self, body: Body) -> Answer:
+        features, text, match_id = bodies.row(body, (*_INCUMBENT, "log"))
+        incumbent = one_answer(
+            bodies.member(body, "probabilities", dict, "object"),
+            bodies.member(body, "prediction", str, "text"),
+            bodies.member(body, "confidence", (int, float), "number"),
+        )
+        return HTTPStatus.OK, self._service.predict(
+            features, text=text, match_id=match_id, incumbent=incumbent,
+            log=bodies.flag(body, "log", default=True),
+        )  # fmt: skip
+
     def _predict_batch(self, body: Body) -> Answer:
         bodies.only(body, ("rows", "log"))
         rows = [
-            bodies.row(one, f"rows[{place}]") for place, one in enumerate(bodies.rows(body, "rows"))
+            (
+                *bodies.row(one, ("incumbent",), f"rows[{place}]"),
+                bodies.member(one, "incumbent", dict, "object"),
+            )
+            for place, one in enumerate(bodies.rows(body, "rows"))
         ]
         logged = bodies.flag(body, "log", default=True)
         answers = self._service.predict_many(rows, log=logged)

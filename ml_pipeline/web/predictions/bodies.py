@@ -89,8 +89,8 @@ def entity_id(body: Body) -> str | None:
     return texts.pop() if texts else None
 
 
-def row(body: Body, where: str = "The body", also: Sequence[str] = ()) -> tuple[Any, Any, Any]:
-    """Features, text and id of one row."""
+def row(body: Body, also: Sequence[str] = (), where: str = "The body") -> tuple[Any, Any, Any]:
+    """Features, text and id of one row; it may have members that are called as `also`."""
     only(body, ("features", "text", *_ID_NAMES, *also), where)
     features = member(body, "features", (dict, list), "object or list")
     text = member(body, "text", str, "text")

@@ -73,6 +73,12 @@ _LABEL_ENTRY: Final[Schema] = {
     "text": _TEXT,
     "source": _described(_TEXT, "Who says so; `person` by default."),
 }
+_SHARES: Final[Schema] = {"type": "object", "additionalProperties": _SHARE}
+_INCUMBENT: Final[Schema] = {
+    "probabilities": _described(_SHARES, "What the incumbent answered, by class; 1 in all."),
+    "prediction": _described(_TEXT, "Or its label, of whose confidence the others share the rest."),
+    "confidence": _SHARE,
+}
 _ANSWER: Final[Schema] = {
     "event_id": _described(_TEXT, "By which its outcome is recorded."),
     "match_id": _MAYBE,
@@ -80,7 +86,8 @@ _ANSWER: Final[Schema] = {
     "best_guess": _described(_TEXT, "What it would have been, beside UNCERTAIN."),
     "confidence": _SHARE,
     "confidence_level": {"enum": ["high", "medium", "low"]},
-    "probabilities": {"type": "object", "additionalProperties": _SHARE},
+    "probabilities": _SHARES,
+    "incumbent": _described(_SHARES, "What was corrected, by a model that corrects an incumbent."),
     "imputed": _described(_TEXTS, "Features that were missing, and filled in as in training."),
     "model_id": _TEXT,
     "timestamp": {"type": "string", "format": "date-time"},
@@ -114,8 +121,15 @@ def _schemas() -> Schema:
     counts = {"rows": _COUNT, "predicted": _COUNT, "failed": _COUNT}
     either = {"type": "array", "items": {"oneOf": [_ref("Answer"), _ref("FaultyRow")]}}
     return {
-        "Row": _record(_ROW),
+        "Row": _record({**_ROW, "incumbent": {"type": "object"}}),
         "PredictRequest": _record({**_ROW, "log": _LOG}),
+        "CorrectRequest": {
+            **_record({**_ROW, **_INCUMBENT, "log": _LOG}),
+            "oneOf": [
+                {"required": ["probabilities"], "not": {"required": ["prediction"]}},
+                {"required": ["prediction", "confidence"]},
+            ],
+        },
         "BatchRequest": _record({"rows": rows, "log": _LOG}, required=("rows",)),
         "Answer": answer,
         "FaultyRow": faulty,
@@ -188,6 +202,9 @@ def _paths() -> Schema:
         "/v1/predict": {"post": _call("Predict one row", "Answer", body="PredictRequest")},
         "/v1/predict/batch": {
             "post": _call("Predict up to a thousand rows", "BatchAnswer", body="BatchRequest")
+        },
+        "/v1/correct": {
+            "post": _call("Correct what an incumbent answered", "Answer", body="CorrectRequest")
         },
         "/v1/outcome": {
             "post": _call(

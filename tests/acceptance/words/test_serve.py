@@ -143,6 +143,37 @@ def test_rows_at_once_are_of_one_model_and_a_bad_one_gets_its_error(
     assert (none.status, none.json["failed"]) == (422, 1)
 
 
+def test_the_answer_of_an_incumbent_is_corrected(
+    served: Hosted, store: LocalStore, tmp_path: Path
+) -> None:
+    shares = {"H": 0.5, "D": 0.3, "A": 0.2}
+    other = served.post("/v1/correct", {"features": ROW, "probabilities": shares})
+    assert (other.status, "corrects nobody" in other.json["detail"]) == (422, True)
+    model = hosting.correcting_model()
+    hosting.promote(store, model, tmp_path, "corrects")
+    until(lambda: served.get("/v1/model").json["corrects_incumbent"])
+    answer = served.post("/v1/correct", {"features": BY_NAME, "probabilities": shares, "id": 1})
+    expected = hosting.said(model, [*ROW, *shares.values()])
+    assert list(answer.json["probabilities"].values()) == pytest.approx(expected, abs=1e-9)
+    assert answer.json["incumbent"] == pytest.approx(shares)
+    until(lambda: len(rows_of(store, answer.json["event_id"])) == 1)
+    (row,) = rows_of(store, answer.json["event_id"])
+    assert json.loads(row["metadata"])["incumbent"] == pytest.approx(shares)
+    label = {"features": ROW, "prediction": "H", "confidence": 0.6, "log": False}
+    assert served.post("/v1/correct", label).json["incumbent"]["H"] == 0.6
+    rows = [{"features": ROW, "incumbent": shares}, {"features": ROW}]
+    batch = served.post("/v1/predict/batch", {"rows": rows}).json["predictions"]
+    assert batch[0]["probabilities"] == answer.json["probabilities"]
+    assert "none was given" in batch[1]["error"]
+    alone = served.post("/v1/predict", {"features": ROW})
+    assert (alone.status, "/v1/correct" in alone.json["hint"]) == (422, True)
+    for wrong in (
+        {"probabilities": {"H": 2}}, {"probabilities": {"H": None}}, {"prediction": "H"}, {},
+        {"probabilities": shares, "prediction": "H"}, {"prediction": "H", "confidence": 7},
+    ):  # fmt: skip
+        assert served.post("/v1/correct", {"features": ROW, **wrong}).status == 422
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [

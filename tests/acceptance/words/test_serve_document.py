@@ -61,6 +61,8 @@ def test_every_path_is_in_the_document_and_takes_the_method_that_it_says(hosted:
         ("/v1/predict", {"feature": [1]}, 400),
         ("/v1/predict/batch", {"rows": [{"features": ROW}, {"features": [1]}]}, 200),
         ("/v1/predict/batch", {"rows": []}, 400),
+        ("/v1/correct", {"features": ROW, "prediction": "H"}, 422),
+        ("/v1/correct", {"features": ROW}, 422),
         ("/v1/predict/batch", {"rows": [{"features": ROW}] * 1001}, 400),
         ("/v1/outcome", {"entity_id": "m1", "actual_result": 0}, 200),
         ("/v1/outcome", {"outcomes": [{"id": "m1", "actual_result": "A"}], "correct": True}, 200),
