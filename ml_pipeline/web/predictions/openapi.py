@@ -106,20 +106,12 @@ _REPORT: Final[Schema] = {
 }
 
 
-def _schemas() -> Schema:
-    answer = _record(
-        _ANSWER,
-        required=("event_id", "prediction", "confidence", "probabilities", "model_id", "status"),
-        closed=False,
-    )
-    faulty = _record(
-        {"match_id": _MAYBE, "prediction": {"type": "null"}, "error": _TEXT}, required=("error",)
-    )
-    outcomes = {"type": "array", "items": _ref("Outcome"), "minItems": 1, "maxItems": MOST_ROWS}
-    labels = {"type": "array", "items": _ref("Label"), "minItems": 1, "maxItems": MOST_ROWS}
-    rows = {"type": "array", "items": _ref("Row"), "minItems": 1, "maxItems": MOST_ROWS}
-    counts = {"rows": _COUNT, "predicted": _COUNT, "failed": _COUNT}
-    either = {"type": "array", "items": {"oneOf": [_ref("Answer"), _ref("FaultyRow")]}}
+def _rows_of(name: str) -> Schema:
+    return {"type": "array", "items": _ref(name), "minItems": 1, "maxItems": MOST_ROWS}
+
+
+def _requests() -> Schema:
+    """What is sent."""
     return {
         "Row": _record({**_ROW, "incumbent": {"type": "object"}}),
         "PredictRequest": _record({**_ROW, "log": _LOG}),
@@ -130,25 +122,45 @@ def _schemas() -> Schema:
                 {"required": ["prediction", "confidence"]},
             ],
         },
-        "BatchRequest": _record({"rows": rows, "log": _LOG}, required=("rows",)),
-        "Answer": answer,
-        "FaultyRow": faulty,
-        "BatchAnswer": _record(
-            {"status": {"const": "completed"}, **counts, "predictions": either},
-            required=("status", *counts, "predictions"),
-        ),
+        "BatchRequest": _record({"rows": _rows_of("Row"), "log": _LOG}, required=("rows",)),
         "Outcome": _record(_OUTCOME, required=("actual_result",)),
         "OutcomeRequest": {
             "oneOf": [
                 _record({**_OUTCOME, "correct": _TRUTH}, required=("actual_result",)),
-                _record({"outcomes": outcomes, "correct": _TRUTH}, required=("outcomes",)),
+                _record(
+                    {"outcomes": _rows_of("Outcome"), "correct": _TRUTH}, required=("outcomes",)
+                ),
             ]
         },
-        "OutcomeReport": _record(_REPORT, required=("status", "recorded")),
         "Label": _record(_LABEL_ENTRY, required=("label",)),
         "LabelRequest": {
-            "oneOf": [_ref("Label"), _record({"labels": labels}, required=("labels",))]
+            "oneOf": [
+                _ref("Label"), _record({"labels": _rows_of("Label")}, required=("labels",)),
+            ]
         },
+    }  # fmt: skip
+
+
+def _answers() -> Schema:
+    """What is answered."""
+    counts = {"rows": _COUNT, "predicted": _COUNT, "failed": _COUNT}
+    either = {"type": "array", "items": {"oneOf": [_ref("Answer"), _ref("FaultyRow")]}}
+    return {
+        "Answer": _record(
+            _ANSWER, closed=False,
+            required=(
+                "event_id", "prediction", "confidence", "probabilities", "model_id", "status",
+            ),
+        ),
+        "FaultyRow": _record(
+            {"match_id": _MAYBE, "prediction": {"type": "null"}, "error": _TEXT},
+            required=("error",),
+        ),
+        "BatchAnswer": _record(
+            {"status": {"const": "completed"}, **counts, "predictions": either},
+            required=("status", *counts, "predictions"),
+        ),
+        "OutcomeReport": _record(_REPORT, required=("status", "recorded")),
         "LabelReport": _record(
             {
                 "status": {"const": "completed"}, "added": _COUNT, "filled": _COUNT,
@@ -227,7 +239,7 @@ def document(base_path: str) -> Schema:
         "security": [{"token": []}],
         "paths": _paths(),
         "components": {
-            "schemas": _schemas(),
+            "schemas": _requests() | _answers(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
