@@ -15,6 +15,7 @@ from ml_pipeline.commands import common, init_api, init_example, init_keys, init
 from ml_pipeline.config.environment import StoreSettings, is_local, load_store_settings
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.store import schema
+from ml_pipeline.store.scoring import grants
 
 log = logging.getLogger("init")
 
@@ -52,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="PATH", help="with --print-sql: a folder for "
         "timestamped files, for example supabase/migrations; with --print-keys: a file that is "
         "not there yet")  # fmt: skip
+    parser.add_argument("--grant", metavar="NAMES", type=_grants, default=(), help="with "
+        "--database_url or --print_sql: what signed-in users may call, of predict, predict_batch, "
+        "record_outcome and add_label, by commas; what that means is said")  # fmt: skip
+    parser.add_argument("--to", metavar="ROLE", choices=grants.ROLES, default=grants.ROLES[0],
+        help="with --grant: whom (only authenticated)")  # fmt: skip
     group = parser.add_argument_group("with --from or --from-log")
     group.add_argument("--target", metavar="COL", help="the column of what really happened")
     group.add_argument("--id", metavar="COL", help="the column that names the thing predicted")
@@ -62,8 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, *, now: datetime) -> int:
     """Create or update what the flags name, and print what there is now."""
     _check_together(args)
+    if args.grant:
+        log.warning("%s", grants.meaning(args.grant))
     if args.print_sql and not args.output:
-        sys.stdout.write(schema.whole())
+        sys.stdout.write(schema.whole(_granting(args)))
         return 0
     if args.print_keys:
         return _keys(args, now)
@@ -88,6 +96,11 @@ def _check_together(args: argparse.Namespace) -> None:
         raise ConfigError("--output can be used only together with --print-sql or --print-keys.")
     if (args.package or args.overwrite) and not args.workflows:
         raise ConfigError("--package and --overwrite can be used only together with --workflows.")
+    if args.grant and (args.output or not (args.database_url or args.print_sql)):
+        raise ConfigError(
+            "--grant can be used only together with --database_url or --print_sql.",
+            hint="A grant is a statement of SQL: it is applied, or printed for the SQL editor.",
+        )
     has_rows = args.file or args.from_log
     if not has_rows and (args.target or args.id or args.time or args.force):
         raise ConfigError(
@@ -127,12 +140,25 @@ def _created(args: argparse.Namespace, now: datetime) -> Mapping[str, Any]:
     if args.workflows is not None:
         return _repository(Path(args.workflows), args)
     if args.database_url is not None:
-        return _applied(args.database_url)
+        return _applied(args.database_url, args)
     return _embedded(args.local)
 
 
-def _applied(url: str) -> Mapping[str, Any]:
-    applied = schema.apply(url)
+def _grants(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    unknown = [name for name in names if name not in grants.GRANTABLE]
+    if unknown:
+        message = f"{unknown[0]!r} is none of {', '.join(grants.GRANTABLE)}"
+        raise argparse.ArgumentTypeError(message)
+    return names
+
+
+def _granting(args: argparse.Namespace) -> str:
+    return grants.grant_sql(args.grant, args.to) if args.grant else ""
+
+
+def _applied(url: str, args: argparse.Namespace) -> Mapping[str, Any]:
+    applied = schema.apply(url, _granting(args))
     for warning in applied.warnings:
         log.warning("%s", warning)
     log.info("The database has schema version %d", applied.version)
@@ -142,6 +168,7 @@ def _applied(url: str) -> Mapping[str, Any]:
         "schema_version": applied.version,
         "api": init_api.check(applied.version),
         "applied": applied.names,
+        "granted": list(args.grant),
         "buckets": applied.buckets,
         "warnings": applied.warnings,
     }

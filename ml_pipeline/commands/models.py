@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("models")
 
-OTHER_DOORS = "`ml-pipeline predict` and PredictionEngine answer with it."
+OTHER_DOORS = "`ml-pipeline serve` and `ml-pipeline predict` answer with it."
 
 EXAMPLES = (
     "models list",

@@ -94,9 +94,10 @@ def newest(kind: Kind = "supabase") -> int:
     return scripts(kind)[-1].number
 
 
-def whole() -> str:
-    """All files as one script in one transaction."""
+def whole(grants: str = "") -> str:
+    """All files, and `grants` after them, as one script in one transaction."""
     parts = [f"-- {script.name}\n\n{script.text.strip()}\n" for script in scripts()]
+    parts += [grants] if grants else []
     return "begin;\n\n" + "\n".join(parts) + "\ncommit;\n"
 
 
@@ -122,8 +123,10 @@ def names() -> Names:
     )
 
 
-def apply(url: str) -> Applied:
+def apply(url: str, grants: str = "") -> Applied:
     """Apply every file to the database in one transaction, as the user that the URL names.
+
+    `grants` are statements that follow them, see `scoring.grants`.
 
     Raises ConfigError for a URL that is none and where psycopg is missing, StoreUnavailable when
     the database cannot be reached or is busy, StoreRefused for everything that it refuses. Then
@@ -141,6 +144,9 @@ def apply(url: str) -> Applied:
         for script in scripts():
             opened.step = script.name
             opened.database.execute(script.text.encode())
+        if grants:
+            opened.step = "granting"
+            opened.database.execute(grants.encode())
         opened.step = "looking for the buckets"
         buckets = _buckets(opened.database)
         opened.step = "committing"

@@ -60,6 +60,25 @@ def champion_bytes(examined: Examined) -> Iterator[Finding]:
         yield fine(name, "The champion's files are there.")
 
 
+def database_answers(examined: Examined) -> Iterator[Finding]:
+    """Whether the database answers `rpc('predict')` with the champion, where it can at all."""
+    name, model = "database_answers", examined.champion()
+    if model is None or not examined.store.answers:
+        return
+    published = examined.store.published(examined.model_name)
+    publish = "If an app calls it, run `ml-pipeline models publish`; the next run does it, too."
+    if published is None:
+        yield fine(name, "The database has nothing to answer rpc('predict') with.", publish)
+    elif published.model_id != model.model_id:
+        what = f"The database has {published.model_id} to answer with, and the champion is another."
+        yield warning(name, what, "Run `ml-pipeline models publish`.")
+    elif published.trouble is not None:
+        what = f"The database cannot answer with the champion: {published.trouble}."
+        yield fine(name, what, "Let the app ask `ml-pipeline serve`.")
+    else:
+        yield fine(name, "The database answers rpc('predict') with the champion.")
+
+
 def _without_scoring(what: str) -> Finding:
     return warning(
         "champion_scoring",

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ml_pipeline.commands.checks.findings import Finding, fault, fine, some, warning
 from ml_pipeline.store import schema
 from ml_pipeline.store.project_facts import RELOAD_HINT, SERIES_ROWS, ProjectFacts
+from ml_pipeline.store.scoring.grants import GRANTABLE
 
 CLOCK_TOLERANCE_S: Final = 60
 _INIT: Final = (
@@ -148,7 +149,7 @@ def _is_public(policy: Mapping[str, Any]) -> bool:
 def function_access(catalogue: Catalogue) -> Finding:
     """Whether only the service role calls our functions, but for the few made for users."""
     names, name = schema.names(), "function_access"
-    allowed = {"anon": frozenset[str](), "authenticated": names.user_functions}
+    allowed = {"anon": frozenset[str](), "authenticated": names.user_functions | {*GRANTABLE}}
     opened = [
         f"{item['name']} ({role})"
         for item in catalogue["functions"]
@@ -161,6 +162,13 @@ def function_access(catalogue: Catalogue) -> Finding:
         return fault(
             name, f"Functions can be called by others than the service role: {some(opened)}.", _INIT
         )
+    granted = sorted(
+        item["name"]
+        for item in catalogue["functions"]
+        if item["name"] in GRANTABLE and "authenticated" in item["callers"]
+    )
+    if granted:
+        return fine(name, f"Signed-in users may call {', '.join(granted)}, as somebody granted.")
     return fine(name, "Nobody but the service role calls the package's functions.")
 
 

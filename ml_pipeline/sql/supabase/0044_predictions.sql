@@ -670,18 +670,22 @@ select ml_pipeline_lock(
 
 -- What apps call. Only these may be granted to signed-in users (`init --grant`), and what was
 -- granted stays when this file is applied again; somebody's own functions of these names are not
--- touched. Default privileges on Supabase give a new function to everyone: that is taken back.
-create or replace function ml_pipeline_open(p_function text, p_was_there boolean) returns void
+-- touched. Default privileges on Supabase give a new function to everyone: that is taken back the
+-- first time.
+create or replace function ml_pipeline_open(p_function text, p_version integer) returns void
 language plpgsql
 set search_path = pg_catalog, public, pg_temp
 as $$
 declare
     grantee text;
+    was_there constant boolean := exists (
+        select from ml_pipeline_schema_version where version = p_version
+    );
 begin
     execute format('revoke all on function %s from public', p_function::regprocedure);
     for grantee in
         select rolname from pg_roles
-        where rolname = 'anon' or rolname = 'authenticated' and not p_was_there
+        where rolname = 'anon' or rolname = 'authenticated' and not was_there
     loop
         execute format('revoke all on function %s from %I', p_function::regprocedure, grantee);
     end loop;
@@ -692,12 +696,6 @@ end
 $$;
 
 select ml_pipeline_lock('ml_pipeline_open');
-
-select set_config('ml_pipeline.predict', coalesce(
-    to_regprocedure('public.predict(text, jsonb, text, boolean)')::text, ''
-), true), set_config('ml_pipeline.predict_batch', coalesce(
-    to_regprocedure('public.predict_batch(text, jsonb, boolean)')::text, ''
-), true);
 
 -- Answer one row with the model that serves `model_name`, and log the answer with its features.
 -- `features` is an object of names and values, or an array in the model's order; `entity_id` is the
@@ -753,12 +751,8 @@ begin
 end
 $$;
 
-select ml_pipeline_open(
-    'public.predict(text, jsonb, text, boolean)', coalesce(current_setting('ml_pipeline.predict', true), '') <> ''
-), ml_pipeline_open(
-    'public.predict_batch(text, jsonb, boolean)',
-    coalesce(current_setting('ml_pipeline.predict_batch', true), '') <> ''
-);
+select ml_pipeline_open('public.predict(text, jsonb, text, boolean)', 44),
+       ml_pipeline_open('public.predict_batch(text, jsonb, boolean)', 44);
 
 insert into ml_pipeline_schema_version (version, name) values (44, 'predictions')
 on conflict (version) do nothing;

@@ -359,12 +359,6 @@ $$;
 
 select ml_pipeline_lock('ml_pipeline_record_outcome', 'ml_pipeline_add_label');
 
-select set_config('ml_pipeline.record_outcome', coalesce(
-    to_regprocedure('public.record_outcome(text, text, uuid, text, boolean, timestamptz)')::text, ''
-), true), set_config('ml_pipeline.add_label', coalesce(
-    to_regprocedure('public.add_label(text, text, text, jsonb, text)')::text, ''
-), true);
-
 -- Record what really happened with one prediction, by `event_id`, or with every prediction of
 -- `entity_id` that was made before it was known (`known_at`, else now). Another outcome that stands
 -- is replaced with `correct` alone; it is kept in the event's metadata. Returns how many outcomes
@@ -400,12 +394,8 @@ as $$
 $$;
 
 select ml_pipeline_open(
-    'public.record_outcome(text, text, uuid, text, boolean, timestamptz)',
-    coalesce(current_setting('ml_pipeline.record_outcome', true), '') <> ''
-), ml_pipeline_open(
-    'public.add_label(text, text, text, jsonb, text)',
-    coalesce(current_setting('ml_pipeline.add_label', true), '') <> ''
-);
+    'public.record_outcome(text, text, uuid, text, boolean, timestamptz)', 45
+), ml_pipeline_open('public.add_label(text, text, text, jsonb, text)', 45);
 
 insert into ml_pipeline_schema_version (version, name) values (45, 'outcomes')
 on conflict (version) do nothing;

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from ml_pipeline.commands.checks.champion import database_answers
+from ml_pipeline.commands.checks.examined import Examined
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PromotionRefused
 from ml_pipeline.registry.champion import Decision, roll_back
@@ -166,3 +168,22 @@ def test_the_embedded_store_answers_nothing_itself(tmp_path: Path) -> None:
     assert published is not None
     assert published.trouble == "the embedded store is a file, which answers nothing itself"
     store.close()
+
+
+def test_doctor_says_with_what_the_database_answers(
+    registry: Registry, project: SupabaseProject
+) -> None:
+    registry.promote(registry.register("m-1", small(1)), 1)
+    examined = Examined(store=registry.store, settings=registry.settings, now=NOW)
+    (found,) = database_answers(examined)
+    assert (found.ok, found.what) == (
+        True,
+        "The database answers rpc('predict') with the champion.",
+    )
+    project.sql("update model_scoring set model_id = 'm-0'")
+    (found,) = database_answers(examined)
+    assert (found.severity, found.do) == ("warning", "Run `ml-pipeline models publish`.")
+    project.sql("delete from model_scoring")
+    (found,) = database_answers(examined)
+    assert found.ok
+    assert "models publish" in found.do

@@ -1,0 +1,58 @@
+"""Functions of a Supabase project that signed-in users may be granted, and what that means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+ROLES: Final = ("authenticated",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grantable:
+    """A function with its signature; `meaning` says what whoever may call it can do."""
+
+    signature: str
+    meaning: str
+
+
+GRANTABLE: Final = {
+    "predict": Grantable(
+        signature="predict(text, jsonb, text, boolean)",
+        meaning="ask every model that serves in this project, as often as they like; each answer "
+        "is logged with what they sent and the id of their account",
+    ),
+    "predict_batch": Grantable(
+        signature="predict_batch(text, jsonb, boolean)",
+        meaning="ask for up to 10,000 answers at once, which keeps the database busy for seconds",
+    ),
+    "record_outcome": Grantable(
+        signature="record_outcome(text, text, uuid, text, boolean, timestamptz)",
+        meaning="say what really happened with what they asked themselves, and with nothing else; "
+        "the next run learns it, so somebody who lies teaches the model wrong results",
+    ),
+    "add_label": Grantable(
+        signature="add_label(text, text, text, jsonb, text)",
+        meaning="put labels of rows of their own making into ml_data, from which `train "
+        "--from-table` learns",
+    ),
+}
+
+
+def grant_sql(names: Sequence[str], role: str) -> str:
+    """Statements that give the functions to the role."""
+    lines = [
+        f"grant execute on function public.{GRANTABLE[name].signature} to {role};" for name in names
+    ]
+    return "\n".join([*lines, "notify pgrst, 'reload schema';"]) + "\n"
+
+
+def meaning(names: Sequence[str]) -> str:
+    """What the grant means, for the person who gives it."""
+    what = "; ".join(f"{name}: {GRANTABLE[name].meaning}" for name in names)
+    return (
+        "Every account of your app may now do this, anonymous sign-ins included, which cost "
+        f"nothing and have no limit of ours. {what}. To take it back: `revoke execute on function "
+        f"public.{GRANTABLE[names[0]].signature} from authenticated`, and so on."
+    )
