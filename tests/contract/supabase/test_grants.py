@@ -104,3 +104,12 @@ def test_the_printed_sql_grants_too(capsys: pytest.CaptureFixture[str]) -> None:
     grant = "grant execute on function public.predict(text, jsonb, text, boolean) to authenticated;"
     assert grant in printed
     assert printed.index(grant) < printed.index("\ncommit;")
+
+
+def test_nothing_of_ours_is_published_to_those_who_follow_tables(door: Door) -> None:
+    door.project.sql("create publication supabase_realtime")
+    try:
+        schema.apply(door.project.dsn)
+        assert door.project.sql("select tablename from pg_publication_tables") == []
+    finally:
+        door.project.sql("drop publication supabase_realtime")
