@@ -106,11 +106,6 @@ class Comparison:
             thin=is_thin(gain, settings),
         )
 
-    def is_same(self, settings: PromotionSettings) -> bool:
-        """Whether it was right whenever they were, and as sure as they were."""
-        rows, differences = self.accuracy.rows, self.accuracy.squares
-        return rows > 0 and differences == 0 and abs(self.gain.mean) <= settings.least_regression
-
     @property
     def is_better(self) -> bool:
         """Whether it is better for certain, lately too, and right as often.
@@ -166,16 +161,13 @@ def unless_theirs_is_better(
 ) -> PromotionDecision:
     """The decision on a first model where others have answered whom the settings do not name.
 
-    It serves only if it is better than they were on the same results. One that answers as they did,
-    as what corrects them does before it has learned, changes nothing for anybody and passes.
+    It serves only if it is better than they were on the same results.
     """
     comparison = Comparison.of(beside.judged, settings, today=today)
     decision = replace(decision, checks=(*decision.checks, *comparison.checks))
     if decision.outcome is not Outcome.PROMOTED:
         return decision
     figures = _figures(beside.judged)
-    if comparison.is_same(settings):
-        return decision
     if comparison.is_better:
         compared = f"It was compared with {beside.names}, which answered them: {figures}"
         return replace(decision, sentence=f"{decision.sentence} {compared}")

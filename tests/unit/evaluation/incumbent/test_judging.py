@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,22 +164,6 @@ def test_a_first_model_serves_only_if_it_beats_those_whom_the_settings_do_not_na
     assert said in found.sentence
     assert f"Yours {100 * theirs:.1f} %, mine {100 * mine:.1f} %" in found.sentence
     assert "loan-v3" in found.sentence
-
-
-@pytest.mark.parametrize("probable", [0.0, 1.0])
-def test_a_first_model_that_answers_as_they_do_passes(probable: float) -> None:
-    """What corrects their answers is their answers before it has learned."""
-    same = record(300, 1.0, 1.0, sure=0.8, my_sure=0.8, probable=probable)
-    beside = Beside(record=same, names="loan-v3", serves=False)
-    settings = PromotionSettings()
-    assert unless_theirs_is_better(PROMOTED, beside, settings, today=TODAY) == replace(
-        PROMOTED, checks=(*PROMOTED.checks, *judged(same).checks)
-    )
-    surer = record(300, 1.0, 1.0, sure=0.99, my_sure=0.8, probable=1.0)
-    found = unless_theirs_is_better(
-        PROMOTED, Beside(record=surer, names="loan-v3", serves=False), settings, today=TODAY
-    )
-    assert found.outcome is Outcome.REJECTED
 
 
 def test_the_version_that_answers_now_is_the_one_that_counts() -> None:
