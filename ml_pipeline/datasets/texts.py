@@ -95,6 +95,8 @@ class Reading:
         self._idf = idf
         self._statistics = statistics
         self._numbers = numbers
+        # Base and heads ask for the same text one after the other.
+        self._last = "", list[tuple[int, float]]()
 
     def prepare(self, row: Sequence[float]) -> list[float]:
         """What the classifier sees of a row."""
@@ -104,8 +106,13 @@ class Reading:
             prepared = step(prepared)
         return [*self._weights(text), *self._statistics(statistics(text)), *prepared]
 
-    def _weights(self, text: str) -> list[float]:
-        """TF-IDF of unit length, added up in the order in which scikit-learn does."""
+    def weighed(self, text: str) -> list[tuple[int, float]]:
+        """The terms of a text by their places, and their TF-IDF of unit length.
+
+        Added up in the order in which scikit-learn does.
+        """
+        if text == self._last[0]:
+            return self._last[1]
         places, idf = self._places, self._idf
         found = sorted(
             (places[phrase], count * idf[places[phrase]])
@@ -116,7 +123,12 @@ class Reading:
         for _, weight in found:
             squares += weight * weight
         length = sqrt(squares)
-        weights = [0.0] * len(places)
-        for place, weight in found:
-            weights[place] = weight / length
+        weights = [(place, weight / length) for place, weight in found]
+        self._last = text, weights
+        return weights
+
+    def _weights(self, text: str) -> list[float]:
+        weights = [0.0] * len(self._places)
+        for place, weight in self.weighed(text):
+            weights[place] = weight
         return weights

@@ -106,7 +106,7 @@ class Scorer:
         try:
             base = self._base(row)
             experts = [expert(row) for expert in self._experts]
-            answers = [*self._heads.answers(values, base, experts), *experts]
+            answers = [*self._heads.answers(row, base, experts), *experts]
             voted = [self._base_weight * share for share in base]
             for weight, answer in zip(self._votes, answers, strict=True):
                 voted = [vote + weight * share for vote, share in zip(voted, answer, strict=True)]

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, isfinite
 from operator import mul
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ml_pipeline.datasets.texts import Reading
 
 Values = Sequence[float]
 Score = Callable[[Values], list[float]]
@@ -63,6 +67,8 @@ class Reader:
 
     def __init__(self, arrays: memoryview) -> None:
         self._arrays = arrays
+        # What reads a text, by the part that it was built of.
+        self.readings: dict[int, Reading] = {}
 
     def score(self, part: Mapping[str, object], width: int) -> Score:
         """The function of a classifier. Raises KeyError for one that is not known."""
@@ -124,6 +130,7 @@ class Reader:
         statistics, count = self._step(mapped(part["statistics"]), len(STATISTICS))
         numbers, width = self.preparation({"steps": part["numbers"]}, width)
         reading = Reading(terms, self.array(part["idf"]), statistics, [numbers])
+        self.readings[id(part)] = reading
         return reading.prepare, len(terms) + count + width
 
     def _pipeline(self, part: Mapping[str, object], width: int) -> Score:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ml_pipeline.datasets.levels.new_levels import known_levels
 from ml_pipeline.datasets.reference import kinds_of
+from ml_pipeline.registry.inputs.text_columns import text_parts
 from ml_pipeline.registry.scoring import FORMATS
 from ml_pipeline.store.inputs.incumbent_columns import classes_read
 
@@ -57,7 +58,7 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
         "vote": memory.vote.tolist(),
         "mean": model.mean_.tolist(),
         "scale": model.scale_.tolist(),
-        **_heads(model.inputs_(), model.rates_().families, memory, arrays),
+        **_heads(model, memory, arrays),
     }
     line = json.dumps(header, allow_nan=False, ensure_ascii=False).encode()
     padding = -(len(line) + 1) % _ALIGNED
@@ -65,11 +66,11 @@ def scoring_bytes(model: Any) -> bytes:  # noqa: ANN401 - AdaptiveClassifier
 
 
 def _heads(
-    inputs: Any,  # noqa: ANN401 - HeadInputs
-    families: Sequence[str],
+    model: Any,  # noqa: ANN401 - AdaptiveClassifier
     memory: Any,  # noqa: ANN401 - Memory
     arrays: _Arrays,
 ) -> dict[str, Any]:
+    inputs, families = model.inputs_(), model.rates_().families
     if inputs.is_former:
         return {
             "sees_features": inputs.sees_numbers,
@@ -86,6 +87,7 @@ def _heads(
             "pairs": inputs.pairs.tolist(),
             "frequencies": arrays.add(inputs.frequencies.T, "d"),
             "phases": arrays.add(inputs.phases, "d"),
+            **text_parts(model.base_, inputs, arrays.add),
         },
         "families": [
             [family, heads.shape[1], [arrays.add(head.T, "d") for head in heads]]

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ml_pipeline.datasets.features import parted
+from ml_pipeline.datasets.features import Inputs, parted
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.metrics import Floats, encode
 from ml_pipeline.training.encoding.columns import head_columns, takes_numbers
+from ml_pipeline.training.encoding.text_columns import TextComponents, text_components
 from ml_pipeline.training.heads.inputs import HeadInputs, spread_of
 from ml_pipeline.training.heads.memory import Expert, Memory, Seen, in_order
 from ml_pipeline.training.heads.newton import Lesson
@@ -83,11 +84,13 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.feature_names_: list[str] = []
         self.text_column_: str | None = None
         self.mean_, self.scale_ = spread_of(rows)
+        text = TextComponents.fitted(fitted, np.asarray(X))
         seen = HeadInputs.fitted(
-            head_columns(fitted, np.asarray(X)),
+            _numbers(fitted, np.asarray(X), text),
             self.base_proba(X),
             self.random_state,
-            sees_numbers=texts is None,
+            sees_numbers=texts is None or text is not None,
+            text=None if text is None else (text.terms, text.loadings),
         )
         self.head_inputs_ = seen.as_dict()
         self.heard_: Sequence[str] = list(heard)
@@ -169,9 +172,10 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def seen(self, X: ArrayLike, base: Floats) -> Seen:  # noqa: N803
         """Rows as the heads see them; `base` (n, K) are the base's probabilities."""
-        numbers = head_columns(self.base_, np.asarray(X))
-        inputs = self.inputs_().of(numbers, base, self.rates_().families)
-        return Seen(rows=np.asarray(X), base=base, inputs=inputs)
+        inputs, rows = self.inputs_(), np.asarray(X)
+        numbers = _numbers(self.base_, rows, text_components(inputs.terms, inputs.loadings))
+        seen = inputs.of(numbers, base, self.rates_().families)
+        return Seen(rows=rows, base=base, inputs=seen)
 
     def predict_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
         """Probabilities (n, K) in the order of `classes_`."""
@@ -198,6 +202,12 @@ class AdaptiveClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         night = 1 if memory.last_night is None else memory.last_night + 1
         return self.set_memory(memory.learn(lesson, night, self.rates_()))
+
+
+def _numbers(base: Any, rows: Inputs, text: TextComponents | None) -> Floats:  # noqa: ANN401
+    """What heads see of rows, before it is standardised: a text's numbers first."""
+    numbers = head_columns(base, rows)
+    return numbers if text is None else np.hstack([text.of(base, rows), numbers])
 
 
 def by_family(kept: Any) -> tuple[Floats, ...]:  # noqa: ANN401 - an array, or arrays

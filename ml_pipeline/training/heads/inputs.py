@@ -31,9 +31,10 @@ class HeadInputs:
     """Fixed with the base: d numbers of a row become z of those that heads see.
 
     `mean` and `scale` (d,) standardise; `components` (d, z) or None; `pairs` (m, 2) are places
-    among the z; `frequencies` (z, D) and `phases` (D,) make the waves. `sees_numbers` is False for
-    rows with a text, whose numbers say little. `is_former`: centred log probabilities of all K
-    classes, as before there were families.
+    among the z; `frequencies` (z, D) and `phases` (D,) make the waves. `terms` and `loadings` make
+    numbers of a text, see `encoding.text_columns`. `sees_numbers` is False for rows with a text of
+    which they do not. `is_former`: centred log probabilities of all K classes, as before there
+    were families.
     """
 
     mean: Floats
@@ -44,6 +45,8 @@ class HeadInputs:
     phases: Floats
     sees_numbers: bool = True
     is_former: bool = False
+    terms: str = ""
+    loadings: Floats | None = None
 
     @classmethod
     def former(cls, mean: Floats, scale: Floats, *, sees_numbers: bool) -> HeadInputs:
@@ -61,9 +64,18 @@ class HeadInputs:
 
     @classmethod
     def fitted(
-        cls, numbers: Floats, base: Floats, seed: int, *, sees_numbers: bool = True
+        cls,
+        numbers: Floats,
+        base: Floats,
+        seed: int,
+        *,
+        sees_numbers: bool = True,
+        text: tuple[str, Floats] | None = None,
     ) -> HeadInputs:
-        """For the rows (n, d) of the base and its probabilities (n, K) of them."""
+        """For the rows (n, d) of the base and its probabilities (n, K) of them.
+
+        `text` are terms and loadings by which some of the numbers were made.
+        """
         mean, scale = spread_of(numbers)
         is_binary = base.shape[1] == 2  # noqa: PLR2004 - two classes
         seen = _standardised(numbers, mean, scale)
@@ -83,6 +95,8 @@ class HeadInputs:
             frequencies=rng.normal(size=(width, count)) * sizes,
             phases=rng.uniform(0, 2 * np.pi, count),
             sees_numbers=sees_numbers,
+            terms="" if text is None else text[0],
+            loadings=None if text is None else text[1],
         )
 
     def as_dict(self) -> dict[str, Any]:

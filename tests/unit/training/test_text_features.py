@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from copy import copy
 from datetime import date
 from functools import lru_cache
 from importlib.resources import as_file, files
@@ -19,8 +21,9 @@ from ml_pipeline.config.settings import Settings, load_settings
 from ml_pipeline.datasets import texts
 from ml_pipeline.datasets.dataset import Dataset, from_frame, read_csv
 from ml_pipeline.datasets.drift import inputs as drift_inputs
-from ml_pipeline.datasets.features import content, joined, parted, read_rows
+from ml_pipeline.datasets.features import Inputs, content, joined, parted, read_rows
 from ml_pipeline.datasets.reference import reference_of
+from ml_pipeline.datasets.texts import STATISTICS
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes
@@ -29,6 +32,9 @@ from ml_pipeline.serving.artifact import ArtifactScorer, BatchScorer
 from ml_pipeline.store.serving_view import ServedModel
 from ml_pipeline.training import algorithms, strategies
 from ml_pipeline.training.adaptive import AdaptiveClassifier
+from ml_pipeline.training.encoding.columns import head_columns
+from ml_pipeline.training.encoding.text_columns import COMPONENTS, MOST_TERMS
+from ml_pipeline.training.heads.inputs import HeadInputs
 from ml_pipeline.training.learned_rows import Champion
 from ml_pipeline.training.online.rows import nightly_rows
 from ml_pipeline.training.online.shadow_base import base_in_shadow
@@ -144,6 +150,9 @@ def test_a_model_that_reads_a_text_is_stored_and_loaded_as_it_was(tmp_path: Path
     loaded: Any = archive.load_model(path, expected_digest=archive.digest_file(path))
     assert (loaded.predict_proba(rows) == model.predict_proba(rows)).all()
     assert (loaded.text_column_, loaded.n_features_in_) == ("query", 2)
+    assert path.stat().st_size < 2_000_000
+    fresh = copy(model).set_memory(model.fresh_memory())  # of which the text is the most
+    archive.save_model(fresh, path)
     assert path.stat().st_size < 500_000
     Sample(features=rows, probabilities=model.predict_proba(rows)).save(tmp_path / "sample.npz")
     sample = Sample.load(tmp_path / "sample.npz")
@@ -153,19 +162,77 @@ def test_a_model_that_reads_a_text_is_stored_and_loaded_as_it_was(tmp_path: Path
     assert text == rows[0, 2]
 
 
-def test_heads_see_the_probabilities_of_a_text_model_and_nothing_else() -> None:
-    model = example("LogisticRegression", with_numbers=True)
-    assert {heads.shape[1:] for heads in model.heads_} == {(2 + 1, 2)}
+def test_heads_see_components_and_statistics_of_a_text_and_its_companions() -> None:
+    model, data = example("LogisticRegression", with_numbers=True), rows_of(MIXED)
+    seen = 2 + COMPONENTS + len(STATISTICS) + 2 + 1
+    assert [heads.shape[1:] for heads in model.heads_] == [
+        (seen + further, 2) for further in (0, 28, 40)
+    ]
+    inputs = model.inputs_()
+    assert inputs.loadings is not None
+    assert len(inputs.terms.split("\n")) == len(inputs.loadings) == MOST_TERMS
+    of_rows = model.seen(data.features, model.base_proba(data.features)).inputs[0]
+    assert of_rows[:, 2:-3].mean(axis=0) == pytest.approx(0, abs=0.1)
+    again = AdaptiveClassifier(model.base).adopt(model.base_, data.features, list(model.classes_))
+    loadings = again.inputs_().loadings
+    assert loadings is not None
+    assert np.array_equal(loadings, inputs.loadings)
+
+
+def _without_components(model: AdaptiveClassifier, rows: Inputs) -> AdaptiveClassifier:
+    """As models were before heads saw anything of a text."""
+    base = model.base_proba(rows)
+    numbers = head_columns(model.base_, rows)
+    before = HeadInputs.fitted(numbers, base, 0, sees_numbers=False)
+    plain = {n: v for n, v in before.as_dict().items() if n not in {"terms", "loadings"}}
+    former = copy(model)
+    former.head_inputs_ = plain
+    return former.set_memory(former.fresh_memory())
+
+
+def test_a_text_model_whose_heads_see_its_probabilities_alone_goes_on() -> None:
     data = rows_of(MIXED)
-    rolled = np.roll(data.labels, 1)
-    before = model.predict_proba(data.features)
-    after = AdaptiveClassifier(model.base).adopt(model.base_, data.features, list(model.classes_))
+    rows, rolled = data.features, np.roll(data.labels, 1)
+    model = _without_components(example("LogisticRegression", with_numbers=True), rows)
+    assert {heads.shape[1:] for heads in model.heads_} == {(2 + 1, 2)}
+    before = model.predict_proba(rows)
     for _ in range(3):
-        after.partial_fit(data.features, rolled)
-    assert (model.predict_proba(data.features) == before).all()
+        model.partial_fit(rows, rolled)
     actual = [list(model.classes_).index(label) for label in rolled]
     chosen = np.arange(len(rolled)), actual
-    assert np.log(after.predict_proba(data.features)[chosen]).mean() > np.log(before[chosen]).mean()
+    assert np.log(model.predict_proba(rows)[chosen]).mean() > np.log(before[chosen]).mean()
+    numbers, asked = parted(rows[:20])
+    scorer = scoring.parse(scoring_bytes(model))
+    pairs = zip(numbers.tolist(), asked or (), strict=True)
+    scored = [scorer.probabilities(values, text) for values, text in pairs]
+    assert np.abs(np.asarray(scored) - model.predict_proba(rows[:20])).max() < 1e-9
+
+
+TOPICS = ("printer paper tray jam", "invoice payment refund bank", "login password account reset",
+          "parcel courier delivery street")  # fmt: skip
+
+
+def _tickets(seed: int, count: int, teams: Sequence[str]) -> tuple[Inputs, Inputs]:
+    """Tickets of four topics, and the team that each topic goes to."""
+    random = np.random.default_rng(seed)
+    topics = random.integers(len(TOPICS), size=count)
+    written = [" ".join(random.choice(TOPICS[topic].split(), 6)) for topic in topics]
+    return joined(np.empty((count, 0)), written), np.asarray(teams)[topics]
+
+
+def test_heads_learn_that_a_topic_now_goes_to_another_team() -> None:
+    before, after = ("A", "A", "B", "B"), ("A", "B", "B", "A")
+    first, teams = _tickets(0, 200, before)
+    base = algorithms.fit("LogisticRegression", first, teams, MIXED.training)
+    model = AdaptiveClassifier().adopt(base, first)
+    blind = _without_components(model, first)
+    rows, labels = _tickets(9, 200, after)
+    for night in range(1, 5):
+        for one in (model, blind):
+            one.partial_fit(*_tickets(night, 60, after))
+    right = [(one.predict(rows) == labels).mean() for one in (model, blind)]
+    assert right[0] > 0.95
+    assert right[1] < 0.75
 
 
 @pytest.mark.parametrize("with_numbers", [False, True])
@@ -192,6 +259,8 @@ def test_every_strategy_but_sgd_learns_rows_with_a_text(with_numbers: bool) -> N
     assert len(refit.evidence) == len(literal.evidence) == 31
     shadow = base_in_shadow(log, base, date(2026, 3, 5), config, carry_heads=True)
     assert shadow.rows_learned == 180
+    assert shadow.model.inputs_().terms == base.inputs_().terms
+    assert shadow.model.base_.named_steps["read"] is not base.base_.named_steps["read"]
     night = adapt(shadow.model, champion, [rest], today, config, other_base=True)
     assert night.evidence.champion is not None
 
