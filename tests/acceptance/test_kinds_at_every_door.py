@@ -35,7 +35,7 @@ from ml_pipeline.serving.engine import PredictionEngine
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.inputs.cells import read_cell
 from ml_pipeline.store.records import EVENT_COLUMNS
-from tests.support import mixed
+from tests.support import hosting, mixed
 from tests.support.factories import make_id
 
 # Names that a file, JSON, SQL and a settings file each write in another way; two differ in case.
@@ -181,6 +181,14 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     # A file.
     frame.to_csv(tmp_path / "in.csv", index=False)
     assert file_answers(shop, tmp_path, capsys) == [a["probabilities"] for a in answers]
+
+    # HTTP: the cells as texts, and as JSON has them.
+    rows = frame.to_dict("records")
+    with hosting.hosting(shop.settings, local_dir=store, config_file=config) as hosted:
+        for sent in (rows, list(map(plain, rows))):
+            body = {"rows": [{"features": row} for row in sent], "log": False}
+            found = hosted.post("/v1/predict/batch", body).json["predictions"]
+            assert [a["probabilities"] for a in found] == [a["probabilities"] for a in answers]
 
     # The log, by the table and by the CSV: what is learned is what was answered for, and what a
     # program logged of answers of its own.

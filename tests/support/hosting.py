@@ -102,6 +102,7 @@ def hosting(
     settings: Settings | None = None,
     *,
     local_dir: Path | str | None = None,
+    config_file: str | None = None,
     proxies: Proxies | None = None,
     request_s: float = 20,
 ) -> Iterator[Hosted]:
@@ -111,7 +112,7 @@ def hosting(
     with PredictionService.open(
         settings,
         local_dir=None if local_dir is None else str(local_dir),
-        config_file=None,
+        config_file=config_file,
         clock=lambda: datetime.now(UTC),
     ) as service:
         app = placed(PredictionApp(service, Guard(token=TOKEN)), proxies)

@@ -9,7 +9,11 @@ from typing import Final
 
 from ml_pipeline.commands.checks.findings import Finding, fine, warning
 from ml_pipeline.commands.monitor import PORT
-from ml_pipeline.config.environment import MONITOR_TOKEN_VARIABLE, load_monitor_token
+from ml_pipeline.config.environment import (
+    MONITOR_TOKEN_VARIABLE,
+    load_monitor_token,
+    load_serve_token,
+)
 from ml_pipeline.errors import ConfigError
 
 _TIMEOUT_S: Final = 1
@@ -23,6 +27,7 @@ def page(port: int = PORT) -> Finding:
     """Whether its token can be guessed, and whether the page at `port` asks for one."""
     try:
         load_monitor_token()
+        load_serve_token()
     except ConfigError as error:
         return warning(_NAME, error.message, error.hint)
     address = f"http://127.0.0.1:{port}/"

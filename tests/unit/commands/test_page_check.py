@@ -25,8 +25,11 @@ def test_a_page_that_asks_for_no_token_is_warned_of(tmp_path: Path, token: str |
         assert f"http://127.0.0.1:{served.port}/ asks for no token" in found.what
 
 
-def test_a_token_that_can_be_guessed_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ML_PIPELINE_MONITOR_TOKEN", "hunter2")
+@pytest.mark.parametrize("what", ["MONITOR", "SERVE"])
+def test_a_token_that_can_be_guessed_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv(f"ML_PIPELINE_{what}_TOKEN", "hunter2")
     found = page(1)
     assert (found.name, found.severity) == ("monitor_page", "warning")
     assert "hunter2" not in found.what + found.do
