@@ -72,10 +72,7 @@ def _heads(
 ) -> dict[str, Any]:
     inputs, families = model.inputs_(), model.rates_().families
     if inputs.is_former:
-        return {
-            "sees_features": inputs.sees_numbers,
-            "heads": memory.heads[0].tolist(),
-        }
+        return {"sees_features": inputs.sees_numbers, "heads": memory.heads[0].tolist()}
     components, names = inputs.components, [expert.name for expert in memory.experts]
     return {
         "heard": [names.index(name) if name in names else None for name in memory.heard],
