@@ -185,7 +185,7 @@ def test_a_row_is_answered_and_learned_alike_by_every_door(
     # HTTP: the cells as texts, and as JSON has them.
     rows = frame.to_dict("records")
     with hosting.hosting(shop.settings, local_dir=store, config_file=config) as hosted:
-        for sent in (rows, list(map(plain, rows))):
+        for sent in (rows, [plain({str(k): v for k, v in row.items()}) for row in rows]):
             body = {"rows": [{"features": row} for row in sent], "log": False}
             found = hosted.post("/v1/predict/batch", body).json["predictions"]
             assert [a["probabilities"] for a in found] == [a["probabilities"] for a in answers]
