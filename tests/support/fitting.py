@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from playwright.sync_api import Page
 
 WIDTHS = (390, 768, 1440)
@@ -17,8 +19,8 @@ STICKS_OUT = """() => {
 }"""
 
 
-def check_fits(page: Page) -> None:
+def check_fits(page: Page, widths: Sequence[int] = WIDTHS) -> None:
     """Nothing is wider than the page but what scrolls by itself."""
-    for width in WIDTHS:
+    for width in widths:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate(STICKS_OUT) == [], width
