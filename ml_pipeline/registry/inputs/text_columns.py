@@ -20,13 +20,8 @@ def text_columns(
     """
     step = next(step for step in listed(base["steps"]) if step["kind"] == "read")
     reading, count = reader.readings[id(step)], len(listed(step["terms"]))
-    places = [int(place) for place in listed(seen["terms"])]
     flat = reader.array(seen["loadings"])
-    each, rest = divmod(len(flat), max(len(places), 1))
-    if rest or not each or not all(0 <= place < count for place in places):
-        raise ValueError("the components of its terms have another shape")
-    # Of a thousand terms a text has a few: what they load on is read when it is asked.
-    rows = dict(zip(places, range(0, len(flat), each), strict=True))
+    rows, each = _rows([int(place) for place in listed(seen["terms"])], len(flat), count)
     numbers, width = head_columns(base, width, reader.array)
 
     def columns(values: Values) -> list[float]:
@@ -35,6 +30,17 @@ def text_columns(
         return [*found, *statistics(text), *numbers(values[:-1])]
 
     return columns, each + len(STATISTICS) + width
+
+
+def _rows(places: Sequence[int], size: int, count: int) -> tuple[dict[int, int], int]:
+    """Where the loadings of each of the terms begin, and how many each has.
+
+    Of a thousand terms a text has a few: what they load on is read when it is asked.
+    """
+    each, rest = divmod(size, max(len(places), 1))
+    if rest or not each or not all(0 <= place < count for place in places):
+        raise ValueError("the components of its terms have another shape")
+    return dict(zip(places, range(0, size, each), strict=True)), each
 
 
 def text_parts(

@@ -157,11 +157,7 @@ class Memory:
         passed = 1 if self.last_night is None else max(1, night - self.last_night)
         kept = rates.decays**passed
         units = [_unit_of(heads, lesson.n_classes) for heads in self.heads]
-        if self.precisions is None:
-            firm = _first_precisions(lesson, rates)
-            past = tuple(np.multiply.outer(firm, unit) for unit in units)
-        else:
-            past = self.precisions
+        past = self.precisions or _first_precisions(units, lesson, rates)
         faded = [kept.reshape(-1, *([1] * u.ndim)) * p for u, p in zip(units, past, strict=True)]
         penalties = tuple(f + rates.ridge * u for f, u in zip(faded, units, strict=True))
         fitted = lesson.fitted(self.heads, penalties, rates.epochs)
@@ -191,10 +187,13 @@ def _unit_of(heads: Floats, n_classes: int) -> Floats:
     return unit_precision(width, columns, n_classes)
 
 
-def _first_precisions(lesson: Lesson | LargeLesson, rates: Rates) -> Floats:
-    """How firmly each head starts at the base, (H,)."""
+def _first_precisions(
+    units: Sequence[Floats], lesson: Lesson | LargeLesson, rates: Rates
+) -> tuple[Floats, ...]:
+    """How firmly each head starts at the base, (H, …) for each family."""
     expected = rates.rows_per_night or float(len(lesson))
-    return np.asarray(rates.prior_rows * expected / (1 - rates.decays))
+    firm = np.asarray(rates.prior_rows * expected / (1 - rates.decays))
+    return tuple(np.multiply.outer(firm, unit) for unit in units)
 
 
 def in_order(known: Any, columns: Codes, n_classes: int) -> Floats:  # noqa: ANN401
