@@ -73,18 +73,24 @@ def answer(
     go to stderr, unless `--quiet`.
     """
     if is_for_people(args):
-        from ml_pipeline.commands.progress import held
-        from ml_pipeline.reports import terminal
-
-        facts = {name: it for name, it in result.items() if (name, it) != ("status", "completed")}
-        shown = [terminal.facts(facts)] if view is None else view()
-        with held():
-            terminal.show(*remarks, *shown, to=sys.stdout)
+        _show(result, view, remarks)
         return
     if not args.quiet:
         for remark in remarks:
             say(remark)
     print_json(result)
+
+
+def _show(
+    result: Mapping[str, Any], view: Callable[[], Iterable[Part]] | None, remarks: Iterable[str]
+) -> None:
+    from ml_pipeline.commands.progress import held
+    from ml_pipeline.reports import terminal
+
+    facts = {name: it for name, it in result.items() if (name, it) != ("status", "completed")}
+    shown = [terminal.facts(facts)] if view is None else view()
+    with held():
+        terminal.show(*remarks, *shown, to=sys.stdout)
 
 
 def say(text: str) -> None:

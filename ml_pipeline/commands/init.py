@@ -98,7 +98,7 @@ def _check_together(args: argparse.Namespace) -> None:
         raise ConfigError("--package and --overwrite can be used only together with --workflows.")
     if args.grant and (args.output or not (args.database_url or args.print_sql)):
         raise ConfigError(
-            "--grant can be used only together with --database_url or --print_sql.",
+            "--grant can be used only together with --database-url or --print-sql.",
             hint="A grant is a statement of SQL: it is applied, or printed for the SQL editor.",
         )
     has_rows = args.file or args.from_log

@@ -12,6 +12,7 @@ COMMANDS = {
     "erase": "take a person's rows out of everything that is kept",
     "export": "labelled rows for what trains elsewhere",
     "reconcile": "compare the CSV log with the store's table",
+    "runs": "list runs, show what one came to",
     "report": "one run as an HTML page and as Markdown",
     "models": "list, show, compare, promote, roll back, prune",
     "replay": "rebuild a run's challenger and compare it",

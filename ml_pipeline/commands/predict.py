@@ -21,7 +21,7 @@ EXAMPLES = (
     "predict --predict 1.8 1.2 0.4 0.6 0.1 --id match-17",
     "predict --predict age=41 plan=pro",
     'predict --text "Where is my parcel?"',
-    'predict --predict 1.8 1.2 0.4 --incumbent \'{"H": 0.6, "D": 0.3, "A": 0.1}\'',
+    'predict --predict 1.8 1.2 --incumbent \'{"H": 0.6, "A": 0.4}\'',
     "predict --batch rows.csv --output answers.csv",
     "predict --info",
 )

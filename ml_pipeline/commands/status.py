@@ -80,16 +80,16 @@ def _lines(found: Overview) -> list[str]:
         for alert in found.alerts
         if alert.status.is_open
     ]
+    return [*lines, _due(found)]
+
+
+def _due(found: Overview) -> str:
+    """When the next run is expected, or that it is late."""
     if found.due_at is None:
-        lines.append("No run yet.")
-    else:
-        due = f"{found.due_at:%Y-%m-%d %H:%M} UTC"
-        lines.append(
-            f"Late: the next run was expected by {due}."
-            if found.is_late
-            else f"Next run expected by {due}."
-        )
-    return lines
+        return "No run yet."
+    due = f"{found.due_at:%Y-%m-%d %H:%M} UTC"
+    late = f"Late: the next run was expected by {due}."
+    return late if found.is_late else f"Next run expected by {due}."
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -65,6 +65,7 @@ def test_u1_a_run_shows_tables_and_its_sentence_in_80_columns(learned: Path) -> 
     ("command", "words"),
     [
         ("status", ["Latest runs", "promoted", "Promoted: ", "Champion of default: "]),
+        ("runs list", ["promoted", "right", "Promoted: "]),
         ("models list", [league.FIRST_MODEL, "champion", "retired", "accuracy"]),
         pytest.param(
             f"models show {league.FIRST_MODEL}",
