@@ -45,6 +45,7 @@ LABELLED_COLUMNS = (
     "of_line",
 )
 
+UNKNOWN_OUTCOME = "unknown outcome label"
 # By a name that hardly a feature has.
 GUESS = "best guess"
 
@@ -360,7 +361,7 @@ class RowRules:
         return f"""coalesce(CASE
             WHEN event_id IS NULL THEN 'event_id is empty'
             WHEN p = {UNKNOWN_LABEL} THEN 'unknown prediction label'
-            WHEN a = {UNKNOWN_LABEL} THEN 'unknown outcome label'
+            WHEN a = {UNKNOWN_LABEL} THEN {literal(UNKNOWN_OUTCOME)}
             WHEN p = {NO_LABEL} AND a = {NO_LABEL} THEN 'neither prediction nor outcome'
             WHEN time_text IS NULL THEN 'no time'
             WHEN known IS NULL THEN 'time is not ISO 8601'

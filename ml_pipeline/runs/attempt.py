@@ -236,7 +236,7 @@ def register(
     champion_id, shadows = _take_on_shadows(context, progress, challenger, champion_id)
     return AttemptResult(
         outcome=decision.outcome,
-        reason=challenger.reason() + prepared.waiting_for_a_base() + prepared.proposed(),
+        reason=challenger.reason() + prepared.what_waits() + prepared.proposed(),
         champion_id=champion_id,
         challenger_id=result["model_id"],
         dataset_size=prepared.loaded.report.errors,

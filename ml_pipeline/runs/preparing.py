@@ -83,6 +83,11 @@ class Prepared:
             rows = f"{counted(waiting, 'result')} {verb} for one ({report.unusable_words()})"
         return f" The serving model {difference}: {rows}. A base that fits: {TRAIN}."
 
+    def what_waits(self) -> str:
+        """Which results are not learned and why, as further sentences of a reason."""
+        unnamed = self.loaded.report.of_no_class()
+        return f"{self.waiting_for_a_base()}{f' {unnamed}' if unnamed else ''}"
+
     def fresh_rows(self) -> int:
         """Labelled rows that have not been learned yet, or not as they are now."""
         head = self.serving.head

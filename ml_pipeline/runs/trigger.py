@@ -50,7 +50,7 @@ def reason_to_skip(prepared: Prepared, settings: Settings) -> Skip | None:
         return None
     outcome, reason = found
     reason += _unusable(prepared) + _changed(prepared)
-    reason += prepared.waiting_for_a_base() + prepared.proposed()
+    reason += prepared.what_waits() + prepared.proposed()
     return Skip(
         outcome=outcome,
         reason=f"Skipped: {reason}",

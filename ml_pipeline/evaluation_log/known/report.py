@@ -10,6 +10,7 @@ from ml_pipeline.errors import DataError, StoreCorrupt
 from ml_pipeline.evaluation_log.feature_rules import inputs_hint
 from ml_pipeline.evaluation_log.fold import NO_CLASS, UNUSABLE
 from ml_pipeline.evaluation_log.incumbent.answers import NO_ANSWER
+from ml_pipeline.evaluation_log.rules import UNKNOWN_OUTCOME
 
 REASONS_SHOWN: Final = 3
 
@@ -70,6 +71,19 @@ class LoadReport:
     def of_new_classes(self) -> int:
         """Rows of a class that the model does not know: they wait for one that does."""
         return self.reasons.get(UNUSABLE + NO_CLASS, 0)
+
+    def of_no_class(self) -> str:
+        """That outcomes were set aside whose class nobody has named, as a sentence; '' for none."""
+        count = self.reasons.get(UNKNOWN_OUTCOME, 0)
+        if not count:
+            return ""
+        example = self.examples.get(UNKNOWN_OUTCOME)
+        shown = "" if example is None else f" (for example that of event {example})"
+        results = "1 result has" if count == 1 else f"{count:,} results have"
+        return (
+            f"{results} an outcome that is no class{shown}: name a new class in data.classes, and "
+            "the class of another spelling in data.labels."
+        )
 
     @property
     def unanswered(self) -> int:

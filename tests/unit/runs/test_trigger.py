@@ -164,3 +164,16 @@ def test_with_enough_of_what_the_trigger_asks_for_a_model_is_trained(
 ) -> None:
     settings = league.settings_for(run__trigger=trigger)
     assert reason_to_skip(prepared(SERVING, errors=errors, rows=rows), settings) is None
+
+
+def test_results_of_a_class_that_nobody_has_named_are_told_with_the_way_out() -> None:
+    found = prepared(SERVING, errors=0, rows=3)
+    label = "unknown outcome label"
+    report = replace(found.loaded.report, reasons={label: 2}, examples={label: "e-7"})
+    unnamed = replace(found, loaded=replace(found.loaded, report=report))
+    skip = reason_to_skip(unnamed, league.settings_for(run__trigger="labels"))
+    assert skip is not None
+    assert skip.reason.endswith(
+        " 2 results have an outcome that is no class (for example that of event e-7): name a new "
+        "class in data.classes, and the class of another spelling in data.labels."
+    )
