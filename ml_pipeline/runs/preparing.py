@@ -127,7 +127,9 @@ class Prepared:
         if self.serving.head is None and self.loaded.labelled_rows < least:
             return ""
         sentence = proposal(self.settings, self.logged.theirs, self.logged.rows)
-        return "" if sentence is None else f" {sentence}"
+        # Where theirs are corrected, they are known.
+        is_known = sentence is None or self.settings.training.is_incumbent
+        return "" if is_known else f" {sentence}"
 
 
 def prepare(

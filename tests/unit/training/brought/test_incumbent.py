@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from ml_pipeline.commands.backtest import main
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.features import Inputs, joined, parted
+from ml_pipeline.datasets.labelled_file import read_labelled
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.store.inputs import cells
-from ml_pipeline.store.inputs.incumbent_columns import own_features, share_columns
+from ml_pipeline.store.inputs.incumbent_columns import LOGGED_ANSWER, own_features, share_columns
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.brought.incumbent import fitted_base
+from ml_pipeline.training.learned_rows import Champion
+from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import new_model
 from tests.benchmarks.learning import streams
 from tests.support.incumbents import Told, corrected, frozen_answers, told
@@ -132,6 +136,41 @@ def test_the_summary_to_tell_drift_by_is_of_what_people_log() -> None:
 def test_what_has_nothing_to_fit_is_fitted_by_nobody(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="Incumbent"):
         Settings().changed({"training.algorithm": "Incumbent"} | changes)
+
+
+def test_heads_learn_the_same_night_by_night_and_all_at_once(tmp_path: Path) -> None:
+    """The long sibling has the whole loop, with late rows: `test_incumbent_corrected`."""
+    settings, nights, count = settings_for(["a"]), 4, 35
+    random = np.random.default_rng(6)
+    path = tmp_path / "labelled.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["event_id", "known_at", "a", LOGGED_ANSWER, "result"])
+        for night, number in np.ndindex(nights, count):
+            shares = dict(zip(CLASSES, random.dirichlet(np.ones(3)).tolist(), strict=True))
+            alone = {"prediction": "yes", "confidence": 0.7}
+            answer = json.dumps(shares if number % 2 else alone)
+            known = f"2026-03-{night + 1:02d}T12:00:00Z"
+            writer.writerow(
+                [f"{night}-{number:02d}", known, random.normal(), answer, random.choice(CLASSES)]
+            )
+    data = read_labelled(str(path), settings)
+    base = fitted_base("Incumbent", data.features, data.labels, settings)
+    fresh = new_model(base, data.features, CLASSES, settings)
+
+    def after(model: AdaptiveClassifier, nights: int) -> AdaptiveClassifier:
+        today, known = date(2026, 3, nights + 1), np.arange(nights * count)
+        champion = Champion(model_id="first", model=fresh)
+        return adapt(model, champion, [data.take(known)], today, settings).model
+
+    nightly = fresh
+    for night in range(1, nights + 1):
+        nightly = after(nightly, night)
+    late = after(fresh, nights)
+    assert np.abs(nightly.predict_proba(data.features) - fresh.base_proba(data.features)).max() > 0
+    assert nightly.predict_proba(data.features) == pytest.approx(
+        late.predict_proba(data.features), abs=1e-12
+    )
 
 
 # ------------------------------------------------------------------------------------ backtest
