@@ -97,9 +97,8 @@ def _format(model: Any) -> dict[str, Any]:  # noqa: ANN401 - AdaptiveClassifier
     """The format; and the kinds of the features in their order, where some are no numbers."""
     kinds = [str(kind) for kind in kinds_of(model).values()]
     plain: dict[str, Any] = {"kinds": kinds} if set(kinds) - {"number"} else {}
-    if classes_read(model.feature_names_):
-        return {"format": FORMATS[-1], **plain}
-    return {"format": FORMATS[-2 if plain else -3], **plain}
+    number = -1 if classes_read(model.feature_names_) else -2 if plain else -3
+    return {"format": FORMATS[number], **plain}
 
 
 def _known_levels(model: Any, names: Sequence[str], arrays: _Arrays) -> dict[str, Any]:  # noqa: ANN401

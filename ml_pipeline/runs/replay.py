@@ -159,8 +159,8 @@ class Replay:
         import numpy as np
 
         version = self.store.get_model(self.run.model_name, str(self.run.challenger_id))
-        inputs, settings = inputs_of(self.store, version), self.settings
-        settings = settings if inputs is None else inputs.reading(settings)
+        inputs = inputs_of(self.store, version)
+        settings = self.settings if inputs is None else inputs.reading(self.settings)
         data = read_labelled(str(loaded.labelled_path), settings, whole=False)
         features = data.features[-COMPARED_ROWS:]
         event_ids = data.frame["event_id"].to_list()[-COMPARED_ROWS:]

@@ -173,8 +173,8 @@ class PredictionEngine:
         """Correct what an incumbent, a classifier of somebody's own, answered for one row.
 
         It answered with `probabilities` by class, which sum to 1; or with a `prediction` and its
-        `confidence` from 0 to 1, of which the other classes share the rest. The row is as in
-        `predict`. What is logged is the corrected answer, and the incumbent's beside it.
+        `confidence` from 0 to 1, of which the other classes share the rest. What is logged is the
+        corrected answer, and the incumbent's beside it.
 
         Raises InputError for an answer that is none, and for a model that corrects nobody.
         """

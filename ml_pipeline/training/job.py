@@ -50,6 +50,9 @@ from ml_pipeline.training.strategies import Challenger
 log = logging.getLogger("train_model")
 
 SAMPLE_ROWS: Final = 50
+_NO_INCUMBENT: Final = (
+    "There is no model to fine-tune, and a base Incumbent is not trained on the way."
+)
 # Choices that a strategy has no use for.
 _USELESS: Final[Mapping[str, tuple[str, ...]]] = {
     "adaptive": ("learning_rate", "algorithm"),
@@ -191,10 +194,7 @@ def _model_to_tune(
             return found
     source = settings.data.training_dataset
     if settings.training.is_incumbent:
-        raise DataError(
-            "There is no model to fine-tune, and a base Incumbent is not trained on the way.",
-            hint="Register one: `ml-pipeline train --register`.",
-        )
+        raise DataError(_NO_INCUMBENT, hint="Register one: `ml-pipeline train --register`.")
     log.warning("No model to fine-tune was named: training a base on %s first", source)
     training_data = read_dataset(source, settings.data)
     challenger = strategies.train_base(
