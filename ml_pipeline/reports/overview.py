@@ -128,7 +128,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
         every=timedelta(hours=settings.run.every_hours),
         place=store.describe(),
         champion=champion,
-        waiting=store.list_models(model_name=name, state=ModelState.AWAITING, limit=MODELS_SEEN),
+        waiting=_waiting(store, settings),
         earlier=list(served),
         runs=runs,
         requests=[
@@ -148,6 +148,21 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
 def first_day(now: datetime) -> date:
     """The first day that is shown."""
     return (now - timedelta(days=DAYS_SHOWN)).date()
+
+
+def _waiting(store: Store, settings: Settings) -> list[ModelVersion]:
+    """Models that wait for a person.
+
+    Beside a classifier of the person's own the same lineage may ask night after night: then its
+    newest version stands for all of them.
+    """
+    found = store.list_models(
+        model_name=settings.model_name, state=ModelState.AWAITING, limit=MODELS_SEEN
+    )
+    if not settings.incumbent.serves:
+        return found
+    newest = {model.anchor_id: model for model in reversed(found)}
+    return [model for model in found if newest[model.anchor_id] is model]
 
 
 def _answered(runs: Sequence[RetrainingRun]) -> tuple[list[str], int]:

@@ -275,6 +275,22 @@ def test_labels_are_compared_where_too_few_probabilities_are_logged(
 
 
 @pytest.mark.long
+def test_what_corrects_their_answers_learns_beside_them_too(store: Store, tmp_path: Path) -> None:
+    wanted = settings(training__algorithm="Incumbent")
+    store.append_events(events(loans(1, DAYS * ROWS, right=0.7), NOW))
+    first = run(store, tmp_path, wanted)
+    assert first["outcome"] == "rejected"
+    assert "has not shown that it is better than yours" in first["outcome_reason"]
+    assert first["incumbent"]["yours"] == first["incumbent"]["mine"]
+    tomorrow = NOW + timedelta(days=1)
+    store.append_events(events(loans(2, ROWS, right=0.7), tomorrow, days=1, tag="next "))
+    again = run(store, tmp_path, wanted, tomorrow)
+    assert again["incumbent"]["mine"] > again["incumbent"]["yours"]
+    assert again["outcome"] == "awaiting_approval", again["outcome_reason"]
+    assert store.champion(model_name="loans") is None
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["table", "file"])
 def test_answers_without_a_confidence_are_compared_by_their_labels(
     store: Store, tmp_path: Path, source: str
