@@ -25,6 +25,7 @@ from ml_pipeline.registry.scoring_heads import MIN_PROBABILITY
 from ml_pipeline.registry.scoring_parts import Reader, listed, mapped
 
 # One of a later version may mean something else by the same words.
+_OF_INCUMBENTS = "ml_pipeline scoring 5"
 _FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3, 4))
 
 
@@ -32,6 +33,8 @@ def compile_scoring(content: bytes) -> Program:
     """The program of a scoring file whose bytes were verified. Raises Inexpressible."""
     line, _, _ = content.partition(b"\n")
     header = json.loads(line)
+    if header["format"] == _OF_INCUMBENTS:
+        raise Inexpressible("the answer of a classifier of your own, which it corrects")
     if header["format"] not in _FORMATS:
         raise Inexpressible(f"the format {header['format']!r}")
     if header["text_column"] is not None:

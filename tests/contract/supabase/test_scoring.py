@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry import scoring
+from ml_pipeline.registry.in_database import compiling
 from ml_pipeline.registry.in_database.compiling import compile_scoring
 from ml_pipeline.registry.in_database.program import Inexpressible
 from ml_pipeline.registry.scoring_writer import scoring_bytes
@@ -204,7 +205,26 @@ def test_members_of_a_vote_answer_by_themselves(database: Database) -> None:
                 assert shares == pytest.approx(one.probabilities, abs=EQUAL)
 
 
-def test_a_text_cannot_be_scored_in_the_database_and_is_named() -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("text_column", "t", "a text"),
+        ("format", "ml_pipeline scoring 5", "the answer of a classifier of your own"),
+        ("format", "ml_pipeline scoring 99", "the format 'ml_pipeline scoring 99'"),
+    ],
+)
+def test_what_no_program_says_is_named(key: str, value: str, what: str) -> None:
     content = scoring_bytes(train("LogisticRegression", 2, classes=2, features=2, nights=0))
-    with pytest.raises(Inexpressible, match="a text"):
-        compile_scoring(content.replace(b'"text_column": null', b'"text_column": "t"'))
+    line, _, arrays = content.partition(b"\n")
+    changed = json.dumps({**json.loads(line), key: value}).encode()
+    with pytest.raises(Inexpressible, match=what):
+        compile_scoring(changed + b"\n" + arrays)
+
+
+def test_a_program_that_is_too_large_to_read_for_each_answer_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = scoring_bytes(train("LogisticRegression", 2, classes=2, features=2, nights=0))
+    monkeypatch.setattr(compiling, "LARGEST_BYTES", 1000)
+    with pytest.raises(Inexpressible, match="take too long to read"):
+        compile_scoring(content)
