@@ -123,16 +123,19 @@ def _right(days: dict[date, Counted], today: date, *, span: int) -> KeyFigure:
         return KeyFigure(
             name=name, value=percent(recent.share), note=f"{counted}; none to compare with before"
         )
-    change = recent.share - before.share
+    words, tone = _change(recent, before)
+    note = f"{counted}; {words} on the {span} days before"
+    return KeyFigure(name=name, value=percent(recent.share), note=note, tone=tone)
+
+
+def _change(recent: Counted, before: Counted) -> tuple[str, str]:
+    """By how much a share changed, and whether that is good or bad: neither within noise."""
+    change = (recent.share or 0.0) - (before.share or 0.0)
     is_certain = abs(change) > _noise(recent, before)
-    sign = "+" if change >= 0 else "−"
-    words = f"{sign}{abs(100 * change):.1f} points on the {span} days before"
-    return KeyFigure(
-        name=name,
-        value=percent(recent.share),
-        note=f"{counted}; {words}{'' if is_certain else ', within noise'}",
-        tone="" if not is_certain else "good" if change > 0 else "bad",
-    )
+    words = f"{'+' if change >= 0 else '−'}{abs(100 * change):.1f} points"
+    if not is_certain:
+        return f"{words} (within noise)", ""
+    return words, "good" if change > 0 else "bad"
 
 
 def _noise(one: Counted, other: Counted) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ml_pipeline.reports.overview import Overview
 from ml_pipeline.store.alerts import AlertStatus, Cause, DecayAlert, Severity
-from ml_pipeline.store.records import RunStatus
+from ml_pipeline.store.records import RetrainingRun, RunStatus
 
 _CAUSES = {
     Cause.PERFORMANCE: "The answers have become worse.",
@@ -63,31 +63,24 @@ def _alert(alert: DecayAlert) -> Notice:
 
 
 def _runs(overview: Overview) -> Iterator[Notice]:
-    latest = overview.latest
-    if latest is None:
-        return
-    report = f"/runs/{latest.run_id}"
-    if latest.status is RunStatus.FAILED:
-        first = (latest.error_message or "").strip().partition("\n")[0]
-        yield Notice(
-            tone="bad",
-            headline="The latest run failed.",
-            text=first,
-            path=report,
-            link="Its report",
-        )
-    if latest.status is RunStatus.RUNNING:
-        yield Notice(
-            tone="info",
-            headline="A run is under way.",
-            text=f"It began at {latest.started_at:%Y-%m-%d %H:%M} UTC.",
-        )
+    if overview.latest is not None:
+        yield from _latest(overview.latest)
     if overview.is_late and overview.due_at is not None:
         text = (
             f"One was expected by {overview.due_at:%Y-%m-%d %H:%M} UTC. `ml-pipeline doctor` says "
             "what keeps it; `ml-pipeline run` starts one."
         )
         yield Notice(tone="bad", headline="No run has started for too long.", text=text)
+
+
+def _latest(run: RetrainingRun) -> Iterator[Notice]:
+    if run.status is RunStatus.FAILED:
+        first = (run.error_message or "").strip().partition("\n")[0]
+        headline, path = "The latest run failed.", f"/runs/{run.run_id}"
+        yield Notice(tone="bad", headline=headline, text=first, path=path, link="Its report")
+    if run.status is RunStatus.RUNNING:
+        text = f"It began at {run.started_at:%Y-%m-%d %H:%M} UTC."
+        yield Notice(tone="info", headline="A run is under way.", text=text)
 
 
 def _models(overview: Overview) -> Iterator[Notice]:

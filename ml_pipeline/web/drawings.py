@@ -21,7 +21,8 @@ from ml_pipeline.reports.charts import (
 from ml_pipeline.reports.key_figures import added, by_day
 from ml_pipeline.reports.overview import Overview
 from ml_pipeline.reports.pages import number, percent
-from ml_pipeline.store.alerts import DailyAccuracy
+from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
+from ml_pipeline.store.records import RetrainingRun
 
 RIGHT = Axis(title="Right answers", text=percent_text)
 # Blue, orange and grey are told apart by everybody.
@@ -38,14 +39,9 @@ def days_chart(overview: Overview) -> Markup:
     days = {day.toordinal(): it for day, it in by_day(overview).items() if it.answered}
     if not days:
         return Markup("")
-    marks = [
-        Mark(
-            x=float(alert.detected_at.date().toordinal()),
-            text=f"{alert.severity} {alert.metric}: {alert.message}",
-        )
-        for alert in overview.alerts
-    ]
+    marks = [_alert_mark(alert) for alert in overview.alerts]
     whole = added(days.values())
+    points = [(float(day), it.right / it.answered) for day, it in days.items()]
     return draw(
         Chart(
             name="days",
@@ -54,17 +50,19 @@ def days_chart(overview: Overview) -> Markup:
                 f"{number(whole.answered)} outcomes became known on {len(days)} days; the answers "
                 f"were right {percent(whole.share)} of the time. {_counted(len(marks), 'alert')}."
             ),
-            series=[
-                Series(
-                    name="right",
-                    points=[(float(day), it.right / it.answered) for day, it in days.items()],
-                )
-            ],
+            series=[Series(name="right", points=points)],
             x=days_axis(days),
             y=RIGHT,
             marks=marks,
             marks_name="alert",
         )
+    )
+
+
+def _alert_mark(alert: DecayAlert) -> Mark:
+    return Mark(
+        x=float(alert.detected_at.date().toordinal()),
+        text=f"{alert.severity} {alert.metric}: {alert.message}",
     )
 
 
@@ -117,10 +115,6 @@ def runs_chart(overview: Overview) -> Markup:
         for place, run in enumerate(judged)
         if run.outcome == "promoted"
     ]
-
-    def began(place: float) -> float:
-        return float(judged[round(place)].started_at.toordinal())
-
     return draw(
         Chart(
             name="runs",
@@ -134,14 +128,23 @@ def runs_chart(overview: Overview) -> Markup:
                 Series(name="challenger", points=challenger),
                 Series(name="champion", points=champion),
             ],
-            x=Axis(
-                title="Run",
-                text=lambda place: day_text(began(place)),
-                tick=lambda place: short_day(began(place)),
-            ),
+            x=_runs_axis(judged),
             y=RIGHT,
             marks=marks,
         )
+    )
+
+
+def _runs_axis(runs: Sequence[RetrainingRun]) -> Axis:
+    """An axis of places in a list of runs, each told by its day."""
+
+    def began(place: float) -> float:
+        return float(runs[round(place)].started_at.toordinal())
+
+    return Axis(
+        title="Run",
+        text=lambda place: day_text(began(place)),
+        tick=lambda place: short_day(began(place)),
     )
 
 
