@@ -92,7 +92,6 @@ def run(args: argparse.Namespace, *, clock: Clock) -> int:
 
         def end(number: int, _frame: FrameType | None) -> None:
             received.append(number)
-            log.info("Ending: what was asked is answered first (signal %d)", number)
             service.is_ending = True
             server.stop()
 

@@ -36,7 +36,8 @@ class PredictionEngine:
     """Answers with the champion, or with one registered model. Close it, or use it in a `with`.
 
     A new champion is taken up within `reload_after_s` seconds; when it cannot be loaded the last
-    good model goes on answering, and the answers and `get_model_info` say so. With `log` every
+    good model goes on answering, and the answers and `get_model_info` say so; it is tried again
+    after `retry_after_s` at the earliest. With `log` every
     answer is logged with its features. Not for two threads at once.
     """
 
@@ -48,13 +49,16 @@ class PredictionEngine:
         config_file: str | None = None,
         log: bool = True,
         reload_after_s: float = RELOAD_AFTER_S,
+        retry_after_s: float = 0.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folder = quick.local_dir(local_dir)
         self.settings = quick.quick_settings(config_file, self._folder)
         self._model_id = model_id
         self._log = log
-        self._reload_after_s = reload_after_s
+        self._reload_after_s, self._retry_after_s = reload_after_s, retry_after_s
+        # The champion that could not be loaded, and until when it is left alone.
+        self._unloadable, self._left_until = "", 0.0
         self._clock = clock
         self._store: ServingView = self._open_store()
         self._logger: EvaluationLogger | None = None
@@ -85,10 +89,16 @@ class PredictionEngine:
     def _take_up_champion(self, serving: ServedModel) -> None:
         try:
             wanted = self._wanted()
+            if wanted.model_id == self._unloadable and time.monotonic() < self._left_until:
+                return
             if wanted.model_id != serving.model_id:
+                self._unloadable = wanted.model_id
+                self._left_until = time.monotonic() + self._retry_after_s
                 self._model, self._scorer = self._load(wanted)
-            self._trouble = None
+            self._unloadable, self._trouble = "", None
         except (ArtifactError, StoreError) as error:
+            if isinstance(error, StoreError):
+                self._unloadable = ""  # it may be whole: nobody could look
             if self._trouble is None:
                 _warn("%s goes on answering: %s", serving.model_id, error)
             self._trouble = f"{serving.model_id} goes on answering: {error.message}"

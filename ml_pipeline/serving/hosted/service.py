@@ -25,6 +25,8 @@ from ml_pipeline.store.serving_view import ServingView
 
 # Calls that wait for the store at once: the others of a server's threads go on predicting.
 STORE_CALLS: Final = 8
+# A damaged champion is not fetched again and again.
+DAMAGED_S: Final = 30.0
 _NAMED: Final = 10
 _NAME_LETTERS: Final = 80
 
@@ -74,6 +76,7 @@ class PredictionService:
             stack.callback(store.close)
             engine = PredictionEngine(
                 local_dir=chosen.local_dir, config_file=config_file, log=False, reload_after_s=0.0,
+                retry_after_s=DAMAGED_S,
                 clock=clock,
             )  # fmt: skip
             logger = ServerLogger(

@@ -23,6 +23,8 @@ from ml_pipeline.web.predictions.problems import MEDIA_TYPE, Problem
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+log = logging.getLogger("serve")
+
 THREADS: Final = 16
 LARGEST_HEADER: Final = 16 * 1024
 CONNECTIONS: Final = 4000
@@ -170,6 +172,7 @@ class Server:
                 channel.will_close = True
 
     def _drain(self) -> None:
+        log.info("Ending: what was asked is answered first")
         # Who has connected already is heard.
         self._turn(0)
         dispatcher = self._of(BaseWSGIServer)[0].task_dispatcher

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -596,6 +597,28 @@ def test_a_new_champion_is_taken_up_and_one_that_cannot_be_loaded_is_not(
             path.write_bytes(content)
         assert engine.predict(row)["model_id"] == "lr-1"
         assert engine.get_model_info()["warning"] is None
+
+
+def test_a_champion_that_cannot_be_loaded_is_left_alone_for_a_while(folder: Path) -> None:
+    row = [float(value) for value in ROW]
+    with PredictionEngine(
+        local_dir=str(folder / "store"), log=False, reload_after_s=0, retry_after_s=0.5
+    ) as engine:
+        engine.predict(row)
+        (scoring, artifact) = sorted((folder / "store").rglob("vote-1/model.s*"))
+        whole = {path: path.read_bytes() for path in (scoring, artifact)}
+        for path in whole:
+            path.chmod(0o644)
+            path.write_bytes(b"rubbish")
+        promote(folder, "vote-1", "lr-1", 1)
+        assert "lr-1 goes on answering" in engine.predict(row)["warnings"][0]
+        for path, content in whole.items():
+            path.write_bytes(content)
+        assert "lr-1 goes on answering" in engine.predict(row)["warnings"][0]
+        time.sleep(0.5)
+        assert engine.predict(row)["model_id"] == "vote-1"
+        promote(folder, "lr-1", "vote-1", 2)
+        assert engine.predict(row)["model_id"] == "lr-1"
 
 
 def test_the_engine_answers_many_rows_and_records_what_happened(folder: Path) -> None:
