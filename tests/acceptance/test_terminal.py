@@ -352,6 +352,7 @@ def test_u2_a_quick_or_quiet_command_shows_nothing_of_the_kind(
 
 ENDLESS = {
     "monitor --port 0": "Ctrl-C ends it.",
+    "serve --port 0": "Ctrl-C ends it.",
     "worker": "",
     "decay --watch": "result",
 }
@@ -398,7 +399,8 @@ def test_u2_ctrl_c_on_a_terminal_is_one_sentence_and_exit_code_130(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "command", [*(name for name in COMMANDS if name not in {"monitor", "worker"}), *ENDLESS]
+    "command",
+    [*(name for name in COMMANDS if name not in {"monitor", "serve", "worker"}), *ENDLESS],
 )
 def test_u2_ctrl_c_ends_every_command_so(command: str, tmp_path: Path) -> None:
     parser = parser_of(command.split(maxsplit=1)[0])

@@ -126,3 +126,16 @@ def test_the_text_names_no_machine_and_no_registry() -> None:
     text = README + (ROOT / "requirements.txt").read_text(encoding="utf-8")
     assert re.search(r"(^|[\s`'\"])/(work|tmp|home|root)/", text) is None
     assert "index-url" not in text
+
+
+def test_what_pip_is_told_to_install_is_this_distribution_and_an_extra_of_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == defaults.DISTRIBUTION == "auto-reinforcement"
+    places = [README, *(path.read_text(encoding="utf-8") for path in DOCS.glob("*.*"))]
+    places += [path.read_text(encoding="utf-8") for path in (ROOT / "ml_pipeline").rglob("*.py")]
+    named = re.findall(r"""pip install ["']([a-z-]+)\[([a-z,]+)\]""", "\n".join(places))
+    asked = re.findall(r"""install_extra\(["'](\w+)["']\)""", "\n".join(places))
+    assert len(named) + len(asked) > 5
+    assert {name for name, _ in named} == {defaults.DISTRIBUTION}
+    extras = {extra for _, some in named for extra in some.split(",")} | {*asked}
+    assert extras <= {*project["optional-dependencies"]}
