@@ -32,7 +32,15 @@ JSON: Final = "application/json"
 Answer = tuple[HTTPStatus, dict[str, Any]]
 OPEN: Final = {"/health", "/ready", "/openapi.json"}
 MOST_ADDRESSES: Final = 10_000
-_OUTCOME: Final = ("event_id", "match_id", "entity_id", "id", "actual_result", "evaluated_at")
+_OUTCOME: Final = (
+    "event_id",
+    "match_id",
+    "entity_id",
+    "id",
+    "actual_result",
+    "actual",
+    "evaluated_at",
+)
 _INCUMBENT: Final = ("probabilities", "prediction", "confidence")
 _LABEL: Final = ("id", "match_id", "entity_id", "label", "features", "text", "source")
 _HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
@@ -251,10 +259,11 @@ def _token(environ: WSGIEnvironment, path: str) -> str | None:
 
 
 def _outcome_of(one: Body) -> dict[str, Any]:
+    actual = one.get("actual_result")
     return {
         "event_id": one.get("event_id"),
         "match_id": bodies.entity_id(one),
-        "actual_result": one.get("actual_result"),
+        "actual_result": one.get("actual") if actual is None else actual,
         "evaluated_at": one.get("evaluated_at"),
     }
 

@@ -62,8 +62,10 @@ _OUTCOME: Final[Schema] = {
     "match_id": _described(_ID, "Another name of entity_id."),
     "id": _described(_ID, "Another name of entity_id."),
     "actual_result": _described(_LABEL, "What really happened: a label, in any of its spellings."),
+    "actual": _described(_LABEL, "Another name of actual_result."),
     "evaluated_at": _described(_TEXT, "When it became known, ISO 8601; now by default."),
 }
+_EITHER_NAME: Final[Schema] = {"oneOf": [{"required": ["actual_result"]}, {"required": ["actual"]}]}
 _LABEL_ENTRY: Final[Schema] = {
     "id": _described(_ID, "A waiting row, an event, what was predicted, or any id of yours."),
     "entity_id": _described(_ID, "Another name of id."),
@@ -123,10 +125,10 @@ def _requests() -> Schema:
             ],
         },
         "BatchRequest": _record({"rows": _rows_of("Row"), "log": _LOG}, required=("rows",)),
-        "Outcome": _record(_OUTCOME, required=("actual_result",)),
+        "Outcome": {**_record(_OUTCOME), **_EITHER_NAME},
         "OutcomeRequest": {
             "oneOf": [
-                _record({**_OUTCOME, "correct": _TRUTH}, required=("actual_result",)),
+                {**_record({**_OUTCOME, "correct": _TRUTH}), **_EITHER_NAME},
                 _record(
                     {"outcomes": _rows_of("Outcome"), "correct": _TRUTH}, required=("outcomes",)
                 ),

@@ -66,6 +66,7 @@ def test_every_path_is_in_the_document_and_takes_the_method_that_it_says(hosted:
         ("/v1/predict/batch", {"rows": [{"features": ROW}] * 1001}, 400),
         ("/v1/outcome", {"entity_id": "m1", "actual_result": 0}, 200),
         ("/v1/outcome", {"outcomes": [{"id": "m1", "actual_result": "A"}], "correct": True}, 200),
+        ("/v1/outcome", {"outcomes": [{"id": "m1", "actual": "A"}], "correct": True}, 200),
         ("/v1/outcome", {"entity_id": "m1"}, 422),
         ("/v1/labels", {"id": "m1", "label": "H", "source": "a test"}, 200),
         ("/v1/labels", {"labels": [{"id": "m1", "label": "H"}]}, 200),
