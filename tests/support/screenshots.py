@@ -102,8 +102,9 @@ def _take(browser: Browser, url: str, path: Path) -> Path:
     page = browser.new_page(viewport={"width": WIDTH, "height": 800})
     page.goto(url)
     whole = page.evaluate("document.documentElement.scrollHeight")
-    clip = {"x": 0, "y": 0, "width": WIDTH, "height": min(HEIGHTS[path.name], whole)}
-    page.screenshot(path=path, full_page=True, clip=clip)  # type: ignore[arg-type]
+    # A window as high as the picture: Chromium may fail to draw what lies beyond its window.
+    page.set_viewport_size({"width": WIDTH, "height": min(HEIGHTS[path.name], whole)})
+    page.screenshot(path=path)
     page.close()
     return path
 
