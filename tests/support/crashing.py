@@ -36,6 +36,7 @@ UNCOUNTED = {
     "get_run",
     "latest_run",
     "list_runs",
+    "published",
     "get_request",
     "list_requests",
     "fetch",
