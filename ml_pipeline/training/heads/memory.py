@@ -10,7 +10,7 @@ Warmuth 1998).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,23 @@ class Expert:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """Rows (n,), the base's probabilities (n, K), and what heads see of them without experts."""
+    """Rows (n,), the base's probabilities (n, K), and what heads see of them without experts.
+
+    `asked` keeps what experts said of them: champion and challenger mostly have the same.
+    """
 
     rows: Any
     base: Floats
     inputs: tuple[Floats, ...]
+    asked: dict[int, tuple[Expert, Floats]] = field(default_factory=dict)
+
+    def answer_of(self, expert: Expert) -> Floats:
+        """The expert's probabilities (n, K)."""
+        known = self.asked.get(id(expert.model))
+        if known is None:
+            known = expert, expert.proba(self.rows, self.base.shape[1])
+            self.asked[id(expert.model)] = known
+        return known[1]
 
     def take(self, positions: NDArray[np.int64]) -> Seen:
         """Some of the rows, in that order."""
@@ -115,7 +127,7 @@ class Memory:
     def opinions(self, seen: Seen) -> Opinions:
         """What the base, each head and each expert say of the rows."""
         base, n_classes = seen.base, seen.base.shape[1]
-        experts = [expert.proba(seen.rows, n_classes) for expert in self.experts]
+        experts = [seen.answer_of(expert) for expert in self.experts]
         odds = self._odds(experts, seen.base)
         inputs = tuple(np.hstack([one, *odds]) if odds else one for one in seen.inputs)
         families = [
