@@ -164,13 +164,13 @@ class LabelSample:
         known = [bin_ for bin_ in self.by_confidence if bin_.answers >= MIN_LABELLED]
         if not known:
             return ""
-        told = f"Labelled by confidence: {', '.join(parts)}."
+        counts = f"Labelled by confidence: {', '.join(parts)}."
         least, most = (f(known, key=lambda bin_: bin_.labelled) for f in (min, max))
         if most.labelled - least.labelled < UNEVEN:
-            return f"{told} Sure and unsure answers get labels about alike."
+            return f"{counts} Sure and unsure answers get labels about alike."
         rarer, oftener = ("Sure", "unsure") if most.low < least.low else ("Unsure", "sure")
         return (
-            f"{told} {rarer} answers get labels less often than {oftener} ones: figures of "
+            f"{counts} {rarer} answers get labels less often than {oftener} ones: figures of "
             "labelled answers are not those of all answers."
         )
 
@@ -190,7 +190,7 @@ class LabelSample:
             f"What does better on errors may do worse on everything else. {self.suggestion()}"
         )
 
-    def said(self) -> str:
+    def all_sentences(self) -> str:
         """All that is to be said of it."""
         parts = (self.warning() or self.sentence(), self.shares(), self.shares_by_confidence())
         return " ".join(filter(None, parts))
@@ -210,5 +210,5 @@ class LabelSample:
             },
             "by_confidence": [asdict(bin_) for bin_ in self.by_confidence],
             "warning": self.warning(),
-            "said": self.said(),
+            "said": self.all_sentences(),
         }

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 DETERMINES: Final = 0.98
 NEARLY: Final = 0.93
 # Where several classes are, one of them may be known all the same.
-WORTH_A_LOOK: Final = 0.2
+LEAST_SPARED: Final = 0.2
 CLASSES_TRIED: Final = 10
 # Fewer rows of the other classes make a chance hit too likely.
 _LEAST_ROWS: Final = 20
@@ -67,7 +67,7 @@ def suspect_of(column: pd.Series, labels: NDArray[np.str_], name: str) -> Suspec
         return None
     spared = spared_errors(column, codes)
     if spared < NEARLY:
-        return _suspect_of_a_class(column, labels, name) if spared >= WORTH_A_LOOK else None
+        return _suspect_of_a_class(column, labels, name) if spared >= LEAST_SPARED else None
     if _is_renamed(column, labels):
         return Suspect(name=name, relation=Relation.EQUALS, spared=1.0)
     relation = Relation.DETERMINES if spared >= DETERMINES else Relation.NEARLY
