@@ -93,7 +93,7 @@ def by_outcomes(path: Path, _folder: Path) -> object:
 
 
 def by_batch(path: Path, folder: Path) -> object:
-    scorer: Any = SimpleNamespace(features=FEATURES, kinds=[], text_column=None)
+    scorer: Any = SimpleNamespace(features=FEATURES, kinds=[], text_column=None, corrects=False)
     batch = BatchCsv.opened(str(path), scorer, imputes=False)
     (folder / "scratch").mkdir()
     with open_database(folder / "scratch") as db:
