@@ -70,8 +70,10 @@ def test_every_fault_is_named_at_once_with_key_value_and_source(tmp_path: Path) 
         {"training.learning_rate": 0.0},
     )
     assert faults == [
-        "run.lokback = 7 (environment variable ML_PIPELINE__RUN__LOKBACK): no such setting. "
-        "Did you mean run.lookback_days?",
+        (
+            "run.lokback = 7 (environment variable ML_PIPELINE__RUN__LOKBACK): no such setting. "
+            "Did you mean run.lookback_days?"
+        ),
         (
             "run.lookback_days = -1 (environment variable ML_PIPELINE__RUN__LOOKBACK_DAYS): "
             "input should be greater than 0"
