@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "not there yet")  # fmt: skip
     parser.add_argument("--grant", metavar="NAMES", type=_grants, default=(), help="with "
         "--database-url or --print-sql: what signed-in users may call, of predict, predict_batch, "
-        "record_outcome and add_label, by commas; what that means is said")  # fmt: skip
+        "correct, record_outcome and add_label, by commas; what that means is said")  # fmt: skip
     parser.add_argument("--to", metavar="ROLE", choices=grants.ROLES, default=grants.ROLES[0],
         help="with --grant: whom (only authenticated)")  # fmt: skip
     group = parser.add_argument_group("with --from or --from-log")

@@ -25,16 +25,13 @@ from ml_pipeline.registry.scoring_heads import MIN_PROBABILITY
 from ml_pipeline.registry.scoring_parts import Reader, listed, mapped
 
 # One of a later version may mean something else by the same words.
-_OF_INCUMBENTS = "ml_pipeline scoring 5"
-_FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3, 4))
+_FORMATS = tuple(f"ml_pipeline scoring {number}" for number in (1, 2, 3, 4, 5))
 
 
 def compile_scoring(content: bytes) -> Program:
     """The program of a scoring file whose bytes were verified. Raises Inexpressible."""
     line, _, _ = content.partition(b"\n")
     header = json.loads(line)
-    if header["format"] == _OF_INCUMBENTS:
-        raise Inexpressible("the answer of a classifier of your own, which it corrects")
     if header["format"] not in _FORMATS:
         raise Inexpressible(f"the format {header['format']!r}")
     if header["text_column"] is not None:
@@ -138,7 +135,18 @@ class _Compiler:
             return self._trees(part, start, width)
         if kind == "vote":
             return self._voted(part, start, width)
+        if kind == "incumbent":
+            return self._incumbent(part)
         raise Inexpressible(f"a part called {kind}")
+
+    def _incumbent(self, part: Mapping[str, object]) -> tuple[int, int]:
+        """Compile the answer that a row brings along, divided by its sum."""
+        program, count = self._program, int(str(part["count"]))
+        # Of columns that lack a class: the last one, which gets 0 and is nobody's.
+        out, nothing = program.room(count + 1), program.keep([0.0])
+        start = int(str(part["first"])) + 1
+        program.emit(ops.ORDER, start, count, out, count + 1, nothing, *range(count))
+        return out, count
 
     def _prepared(
         self, steps: Sequence[Mapping[str, object]], start: int, width: int
@@ -285,8 +293,9 @@ class _Compiler:
     def _head_columns(self) -> tuple[int, int]:
         """What heads see of a row before it is standardised: where it stands, and how wide."""
         header, base = self._header, mapped(self._header["base"])
-        if header.get("kinds") and "families" in header and base["kind"] == "pipeline":
-            for step in listed(base["steps"]):
+        if header.get("kinds") and "families" in header:
+            for step in listed(base.get("steps", [])):
                 if step["kind"] == "columns":
                     return self._columns(step, 1, with_steps=False)
-        return 1, self._width
+        # The incumbent's answer, which comes last in a row, is seen as log odds alone.
+        return 1, int(str(base["first"])) if base["kind"] == "incumbent" else self._width

@@ -27,6 +27,11 @@ GRANTABLE: Final = {
         signature="predict_batch(text, jsonb, boolean)",
         meaning="ask for up to 10,000 answers at once, which keeps the database busy for seconds",
     ),
+    "correct": Grantable(
+        signature="correct(text, jsonb, text, boolean, jsonb, text, double precision)",
+        meaning="have every answer corrected that they say an incumbent gave; each is logged with "
+        "it and with what they sent, and the next run learns from both once the outcome is known",
+    ),
     "record_outcome": Grantable(
         signature="record_outcome(text, text, uuid, text, boolean, timestamptz)",
         meaning="say what really happened with what they asked themselves, and with nothing else; "

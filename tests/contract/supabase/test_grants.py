@@ -30,7 +30,7 @@ def callers_of(project: SupabaseProject) -> dict[str, list[str]]:
     rows = project.sql("""
         select proname, rolname from pg_proc, pg_roles
         where pronamespace = 'public'::regnamespace
-          and proname in ('predict', 'predict_batch', 'record_outcome', 'add_label')
+          and proname in ('predict', 'predict_batch', 'correct', 'record_outcome', 'add_label')
           and rolname in ('anon', 'authenticated', 'service_role')
           and has_function_privilege(pg_roles.oid, pg_proc.oid, 'execute')
         order by 1, 2
@@ -55,6 +55,7 @@ def test_what_was_granted_is_said_may_be_called_and_stays_when_init_is_repeated(
     schema.apply(project.dsn)
     expected = {
         "add_label": ["service_role"],
+        "correct": ["service_role"],
         "predict": ["authenticated", "service_role"],
         "predict_batch": ["service_role"],
         "record_outcome": ["authenticated", "service_role"],

@@ -27,6 +27,7 @@ from tests.support.properties import tries
 from tests.support.supabase.project import SupabaseProject
 from tests.unit.registry.test_scoring import ALGORITHMS, fit, inputs_for, train, unclipped
 from tests.unit.training import test_kind_features as kinds
+from tests.unit.training.brought import test_incumbent as incumbents
 
 EQUAL = 1e-9
 # Where products and exponents of doubles end, and what has no place in single precision.
@@ -137,6 +138,19 @@ def test_levels_truths_and_instants_answer_alike(database: Database, algorithm: 
     database.assert_equal(scoring_bytes(kinds.model(algorithm)), rows)
 
 
+@pytest.mark.parametrize("features", [["a", "b"], incumbents.SEVERAL], ids=["numbers", "kinds"])
+def test_the_corrected_answers_of_an_incumbent_are_alike(
+    database: Database, features: list[str] | dict[str, str]
+) -> None:
+    is_of_kinds = isinstance(features, dict)
+    own = incumbents.kinds_of_every_sort(80) if is_of_kinds else incumbents.numbers(80, 2)
+    model, rows = incumbents.learned(incumbents.settings_for(features), own)
+    rows = np.asarray(rows)
+    odd = rows[:2].copy()
+    odd[:, -3:] = [[1.0, 0.0, 0.0], [3.0, 1.0, 2.0]]  # sure, and what its sum divides
+    database.assert_equal(scoring_bytes(model), np.vstack([rows, odd]))
+
+
 def test_heads_of_components_pairs_and_waves_answer_alike(database: Database) -> None:
     model = train("LogisticRegression", 1, classes=2, features=70, nights=1)
     content = scoring_bytes(model)
@@ -209,7 +223,6 @@ def test_members_of_a_vote_answer_by_themselves(database: Database) -> None:
     ("key", "value", "what"),
     [
         ("text_column", "t", "a text"),
-        ("format", "ml_pipeline scoring 5", "the answer of a classifier of your own"),
         ("format", "ml_pipeline scoring 99", "the format 'ml_pipeline scoring 99'"),
     ],
 )
