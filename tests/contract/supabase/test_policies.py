@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ml_pipeline.store.scoring.grants import GRANTABLE
 from ml_pipeline.store.supabase.tables import to_json
 from tests.contract.supabase.callers import (
     REQUESTS,
@@ -53,6 +54,7 @@ WHO_MAY = {
     "ml_pipeline_schema_version": SERVICE_ONLY,
     "model_metadata": SERVICE_ONLY,
     "model_promotion_events": SERVICE_ONLY,
+    "model_scoring": SERVICE_ONLY,
     "model_retraining_requests": {
         "anon": NOBODY,
         "user": ASK,
@@ -143,6 +145,40 @@ WHO_CALLS = {
     "submit_retraining_request_within": SERVICE,
     "sum_evaluations_by_day": SERVICE,
     "take_lease": SERVICE,
+    "add_label": SERVICE,
+    "correct": SERVICE,
+    "ml_pipeline_add_label": SERVICE,
+    "ml_pipeline_answer": SERVICE,
+    "ml_pipeline_event_id": SERVICE,
+    "ml_pipeline_is_blank": SERVICE,
+    "ml_pipeline_is_trusted": SERVICE,
+    "ml_pipeline_iso": SERVICE,
+    "ml_pipeline_label_id": SERVICE,
+    "ml_pipeline_level": SERVICE,
+    "ml_pipeline_moment": SERVICE,
+    "ml_pipeline_open": SERVICE,
+    "ml_pipeline_predict": SERVICE,
+    "ml_pipeline_read_cell": SERVICE,
+    "ml_pipeline_read_class": SERVICE,
+    "ml_pipeline_read_id": SERVICE,
+    "ml_pipeline_read_incumbent": SERVICE,
+    "ml_pipeline_read_label": SERVICE,
+    "ml_pipeline_read_number": SERVICE,
+    "ml_pipeline_read_row": SERVICE,
+    "ml_pipeline_record_outcome": SERVICE,
+    "ml_pipeline_refuse": SERVICE,
+    "ml_pipeline_score": SERVICE,
+    "ml_pipeline_sha1": SERVICE,
+    "ml_pipeline_share": SERVICE,
+    "ml_pipeline_short": SERVICE,
+    "ml_pipeline_shown": SERVICE,
+    "ml_pipeline_subject": SERVICE,
+    "ml_pipeline_write_scoring": SERVICE,
+    "predict": SERVICE,
+    "predict_batch": SERVICE,
+    "publish_model_scoring": SERVICE,
+    "read_model_scoring": SERVICE,
+    "record_outcome": SERVICE,
 }
 # Triggers are called by the database alone.
 TRIGGERS = {
@@ -198,6 +234,13 @@ def promotion_row(number: int, to: str, **changes: object) -> Row:
     return {**row, "to_model_id": to, "reason": "better", "actor": "test", **changes}
 
 
+# What a row has to say beside its name.
+SCORING = {
+    "model_id": "m-1", "trouble": "theirs", "settings_digest": DIGEST, "confidence_threshold": 0.5,
+    "conflict_margin": 0.1, "imputes": True, "labels": {}, "is_open": True, "tolerance": "1 minute",
+}  # fmt: skip
+
+
 def plain(column: str, old: object, new: object, **more: object) -> Sample:
     """Rows that differ in one column."""
     return Sample({"id": make_id(1), column: old, **more}, {column: new, **more}, {column: new})
@@ -241,6 +284,9 @@ SAMPLES = {
     "model_metadata": Sample(model_row("m-1"), model_row("m-2"), {"artifact_path": "mine"}),
     "model_promotion_events": Sample(
         promotion_row(1, "m-1"), promotion_row(2, "m-1"), {"reason": "mine"}
+    ),
+    "model_scoring": Sample(
+        {"model_name": "sample", **SCORING}, {"model_name": "mine", **SCORING}, {"trouble": "mine"}
     ),
     "model_retraining_requests": Sample(
         {"id": make_id(1), "requested_by": USER, "status": "pending"},
@@ -418,6 +464,7 @@ def test_every_function_has_a_decision(supabase: SupabaseProject) -> None:
     assert {row["proname"] for row in found if row["trigger"]} == TRIGGERS
     definers = {row["proname"] for row in found if row["prosecdef"]}
     assert definers == {
+        *GRANTABLE,
         "ml_pipeline_admit_request",
         "ml_pipeline_note_change",
         "ml_pipeline_skip_erased",
