@@ -43,6 +43,8 @@ TRUTH = np.array(
     [[1.2, -1.0, 1.5, -1.4, 0.8], [0.0, 0.0, 0.0, 0.0, 0.0], [-1.2, 1.0, -1.5, 1.4, -0.8]]
 )
 FIRST_MODEL = "first"
+# An id as runs give them, of a model that no store of a test knows.
+OF_ANOTHER_STORE = "adaptive-20260101-020000-0f3a5c7e"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

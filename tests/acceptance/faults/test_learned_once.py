@@ -70,7 +70,13 @@ def bench(
     for name, value in place.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    events = pd.concat([league.events_of(first_model.model, night) for night in NIGHTS])
+    # Beside answers of an unknown model a first one would wait for a person.
+    events = pd.concat(
+        [
+            league.events_of(first_model.model, night, model_id=league.OF_ANOTHER_STORE)
+            for night in NIGHTS
+        ]
+    )
     with place.opened() as store:
         store.append_events(events)
     return Bench(place=place, folder=tmp_path, events=events, capture=capsys)

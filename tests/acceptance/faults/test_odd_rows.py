@@ -22,7 +22,6 @@ from tests.support.places import Place
 
 NIGHTS = league.nights_before(NOW, 1)
 GOOD = dict.fromkeys(DEFAULT_FEATURES, 0.5)
-OF_ANOTHER_STORE = "adaptive-20260101-020000-0f3a5c7e"
 ODD = league.event_id("odd")
 
 
@@ -102,7 +101,7 @@ def test_a_new_label_is_set_aside_where_labels_are_open(
     store = LocalStore.open(tmp_path / "s")
     for night in league.nights_before(NOW, 3)[:2]:
         # Beside answers of an unknown model so few results would wait for a person.
-        answered = league.events_of(first_model.model, night, model_id=OF_ANOTHER_STORE)
+        answered = league.events_of(first_model.model, night, model_id=league.OF_ANOTHER_STORE)
         store.append_events(answered)
     open_labels = {"data__classes": None, "data__ordered": False}
     assert run(store, tmp_path / "first", **open_labels).result["outcome"] == "promoted"
