@@ -46,12 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     interrupts: list[int] = []
     try:
         interrupts = import_module("ml_pipeline.commands.common").remember_interrupts()
-        return int(import_module(f"ml_pipeline.commands.{first}").main(arguments[1:]))
+        command = import_module(f"ml_pipeline.commands.{first}")
+        if not interrupts:  # Else a library that was loading has kept it to itself.
+            return int(command.main(arguments[1:]))
     except BaseException as error:
         # While libraries load, which make what they like of it, or in the middle of the last words.
         if isinstance(error, SystemExit) or not (
             interrupts or isinstance(error, KeyboardInterrupt)
         ):
             raise
-        sys.stderr.write("Stopped by Ctrl-C.\n")
-        return 130
+    sys.stderr.write("Stopped by Ctrl-C.\n")
+    return 130

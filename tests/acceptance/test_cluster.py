@@ -69,6 +69,7 @@ def history(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_replay_and_a_cross_validation_are_the_same_on_a_cluster_to_the_last_bit(
     history: Path, cluster: str
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_replay_and_a_cross_validation_are_the_same_on_a_cluster_to_the_last_b
     assert min(worked) > 0, "a worker was given nothing"
 
 
+@pytest.mark.long
 def test_a_cluster_that_is_not_there_is_named_and_nothing_is_written(history: Path) -> None:
     done = ml_pipeline(
         *BACKTEST, "--output_dir", "out", "--cluster", "tcp://127.0.0.1:1", cwd=history

@@ -125,6 +125,7 @@ def test_two_runs_started_together_do_not_both_train(folder: Path, tmp_path: Pat
     assert len(store.list_models(model_name="default")) == 2
 
 
+@pytest.mark.long
 def test_defect_2_the_trainer_runs_as_a_module_and_as_a_file(tmp_path: Path) -> None:
     as_module = python("-m", "ml_pipeline.train_model", "--output_dir", "a", cwd=tmp_path)
     as_file = python(ROOT / "ml_pipeline" / "train_model.py", "--output_dir", "b", cwd=tmp_path)

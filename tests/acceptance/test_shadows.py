@@ -62,6 +62,7 @@ def bases(store: LocalStore) -> list[ModelVersion]:
     return [model for model in models if model.anchor_id == model.model_id != league.FIRST_MODEL]
 
 
+@pytest.mark.long
 def test_a_new_base_is_born_when_due_and_learns_unseen_until_it_is_given_up(
     store: LocalStore, first_model: FirstModel, tmp_path: Path
 ) -> None:

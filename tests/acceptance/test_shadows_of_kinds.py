@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order
@@ -45,6 +46,7 @@ def fill(store: LocalStore, day: int) -> None:
     store.append_events(pd.DataFrame(rows, columns=list(EVENT_COLUMNS)))
 
 
+@pytest.mark.long
 def test_a_new_base_of_levels_is_tried_with_heads_of_its_own(tmp_path: Path) -> None:
     store = LocalStore.open(tmp_path / "store")
     settings = settings_for(

@@ -106,6 +106,7 @@ def test_a_line_longer_than_the_limit_is_bad_and_the_rest_is_read(desk: Desk) ->
     assert loaded.report.bad == 1
 
 
+@pytest.mark.long
 def test_many_long_rows_are_read_with_more_memory(desk: Desk) -> None:
     features = json.dumps(FEATURES | {"note": "x" * 30_000})
     rows = [make_row(number, features=features) for number in range(1, 2500)]
@@ -139,6 +140,7 @@ def test_a_quote_that_never_ends_loses_no_row_in_silence(desk: Desk) -> None:
     assert make_id(1) in ids(loaded)
 
 
+@pytest.mark.long
 def test_a_stray_quote_in_a_large_file_loses_no_row(desk: Desk) -> None:
     lines = [bare(n % 9000 + 1) for n in range(120_000)]
     lines[60_000] = bare(5, match_id='say "hi" twice')
