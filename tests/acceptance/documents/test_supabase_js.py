@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -14,18 +15,21 @@ import pytest
 from pydantic import SecretStr
 
 from ml_pipeline.store.supabase.store import SupabaseStore
+from tests.acceptance.documents.test_readme import block_after
+from tests.acceptance.documents.test_workflows import checkout
 from tests.conftest import FirstModel
 from tests.contract.supabase.callers import USER
-from tests.support import league
+from tests.support import league, warm
 from tests.support.places import our_schema
 from tests.support.scored import Registry
 from tests.support.shell import ROOT, environment
 from tests.support.supabase.binaries import cache_folder, install_package, locked, node
 from tests.support.supabase.project import SupabaseProject
 
-__all__ = ["our_schema"]
+__all__ = ["checkout", "our_schema"]
 
 PAGE = (ROOT / "docs" / "supabase-js.md").read_text(encoding="utf-8")
+SAMPLE = ROOT / "ml_pipeline" / "data" / "training_dataset.csv"
 # The newest that runs under Node 20.
 CLIENT = "@supabase/supabase-js@2.57.4"
 FEATURES = dict(
@@ -49,8 +53,21 @@ if (token) options.global = { headers: { Authorization: `Bearer ${token}` } };
 options.realtime = { transport: class {} };
 const supabase = createClient(url, key, options);
 (async () => {
-  const [name, ...given] = JSON.parse(process.argv[3]);
-  const found = await import(`./${name}.mjs`);
+  const [name, ...given] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+  const found = {};
+  for (const one of ["predict", "outcome", "label"])
+    Object.assign(found, await import(`./${one}.mjs`));
+  // What an app asks and tells of each match, one after the other.
+  found.season = async (supabase, matches) => {
+    const models = new Set();
+    for (const { id, features, happened } of matches) {
+      const answer = await found.predict(supabase, id, features);
+      const told = await found.outcome(supabase, answer.event_id, happened);
+      if (told.recorded !== 1) throw new Error(`${id}: ${JSON.stringify(told)}`);
+      models.add(answer.model_id);
+    }
+    return [...models];
+  };
   try { console.log(JSON.stringify(await found[name](supabase, ...given))); }
   catch (error) { console.log(JSON.stringify({ error: error.message })); }
   process.exit(0);
@@ -102,11 +119,17 @@ def served(project: SupabaseProject, first_model: FirstModel) -> Iterator[Supaba
     store.close()
 
 
-def call(folder: Path, who: list[str], name: str, *given: Any) -> Any:  # noqa: ANN401 - JSON
+def call(
+    folder: Path,
+    who: list[str],
+    name: str,
+    *given: object,
+    timeout_s: float = 60,
+) -> Any:  # noqa: ANN401 - JSON
     done = subprocess.run(
-        [*node(), "call.cjs", str(client()), json.dumps([name, *given])],
+        [*node(), "call.cjs", str(client())], input=json.dumps([name, *given]),
         cwd=folder, env={**environment(), "CLIENT": json.dumps(who)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=timeout_s, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -140,3 +163,47 @@ def test_a_server_and_a_signed_in_user_go_from_a_prediction_to_what_is_learned(
         served.sql(GRANT.replace("grant execute", "revoke all").replace(" to ", " from "))
     rows = served.sql('select match_id, actual_result from evaluation_log order by "timestamp"')
     assert [tuple(row.values()) for row in rows] == [("m1", "H"), ("m2", "A")]
+
+
+@pytest.mark.long  # a season over HTTP and a night
+def test_a_newcomers_app_asks_and_tells_an_empty_project_and_the_night_learns_it(
+    database: SupabaseProject, checkout: Path, folder: Path, tmp_path: Path
+) -> None:
+    path, init, doctor, train, *more = block_after(
+        "first night", ROOT / "docs" / "supabase.md"
+    ).splitlines()
+    assert (path.split()[0], train.split()[1]) == ("export", "train")
+    (night,) = (line for line in more if line.startswith("ml-pipeline run"))
+
+    def typed(*lines: str) -> dict[str, Any]:
+        """What the last of the manual's lines prints at its end."""
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            cwd=checkout,
+            env=environment(
+                PATH=warm.on_path(tmp_path), DATABASE_URL=database.postgres.dsn("postgres"),
+                SUPABASE_URL=database.url, SUPABASE_SERVICE_KEY=database.service_key,
+            ),
+            capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    first = typed(init, doctor, train)["model_id"]
+    server = [database.url, database.service_key]
+    with SAMPLE.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[-1000:]
+    season = [
+        {
+            "id": row["match_id"],
+            "features": {name: float(row[name]) for name in FEATURES},
+            "happened": row["result"],
+        }
+        for row in rows
+    ]
+    assert call(folder, server, "season", season, timeout_s=240) == [first]
+    run = typed(night)
+    assert run["outcome"] == "promoted"
+    answer = call(folder, server, "predict", "the next one", season[0]["features"])
+    assert answer["model_id"] == run["champion"] != first
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
