@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ml_pipeline.commands.checks.examined import Examined, time_in_utc
 from ml_pipeline.commands.checks.findings import Finding, fault, fine, warning
+from ml_pipeline.config.defaults import INCUMBENT_BASE
 from ml_pipeline.errors import ArtifactIncompatible, PipelineError
 from ml_pipeline.store.records import ModelVersion
 
@@ -61,14 +62,14 @@ def champion_bytes(examined: Examined) -> Iterator[Finding]:
 
 
 def database_answers(examined: Examined) -> Iterator[Finding]:
-    """Whether the database answers `rpc('predict')` with the champion, where it can at all."""
+    """Whether the database answers an app's call with the champion, where it can at all."""
     name, model = "database_answers", examined.champion()
     if model is None or not examined.store.answers:
         return
     published = examined.store.published(examined.model_name)
     publish = "If an app calls it, run `ml-pipeline models publish`; the next run does it, too."
     if published is None:
-        yield fine(name, "The database has nothing to answer rpc('predict') with.", publish)
+        yield fine(name, "The database has nothing to answer an app with.", publish)
     elif published.model_id != model.model_id:
         what = f"The database has {published.model_id} to answer with, and the champion is another."
         yield warning(name, what, "Run `ml-pipeline models publish`.")
@@ -76,7 +77,8 @@ def database_answers(examined: Examined) -> Iterator[Finding]:
         what = f"The database cannot answer with the champion: {published.trouble}."
         yield fine(name, what, "Let the app ask `ml-pipeline serve`.")
     else:
-        yield fine(name, "The database answers rpc('predict') with the champion.")
+        asked = "correct" if model.algorithm == INCUMBENT_BASE else "predict"
+        yield fine(name, f"The database answers rpc('{asked}') with the champion.")
 
 
 def _without_scoring(what: str) -> Finding:

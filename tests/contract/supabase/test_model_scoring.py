@@ -180,6 +180,9 @@ def test_doctor_says_with_what_the_database_answers(
         True,
         "The database answers rpc('predict') with the champion.",
     )
+    project.sql("update model_metadata set algorithm = 'Incumbent'")
+    (found,) = database_answers(examined)
+    assert found.what == "The database answers rpc('correct') with the champion."
     project.sql("update model_scoring set model_id = 'm-0'")
     (found,) = database_answers(examined)
     assert (found.severity, found.do) == ("warning", "Run `ml-pipeline models publish`.")
