@@ -20,7 +20,7 @@ import pytest
 
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.store.records import EVENT_COLUMNS
-from tests.support import warm
+from tests.support import league, warm
 from tests.support.factories import frame_of, make_id
 from tests.support.places import Place
 from tests.support.shell import PYTHON, Finished, environment
@@ -235,7 +235,7 @@ def test_a_log_becomes_settings_and_a_champion(place: Place, tmp_path: Path) -> 
             dict.fromkeys(EVENT_COLUMNS)
             | {
                 "event_id": make_id(number), "event_type": "prediction", "model_name": "default",
-                "model_id": "theirs", "match_id": f"m{number}", "timestamp": day,
+                "model_id": league.OF_ANOTHER_STORE, "match_id": f"m{number}", "timestamp": day,
                 "evaluated_at": day, "prediction": "no", "confidence": 0.8,
                 "features": json.dumps(features), "actual_result": row["churned"],
                 "status": "evaluated",
