@@ -356,8 +356,10 @@ ENDLESS = {
     "worker": "",
     "decay --watch": "result",
 }
+# What starts the tests may ignore Ctrl-C, and its children inherit that.
 STARTED = """
-import sys, ml_pipeline.cli as c
+import signal, sys, ml_pipeline.cli as c
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("up", flush=True)
 sys.exit(c.main(sys.argv[3:]))
 """
