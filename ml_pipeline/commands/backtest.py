@@ -320,6 +320,11 @@ def _write(
         writer.writerow(["policy", "night", "rows", "log_loss", "accuracy"])
         for name, replayed in replays.items():
             writer.writerows([name, *night] for night in replayed.per_night)
+    return write_page(folder, replays, settings)
+
+
+def write_page(folder: Path, replays: dict[str, Replay], settings: Settings) -> Path:
+    """Write the page that compares the policies, `frozen` among them; return it."""
     courses = [
         Course(
             name=name,

@@ -23,7 +23,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 import pandas as pd
 
-from ml_pipeline.commands import common, demo_drift
+from ml_pipeline.commands import backtest, common, demo_drift
 from ml_pipeline.config.environment import StoreSettings
 from ml_pipeline.config.settings import Settings, load_settings, work_dir
 from ml_pipeline.datasets.dataset import Dataset, read_dataset
@@ -83,7 +83,7 @@ def run_demo(args: argparse.Namespace, *, new_id: Callable[[], str]) -> int:
     shown = [
         *summary.view(outcome.result, target=settings.data.target),
         *demo_drift.view(periods),
-        f"Both, night by night: {demo_drift.write(folder, replays)}",
+        f"Both, night by night: {backtest.write_page(folder, replays, Settings())}",
         f"Look around: ml-pipeline monitor --local {folder}",
     ]
     if not common.is_for_people(args) and not args.quiet:

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.reports import backtest_page, terminal
-from ml_pipeline.reports.backtest_page import Course
+from ml_pipeline.reports import terminal
 from ml_pipeline.reports.terminal import Part
 from ml_pipeline.training.backtest import Replay, backtest
 from ml_pipeline.training.policies import History
@@ -87,21 +85,6 @@ def view(found: Sequence[Period]) -> Iterator[Part]:
         f"{last.left_alone:.1f} %. In the loop it ended at {last.in_the_loop:.1f} %: "
         f"{last.in_the_loop - last.left_alone:.1f} more right answers in every hundred."
     )
-
-
-def write(folder: Path, replays: dict[str, Replay]) -> Path:
-    """Write the page that compares both, as `backtest --output-dir` does."""
-    courses = [
-        Course(
-            name=name,
-            nights=replayed.per_night,
-            losses=replayed.losses,
-            confident_errors=replayed.confident_errors,
-            figures=replayed.figures(replays["frozen"]),
-        )
-        for name, replayed in replays.items()
-    ]
-    return backtest_page.write(folder, courses, Settings())
 
 
 def as_json(found: Sequence[Period]) -> list[dict[str, object]]:
