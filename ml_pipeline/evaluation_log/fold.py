@@ -29,7 +29,7 @@ from ml_pipeline.evaluation_log.incumbent.answers import (
     answer_columns,
     answer_fault,
     answer_text,
-    answering_models,
+    whose_are_theirs,
 )
 from ml_pipeline.evaluation_log.rules import (
     LogRequest,
@@ -80,12 +80,12 @@ def fold(
     scanned: Scanned,
     settings: Settings,
     request: LogRequest,
-    is_ours: Callable[[str], bool],
+    is_registered: Callable[[str], bool],
 ) -> Counts:
     """Make the relations `bad_rows` (row_no, reason) and `events` (one row per labelled event).
 
-    `is_ours` says of a model's id whether the registry knows it: it is asked for logged answers
-    that may be an incumbent's.
+    `is_registered` says of a model's id whether the registry knows it: it is asked for logged
+    answers that may be an incumbent's.
     """
     rules = RowRules(settings, scanned.columns, scanned.column)
     stage.run(_kept_query(rules, request))
@@ -98,8 +98,10 @@ def fold(
         FROM scanned WHERE state = {SETTLED} GROUP BY ALL""")
     stage.run("""CREATE OR REPLACE TEMP VIEW sound AS
         SELECT * FROM kept WHERE fault IS NULL AND h NOT IN (SELECT h FROM folded)""")
-    ours = answering_models(stage, is_ours) if request.of_incumbent else ()
-    stage.run(_events_query(settings, request, folded, ours))
+    incumbent = "NULL::VARCHAR"
+    if request.of_incumbent:
+        incumbent = answer_text(whose_are_theirs(stage, settings, is_registered))
+    stage.run(_events_query(settings, request, folded, incumbent))
     return _count(stage, scanned)
 
 
@@ -216,7 +218,7 @@ def _bad_rows_query() -> str:
 
 
 def _events_query(
-    settings: Settings, request: LogRequest, folded: Sequence[str], ours: Sequence[str]
+    settings: Settings, request: LogRequest, folded: Sequence[str], incumbent: str
 ) -> str:
     """`events`: those with an outcome, whether to learn them, whether they are error samples."""
     found, texts, numbers, input_text = feature_lists(settings)
@@ -230,7 +232,6 @@ def _events_query(
     of_line = f"{others} AND model_id IS DISTINCT FROM {literal(request.anchor_id or '')}"
     start = "true" if request.learn_from is None else f"known >= {instant(request.learn_from)}"
     also = written_features(request.also)
-    incumbent = answer_text(ours) if request.of_incumbent else "NULL::VARCHAR"
     unanswered = answer_fault(settings.data) if request.of_incumbent else ""
     answered = answer_columns() if request.of_incumbent else ""
     return f"""CREATE OR REPLACE TEMP TABLE events AS SELECT * EXCLUDE (features, found),

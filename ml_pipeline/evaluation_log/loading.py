@@ -22,7 +22,7 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.duckdb_session import as_data_error
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log import fold, scan
-from ml_pipeline.evaluation_log.answering.registered import is_called_like_ours, is_registered
+from ml_pipeline.evaluation_log.answering.registered import is_registered
 from ml_pipeline.evaluation_log.classes.counting import count_by_class
 from ml_pipeline.evaluation_log.classes.counts import ClassCount
 from ml_pipeline.evaluation_log.fold import UNUSABLE, Counts
@@ -198,25 +198,16 @@ def _read(
     with_metadata = request.with_guesses or request.of_incumbent
     scanned = _scan(stage, store, settings, request, with_metadata=with_metadata)
 
-    is_ours = partial(_is_ours, store, settings)
+    is_known = partial(is_registered, store, settings.model_name)
     with as_data_error(_source(settings)):
         settings = fold.with_kinds(stage, scanned, settings)
-        counts = fold.fold(stage, scanned, settings, request, is_ours)
+        counts = fold.fold(stage, scanned, settings, request, is_known)
         if not scanned.columns.leave_out_metadata or not fold.needs_metadata(stage, settings):
             return counts, settings
         log.info("What some events lack may stand in their metadata: reading it")
         scanned = _scan(stage, store, settings, request, with_metadata=True)
         settings = fold.with_kinds(stage, scanned, settings)
-        return fold.fold(stage, scanned, settings, request, is_ours), settings
-
-
-def _is_ours(store: Store, settings: Settings, model_id: str) -> bool:
-    """Whether an answer says nothing of the incumbent: a model that is ours, or not theirs."""
-    named = settings.incumbent.model_ids
-    if named is not None and model_id not in named:
-        return True
-    is_like_ours = named is None and is_called_like_ours(model_id)
-    return is_like_ours or is_registered(store, settings.model_name, model_id)
+        return fold.fold(stage, scanned, settings, request, is_known), settings
 
 
 def _scan(

@@ -13,7 +13,11 @@ from typing import Any, Final, Self
 import pandas as pd
 
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.evaluation_log.answering.registered import is_called_like_ours, is_registered
+from ml_pipeline.evaluation_log.answering.registered import (
+    MOST_ASKED,
+    is_called_like_ours,
+    is_registered,
+)
 from ml_pipeline.evaluation_log.answering.sentences import UNNAMED
 from ml_pipeline.evaluation_log.frames import since, sum_file
 from ml_pipeline.evaluation_log.loading import TABLE
@@ -21,8 +25,6 @@ from ml_pipeline.store.alerts import TOGETHER, DailyAccuracy
 from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.inputs.labels import Labels
 
-# As many ids are asked for in the registry; of a log that names more the newest.
-MOST_ASKED: Final = 100
 _CHUNK: Final = 100_000
 
 

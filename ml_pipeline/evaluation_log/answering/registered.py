@@ -8,6 +8,8 @@ from typing import Final
 from ml_pipeline.errors import NotFound
 from ml_pipeline.store.contract import ModelRegistry
 
+# As many ids are asked for in the registry; of a log that names more the newest.
+MOST_ASKED: Final = 100
 # How runs (`adaptive-20260314-020000-0f3a5c7e`) and `train` (`logisticregression_20260314_…`) name
 # the models that they make.
 _OF_OUR_SHAPE: Final = re.compile(

@@ -12,6 +12,8 @@ from typing import Final
 
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.settings import Settings
+from ml_pipeline.evaluation_log.answering.registered import MOST_ASKED, is_called_like_ours
+from ml_pipeline.evaluation_log.answering.sentences import UNNAMED
 from ml_pipeline.evaluation_log.stage import Stage
 from ml_pipeline.store.event_row import UNCERTAIN
 from ml_pipeline.store.inputs.incumbent_columns import classes_read, own_features
@@ -32,20 +34,35 @@ def own_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"data": own})
 
 
-def answering_models(stage: Stage, is_ours: Callable[[str], bool]) -> tuple[str, ...]:
-    """Those of the logged models that are ours, of rows that do not tell an incumbent's answer."""
-    found = stage.run(
-        "SELECT DISTINCT model_id FROM kept WHERE original IS NULL AND model_id IS NOT NULL"
-    )
-    return tuple(sorted(model_id for (model_id,) in found if is_ours(model_id)))
+def whose_are_theirs(
+    stage: Stage, settings: Settings, is_registered: Callable[[str], bool]
+) -> str:
+    """SQL over `model_id`: whether such an answer is the incumbent's.
+
+    As `LoggedModels` tells them apart: those that the settings name; without, all that no model of
+    ours gave. `is_registered` is asked of as few ids as there.
+    """
+    named = settings.incumbent.model_ids
+    if named is not None:
+        return _is_among([name for name in named if not is_registered(name)])
+    found = stage.run("""SELECT model_id FROM kept WHERE original IS NULL AND model_id IS NOT NULL
+        GROUP BY model_id ORDER BY max(known) DESC, count(*) DESC, model_id""")
+    like, others = list[str](), list[str]()
+    for (name,) in found:
+        (like if is_called_like_ours(name) else others).append(name)
+    return f"NOT {_is_among([*like, *filter(is_registered, others[:MOST_ASKED])])}"
 
 
-def answer_text(ours: Sequence[str]) -> str:
+def _is_among(model_ids: Sequence[str]) -> str:
+    return f"list_contains({listing(model_ids)}::VARCHAR[], coalesce(model_id, {literal(UNNAMED)}))"
+
+
+def answer_text(is_theirs: str) -> str:
     """SQL of the answer as JSON: by class, or the label and its confidence; NULL where none is."""
     label = f"CASE WHEN prediction = {literal(UNCERTAIN)} THEN guess ELSE prediction END"
     alone = f"json_object('prediction', {label}, 'confidence', confidence)::VARCHAR"
     return f"""CASE WHEN original IS NOT NULL THEN original
-        WHEN coalesce(list_contains({listing(ours)}::VARCHAR[], model_id), false) THEN NULL
+        WHEN NOT {is_theirs} THEN NULL
         WHEN probabilities IS NOT NULL THEN probabilities
         WHEN {label} IS NOT NULL THEN {alone} END"""
 

@@ -9,6 +9,7 @@ import pytest
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.labelled_file import read_labelled
+from ml_pipeline.evaluation_log.answering.registered import MOST_ASKED
 from ml_pipeline.runs.manifest import days_of
 from ml_pipeline.store.inputs.incumbent_columns import LOGGED_ANSWER
 from tests.support.factories import make_id, make_model
@@ -115,7 +116,9 @@ def test_named_models_are_theirs_and_others_are_not(desk: Desk) -> None:
     ids = ("llm-2", "llm-1", None)
     rows = [make_row(number, model_id=model_id) for number, model_id in enumerate(ids, 1)]
     loaded = desk.load(rows, request=REQUEST, incumbent__model_ids=["llm-2"])
-    assert loaded.report.reasons == {"unusable: no answer of the incumbent": 1}
+    assert loaded.report.reasons == {"unusable: no answer of the incumbent": 2}
+    loaded = desk.load(rows, request=REQUEST, incumbent__model_ids=["llm-2", "ours-1"])
+    assert loaded.report.reasons == {"unusable: no answer of the incumbent": 2}
     like_ours = "adaptive-20260314-200000-0f3a5c7e"
     loaded = desk.load([make_row(1, model_id=like_ours)], request=REQUEST)
     assert loaded.report.reasons == {"unusable: no answer of the incumbent": 1}
@@ -123,6 +126,24 @@ def test_named_models_are_theirs_and_others_are_not(desk: Desk) -> None:
         [make_row(1, model_id=like_ours)], request=REQUEST, incumbent__model_ids=[like_ours]
     )
     assert loaded.report.unusable == 0
+
+
+def test_a_log_with_an_id_for_each_answer_asks_the_registry_for_some_of_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = desk.store.get_model
+
+    def get_model(model_name: str, model_id: str) -> object:
+        asked.append(model_id)
+        return ask(model_name, model_id)
+
+    monkeypatch.setattr(desk.store, "get_model", get_model)
+    rows = [make_row(n, model_id=f"request {n}") for n in range(2, 2 * MOST_ASKED)]
+    rows += [make_row(1, model_id="ours-1")]
+    report = desk.load(rows, request=REQUEST).report
+    assert report.reasons == {"unusable: no answer of the incumbent": 1}
+    assert len(asked) == MOST_ASKED
 
 
 def test_nobody_reads_answers_that_are_not_asked_for(desk: Desk) -> None:

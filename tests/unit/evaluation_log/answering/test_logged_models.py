@@ -12,11 +12,8 @@ from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation_log.answering.answers import logged_answers
-from ml_pipeline.evaluation_log.answering.logged_models import (
-    MOST_ASKED,
-    LoggedModels,
-    logged_models,
-)
+from ml_pipeline.evaluation_log.answering.logged_models import LoggedModels, logged_models
+from ml_pipeline.evaluation_log.answering.registered import MOST_ASKED
 from ml_pipeline.evaluation_log.answering.sentences import UNNAMED, answering, proposal, shown
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import MODEL_NAME, NOW, make_day, make_model
