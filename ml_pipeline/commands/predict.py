@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ml_pipeline.commands import common
 from ml_pipeline.errors import InputError
-from ml_pipeline.serving import incumbents
 from ml_pipeline.serving.engine import PredictionEngine
 
 TYPE_CHECKING = False
@@ -131,9 +130,11 @@ def _piped() -> str:
 
 def incumbents_answer(text: str) -> dict[str, Any]:
     """The flag's JSON as arguments of `PredictionEngine.correct`. Raises InputError."""
+    from ml_pipeline.store.inputs.incumbents import HINT, written
+
     if not text.lstrip().startswith("{"):
-        raise InputError(f"--incumbent {text!r} is no JSON object.", hint=incumbents.HINT)
-    found = incumbents.written(text)
+        raise InputError(f"--incumbent {text!r} is no JSON object.", hint=HINT)
+    found = written(text)
     if set(found) == {"prediction", "confidence"} and isinstance(found["prediction"], str):
         return dict(found)
     return {"probabilities": found}

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipeline.errors import InputError
-from ml_pipeline.serving import incumbents
 from ml_pipeline.serving.artifact import BatchScorer
 from ml_pipeline.store.inputs.incumbent_columns import ANSWER, ANSWER_CONFIDENCE, share_columns
-from ml_pipeline.store.inputs.incumbents import shares_of
+from ml_pipeline.store.inputs.incumbents import shares_of, written
 from ml_pipeline.store.inputs.labels import Labels
 
 
@@ -72,4 +71,4 @@ class AnswerColumns:
             raise InputError("The incumbent's answer is missing.")
         if self.names[0] != ANSWER:
             return dict(zip(self.classes, texts, strict=True))
-        return incumbents.written(texts[0], texts[1] if len(texts) > 1 else None)
+        return written(texts[0], texts[1] if len(texts) > 1 else None)

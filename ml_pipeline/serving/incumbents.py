@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Answer = Mapping[str, object]
 
-HINT = 'Write it as {"H": 0.6, "D": 0.3, "A": 0.1}, or as {"prediction": "H", "confidence": 0.6}.'
-
 
 def one_answer(
     probabilities: Mapping[str, float] | None, prediction: str | None, confidence: float | None
@@ -29,25 +27,11 @@ def one_answer(
         return mapping(probabilities, "probabilities")
     if probabilities is None and prediction is not None and confidence is not None:
         return {"prediction": str(prediction), "confidence": confidence}
+    from ml_pipeline.store.inputs.incumbents import HINT
+
     raise InputError(
         "Give the incumbent's probabilities, or its prediction and its confidence.", hint=HINT
     )
-
-
-def written(text: str, confidence: object = None) -> Answer:
-    """The answer as text: a JSON object, or a label beside its confidence.
-
-    Raises InputError for what looks like JSON and is none.
-    """
-    if not text.lstrip().startswith("{"):
-        return {"prediction": text, "confidence": confidence or None}
-    import json
-
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"The incumbent's answer is no JSON: {error}.", hint=HINT) from None
-    return dict(found)
 
 
 def of_row(row: Mapping[str, object], scorer: scoring.Scorer) -> Answer | None:
@@ -56,6 +40,8 @@ def of_row(row: Mapping[str, object], scorer: scoring.Scorer) -> Answer | None:
     if not scorer.corrects or answer is None:
         return None
     if isinstance(answer, str):
+        from ml_pipeline.store.inputs.incumbents import written
+
         return written(answer, row.get(ANSWER_CONFIDENCE))
     from ml_pipeline.store.inputs.values import mapping
 

@@ -252,6 +252,15 @@ def test_an_answer_is_corrected_and_both_stay_known(served: Path) -> None:
 
 
 @pytest.mark.usefixtures("served")
+def test_a_label_that_is_surely_wrong_is_an_answer_at_every_door() -> None:
+    passed = {"a": 2.0, "b": 0.0, "incumbent": "yes", "incumbent_confidence": 0.0}
+    with PredictionEngine(local_dir="store", config_file="model_config.yaml", log=False) as engine:
+        (of_batch,) = engine.batch_predict([passed])
+        answer = engine.correct([2.0, 0.0], prediction="yes", confidence=0.0)
+    assert of_batch["incumbent"] == answer["incumbent"] == {"no": 1.0, "yes": 0.0}
+
+
+@pytest.mark.usefixtures("served")
 def test_what_is_no_answer_to_correct_is_refused_with_the_way_out() -> None:
     refused: list[tuple[dict[str, Any], str]] = [
         ({"probabilities": {"yes": 0.5, "no": 0.6}}, "sum to 1.1"),

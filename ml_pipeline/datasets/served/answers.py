@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.datasets.times import read_times
 from ml_pipeline.errors import DataError, InputError
+from ml_pipeline.store.inputs.incumbents import MIN_PROBABILITY
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.inputs.probabilities import SUM_WITHIN, checked_shares
 
-# What a class has that an answer does not name, as in the heads of a model.
-MIN_PROBABILITY: Final = 1e-3
 # Columns of a file of logged rows, beside `event_id` and `known_at`.
 PREDICTED_AT, PROBABILITIES = "predicted_at", "probabilities"
 OF_LINE = "of_line"

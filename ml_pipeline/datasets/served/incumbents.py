@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from ml_pipeline.store.inputs.incumbent_columns import (
     LOGGED_ANSWER,
     share_columns,
 )
-from ml_pipeline.store.inputs.incumbents import shares_of
+from ml_pipeline.store.inputs.incumbents import shares_of, written
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.inputs.probabilities import SUM_WITHIN
 
@@ -69,7 +68,7 @@ def _read(
     texts = frame[column].fillna("").astype(str).str.strip()
     confidences = pd.Series("", index=frame.index)
     if ANSWER_CONFIDENCE in frame.columns:
-        confidences = frame[ANSWER_CONFIDENCE].fillna("").astype(str)
+        confidences = frame[ANSWER_CONFIDENCE].fillna("").astype(str).str.strip()
     is_empty = (texts == "").to_numpy()
     if is_empty.any():
         raise _lacking(np.flatnonzero(is_empty), share_columns(classes), source)
@@ -78,19 +77,12 @@ def _read(
     for row, cells in enumerate(zip(texts, confidences, strict=True)):
         if cells not in known:
             try:
-                known[cells] = shares_of(_answer(*cells), classes, labels)
-            except (InputError, ValueError) as error:
+                known[cells] = shares_of(written(*cells), classes, labels)
+            except InputError as error:
                 message = f"{source}: {column} of row {row + 1}: {error}"
                 raise DataError(message, hint=_hint(share_columns(classes))) from None
         wide[row] = known[cells]
     return wide
-
-
-def _answer(text: str, confidence: str) -> Mapping[str, object]:
-    if not text.startswith("{"):
-        return {"prediction": text, "confidence": confidence.strip() or None}
-    answer: Mapping[str, object] = json.loads(text)
-    return answer
 
 
 def _lacking(rows: NDArray[np.intp], columns: Sequence[str], source: str) -> DataError:

@@ -34,9 +34,7 @@ def own_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"data": own})
 
 
-def whose_are_theirs(
-    stage: Stage, settings: Settings, is_registered: Callable[[str], bool]
-) -> str:
+def whose_are_theirs(stage: Stage, settings: Settings, is_registered: Callable[[str], bool]) -> str:
     """SQL over `model_id`: whether such an answer is the incumbent's.
 
     As `LoggedModels` tells them apart: those that the settings name; without, all that no model of

@@ -16,6 +16,24 @@ from ml_pipeline.store.inputs.values import share
 
 # What a class has that an answer does not name, as in the heads of a model.
 MIN_PROBABILITY: Final = 1e-3
+HINT: Final = (
+    'Write it as {"H": 0.6, "D": 0.3, "A": 0.1}, or as {"prediction": "H", "confidence": 0.6}.'
+)
+
+
+def written(text: str, confidence: object = None) -> dict[str, object]:
+    """The answer as text, for `shares_of`: a JSON object, or a label beside its confidence.
+
+    Raises InputError for what looks like JSON and is none.
+    """
+    if not text.lstrip().startswith("{"):
+        return {"prediction": text, "confidence": None if confidence == "" else confidence}
+    import json
+
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise InputError(f"The incumbent's answer is no JSON: {error}.", hint=HINT) from None
 
 
 def shares_of(answer: Mapping[str, object], classes: Sequence[str], labels: Labels) -> list[float]:

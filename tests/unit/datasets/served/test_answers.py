@@ -13,8 +13,8 @@ import pytest
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.datasets.labelled_file import LabelledFile, read_labelled
-from ml_pipeline.datasets.served.answers import MIN_PROBABILITY
 from ml_pipeline.errors import DataError
+from ml_pipeline.store.inputs.incumbents import MIN_PROBABILITY
 from ml_pipeline.training.heads.inputs import MIN_PROBABILITY as OF_HEADS
 from tests.support.logs import Desk, make_row, without_outcome
 
