@@ -111,8 +111,9 @@ class Reading:
 
         Added up in the order in which scikit-learn does.
         """
-        if text == self._last[0]:
-            return self._last[1]
+        last = self._last  # read once: another thread may replace it
+        if text == last[0]:
+            return last[1]
         places, idf = self._places, self._idf
         found = sorted(
             (places[phrase], count * idf[places[phrase]])

@@ -42,6 +42,28 @@ def test_a_word_that_is_longer_than_any_word_is_left_out() -> None:
     assert texts.phrases("a " + "x" * 51 + " the end") == {"the": 1, "end": 1, "the end": 1}
 
 
+class Overtaken(str):
+    """A text in whose comparison another thread asks for another one."""
+
+    __slots__ = ("reading",)
+    reading: texts.Reading
+
+    def __eq__(self, other: object) -> bool:
+        found = str.__eq__(self, other)
+        self.reading.weighed("other")
+        return found
+
+    __hash__ = str.__hash__
+
+
+def test_a_text_has_its_own_weights_whatever_another_thread_asks_meanwhile() -> None:
+    reading = texts.Reading(["mine", "other"], [1.0, 1.0], lambda _: [], [])
+    mine = Overtaken("mine")
+    mine.reading = reading
+    assert reading.weighed("mine") == [(0, 1.0)]
+    assert reading.weighed(mine) == [(0, 1.0)]
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
