@@ -47,10 +47,9 @@ def register(
 
 def _rows_of_log(store: Store, settings: Settings, folder: Path, *, now: datetime) -> Path:
     """Every result of the log that the settings can read, as a file. Raises DataError for none."""
-    path = load_known(store, settings, None, folder, now=now)
-    with path.open(encoding="utf-8") as file:
-        if sum(1 for _ in zip(range(2), file, strict=False)) > 1:
-            return path
+    known = load_known(store, settings, None, folder, now=now)
+    if known.labelled_rows:
+        return known.labelled_path
     raise DataError(
         "The log holds no result that has every feature of the settings: there is nothing to "
         "judge the model on.",

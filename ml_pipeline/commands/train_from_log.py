@@ -44,7 +44,7 @@ def rows_of_log(request: TrainingRequest, *, wanted: bool) -> TrainingRequest:
             return request
         also = _read_by_champion(store, settings)
         folder = request.folder / "log"
-        path = load_known(
+        known = load_known(
             store,
             settings,
             None,
@@ -55,12 +55,11 @@ def rows_of_log(request: TrainingRequest, *, wanted: bool) -> TrainingRequest:
         )
     finally:
         store.close()
-    with path.open(encoding="utf-8") as file:
-        count = sum(1 for _ in file) - 1
+    count = known.labelled_rows
     if count >= least:
         why = f": {lacking}" if lacking else ""
         log.info("Training on %d results of the log%s", count, why)
-        return replace(request, dataset=str(path))
+        return replace(request, dataset=str(known.labelled_path))
     if lacking:
         log.warning(
             "%s, and the log has only %d results to train on (%d are needed)", lacking, count, least

@@ -133,8 +133,8 @@ def read_labelled(
     `confidence` is a float and `is_error` a boolean; `of_incumbent` as in `LogRequest`. All rows
     are held in memory.
     """
-    path = load_known(store, settings, None, folder, now=now, of_incumbent=of_incumbent)
-    return _read_csv(path, settings.data.number_features)
+    known = load_known(store, settings, None, folder, now=now, of_incumbent=of_incumbent)
+    return _read_csv(known.labelled_path, settings.data.number_features)
 
 
 def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
@@ -148,7 +148,7 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
     read_at: datetime | None = None,
     also: Sequence[str] = (),
     of_incumbent: bool = False,
-) -> Path:
+) -> LoadedLog:
     """Every labelled row until `now` that `model` can learn, in order; those `since` a day.
 
     `read_at`, `also` and `of_incumbent` as in `LogRequest`.
@@ -163,7 +163,7 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
         also=tuple(also),
         of_incumbent=of_incumbent,
     )
-    return load_log(store, settings, request, folder).labelled_path
+    return load_log(store, settings, request, folder)
 
 
 def _source(settings: Settings) -> str:

@@ -104,7 +104,7 @@ class Replay:
         model = None if head is None else head.version
         since = date.fromisoformat(min(then)) if then else None
         now = self.run.started_at
-        path = load_known(
+        known = load_known(
             self.store,
             self.settings,
             model,
@@ -113,8 +113,8 @@ class Replay:
             since=since,
             read_at=datetime.now(UTC),
         )
-        self._same_days("rows for experts", then, path)
-        return path
+        self._same_days("rows for experts", then, known.labelled_path)
+        return known.labelled_path
 
     def _same_days(self, where: str, then: Mapping[str, Any], rows_path: Path) -> None:
         found = days_of(rows_path, self.settings)

@@ -238,7 +238,7 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
     try:
         # The heads to carry are those that serve by now.
         serving = context.store.get_model(turn.champion.model_name, turn.serving_id)
-        dataset = loading.load_known(
+        known = loading.load_known(
             context.store,
             context.settings,
             serving,
@@ -247,7 +247,7 @@ def _train_new_bases(turn: ShadowRun) -> list[dict[str, Any]]:
         )
         for heads in _heads_to_try(context.store, serving):
             model_id = _new_model_id(context, f"base-{heads}")
-            answer = _train(turn, dataset, model_id, {"new_base": heads}, head=serving)
+            answer = _train(turn, known.labelled_path, model_id, {"new_base": heads}, head=serving)
             version = _register(turn, answer, None, parent=turn.champion, heads=heads)
             rows = counted(answer.result["training_rows"], "result")
             note = {

@@ -41,7 +41,8 @@ def known_rows(  # noqa: PLR0913 - a model, its log, and from where it goes on
         if not due:
             return None
         since = _first_day(due, settled)
-    return load_known(store, settings, model, folder / "known", now=now, since=since)
+    known = load_known(store, settings, model, folder / "known", now=now, since=since)
+    return known.labelled_path
 
 
 def _first_day(due: Sequence[ExpertSettings], settled: int | None) -> date | None:

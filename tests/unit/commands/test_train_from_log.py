@@ -121,3 +121,17 @@ def test_too_few_results_are_no_training_data(shop: Path, caplog: pytest.LogCapt
     assert "the log has only 0 results to train on (50 are needed)" in caplog.text
     with pytest.raises(DataError, match="0 results of the log have every feature"):
         rows_of_log(few, wanted=True)
+
+
+def test_a_result_is_one_however_many_lines_its_text_has(shop: Path) -> None:
+    store = LocalStore.open(shop / "store")
+    event = {
+        "event_id": make_id(ROWS), "timestamp": NOW, "event_type": "prediction",
+        "model_name": MODEL_NAME, "model_id": "m-1", "prediction": "no", "confidence": 0.8,
+        "features": json.dumps({"visits": 1, "plan": "tin", "note": "a line\n" * ROWS}),
+        "actual_result": "no", "evaluated_at": NOW, "accuracy": 1.0, "status": "evaluated",
+    }  # fmt: skip
+    store.append_events(frame_of([dict.fromkeys(EVENT_COLUMNS) | event]))
+    store.close()
+    with pytest.raises(DataError, match=r"^1 results? of the log"):
+        rows_of_log(request(shop, text_column="note"), wanted=True)
