@@ -6,6 +6,7 @@ known when a prediction is asked for. A model that learns it looks perfect and i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 # The share of errors of always answering the most frequent class that a column alone spares.
 DETERMINES: Final = 0.98
 NEARLY: Final = 0.93
-# Where several classes are, one of them may be known all the same.
-LEAST_SPARED: Final = 0.2
+# Where several classes are, one of them may be known all the same: a rare one, of whose errors
+# those that are spared are few, or one beside which the others are mixed up.
 CLASSES_TRIED: Final = 10
 # Fewer rows of the other classes make a chance hit too likely.
 _LEAST_ROWS: Final = 20
 _LEAST_SEEN: Final = 4
 _HALVES: Final = 2
+# Who tells one of two classes tells both.
+_TWO: Final = 2
 
 
 class Relation(StrEnum):
@@ -61,69 +64,89 @@ class Suspect:
 
 def suspect_of(column: pd.Series, labels: NDArray[np.str_], name: str) -> Suspect | None:
     """Whether a column of texts (n,) tells the labels (n,) alone, and how well."""
-    _, codes = np.unique(labels, return_inverse=True)
+    classes, codes = np.unique(labels, return_inverse=True)
     usual = np.bincount(codes).argmax()
     if int((codes != usual).sum()) < _LEAST_ROWS:
         return None
-    spared = spared_errors(column, codes)
+    halves = _halves_of(column)
+    spared = _spared_errors(halves, codes)
     if spared < NEARLY:
-        return _suspect_of_a_class(column, labels, name) if spared >= LEAST_SPARED else None
+        return None if len(classes) == _TWO else _suspect_of_a_class(halves, classes, codes, name)
     if _is_renamed(column, labels):
         return Suspect(name=name, relation=Relation.EQUALS, spared=1.0)
     relation = Relation.DETERMINES if spared >= DETERMINES else Relation.NEARLY
     return Suspect(name=name, relation=relation, spared=spared)
 
 
-def _suspect_of_a_class(column: pd.Series, labels: NDArray[np.str_], name: str) -> Suspect | None:
+def _suspect_of_a_class(
+    halves: Sequence[_Half], classes: NDArray[np.str_], codes: NDArray[np.int64], name: str
+) -> Suspect | None:
     """Whether a column tells one of several classes from all others."""
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) == 2:  # noqa: PLR2004 - who tells one of two tells both
-        return None
-    common = np.argsort(-counts, kind="stable")[:CLASSES_TRIED]
-    for label in classes[common[counts[common] >= _LEAST_ROWS]]:
-        is_it = (labels == label).astype(np.int64)
-        if (1 - is_it).sum() < _LEAST_ROWS:
+    counts = np.bincount(codes)
+    for code in np.argsort(-counts, kind="stable")[:CLASSES_TRIED].tolist():
+        if not _LEAST_ROWS <= counts[code] <= len(codes) - _LEAST_ROWS:
             continue
-        spared = spared_errors(column, is_it)
+        spared = _spared_errors(halves, (codes == code).astype(np.int64))
         if spared >= DETERMINES:
-            return Suspect(name=name, relation=Relation.NEARLY, spared=spared, label=str(label))
+            label = str(classes[code])
+            return Suspect(name=name, relation=Relation.NEARLY, spared=spared, label=label)
     return None
 
 
-def spared_errors(column: pd.Series, codes: NDArray[np.int64]) -> float:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Half:
+    """Half of a column's rows (m,), to be answered from the `seen` (n - m,) others.
+
+    `places` (n - m,) number the values of those, `nearest` (m,) says which of them answers, where
+    `is_known`; the most frequent class of all does elsewhere.
+    """
+
+    is_held: NDArray[np.bool_]
+    places: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    is_known: NDArray[np.bool_]
+
+    def answers(self, seen: NDArray[np.int64], usual: int) -> NDArray[np.int64]:
+        """By the codes `seen` (n - m,): the most frequent one of the value of each row, (m,)."""
+        classes = int(seen.max()) + 1
+        counts = np.bincount(
+            self.places * classes + seen, minlength=(int(self.places.max()) + 1) * classes
+        )
+        of_values = counts.reshape(-1, classes).argmax(axis=1)
+        return np.where(self.is_known, of_values[self.nearest], usual)
+
+
+def _halves_of(column: pd.Series) -> list[_Half]:
+    """Either half of a column of texts. Of numbers the nearest one answers."""
+    values, are_numbers = _values(column)
+    found = []
+    for half in range(_HALVES):
+        is_held = np.arange(len(values)) % _HALVES == half
+        held = values[is_held]
+        known, places = np.unique(values[~is_held], return_inverse=True)
+        nearest = np.searchsorted(known, held).clip(0, len(known) - 1)
+        if are_numbers:
+            before = (nearest - 1).clip(0)
+            nearest = np.where(held - known[before] < known[nearest] - held, before, nearest)
+        is_known = np.full(len(held), fill_value=True) if are_numbers else known[nearest] == held
+        found.append(_Half(is_held=is_held, places=places, nearest=nearest, is_known=is_known))
+    return found
+
+
+def _spared_errors(halves: Sequence[_Half], codes: NDArray[np.int64]) -> float:
     """The share of errors that a column spares, on rows that were not counted; 0..1.
 
     Goodman and Kruskal's lambda ("Measures of association for cross classifications", JASA 49,
     1954), with each half of the rows predicted from the other, so that a value of its own for each
-    row says nothing. Of numbers the nearest one answers.
+    row says nothing.
     """
-    values, are_numbers = _values(column)
     wrong = usual_wrong = 0
-    for half in range(_HALVES):
-        is_held = np.arange(len(codes)) % _HALVES == half
-        seen, held = codes[~is_held], codes[is_held]
+    for half in halves:
+        seen, held = codes[~half.is_held], codes[half.is_held]
         usual = int(np.bincount(seen).argmax())
-        known, answers = _answers(values[~is_held], seen)
-        places = np.searchsorted(known, values[is_held]).clip(0, len(known) - 1)
-        if are_numbers:
-            before = (places - 1).clip(0)
-            is_nearer = values[is_held] - known[before] < known[places] - values[is_held]
-            answered = answers[np.where(is_nearer, before, places)]
-        else:
-            answered = np.where(known[places] == values[is_held], answers[places], usual)
-        wrong += int((answered != held).sum())
+        wrong += int((half.answers(seen, usual) != held).sum())
         usual_wrong += int((held != usual).sum())
     return max(0.0, 1 - wrong / usual_wrong) if usual_wrong else 0.0
-
-
-def _answers(
-    values: NDArray[np.float64], codes: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The different values in order, and the most frequent code of each."""
-    known, places = np.unique(values, return_inverse=True)
-    classes = int(codes.max()) + 1
-    counts = np.bincount(places * classes + codes, minlength=len(known) * classes)
-    return known, counts.reshape(-1, classes).argmax(axis=1)
 
 
 def _values(column: pd.Series) -> tuple[NDArray[np.float64], bool]:

@@ -129,12 +129,23 @@ def test_a_column_that_knows_the_result_is_left_out_unless_somebody_wants_it(
     assert kept.names == ["a", "b"]
 
 
-def test_a_column_that_knows_one_of_several_classes_is_named_and_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", ["bad odd ok ok", "bad" + " odd" * 4 + " ok" * 15])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        lambda _, is_bad: str(int(not is_bad)),
+        lambda n, is_bad: f"{random.Random(n + 1000).random() + is_bad:.4f}",
+    ],
+    ids=["a truth", "a number over a bound"],
+)
+def test_a_column_that_knows_one_of_several_classes_is_named_and_stays(
+    tmp_path: Path, kinds: str, cell: Callable[[int, bool], str]
+) -> None:
     def cells(n: int) -> str:
-        kind = random.Random(n).choice(("bad", "odd", "ok", "ok"))
-        return f"{random.Random(n).random():.3f},{int(kind != 'bad')},{kind}"
+        kind = random.Random(n).choice(kinds.split())
+        return f"{random.Random(n + 2000).random():.3f},{cell(n, kind == 'bad')},{kind}"
 
-    found = found_in(table_of(tmp_path, "a,paid_back,y", cells))
+    found = found_in(table_of(tmp_path, "a,paid_back,y", cells, rows=800))
     (suspect,) = found.suspects
     assert suspect.sentence("y") == (
         "paid_back alone tells in practically every row whether y is bad"
