@@ -52,12 +52,14 @@ def waiting(name: str) -> Iterator[None]:
 @contextmanager
 def held() -> Iterator[None]:
     """Show nothing inside: something else is shown, a person is asked, or nothing is awaited."""
-    for shown in _waiting:
+    # Inside of another one there is nothing to hold, and nothing to begin again afterwards.
+    held_here = [shown for shown in _waiting if shown.has_begun]
+    for shown in held_here:
         shown.end()
     try:
         yield
     finally:
-        for shown in _waiting:
+        for shown in held_here:
             shown.begin()
 
 
@@ -68,6 +70,11 @@ class Waiting:
         self._name = name
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the line is drawn, or will be when two seconds have passed."""
+        return self._thread is not None
 
     def begin(self) -> None:
         """Draw the line when two seconds have passed."""

@@ -331,6 +331,26 @@ def test_u2_what_takes_over_two_seconds_shows_that_it_is_at_work(
     assert capsys.readouterr().out == '{"status": "completed"}\n'
 
 
+def test_u2_an_answer_of_a_command_that_awaits_nothing_does_not_show_it_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `decay --watch` and `worker` answer, once a check and a job."""
+    watched = watched_by_a_person(monkeypatch)
+    monkeypatch.setattr("sys.stdout", Watched())
+    monkeypatch.setattr(progress, "AFTER_S", 0.01)
+
+    def run(args: argparse.Namespace) -> int:
+        with progress.held():
+            begun = len(watched.getvalue())
+            common.answer(args, {"status": "completed"}, lambda: ["Checked."])
+            time.sleep(0.1)
+            assert "is working" not in watched.getvalue()[begun:]
+        until(lambda: "is working" in watched.getvalue())
+        return 0
+
+    assert common.main("test", "It.", flags, run, [], with_log=False) == 0
+
+
 def test_u2_a_quick_or_quiet_command_shows_nothing_of_the_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
