@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     interrupts: list[int] = []
     try:
         interrupts = import_module("ml_pipeline.commands.common").remember_interrupts()
+        interrupts.clear()  # Of a command before this one in the same process, if anything.
         command = import_module(f"ml_pipeline.commands.{first}")
         if not interrupts:  # Else a library that was loading has kept it to itself.
             return int(command.main(arguments[1:]))

@@ -14,6 +14,7 @@ from threading import Timer
 import duckdb
 import pytest
 
+from ml_pipeline.cli import main
 from ml_pipeline.commands.common import guarded
 from ml_pipeline.errors import DataError
 from tests.support.shell import PYTHON, environment
@@ -71,6 +72,16 @@ def test_o7_ctrl_c_is_one_sentence_and_exit_code_130(
     assert shown.err.startswith("Stopped by Ctrl-C: ")
     assert "Traceback" not in shown.err
     assert "CSV" not in shown.err
+
+
+def test_o7_the_command_after_one_that_was_stopped_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Several in one process, as in a notebook."""
+    timer = Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    assert guarded(asleep) == 130
+    capsys.readouterr()
+    assert main(["completion", "bash"]) == 0
+    assert "promote" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["train", "backtest", "run --demo", "decay", "doctor"])
