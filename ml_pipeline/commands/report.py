@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from ml_pipeline.commands import common
+from ml_pipeline.commands.runs import RUN_ID, run_of
 from ml_pipeline.config.environment import load_store_settings
 from ml_pipeline.config.settings import load_settings
 from ml_pipeline.errors import NotFound
@@ -21,14 +22,14 @@ from ml_pipeline.store.records import RetrainingRun
 
 EXAMPLES = (
     "report",
-    "report 1f0c7a52-0f0e-4c5b-9d42-8a54c2f8a0b1 --output-dir reports",
+    "report 1f0c7a52 --output-dir reports",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `report`."""
     common.add_common(parser, *EXAMPLES)
-    parser.add_argument("run_id", nargs="?", help="which run (default: the latest)")
+    parser.add_argument("run_id", nargs="?", help=f"which run: {RUN_ID} (default: the latest)")
     parser.add_argument(
         "--output-dir", default="./reports", help="where the two files go (default: %(default)s)"
     )
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _find(store: Store, model_name: str, run_id: str | None) -> RetrainingRun:
     if run_id is not None:
-        return store.get_run(run_id)
+        return run_of(store, model_name, run_id)
     latest = store.latest_run(model_name=model_name)
     if latest is None:
         raise NotFound(

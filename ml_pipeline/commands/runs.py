@@ -24,6 +24,7 @@ SEARCHED: Final = 1000
 _NONE: Final = ("report_path",)
 _SHORT: Final = 8
 _WHOLE: Final = 36
+RUN_ID: Final = "its id, or the beginning of it"
 EXAMPLES = ("runs list", "runs show 1f0c7a52")
 
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="%(choices)s (default: all)",
     )
     show = common.add_action(actions, "show", "one run", "runs show 1f0c7a52")
-    show.add_argument("run_id", help="its id, or the beginning of it")
+    show.add_argument("run_id", help=f"which one: {RUN_ID}")
 
 
 def _count(text: str) -> int:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             result = {"runs": [run_json(one, with_details=False) for one in runs]}
             common.answer(args, result, lambda: listed(runs))
         else:
-            found = _found(store, settings.model_name, args.run_id)
+            found = run_of(store, settings.model_name, args.run_id)
             common.answer(args, run_json(found), lambda: shown(found))
     finally:
         store.close()
@@ -77,12 +78,16 @@ def _listed(store: Store, name: str, limit: int, outcome: str | None) -> list[Re
     return [it for it in runs if outcome is None or it.outcome == outcome][:limit]
 
 
-def _found(store: Store, name: str, text: str) -> RetrainingRun:
-    """The run of that id. Raises NotFound, and InputError where several begin so."""
+def run_of(store: Store, name: str, text: str) -> RetrainingRun:
+    """The run of that id, or of the model of that `name` whose id alone begins so.
+
+    Raises NotFound, and InputError where several begin so.
+    """
+    text = text.lower()
     if len(text) >= _WHOLE:
         return store.get_run(text)
     runs = store.list_runs(model_name=name, limit=SEARCHED, only=_NONE)
-    ids = [it.run_id for it in runs if it.run_id.startswith(text.lower())]
+    ids = [it.run_id for it in runs if it.run_id.startswith(text)]
     if not ids:
         raise NotFound(
             f"No run of {name} has an id that begins with {text}.",
