@@ -66,18 +66,17 @@ class LoggedModels:
         the same answer with one and the same confidence to everything is none: a filler.
         """
         counts: Counter[tuple[str, str]] = Counter()
-        first: dict[str, tuple[str, str]] = {}
+        first: dict[str, list[str]] = {}
         classifiers: set[str] = set()
         columns = ["model_id", "known_at", "prediction", "confidence"]
         for chunk in pd.read_csv(
             labelled, usecols=columns, dtype=str, chunksize=_CHUNK, na_filter=False
         ):
             counts.update(zip(chunk["model_id"], chunk["known_at"].str[:10], strict=True))
-            for name, rows in chunk.groupby("model_id", sort=False):
-                label, sure = rows["prediction"], rows["confidence"]
-                same = first.setdefault(str(name), (label.iloc[0], sure.iloc[0]))
-                if not ((label == same[0]) & (sure == same[1])).all():
-                    classifiers.add(str(name))
+            said = chunk[["model_id", "prediction", "confidence"]].drop_duplicates()
+            for name, *answer in said.itertuples(index=False):
+                if first.setdefault(name, answer) != answer:
+                    classifiers.add(name)
         return cls.of_counts(
             store,
             settings,
