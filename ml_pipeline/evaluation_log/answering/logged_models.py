@@ -63,7 +63,8 @@ class LoggedModels:
         """From a file of labelled rows as a run writes it; see `of_counts`.
 
         Unless the settings say that a classifier of the person's own answers, whoever gave one and
-        the same answer with one and the same confidence to everything is none: a filler.
+        the same answer with one and the same confidence to everything is none: a filler. Ids that
+        were given one answer each are looked at together.
         """
         counts: Counter[tuple[str, str]] = Counter()
         first: dict[str, list[str]] = {}
@@ -77,6 +78,12 @@ class LoggedModels:
             for name, *answer in said.itertuples(index=False):
                 if first.setdefault(name, answer) != answer:
                     classifiers.add(name)
+        rows = Counter[str]()
+        for (name, _), count in counts.items():
+            rows[name] += count
+        single = [name for name, count in rows.items() if count == 1]
+        if any(first[name] != first[single[0]] for name in single):
+            classifiers.update(single)
         return cls.of_counts(
             store,
             settings,

@@ -141,6 +141,16 @@ def test_who_says_one_and_the_same_to_everything_is_no_classifier(
     assert set(LoggedModels.of_file(store, named, path).theirs) == {"app", "llm", "sure"}
 
 
+@pytest.mark.parametrize(("answers", "found"), [("HAH", 3), ("HHH", 0)])
+def test_a_log_with_an_id_for_each_answer_is_of_a_classifier_too(
+    store: LocalStore, tmp_path: Path, answers: str, found: int
+) -> None:
+    path = tmp_path / "labelled.csv"
+    rows = [f"{n},2026-01-01T00:00:00+00:00,{label},0.9" for n, label in enumerate(answers)]
+    path.write_text("\n".join(["model_id,known_at,prediction,confidence", *rows]) + "\n")
+    assert len(LoggedModels.of_file(store, configured(), path).theirs) == found
+
+
 # ------------------------------------------------------------------- their answers to evidence
 
 
