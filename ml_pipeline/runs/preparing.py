@@ -12,14 +12,14 @@ from typing import Any
 
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
-from ml_pipeline.datasets.levels.new_levels import NewLevels
+from ml_pipeline.datasets.levels.new_levels import NewLevels, known_levels
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation.sentences import counted
 from ml_pipeline.evaluation_log.answering.logged_models import LoggedModels
 from ml_pipeline.evaluation_log.answering.sentences import proposal
 from ml_pipeline.evaluation_log.loading import LoadedLog, load_log
 from ml_pipeline.evaluation_log.rules import LogRequest
-from ml_pipeline.registry.inputs.new_levels import new_levels
+from ml_pipeline.registry.inputs.new_levels import base_reference, new_levels
 from ml_pipeline.registry.model_inputs import TRAIN, ModelInputs, inputs_of
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.registry.serving_state import ServingState
@@ -170,7 +170,8 @@ def _new_levels(
     """The levels among the rows that the base was not trained on; said where they are found."""
     if inputs is None or Kind.CATEGORY not in inputs.kinds.values():
         return ()
-    found = new_levels(store, rows.head, rows.loaded.labelled_path)
+    known = known_levels(base_reference(store, rows.head))
+    found = new_levels(known, rows.loaded.labelled_path)
     for each in found:
         log.warning("%s", each.sentence("new result"))
     return tuple(found)

@@ -193,27 +193,22 @@ def _features(examined: Examined, report: LoadReport) -> Finding:
 
 
 def _new_levels(examined: Examined, path: Path) -> Iterator[Finding]:
-    """Whether categories have levels that the champion's base was not trained on."""
-    import pandas as pd
+    """Whether categories have levels that the champion's base was not trained on.
 
-    from ml_pipeline.config.kind import Kind
-    from ml_pipeline.datasets.drift.inputs import level_drifts
-    from ml_pipeline.datasets.drift.measures import new_levels_sentence
-    from ml_pipeline.registry.inputs.new_levels import base_reference
+    Of one with too many levels to list nobody can tell.
+    """
+    from ml_pipeline.datasets.levels.new_levels import known_levels
+    from ml_pipeline.registry.inputs.new_levels import base_reference, new_levels
 
-    reference = base_reference(examined.store, examined.champion())
-    kinds = {} if reference is None else reference.get("kinds", {})
-    names = {name for name, kind in kinds.items() if kind == Kind.CATEGORY}
-    if reference is None or not names:
+    known = known_levels(base_reference(examined.store, examined.champion()))
+    if not known:
         return
-    logged = pd.read_csv(path, usecols=names.__contains__, dtype=str, keep_default_na=False)
-    drifts = level_drifts(reference, logged)
-    found = list(filter(None, (new_levels_sentence(drift, "result") for drift in drifts)))
+    found = [each.sentence("result") for each in new_levels(known, path) if each.is_noted]
     if found:
         do = "If a level is a slip or another spelling, correct what logs it."
         yield warning("log_levels", " ".join(found), do)
     else:
-        yield fine("log_levels", "Training knew the levels of every category, or nearly all.")
+        yield fine("log_levels", f"Training knew the levels of {some(known)}, or nearly all.")
 
 
 def _trigger(examined: Examined, errors: pd.DataFrame) -> Finding:

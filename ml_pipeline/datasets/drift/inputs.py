@@ -27,7 +27,7 @@ def input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Drif
     logged = _columns(recent, [*names, *([column] if column else [])]).copy()
     summaries, kinds = reference["columns"], reference.get("kinds", {})
     levels = [name for name in names if kinds.get(name) == Kind.CATEGORY and name in summaries]
-    moved: list[Drift | None] = [*level_drifts(reference, logged)]
+    moved: list[Drift | None] = [*_level_drifts(reference, logged)]
     for name in (name for name in names if kinds.get(name) == Kind.BOOLEAN):
         logged[name], _ = numbers_of(logged[name], Kind.BOOLEAN)
     numbers = logged[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
@@ -40,7 +40,7 @@ def input_drift(reference: Mapping[str, Any], recent: pd.DataFrame) -> list[Drif
     return [drift for drift in moved if drift is not None]
 
 
-def level_drifts(reference: Mapping[str, Any], logged: pd.DataFrame) -> list[Drift]:
+def _level_drifts(reference: Mapping[str, Any], logged: pd.DataFrame) -> list[Drift]:
     """How far the levels of each category among the columns have moved."""
     kinds, summaries = reference.get("kinds", {}), reference["columns"]
     names = [n for n in summaries if kinds.get(n) == Kind.CATEGORY and n in logged.columns]

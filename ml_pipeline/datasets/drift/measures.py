@@ -14,7 +14,6 @@ from ml_pipeline.datasets.reference import ColumnSummary, Floats, LevelSummary, 
 from ml_pipeline.store.inputs.cells import level_code, level_name
 
 SHOWN_LEVELS = 5
-NOTED_SHARE = 0.01
 _FLOOR = 1e-4
 
 
@@ -50,13 +49,11 @@ _OF_LEVELS = ("new_share", "new_levels")
 def new_levels_sentence(drift: Drift, thing: str = "row") -> str:
     """Which levels of a category training had not, on how many rows, and what now.
 
-    '' for fewer than NOTED_SHARE of the rows: somewhere a rare level is always new.
+    '' where that means nothing.
     """
-    if drift.new_share < NOTED_SHARE:
-        return ""
     new = round(drift.new_share * drift.rows)
     found = NewLevels(feature=drift.column, rows=new, of=drift.rows, levels=drift.new_levels)
-    return found.sentence(thing)
+    return found.sentence(thing) if found.is_noted else ""
 
 
 def level_drift(column: str, reference: LevelSummary, recent: Sequence[object]) -> Drift | None:

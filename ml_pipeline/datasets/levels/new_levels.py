@@ -15,6 +15,7 @@ from ml_pipeline.store.inputs.cells import level_code, level_name
 
 SHOWN: Final = 5
 NAME_SHOWN: Final = 40
+NOTED_SHARE: Final = 0.01
 # New levels that are counted one by one; memory is bounded.
 COUNTED: Final = 1_000
 
@@ -27,6 +28,11 @@ class NewLevels:
     rows: int
     of: int
     levels: tuple[str, ...]
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether so many rows have them that it means anything: a rare level is always new."""
+        return self.rows >= NOTED_SHARE * self.of
 
     def sentence(self, thing: str = "row") -> str:
         """Which levels, in how many rows, and what now."""

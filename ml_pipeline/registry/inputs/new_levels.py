@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ml_pipeline.datasets.levels.new_levels import LevelCounter, NewLevels, found_by, known_levels
+from ml_pipeline.datasets.levels.new_levels import LevelCounter, NewLevels, found_by
 from ml_pipeline.errors import NotFound
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import ModelVersion
@@ -28,9 +30,8 @@ def base_reference(store: Store, model: ModelVersion | None) -> Mapping[str, Any
         return None
 
 
-def new_levels(store: Store, model: ModelVersion | None, rows: Path) -> list[NewLevels]:
-    """Of the categories in a file of rows, those with levels that the base had not."""
-    known = known_levels(base_reference(store, model))
+def new_levels(known: Mapping[str, NDArray[np.float64]], rows: Path) -> list[NewLevels]:
+    """Of the categories in a file of rows, those with levels that are none of the `known`."""
     counters = {name: LevelCounter(name, levels) for name, levels in known.items()}
     if not counters:
         return []

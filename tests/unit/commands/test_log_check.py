@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ml_pipeline.commands.checks.examined import Examined
 from ml_pipeline.commands.checks.log import evaluation_log
-from tests.support.factories import NOW
+from ml_pipeline.config.kind import Kind
+from ml_pipeline.datasets.reference import LEVELS, reference_of
+from ml_pipeline.store.inputs.cells import level_code
+from ml_pipeline.store.records import Lineage
+from tests.support.factories import NOW, make_model, make_promotion
 from tests.support.logs import Desk, fill_table, make_row, settings_for, write_log
 
 
@@ -63,3 +69,30 @@ def test_outcomes_that_come_late_are_told_with_what_they_forbid(
     assert str(found["log_delay"].severity) == level
     assert f"within {days} days of the prediction" in str(found["log_delay"])
     assert ("learned about 9 days after it came" in str(found["log_delay"])) == (days > 7)
+
+
+@pytest.mark.parametrize(("new", "level"), [(0, "info"), (1, "warning")])
+def test_of_a_category_with_too_many_levels_to_list_nobody_says_that_training_knew_them(
+    tmp_path: Path, new: int, level: str
+) -> None:
+    desk = Desk(tmp_path)
+    plans = np.asarray([level_code("free"), level_code("paid")])
+    kinds = {"plan": Kind.CATEGORY, "shop": Kind.CATEGORY}
+    shops = np.arange(LEVELS + 1.0)
+    numbers = np.column_stack([np.resize(plans, len(shops)), shops])
+    lineage = Lineage(reference=reference_of(numbers, list(kinds), None, kinds))
+    desk.store.register(make_model(lineage=lineage))
+    desk.store.promote(make_promotion("m-1", None))
+    rows = [
+        make_row(n, features=json.dumps({"plan": "team" if n <= new else "free", "shop": f"s{n}"}))
+        for n in range(1, 21)
+    ]
+    path = write_log(tmp_path / "log.csv", rows)
+    settings = settings_for(path, data__features={name: str(kind) for name, kind in kinds.items()})
+    found = {
+        f.name: f for f in evaluation_log(Examined(store=desk.store, settings=settings, now=NOW))
+    }
+    assert str(found["log_levels"].severity) == level
+    assert "plan" in found["log_levels"].what
+    assert "shop" not in found["log_levels"].what
+    assert "every category" not in found["log_levels"].what
