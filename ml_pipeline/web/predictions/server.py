@@ -173,7 +173,12 @@ class Server:
 
     def _drain(self) -> None:
         log.info("Ending: what was asked is answered first")
-        # Who has connected already is heard.
+        # Who has connected already is heard: a turn takes one of them, and reads of it in the next.
+        for server in self._of(BaseWSGIServer):
+            known = -1
+            while known != len(self._map):
+                known = len(self._map)
+                server.handle_accept()
         self._turn(0)
         dispatcher = self._of(BaseWSGIServer)[0].task_dispatcher
         for server in self._of(BaseWSGIServer):

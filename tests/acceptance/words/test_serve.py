@@ -524,6 +524,22 @@ def test_it_ends_after_what_was_asked(store: LocalStore) -> None:
     assert len(rows_of(store, event)) == 1
 
 
+def test_everybody_who_has_connected_when_it_ends_is_answered() -> None:
+    def answer(_: object, start: Any) -> list[bytes]:  # noqa: ANN401 - of WSGI
+        start("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    server = Server(answer, host="127.0.0.1", port=0)
+    callers = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(20)]
+    for caller in callers:
+        caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.stop()
+    server.run()
+    assert [caller.recv(12) for caller in callers] == [b"HTTP/1.1 200"] * 20
+    for caller in callers:
+        caller.close()
+
+
 @pytest.mark.long
 def test_a_signal_ends_it_after_what_was_asked(store: LocalStore, tmp_path: Path) -> None:
     command = [PYTHON, "-m", "ml_pipeline", "serve", "--local", "store", "--port", "0"]
