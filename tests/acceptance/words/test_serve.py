@@ -89,6 +89,12 @@ def until(ready: Any, *, seconds: float = 10) -> None:  # noqa: ANN401 - a condi
         time.sleep(0.02)
 
 
+def _named_twice(count: int) -> bytes:
+    """So many members, of which the last two are called the same."""
+    members = [f'"f{n}":1' for n in range(count)]
+    return f"{{{','.join([*members, members[-1]])}}}".encode()
+
+
 # ------------------------------------------------------------------------------------ answers
 
 
@@ -180,6 +186,7 @@ def test_the_answer_of_an_incumbent_is_corrected(
         (b'{"features": [NaN]}', 400, "NaN is no number of JSON"),
         (b'{"features": [-Infinity]}', 400, "-Infinity is no number"),
         (b'{"features": {"a": 1, "a": 2}}', 400, "'a' stands there twice"),
+        (_named_twice(60_000), 400, "'f59999' stands there twice"),
         (b'{"features": ' + b"[" * 100_000, 400, "nested too deeply"),
         (b'{"features": [' + b"[" * 400 + b"]" * 400 + b",1,1,1,1]}", 422, "is not a number"),
         (b'{"features": [' + b"9" * 5000 + b"]}", 400, "cannot be read as JSON"),
