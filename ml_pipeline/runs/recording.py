@@ -267,16 +267,28 @@ def _drift(
 ) -> Mapping[str, Any] | None:
     """How far inputs have moved from what the lineage's base was trained on, and by which run.
 
-    What an earlier run found stands where this one read too few rows.
+    What an earlier run found of the same base stands where this one read too few rows.
     """
     kept = before[0].details.get(DRIFT) if before else None
-    reference = None if prepared is None else base_reference(context.store, prepared.serving.head)
-    if prepared is None or reference is None:
+    if prepared is None:
+        return kept
+    head = prepared.serving.head
+    if head is None:
+        return None
+    if kept is not None and kept.get("anchor_id") != head.anchor_id:
+        kept = None
+    reference = base_reference(context.store, head)
+    if reference is None:
         return kept
     loaded = prepared.loaded
     found = drift_of_file(reference, loaded.labelled_path, loaded.labelled_rows)
-    inputs = [drift.as_json() for drift in found]
-    return {"at": context.run.started_at.isoformat(), "inputs": inputs} if inputs else kept
+    if not found:
+        return kept
+    return {
+        "at": context.run.started_at.isoformat(),
+        "anchor_id": head.anchor_id,
+        "inputs": [drift.as_json() for drift in found],
+    }
 
 
 def _runs_before(store: Store, run: RetrainingRun) -> list[RetrainingRun]:

@@ -19,10 +19,10 @@ from ml_pipeline.reports.run_view import run_view
 from ml_pipeline.runs import recording
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.json_values import run_json
-from ml_pipeline.store.records import RetrainingRun
+from ml_pipeline.store.records import ModelState, RetrainingRun
 from tests.conftest import FirstModel
 from tests.support import crashing, league
-from tests.support.factories import make_finished_run, make_run
+from tests.support.factories import make_finished_run, make_promotion, make_run
 from tests.support.warm import ml_pipeline
 
 # What nobody has to know who reads a headline.
@@ -215,6 +215,27 @@ def test_a_skip_has_its_report_and_says_which_settings_changed(
     # It read nothing to compare: what the run before found stands there, with its day.
     assert details["drift"] == ended.run.details["drift"]
     assert "that were read on 2026-03-14" in page
+
+
+def test_what_was_compared_with_another_base_is_not_shown_of_the_new_one(
+    tmp_path: Path, first_model: FirstModel
+) -> None:
+    nights = league.nights_before(crashing.NOW, 2)
+    store = league.open_league(
+        tmp_path / "store", first_model.path, first_model.model, nights,
+        reference=league.first_reference(),
+    )  # fmt: skip
+    first = recording.run(store, crashing.order(tmp_path / "work")).result
+    assert store.get_run(first["run_id"]).details["drift"]["inputs"]
+    base = store.get_model("default", league.FIRST_MODEL)
+    lineage = replace(base.lineage, reference=None)
+    brought = replace(base, model_id="brought", anchor_id="brought", lineage=lineage)
+    store.register(replace(brought, state=ModelState.CANDIDATE))
+    champion = store.champion(model_name="default")
+    assert champion is not None
+    store.promote(replace(make_promotion("brought", champion.model_id), model_name="default"))
+    second = recording.run(store, crashing.order(tmp_path / "work", name="again")).result
+    assert "drift" not in store.get_run(second["run_id"]).details
 
 
 def test_a_run_whose_report_cannot_be_stored_did_its_job_and_says_so(
