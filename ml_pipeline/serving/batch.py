@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ml_pipeline.datasets.levels.new_levels import LevelCounter, found_by
 from ml_pipeline.serving.answering import HIGH_CONFIDENCE
 from ml_pipeline.serving.batch_csv import ADDED, BatchCsv, default_output, open_database
-from ml_pipeline.serving.batch_inputs import BatchInputs, inputs_from, kind_faults
+from ml_pipeline.serving.batch_inputs import inputs_from, kind_faults
 from ml_pipeline.serving.engine import LOGGED_AT_ONCE, PredictionEngine
 from ml_pipeline.serving.incumbents import labels_of, metadata_of
 from ml_pipeline.store.event_row import UNCERTAIN, EventRow, prediction_row, utc_text
@@ -117,8 +117,13 @@ class _Batch:
 
     def predict(self, start: int) -> None:
         """Score a chunk of rows, beginning at `start`, and keep the answers."""
-        self._mark(start)
-        inputs = self._inputs(start)
+        columns, incumbent, unanswered = self._read(start)
+        could = np.array(columns[0], dtype=bool)
+        found = kind_faults(columns, self._scorer)
+        found |= {place: fault for place, fault in unanswered.items() if could[place]}
+        self._refuse({start + place: fault for place, fault in found.items()})
+        could[list(found)] = False
+        inputs = inputs_from([could, *columns[1:]], self._scorer, incumbent)
         usable = inputs.usable
         for name, counter in self._levels.items():
             counter.add(inputs.levels[name])
@@ -134,25 +139,14 @@ class _Batch:
         self._refuse({start + int(rows[place]): fault for place, fault in faults.items()})
         self._count(answers, faults)
 
-    def _mark(self, start: int) -> None:
-        """Give their error to rows with a cell that is not of its kind, or no answer to correct."""
-        if not self._scorer.kinds and not self._scorer.corrects:
-            return
-        columns, cells = self._columns(start)
-        found = kind_faults(columns, self._scorer) if self._scorer.kinds else {}
-        _, unanswered = self._file.answers.read(cells, len(columns[0]), self._labels)
-        usable = np.asarray(columns[0], dtype=bool)
-        found |= {place: fault for place, fault in unanswered.items() if usable[place]}
-        self._refuse({start + place: fault for place, fault in found.items()})
-
     def _refuse(self, faults: Mapping[int, str]) -> None:
         for row, fault in faults.items():
             self._db.execute("UPDATE input_rows SET error = ? WHERE rowid = ?", [fault, row])
 
-    def _inputs(self, start: int) -> BatchInputs:
+    def _read(self, start: int) -> tuple[list[NDArray[Any]], NDArray[np.float64], dict[int, str]]:
+        """A chunk's columns; what an incumbent answered, and what is wrong with its answers."""
         columns, cells = self._columns(start)
-        shares, _ = self._file.answers.read(cells, len(columns[0]), self._labels)
-        return inputs_from(columns, self._scorer, shares)
+        return columns, *self._file.answers.read(cells, len(columns[0]), self._labels)
 
     def _columns(self, start: int) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Which of a chunk's rows are usable, its features, its texts; and answer cells."""
@@ -233,7 +227,8 @@ class _Batch:
 
     def log(self, start: int) -> None:
         """Log one event for each row of a chunk that has a prediction."""
-        inputs = self._inputs(start)
+        columns, incumbent, _ = self._read(start)
+        inputs = inputs_from(columns, self._scorer, incumbent)
         sound = (
             "FROM input_rows JOIN answers ON input_rows.rowid = answers.rowid "
             f"WHERE {self._in_chunk(start)} AND error IS NULL ORDER BY input_rows.rowid"
