@@ -157,7 +157,6 @@ WHO_CALLS = {
     "ml_pipeline_level": SERVICE,
     "ml_pipeline_moment": SERVICE,
     "ml_pipeline_open": SERVICE,
-    "ml_pipeline_predict": SERVICE,
     "ml_pipeline_read_cell": SERVICE,
     "ml_pipeline_read_class": SERVICE,
     "ml_pipeline_read_id": SERVICE,

@@ -1,4 +1,5 @@
--- Corrections by `rpc('correct', …)`: what an incumbent, a classifier that is not ours, answered, as
+-- Predictions by `rpc('predict', …)`: read, scored, judged and logged in one transaction. So are
+-- corrections by `rpc('correct', …)`: what an incumbent, a classifier that is not ours, answered, as
 -- the model that serves corrects it.
 
 -- A number from 0 to 1, rounding forgiven; null for another, and for what is none.
@@ -202,8 +203,33 @@ begin
 end
 $$;
 
--- Answer rows as `ml_pipeline_predict` in 0044, and with `p_incumbent`, the answer of an incumbent,
--- as the model corrects it; MLP08 for a model that corrects one without it, and for another with it.
+-- A number with six digits, as sentences have it.
+create or replace function ml_pipeline_short(p_number double precision) returns text
+language sql immutable
+set search_path = pg_catalog, public, pg_temp
+set extra_float_digits = -9
+as $$
+    select p_number::text
+$$;
+
+-- A UUID of version 7, see `store.event_row`.
+create or replace function ml_pipeline_event_id(p_now timestamptz) returns uuid
+language sql volatile
+set search_path = pg_catalog, public, pg_temp
+as $$
+    select (
+        lpad(to_hex(micros / 1000), 12, '0') || '7'
+        || lpad(to_hex((micros % 1000 << 12) / 1000), 3, '0')
+        || substr(replace(gen_random_uuid()::text, '-', ''), 17)
+    )::uuid
+    from (select (extract(epoch from p_now) * 1000000)::bigint) as moment (micros)
+$$;
+
+-- Answer rows of features, an array, each with the id in `p_ids`, and log the answers; with
+-- `p_incumbent`, the answer of an incumbent, as the model corrects it. A row that cannot be used
+-- raises MLP08, or with `p_lenient` gets its `error`. MLP03 where nobody serves, MLP07 where the
+-- database cannot answer with who does, MLP08 for a model that corrects an incumbent without its
+-- answer, and for another with it.
 create or replace function ml_pipeline_answer(
     p_model_name text, p_rows jsonb, p_ids jsonb, p_log boolean, p_lenient boolean,
     p_incumbent jsonb
@@ -532,21 +558,64 @@ begin
 end
 $$;
 
-create or replace function ml_pipeline_predict(
-    p_model_name text, p_rows jsonb, p_ids jsonb, p_log boolean, p_lenient boolean
-) returns jsonb[]
-language plpgsql volatile
-set search_path = pg_catalog, public, pg_temp
+select ml_pipeline_lock(
+    'ml_pipeline_share', 'ml_pipeline_read_class', 'ml_pipeline_read_incumbent',
+    'ml_pipeline_short', 'ml_pipeline_event_id', 'ml_pipeline_answer'
+);
+
+-- Answer one row with the model that serves `model_name`, and log the answer with its features.
+-- `features` is an object of names and values, or an array in the model's order; `entity_id` is the
+-- id of what is predicted, by which its outcome may be told. Returns what `ml-pipeline predict`
+-- prints.
+create or replace function predict(
+    model_name text, features jsonb, entity_id text default null, log boolean default true
+) returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
 as $$
+declare
+    answers jsonb[];
 begin
-    return ml_pipeline_answer(p_model_name, p_rows, p_ids, p_log, p_lenient, null);
+    if pg_column_size(features) > 1000000 then
+        perform public.ml_pipeline_refuse('The features are larger than 1 MB.');
+    end if;
+    answers := public.ml_pipeline_answer(
+        model_name, jsonb_build_array(features), jsonb_build_array(entity_id), coalesce(log, true),
+        false, null
+    );
+    return answers[1];
 end
 $$;
 
-select ml_pipeline_lock(
-    'ml_pipeline_share', 'ml_pipeline_read_class', 'ml_pipeline_read_incumbent',
-    'ml_pipeline_answer', 'ml_pipeline_predict'
-);
+-- Answer up to 10,000 rows, an array of what `predict` takes; an object may hold its id as
+-- `entity_id` or `match_id` beside the features. A row that cannot be used gets its `error`, and the
+-- rest goes on.
+create or replace function predict_batch(model_name text, rows jsonb, log boolean default true)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if coalesce(jsonb_typeof(rows), 'null') <> 'array' then
+        perform public.ml_pipeline_refuse('The rows are no array.');
+    elsif jsonb_array_length(rows) > 10000 then
+        perform public.ml_pipeline_refuse(
+            format('%s rows are over 10,000.', jsonb_array_length(rows)), 'Send them in parts.'
+        );
+    elsif pg_column_size(rows) > 50000000 then
+        perform public.ml_pipeline_refuse('The rows are larger than 50 MB.', 'Send them in parts.');
+    end if;
+    return to_jsonb(public.ml_pipeline_answer(
+        model_name, rows, (
+            select coalesce(jsonb_agg(
+                coalesce(nullif(item -> 'entity_id', 'null'), item -> 'match_id', 'null')
+                order by place
+            ), '[]')
+            from jsonb_array_elements(rows) with ordinality as given (item, place)
+        ), coalesce(log, true), true, null
+    ));
+end
+$$;
 
 -- Correct what an incumbent, a classifier that is not ours, answered for one row: with
 -- `probabilities`, an object of its classes that sums to 1, or with a `prediction` and its
@@ -586,11 +655,13 @@ begin
 end
 $$;
 
-select ml_pipeline_open(
-    'public.correct(text, jsonb, text, boolean, jsonb, text, double precision)', 46
-);
+select ml_pipeline_open('public.predict(text, jsonb, text, boolean)', 46),
+       ml_pipeline_open('public.predict_batch(text, jsonb, boolean)', 46),
+       ml_pipeline_open(
+           'public.correct(text, jsonb, text, boolean, jsonb, text, double precision)', 46
+       );
 
-insert into ml_pipeline_schema_version (version, name) values (46, 'incumbents')
+insert into ml_pipeline_schema_version (version, name) values (46, 'predictions')
 on conflict (version) do nothing;
 
 notify pgrst, 'reload schema';
