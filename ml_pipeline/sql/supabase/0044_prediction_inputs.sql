@@ -361,28 +361,29 @@ select ml_pipeline_lock(
 
 -- What apps call. Only these may be granted to signed-in users (`init --grant`), and what was
 -- granted stays when this file is applied again; somebody's own functions of these names are not
--- touched. Default privileges on Supabase give a new function to everyone: that is taken back the
--- first time.
-create or replace function ml_pipeline_open(p_function text, p_version integer) returns void
+-- touched. Default privileges on Supabase give a new function to everyone: that is taken back. The
+-- comment tells a function that stayed from one that was dropped and made anew.
+create or replace function ml_pipeline_open(p_function text) returns void
 language plpgsql
 set search_path = pg_catalog, public, pg_temp
 as $$
 declare
+    ours constant text := 'ml_pipeline: called by apps, see docs/supabase-js.md';
     grantee text;
-    was_there constant boolean := exists (
-        select from ml_pipeline_schema_version where version = p_version
-    );
+    is_new constant boolean :=
+        obj_description(p_function::regprocedure, 'pg_proc') is distinct from ours;
 begin
     execute format('revoke all on function %s from public', p_function::regprocedure);
     for grantee in
         select rolname from pg_roles
-        where rolname = 'anon' or rolname = 'authenticated' and not was_there
+        where rolname = 'anon' or rolname = 'authenticated' and is_new
     loop
         execute format('revoke all on function %s from %I', p_function::regprocedure, grantee);
     end loop;
     if exists (select from pg_roles where rolname = 'service_role') then
         execute format('grant execute on function %s to service_role', p_function::regprocedure);
     end if;
+    execute format('comment on function %s is %L', p_function::regprocedure, ours);
 end
 $$;
 

@@ -393,9 +393,8 @@ as $$
     select public.ml_pipeline_add_label(model_name, label, id, features, source)
 $$;
 
-select ml_pipeline_open(
-    'public.record_outcome(text, text, uuid, text, boolean, timestamptz)', 45
-), ml_pipeline_open('public.add_label(text, text, text, jsonb, text)', 45);
+select ml_pipeline_open('public.record_outcome(text, text, uuid, text, boolean, timestamptz)'),
+       ml_pipeline_open('public.add_label(text, text, text, jsonb, text)');
 
 insert into ml_pipeline_schema_version (version, name) values (45, 'outcomes')
 on conflict (version) do nothing;

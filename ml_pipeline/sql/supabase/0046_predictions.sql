@@ -655,10 +655,10 @@ begin
 end
 $$;
 
-select ml_pipeline_open('public.predict(text, jsonb, text, boolean)', 46),
-       ml_pipeline_open('public.predict_batch(text, jsonb, boolean)', 46),
+select ml_pipeline_open('public.predict(text, jsonb, text, boolean)'),
+       ml_pipeline_open('public.predict_batch(text, jsonb, boolean)'),
        ml_pipeline_open(
-           'public.correct(text, jsonb, text, boolean, jsonb, text, double precision)', 46
+           'public.correct(text, jsonb, text, boolean, jsonb, text, double precision)'
        );
 
 insert into ml_pipeline_schema_version (version, name) values (46, 'predictions')

@@ -79,6 +79,14 @@ def test_what_was_granted_is_said_may_be_called_and_stays_when_init_is_repeated(
     assert (found.ok, "predict, record_outcome" in found.what) == (True, True)
 
 
+def test_a_function_that_is_made_anew_is_nobodys_but_the_service_keys(door: Door) -> None:
+    project = door.project
+    for name, function in GRANTABLE.items():
+        project.sql(f"drop function {function.signature}")
+        schema.apply(project.dsn)
+        assert callers_of(project)[name] == ["service_role"]
+
+
 @pytest.mark.parametrize(
     "flags",
     [
