@@ -47,17 +47,21 @@ GRANTABLE: Final = {
 
 def grant_sql(names: Sequence[str], role: str) -> str:
     """Statements that give the functions to the role."""
-    lines = [
-        f"grant execute on function public.{GRANTABLE[name].signature} to {role};" for name in names
-    ]
-    return "\n".join([*lines, "notify pgrst, 'reload schema';"]) + "\n"
+    return (
+        f"grant execute on function {_functions(names)} to {role};\n"
+        "notify pgrst, 'reload schema';\n"
+    )
 
 
 def meaning(names: Sequence[str]) -> str:
     """What the grant means, for the person who gives it."""
     what = "; ".join(f"{name}: {GRANTABLE[name].meaning}" for name in names)
     return (
-        "Every account of your app may now do this, anonymous sign-ins included, which cost "
-        f"nothing and have no limit of ours. {what}. To take it back: `revoke execute on function "
-        f"public.{GRANTABLE[names[0]].signature} from authenticated`, and so on."
+        "By this grant every account of your app may do the following, anonymous sign-ins "
+        f"included, which cost nothing and have no limit of ours. {what}. To take it back: "
+        f"`revoke execute on function {_functions(names)} from authenticated`."
     )
+
+
+def _functions(names: Sequence[str]) -> str:
+    return ", ".join(f"public.{GRANTABLE[name].signature}" for name in names)

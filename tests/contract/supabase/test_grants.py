@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -85,6 +86,18 @@ def test_a_function_that_is_made_anew_is_nobodys_but_the_service_keys(door: Door
         project.sql(f"drop function {function.signature}")
         schema.apply(project.dsn)
         assert callers_of(project)[name] == ["service_role"]
+
+
+def test_the_statement_that_is_named_takes_back_what_was_granted(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--database-url", door.project.dsn, "--grant", ",".join(GRANTABLE)]
+    assert init.main(flags) == 0
+    named = re.search("`(revoke [^`]+)`", capsys.readouterr().err)
+    assert named is not None
+    assert all("authenticated" in who for who in callers_of(door.project).values())
+    door.project.sql(named[1])
+    assert callers_of(door.project) == {name: ["service_role"] for name in GRANTABLE}
 
 
 @pytest.mark.parametrize(
