@@ -300,7 +300,7 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('ml_pipeline.label:' || row_id, 0));
     select * into known from ml_data as data where data.id = row_id for update;
     if known.id is not null and not is_trusted
-        and known.metadata ->> 'caller' is distinct from subject
+        and (known.metadata ->> 'caller' = subject) is not true
     then
         raise exception using errcode = 'MLP03', message = 'There is no such prediction.';
     elsif known.label is not null then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -154,6 +155,26 @@ def test_a_signed_in_user_with_the_grant_settles_what_they_asked_and_nothing_els
     }
     assert callers[theirs] is None
     assert callers[mine] != callers[others]
+
+
+def test_whoever_has_no_id_has_nothing_to_do_with_rows_of_the_service_key(door: Door) -> None:
+    event_id = predicted(door, "x")
+    (waiting,) = door.project.sql(
+        "insert into ml_data (model_name, features) values (%s, '{\"form\": 1}') returning id",
+        [MODEL_NAME],
+    )
+    door.project.sql(GRANT)
+    try:
+        door.callers["nobody"] = replace(
+            door.callers["user"], token=door.project.keys.user_token("")
+        )
+        for given in (str(waiting["id"]), event_id):
+            labelled = ask(door, "add_label", "nobody", label="c0", id=given).json()
+            assert labelled["code"] == "MLP03"
+        assert outcome(door, "c0", "nobody", event_id=event_id).json()["code"] == "MLP03"
+    finally:
+        door.project.sql(GRANT.replace("grant execute", "revoke all").replace(" to ", " from "))
+    assert door.project.sql("select label from ml_data") == [{"label": None}]
 
 
 def test_a_label_is_added_once_under_the_id_that_the_command_gives_it(door: Door) -> None:
