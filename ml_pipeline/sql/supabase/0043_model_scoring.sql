@@ -72,7 +72,7 @@ begin
                 given.places, given.numbers, (p_scoring #>> '{probe,row}')::double precision[]
             );
             for i in 1 .. cardinality(expected) loop
-                if not abs(found[i] - expected[i]) <= 1e-9 then
+                if (abs(found[i] - expected[i]) <= 1e-9) is not true then
                     given.trouble := format(
                         'scored here, a row of it came out as %s and should be %s',
                         found[1:cardinality(expected)], expected

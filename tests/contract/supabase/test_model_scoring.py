@@ -134,14 +134,15 @@ def test_a_scoring_file_that_was_lost_since_is_said(
     assert found["trouble"].startswith("its scoring file cannot be read")
 
 
+@pytest.mark.parametrize("answer", ["0.4, 0.6", "0.5", "null, null", "'NaN', 0"])
 def test_a_program_that_answers_otherwise_in_the_database_is_not_kept(
-    registry: Registry, project: SupabaseProject
+    registry: Registry, project: SupabaseProject, answer: str
 ) -> None:
     registry.promote(registry.register("m-1", small(1)), 1)
     project.sql(
         "alter function ml_pipeline_score rename to kept_score;"
         "create function ml_pipeline_score(integer[], float8[], float8[]) returns "
-        "float8[] language sql immutable as 'select array[0.4, 0.6]::float8[]'"
+        f"float8[] language sql immutable as $$select array[{answer}]::float8[]$$"
     )
     try:
         published = publish(registry.store, registry.settings)
