@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -59,8 +59,17 @@ class LoggedModels:
         return cls.of_counts(store, settings, counts, tell_apart=tell_apart)
 
     @classmethod
-    def of_file(cls, store: ModelRegistry, settings: Settings, labelled: Path) -> Self:
+    def of_file(
+        cls,
+        store: ModelRegistry,
+        settings: Settings,
+        labelled: Path,
+        *,
+        left_out: Collection[str] = (),
+    ) -> Self:
         """From a file of labelled rows as a run writes it; see `of_counts`.
+
+        Rows of ids that are `left_out` are nobody's.
 
         Unless the settings say that a classifier of the person's own answers, whoever gave one and
         the same answer with one and the same confidence to everything is none: a filler. Ids that
@@ -90,7 +99,8 @@ class LoggedModels:
             (
                 (model_id or UNNAMED, date.fromisoformat(day).toordinal(), count)
                 for (model_id, day), count in counts.items()
-                if settings.incumbent.serves or model_id in classifiers
+                if (settings.incumbent.serves or model_id in classifiers)
+                and (model_id or UNNAMED) not in left_out
             ),
         )
 

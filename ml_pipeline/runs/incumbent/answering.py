@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,10 +51,8 @@ def logged_in(
     Beside a champion, answers that name no model are taken for its own: that is how they are
     written by hand.
     """
-    logged = LoggedModels.of_file(store, settings, labelled)
-    if state.champion is None or UNNAMED not in logged.theirs:
-        return logged
-    return replace(logged, theirs=tuple(name for name in logged.theirs if name != UNNAMED))
+    left_out = () if state.champion is None else (UNNAMED,)
+    return LoggedModels.of_file(store, settings, labelled, left_out=left_out)
 
 
 def details_of(settings: Settings, logged: LoggedModels) -> dict[str, Any]:
