@@ -357,7 +357,49 @@ begin
 end
 $$;
 
-select ml_pipeline_lock('ml_pipeline_record_outcome', 'ml_pipeline_add_label');
+-- As in 0026, and labels go by the id that they were given with, too: their row's own is made of it.
+create or replace function erase_evaluation_events(
+    p_model_name text, p_event_ids text[], p_match_ids text[], p_dry_run boolean default false
+) returns jsonb
+language plpgsql
+set search_path = pg_catalog, public, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+    events uuid[];
+    labels uuid[];
+begin
+    select coalesce(array_agg(event_id order by event_id), '{}') into events
+    from evaluation_log
+    where model_name = p_model_name
+      and (event_id::text = any (p_event_ids) or match_id = any (p_match_ids));
+    select coalesce(array_agg(id order by id), '{}') into labels
+    from ml_data
+    where model_name = p_model_name
+      and (id::text = any (p_event_ids || p_match_ids)
+           or metadata ->> 'event_id' = any (p_event_ids)
+           or metadata ->> 'match_id' = any (p_match_ids)
+           or metadata ->> 'id' = any (p_event_ids || p_match_ids));
+    if not p_dry_run then
+        insert into evaluation_log_erased (event_hash, model_name)
+        select encode(sha256(convert_to(lower(id), 'UTF8')), 'hex'), p_model_name
+        from unnest(p_event_ids || events::text[]) as id
+        on conflict do nothing;
+        insert into evaluation_log_changes (model_name, day, kind)
+        select model_name, known_at::date, 'erased' from evaluation_log
+        where event_id = any (events) and actual_result is not null;
+        delete from evaluation_log where event_id = any (events);
+        delete from ml_data where id = any (labels);
+    end if;
+    return jsonb_build_object(
+        'evaluation_log', cardinality(events), 'ml_data', cardinality(labels)
+    );
+end
+$$;
+
+select ml_pipeline_lock(
+    'ml_pipeline_record_outcome', 'ml_pipeline_add_label', 'erase_evaluation_events'
+);
 
 -- Record what really happened with one prediction, by `event_id`, or with every prediction of
 -- `entity_id` that was made before it was known (`known_at`, else now). Another outcome that stands

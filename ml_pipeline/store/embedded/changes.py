@@ -22,7 +22,9 @@ _LABELS = (
     "model_name = :model_name AND (id IN (SELECT value FROM json_each(:event_ids)) "
     "OR id IN (SELECT value FROM json_each(:match_ids)) "
     "OR json_extract(metadata, '$.event_id') IN (SELECT value FROM json_each(:event_ids)) "
-    "OR json_extract(metadata, '$.match_id') IN (SELECT value FROM json_each(:match_ids)))"
+    "OR json_extract(metadata, '$.match_id') IN (SELECT value FROM json_each(:match_ids)) "
+    "OR json_extract(metadata, '$.id') IN (SELECT value FROM json_each(:event_ids) "
+    "UNION ALL SELECT value FROM json_each(:match_ids)))"
 )
 _NOTE_DAYS = (
     "INSERT INTO evaluation_log_changes (model_name, day, kind) "  # noqa: S608 - constants

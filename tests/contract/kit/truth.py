@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from ml_pipeline.config.settings import Settings
+from ml_pipeline.datasets.label_file import LabelEntry, add_labels
 from ml_pipeline.errors import NotFound, StoreRefused
 from ml_pipeline.store.contract import Store
 from tests.contract.kit.base import AWKWARD, StoreFixtures
@@ -79,6 +81,24 @@ class GroundTruthContract(StoreFixtures):
         with pytest.raises(StoreRefused, match=make_id(1)):
             store.add_labels([make_label(1), make_label(2)])
         assert read_labels(store)["label"].tolist() == ["HARD", None, "EASY"]
+
+    def test_a_label_goes_with_what_is_erased_under_whichever_id_it_was_given(
+        self, store: Store
+    ) -> None:
+        settings = Settings().changed({"model_name": "default", "data.classes": ["EASY", "HARD"]})
+        given = [
+            LabelEntry(id=name, label="EASY", created_at=NOW, source="x", inputs={"length": 1.5})
+            for name in ("customer 7", "customer 8", make_id(1), "")
+        ]
+        assert add_labels(store, given, settings, dry_run=False).refused == []
+        for dry_run in (True, False):
+            erased = store.erase_events(
+                model_name="default", event_ids=[make_id(1)], match_ids=["customer 7"],
+                dry_run=dry_run,
+            )  # fmt: skip
+            assert erased["ml_data"] == 2
+        left = [json.loads(text) for text in read_labels(store)["metadata"]]
+        assert sorted(left, key=len) == [{}, {"id": "customer 8"}]
 
     def test_a_label_without_id_or_with_unknown_columns_is_refused(self, store: Store) -> None:
         for label in (make_label(id=""), make_label(created_at=None), make_label(colour="red")):
