@@ -152,7 +152,7 @@ def _prepared(
     )
     rows, lost = beside(store, champion, rows, settings, _AGAIN)
     unknown_past = None
-    if request.parent is not None and rows.answers is not None:
+    if request.parent is not None and champion is not None:
         unknown_past = unknown_rows(request.parent.path)
     return Prepared(rows=rows, notes=notes, lost=lost, unknown_past=unknown_past)
 

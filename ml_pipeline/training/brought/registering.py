@@ -86,7 +86,7 @@ def register(store: Store, wanted: Registering) -> dict[str, Any]:
         until=rows.learned_until,
     )
     if unseen:
-        is_unknown = rows.answers is not None and wanted.fitted_until is None
+        is_unknown = state.champion is not None and wanted.fitted_until is None
         unknown = unknown_rows(wanted.path) if is_unknown else None
         held = unknown or wanted.held
         prepared = Prepared(rows=rows, notes={}, lost=lost, unknown_past=held)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
 
 from ml_pipeline.commands import doctor, models, predict, train
 from ml_pipeline.config.data import DEFAULT_FEATURES
@@ -301,6 +303,27 @@ def test_a_new_base_that_is_right_less_often_than_the_lost_one_waits_for_a_perso
     approved = registry.run(models, "promote", "third")
     assert approved.code == 0
     assert registry.answer()["model_id"] == "third"
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (models, ("register", "own.skops", "--model_id", "own")),
+        (train, ("--register", "--fine_tune", "--model_path", "own.skops", "--model_id", "own")),
+    ],
+)
+def test_one_of_which_nobody_knows_what_it_was_fitted_on_waits_for_a_person_too(
+    registry: Registry, module: Any, words: tuple[str, ...]
+) -> None:
+    registry.lose(gone, SECOND)
+    rows = dataset(registry.folder, 600)
+    past = league.play(5, 600)
+    fitted = LogisticRegression().fit(past.features, past.labels)
+    (registry.folder / "own.skops").write_bytes(skops.io.dumps(fitted))
+    done = registry.run(module, *words, "--dataset", rows)
+    assert (done.code, done.json["outcome"]) == (0, "awaiting_approval"), done.stderr
+    assert "nobody here knows which rows" in done.json["outcome_reason"]
+    assert registry.champion() == SECOND
 
 
 class _Right:
