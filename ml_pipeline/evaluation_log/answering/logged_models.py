@@ -83,8 +83,8 @@ class LoggedModels:
             labelled, usecols=columns, dtype=str, chunksize=_CHUNK, na_filter=False
         ):
             counts.update(zip(chunk["model_id"], chunk["known_at"].str[:10], strict=True))
-            said = chunk[["model_id", "prediction", "confidence"]].drop_duplicates()
-            for name, *answer in said.itertuples(index=False):
+            answers = chunk[["model_id", "prediction", "confidence"]].drop_duplicates()
+            for name, *answer in answers.itertuples(index=False):
                 if first.setdefault(name, answer) != answer:
                     classifiers.add(name)
         rows = Counter[str]()

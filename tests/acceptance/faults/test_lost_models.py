@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -313,7 +314,7 @@ def test_a_new_base_that_is_right_less_often_than_the_lost_one_waits_for_a_perso
     ],
 )
 def test_one_of_which_nobody_knows_what_it_was_fitted_on_waits_for_a_person_too(
-    registry: Registry, module: Any, words: tuple[str, ...]
+    registry: Registry, module: ModuleType, words: tuple[str, ...]
 ) -> None:
     registry.lose(gone, SECOND)
     rows = dataset(registry.folder, 600)
