@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf, isfinite
 
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
-from ml_pipeline.registry.scoring_heads import MAX_STANDARDISED, MIN_PROBABILITY, Heads
+from ml_pipeline.registry.heads.plain import MAX_STANDARDISED, MIN_PROBABILITY, Heads
 from ml_pipeline.registry.scoring_parts import (
     Member,
     Reader,
@@ -54,11 +54,13 @@ class Scorer:
             _ordered(reader.score(mapped(expert), width), columns, self.classes)
             for expert, columns in listed(header.get("experts", []))
         ]
-        self._heads = Heads(header, reader)
+        self._heads = _heads(header, reader)
         self._mean = [float(value) for value in listed(header["mean"])]
         self._scale = [float(value) for value in listed(header["scale"])]
-        self._base_weight, *weights = [float(weight) for weight in listed(header["vote"])]
-        self._votes, self._experts = weights, experts
+        first, *weights = [float(weight) for weight in listed(header["vote"])]
+        # Of the base and of the experts.
+        self._votes = [first, *weights[len(self._heads.votes) :]]
+        self._experts = experts
         # By the place of a category the levels that training had, sorted, where all are known.
         self.known_levels: list[tuple[int, Sequence[float]]] = [
             (int(place), reader.array(where))
@@ -106,9 +108,8 @@ class Scorer:
         try:
             base = self._base(row)
             experts = [expert(row) for expert in self._experts]
-            answers = [*self._heads.answers(row, base, experts), *experts]
-            voted = [self._base_weight * share for share in base]
-            for weight, answer in zip(self._votes, answers, strict=True):
+            voted = self._heads.voted(row, base, experts)
+            for weight, answer in zip(self._votes, [base, *experts], strict=True):
                 voted = [vote + weight * share for vote, share in zip(voted, answer, strict=True)]
             check_shares(voted, len(self.classes))
         except (OverflowError, ValueError) as error:
@@ -169,6 +170,14 @@ class Scorer:
             for place, known in self.known_levels
             if is_new(values[place], known)
         ]
+
+
+def _heads(header: Mapping[str, object], reader: Reader) -> Heads:
+    if "numpy" not in sys.modules:
+        return Heads(header, reader)
+    from ml_pipeline.registry.heads.matrix import MatrixHeads
+
+    return MatrixHeads(header, reader)
 
 
 def _text_or_none(value: object) -> str | None:

@@ -112,7 +112,10 @@ class Reader:
             ], width
         if part["kind"] == "clip":
             farthest = float(part["farthest"])  # type: ignore[arg-type]
-            return lambda values: [min(max(v, -farthest), farthest) for v in values], width
+            return lambda values: [
+                value if -farthest <= value <= farthest else min(max(value, -farthest), farthest)
+                for value in values
+            ], width
         if part["kind"] == "read":
             return self._reading(part, width - 1)
         if part["kind"] == "columns":

@@ -72,12 +72,13 @@ class Answering:
             "event_id": new_event_id(),
             "match_id": plain_text(match_id, "match_id") or None,
             **answer,
-            **({ANSWER: dict(zip(scorer.classes, shares, strict=True))} if shares else {}),
             "imputed": imputed,
             "model_id": model.model_id,
             "timestamp": utc_text(now := clock()),
             "status": "completed",
         }
+        if shares:
+            about[ANSWER] = dict(zip(scorer.classes, shares, strict=True))
         new = [_new_level(name, logged[name]) for name in scorer.new_levels(values)]
         if new or self.warnings:
             about["warnings"] = [*about.get("warnings", ()), *new, *self.warnings]

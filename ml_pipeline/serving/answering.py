@@ -58,7 +58,11 @@ def read_values(
     row = _in_order(row, features)
     if kinds:
         return _read_kinds(row, features, kinds, imputes=imputes)
-    values = [_number(value, name, imputes) for value, name in zip(row, features, strict=True)]
+    values = [
+        value if type(value) is float and -LARGEST <= value <= LARGEST
+        else _number(value, name, imputes)
+        for value, name in zip(row, features, strict=True)
+    ]  # fmt: skip
     return values, logged_values(features, values)
 
 

@@ -68,7 +68,8 @@ def utc_text(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise InputError(f"The time {moment.isoformat()} has no time zone.")
     try:
-        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+        moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+        return moment.isoformat(timespec="microseconds")
     except OverflowError:
         message = f"The time {moment.isoformat()} is none in UTC: it ends with the year 9999."
         raise InputError(message) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from ml_pipeline.registry.heads.plain import MIN_PROBABILITY
 from ml_pipeline.registry.in_database import program as ops
 from ml_pipeline.registry.in_database.heads import compile_heads
 from ml_pipeline.registry.in_database.program import (
@@ -21,7 +22,6 @@ from ml_pipeline.registry.in_database.program import (
     scales,
 )
 from ml_pipeline.registry.in_database.trees import compile_trees
-from ml_pipeline.registry.scoring_heads import MIN_PROBABILITY
 from ml_pipeline.registry.scoring_parts import Reader, listed, mapped
 
 # One of a later version may mean something else by the same words.

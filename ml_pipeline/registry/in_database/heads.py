@@ -1,4 +1,4 @@
-"""The heads of a scoring file as instructions; see `scoring_heads` for what they see."""
+"""The heads of a scoring file as instructions; see `registry.heads` for what they see."""
 
 from __future__ import annotations
 

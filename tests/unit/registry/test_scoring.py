@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from ml_pipeline.config.sections import TrainingSettings
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import ArtifactCorrupt, ArtifactIncompatible, InputError, NotFound
 from ml_pipeline.registry import scoring
+from ml_pipeline.registry.heads.matrix import MatrixHeads
 from ml_pipeline.registry.scoring_writer import scoring_bytes, write_scoring
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
 from ml_pipeline.training.heads.memory import Expert
 from tests.support.properties import tries
+from tests.support.scorers import scorers
 
 ALGORITHMS = (
     "LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest",
@@ -68,9 +71,9 @@ def inputs_for(model: AdaptiveClassifier, seed: int) -> Any:  # noqa: ANN401 - a
 
 
 def assert_equal(model: AdaptiveClassifier, rows: Any) -> None:  # noqa: ANN401 - an array
-    scorer = scoring.parse(scoring_bytes(model))
-    answered = np.asarray([scorer.probabilities(row) for row in rows.tolist()])
-    assert np.abs(answered - model.predict_proba(rows)).max() < EQUAL
+    for scorer in scorers(scoring_bytes(model)):
+        answered = np.asarray([scorer.probabilities(row) for row in rows.tolist()])
+        assert np.abs(answered - model.predict_proba(rows)).max() < EQUAL
     assert scorer.classes == [str(label) for label in model.classes_]
 
 
@@ -109,6 +112,17 @@ def test_values_on_a_threshold_and_beside_it_take_the_same_branch() -> None:
     rows = np.tile(model.mean_, (3 * len(on), 1))
     rows[:, asked] = np.concatenate([on, np.nextafter(on, np.inf), np.nextafter(on, -np.inf)])
     assert len(rows) >= 3
+    assert_equal(model, rows)
+
+
+def test_scores_beyond_what_e_can_be_raised_to_are_taken_alike() -> None:
+    model = copy.deepcopy(train("LogisticRegression", 1, classes=3, features=2, nights=1))
+    memory = model.memory()
+    model.set_memory(replace(memory, heads=tuple(head * 1e5 for head in memory.heads)))
+    rows = inputs_for(model, 1)
+    heads = scoring.parse(scoring_bytes(model))._heads
+    assert isinstance(heads, MatrixHeads)
+    assert np.abs(heads._common).max() > 1000
     assert_equal(model, rows)
 
 

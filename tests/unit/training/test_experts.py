@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
 from ml_pipeline.errors import ConfigError
 from ml_pipeline.evaluation.evidence import Evidence
-from ml_pipeline.registry import archive, scoring
+from ml_pipeline.registry import archive
 from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.training import backtest
 from ml_pipeline.training.adaptive import AdaptiveClassifier
@@ -33,6 +32,7 @@ from ml_pipeline.training.policies import History
 from ml_pipeline.training.strategies import Challenger
 from tests.support import streams
 from tests.support.properties import tries
+from tests.support.scorers import scorers
 from tests.support.streams import CLASSES, DAY_ONE, draw
 
 # Trees learn in a moment; what is tested here is when, on what, and with what say.
@@ -378,9 +378,9 @@ def test_artifact_and_scoring_file_say_what_the_model_says(tmp_path: Path) -> No
     assert isinstance(again, AdaptiveClassifier)
     assert again.predict_proba(PROBES) == pytest.approx(expected, abs=1e-15)
     assert [e.name for e in again.memory().experts] == [e.name for e in model.memory().experts]
-    scorer = scoring.parse(scoring_bytes(model))
-    scored: NDArray[np.float64] = np.asarray([scorer.probabilities(row) for row in PROBES.tolist()])
-    assert np.abs(scored - expected).max() < 1e-9
+    for scorer in scorers(scoring_bytes(model)):
+        scored: Any = [scorer.probabilities(row) for row in PROBES.tolist()]
+        assert np.abs(np.asarray(scored) - expected).max() < 1e-9
     assert model.predict_proba(np.empty((0, 3))).shape == (0, 3)
 
 

@@ -31,6 +31,7 @@ from ml_pipeline.training.encoding.columns import head_columns
 from ml_pipeline.training.encoding.kind_features import LevelMeans, Levels, MomentParts
 from ml_pipeline.training.strategies import new_model
 from tests.support import mixed
+from tests.support.scorers import scorers
 
 KINDS = {
     "spend": Kind.NUMBER,
@@ -94,10 +95,10 @@ def test_a_model_of_every_kind_is_saved_and_scored_as_it_answers(
     expected = model(algorithm).predict_proba(odd_rows())
     assert np.array_equal(loaded.predict_proba(odd_rows()), expected)
     assert kinds_of(loaded) == KINDS
-    scorer = scoring.parse(scoring_bytes(model(algorithm)))
-    assert scorer.kinds == [str(kind) for kind in KINDS.values()]
-    scored = [scorer.probabilities(row) for row in odd_rows().tolist()]
-    assert np.abs(np.asarray(scored) - expected).max() < 1e-9
+    for scorer in scorers(scoring_bytes(model(algorithm))):
+        assert scorer.kinds == [str(kind) for kind in KINDS.values()]
+        scored = [scorer.probabilities(row) for row in odd_rows().tolist()]
+        assert np.abs(np.asarray(scored) - expected).max() < 1e-9
 
 
 def test_heads_see_the_same_columns_in_the_model_and_in_its_scoring_file() -> None:

@@ -42,6 +42,7 @@ from ml_pipeline.training.online_model import OnlineState, take_day
 from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import new_model
 from tests.support.properties import tries
+from tests.support.scorers import scorers
 
 ALGORITHMS = ("LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest", "Ensemble")
 MIXED = Settings().changed(
@@ -202,10 +203,10 @@ def test_a_text_model_whose_heads_see_its_probabilities_alone_goes_on() -> None:
     chosen = np.arange(len(rolled)), actual
     assert np.log(model.predict_proba(rows)[chosen]).mean() > np.log(before[chosen]).mean()
     numbers, asked = parted(rows[:20])
-    scorer = scoring.parse(scoring_bytes(model))
-    pairs = zip(numbers.tolist(), asked or (), strict=True)
-    scored = [scorer.probabilities(values, text) for values, text in pairs]
-    assert np.abs(np.asarray(scored) - model.predict_proba(rows[:20])).max() < 1e-9
+    for scorer in scorers(scoring_bytes(model)):
+        pairs = zip(numbers.tolist(), asked or (), strict=True)
+        scored = [scorer.probabilities(values, text) for values, text in pairs]
+        assert np.abs(np.asarray(scored) - model.predict_proba(rows[:20])).max() < 1e-9
 
 
 TOPICS = ("printer paper tray jam", "invoice payment refund bank", "login password account reset",

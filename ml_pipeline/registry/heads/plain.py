@@ -14,7 +14,7 @@ from ml_pipeline.registry.scoring_parts import Reader, Score, Values, listed, ma
 
 MIN_PROBABILITY = 1e-3
 MAX_STANDARDISED = 8.0
-_WAVE = sqrt(2)
+WAVE = sqrt(2)
 
 Head = list[list[float]]
 """The weights of each class that has a score of its own."""
@@ -58,9 +58,10 @@ class Heads:
         if not all(map(isfinite, self._mean)) or not all(0 < s < inf for s in self._scale):
             raise ValueError("the means or scales of its features are no numbers")
         self._families = self._read_heads(header, reader)
-
-    def __len__(self) -> int:
-        return sum(len(heads) for _, heads in self._families)
+        count = sum(len(heads) for _, heads in self._families)
+        self.votes = [float(weight) for weight in listed(header["vote"])[1 : 1 + count]]
+        if len(self.votes) != count:
+            raise ValueError("its heads have not a vote each")
 
     def _read_inputs(self, seen: Mapping[str, object], reader: Reader) -> None:
         if seen["components"] is not None:
@@ -89,33 +90,39 @@ class Heads:
                 for name, width, heads in listed(header["families"])
             ]
         columns = self._classes if self._is_former else self._classes - 1
+        self._width = columns + self._count
         further = {"plain": 0, "pairs": len(self._pairs), "waves": len(self._waves)}
         heard = columns * len(self._heard)
         for name, heads in families:
-            inputs = columns + self._count + further[name] + 1 + heard
+            inputs = self._width + further[name] + 1 + heard
             if any(len(h) != columns or any(len(c) != inputs for c in h) for h in heads):
                 raise ValueError("its heads see other inputs")
         return families
 
-    def answers(
+    def voted(
         self, values: Values, base: Sequence[float], experts: Sequence[Sequence[float]]
-    ) -> list[list[float]]:
-        """The probabilities of each head for a row."""
+    ) -> list[float]:
+        """The heads' probabilities for a row, each head's times its vote, added up."""
         numbers = self._numbers(values) if self._sees_numbers else []
-        first = [*self._odds(base), *numbers]
+        first, last = [*self._odds(base), *numbers], self._last(experts)
+        voted, votes = [0.0] * self._classes, iter(self.votes)
+        for name, heads in self._families:
+            inputs = [*first, *self._further(name, numbers), *last]
+            for head, weight in zip(heads, votes, strict=False):
+                scores = [sum(map(mul, column, inputs)) for column in head]
+                if not self._is_former:
+                    scores.append(0.0)
+                shares = softmax(scores, weight)
+                voted = [vote + share for vote, share in zip(voted, shares, strict=True)]
+        return voted
+
+    def _last(self, experts: Sequence[Sequence[float]]) -> list[float]:
+        """What every head sees after all else: 1, and the log odds of the experts it hears."""
         last = [1.0]
         for place in self._heard:
             silent = [0.0] * (self._classes - 1)
             last += silent if place is None else self._odds(experts[place])
-        found = []
-        for name, heads in self._families:
-            inputs = [*first, *self._further(name, numbers), *last]
-            for head in heads:
-                scores = [sum(map(mul, column, inputs)) for column in head]
-                if not self._is_former:
-                    scores.append(0.0)
-                found.append(softmax(scores))
-        return found
+        return last
 
     def _odds(self, shares: Sequence[float]) -> list[float]:
         logs = [
@@ -133,19 +140,24 @@ class Heads:
         if self._columns is not None:
             values = self._columns(values)
         seen = [
-            _clipped((value - mean) / scale)
+            far if -MAX_STANDARDISED <= (far := (value - mean) / scale) <= MAX_STANDARDISED
+            else _clipped(far)
             for value, mean, scale in zip(values, self._mean, self._scale, strict=True)
-        ]
+        ]  # fmt: skip
         if not self._components:
             return seen
         return [_clipped(sum(map(mul, component, seen))) for component in self._components]
 
     def _further(self, family: str, seen: list[float]) -> list[float]:
         if family == "pairs":
-            return [_clipped(seen[first] * seen[second]) for first, second in self._pairs]
+            return [
+                far if -MAX_STANDARDISED <= (far := seen[one] * seen[two]) <= MAX_STANDARDISED
+                else _clipped(far)
+                for one, two in self._pairs
+            ]  # fmt: skip
         if family == "waves":
             return [
-                _WAVE * cos(sum(map(mul, frequencies, seen)) + phase)
+                WAVE * cos(sum(map(mul, frequencies, seen)) + phase)
                 for frequencies, phase in self._waves
             ]
         return []
@@ -164,6 +176,4 @@ def _clipped_log(share: float) -> float:
 
 def _clipped(far: float) -> float:
     """Within the bounds; what is no finite number says nothing."""
-    if -MAX_STANDARDISED <= far <= MAX_STANDARDISED:
-        return far
     return min(max(far, -MAX_STANDARDISED), MAX_STANDARDISED) if isfinite(far) else 0.0

@@ -1,0 +1,1 @@
+"""The heads of a scoring file, read and asked: in plain Python, and with numpy."""
