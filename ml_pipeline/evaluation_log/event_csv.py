@@ -148,14 +148,14 @@ class EventCsv:
         while True:
             self._open()
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            if self._is_current() and self._is_log():
-                break
+            try:
+                if self._is_current() and self._is_log():
+                    size = os.fstat(self._file).st_size
+                    yield size if size == self._checked_until else self._whole(size)
+                    return
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             self.close()
-        try:
-            size = os.fstat(self._file).st_size
-            yield size if size == self._checked_until else self._whole(size)
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _open(self) -> None:
         if self._file >= 0 and self._opened is not None and self._opened[0] == os.getpid():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -225,9 +226,13 @@ def test_a_torn_line_of_an_earlier_version_is_set_aside(path: Path) -> None:
 def test_a_file_that_is_no_log_is_not_touched(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("my,own,data\n1,2,3\n")
+    log = EventCsv(str(path))
     with pytest.raises(DataError, match="is no evaluation log"):
-        EventCsv(str(path)).append([make_row(1)])
+        log.append([make_row(1)])
     assert path.read_text() == "my,own,data\n1,2,3\n"
+    # Whoever asks next is told as well, and does not wait for this one.
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_log_that_was_moved_away_is_begun_anew(path: Path) -> None:
