@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from operator import itemgetter
 
-from ml_pipeline.errors import DataError, StoreRefused, StoreUnavailable
+from ml_pipeline.errors import DataError, StoreDenied, StoreUnavailable
 from ml_pipeline.evaluation_log.outbox.rewriting import sync_folder, write_wider, written_without
 from ml_pipeline.private_files import make_folder, opener
 from ml_pipeline.store.event_row import (
@@ -51,6 +51,7 @@ _STATUS = EVENT_COLUMNS.index("status")
 _EVALUATED_AT = EVENT_COLUMNS.index("evaluated_at")
 # What file systems answer that have no locks, or map no files into memory.
 _LACKING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV}
+_OTHER_FILE = "Let this user read and write it, or name another file in log.csv_file."
 _OTHER_DISK = (
     "The file system there has no locks, or maps no files into memory: name a file on a local disk "
     "in log.csv_file."
@@ -119,7 +120,7 @@ class EventCsv:
     def append(self, rows: Sequence[Mapping[str, object]]) -> Span:
         """Write the rows; return where in the file they stand, in bytes.
 
-        Raises StoreUnavailable when the disk is full or fails, StoreRefused when the file cannot
+        Raises StoreUnavailable when the disk is full or fails, StoreDenied when the file may not
         be written, DataError when it is no evaluation log.
         """
         return self.append_lines(lines_of(rows))
@@ -378,7 +379,7 @@ def naming_errors(path: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         message = f"{path}: {error.strerror}."
-        raise StoreRefused(message, hint="Name another file in log.csv_file.") from error
+        raise StoreDenied(message, hint=_OTHER_FILE) from error
     except OSError as error:
         hint = _OTHER_DISK if error.errno in _LACKING else ""
         raise StoreUnavailable(f"{path}: {error.strerror or error}.", hint=hint) from error

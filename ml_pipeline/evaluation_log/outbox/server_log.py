@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from ml_pipeline.errors import PipelineError, StoreError
+from ml_pipeline.errors import PipelineError, StoreError, StoreUnavailable
 from ml_pipeline.evaluation_log.event_csv import EventCsv, lines_of
 from ml_pipeline.evaluation_log.logger import RETRY_AFTER_S, EvaluationLogger
 from ml_pipeline.store.event_row import EventRow
@@ -33,7 +34,16 @@ class _Group:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.done = threading.Event()
-        self.fault: PipelineError | None = None
+        self.fault: StoreUnavailable | None = None
+
+
+@contextmanager
+def _for_the_log() -> Iterator[None]:
+    """What is wrong with the file is no fault of who asks, and may pass: it is unavailable."""
+    try:
+        yield
+    except PipelineError as error:
+        raise StoreUnavailable(error.message, hint=error.hint) from error
 
 
 class ServerLogger(EvaluationLogger):
@@ -84,7 +94,7 @@ class ServerLogger(EvaluationLogger):
         else:
             group.done.wait()
         if group.fault is not None:
-            raise type(group.fault)(group.fault.message, hint=group.fault.hint)
+            raise StoreUnavailable(group.fault.message, hint=group.fault.hint)
         self._news.set()
 
     def _bring_to_disk(self, group: _Group) -> None:
@@ -93,18 +103,23 @@ class ServerLogger(EvaluationLogger):
             with self._gate:
                 self._group = _Group()
             try:
-                self._lines.append_lines(b"".join(group.lines))
-            except PipelineError as error:
+                with _for_the_log():
+                    self._lines.append_lines(b"".join(group.lines))
+            except StoreUnavailable as error:
                 group.fault = error
             except BaseException:
-                group.fault = StoreError("The log could not be written.")
+                group.fault = StoreUnavailable("The log could not be written.")
                 raise
             finally:
                 group.done.set()
 
     def write_outcomes(self, rows: Sequence[EventRow]) -> list[str]:
-        """Write whole events with their outcomes; return the ids that the store refused."""
-        refused = super().write_outcomes(rows)
+        """Write whole events with their outcomes; return the ids that the store refused.
+
+        Raises StoreUnavailable when they are not on the disk.
+        """
+        with _for_the_log():
+            refused = super().write_outcomes(rows)
         self._news.set()
         return refused
 

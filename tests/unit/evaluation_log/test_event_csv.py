@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipeline.errors import DataError, InputError, StoreUnavailable
-from ml_pipeline.evaluation_log.event_csv import EventCsv
+from ml_pipeline.errors import DataError, InputError, StoreDenied, StoreUnavailable
+from ml_pipeline.evaluation_log.event_csv import EventCsv, naming_errors
 from ml_pipeline.store.event_row import (
     EVENT_COLUMNS,
     SEED_LOG_COLUMNS,
@@ -350,6 +351,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
     with pytest.raises(StoreUnavailable, match="logs"):
         EventCsv(str(tmp_path / "logs" / "evaluation_log.csv")).append([make_row(1)])
+
+
+def test_a_log_that_belongs_to_another_user_is_no_conflict_of_what_it_is_asked_for() -> None:
+    with pytest.raises(StoreDenied, match="Permission denied"), naming_errors("log.csv"):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("name", ['say "hi"', 'a,"b', "it's", "100 %", "é😀"])

@@ -17,7 +17,7 @@ from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.evaluation_log.outbox.server_log import ServerLogger
 from ml_pipeline.store.embedded.serving_view import LocalServingView
 from ml_pipeline.store.embedded.store import LocalStore
-from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row
+from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row, with_outcome
 from tests.contract.kit.base import EVER
 
 AT = datetime(2026, 3, 14, 2, tzinfo=UTC)
@@ -143,19 +143,30 @@ def test_an_event_that_contradicts_what_stands_keeps_no_other_back(
     assert logger.refused == [first["event_id"]]
 
 
+def no_file(path: Path) -> None:
+    path.mkdir()
+
+
+def no_log(path: Path) -> None:
+    path.write_text("hello,world\n")
+
+
+@pytest.mark.parametrize("lie_there", [no_file, no_log])
 def test_who_cannot_write_is_told_and_those_after_it_can(
-    logger: ServerLogger, tmp_path: Path
+    logger: ServerLogger, tmp_path: Path, lie_there: Callable[[Path], None]
 ) -> None:
     logger.write([row()])
     log = tmp_path / "log.csv"
     log.rename(tmp_path / "other.csv")
-    log.mkdir()
+    lie_there(log)
     with ThreadPoolExecutor(4) as callers:
         faults = [
             one.exception() for one in [callers.submit(logger.write, [row()]) for _ in "1234"]
         ]
     assert [type(fault) for fault in faults] == [StoreUnavailable] * 4
-    log.rmdir()
+    with pytest.raises(StoreUnavailable):
+        logger.write_outcomes([with_outcome(row(), "H", AT)])
+    log.rename(tmp_path / "taken away")
     (tmp_path / "other.csv").rename(log)
     kept = row()
     logger.write([kept])
