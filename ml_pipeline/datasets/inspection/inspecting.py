@@ -24,6 +24,7 @@ from ml_pipeline.datasets.times import parsed_times, read_times
 from ml_pipeline.errors import DataError
 from ml_pipeline.store.inputs.cells import no_values
 from ml_pipeline.store.inputs.columns import listed
+from ml_pipeline.store.inputs.incumbent_columns import PREFIX
 from ml_pipeline.store.inputs.labels import Labels
 
 NONE: Final = "none"
@@ -233,6 +234,8 @@ class _Chosen:
             why = self._useless(name, inference, filled)
             if name in reserved:
                 why = "is called like a column of the log: rename it to have it read"
+            if name.startswith(PREFIX):
+                why = "is the answer of an incumbent: only training.algorithm: Incumbent reads it"
             suspect = None if why else suspect_of(_comparable(column, inference), self.labels, name)
             if suspect is not None:
                 self.suspects.append(suspect)

@@ -257,6 +257,13 @@ def test_a_column_that_is_called_like_one_of_the_log_is_left_out(tmp_path: Path)
     assert "rename it" in found.left_out["confidence"]
 
 
+def test_the_answers_of_an_incumbent_are_left_out(tmp_path: Path) -> None:
+    table = table_of(tmp_path, "incumbent:yes,a,y", lambda n: f"0.{n % 7},{n % 5},{label(n)}")
+    found = found_in(table)
+    assert found.names == ["a"]
+    assert "answer of an incumbent" in found.left_out["incumbent:yes"]
+
+
 def test_too_few_rows_and_no_features_are_refused(tmp_path: Path) -> None:
     few = table_of(tmp_path, "a,y", lambda n: f"{n},{('yes', 'no')[n % 2]}", rows=3)
     assert "3 rows with a result: too few" in refusal(few).message
