@@ -271,6 +271,7 @@ declare
     given jsonb := nullif(features, 'null');
     cell jsonb;
     x double precision;
+    content text;
     row_id uuid;
     known ml_data;
 begin
@@ -290,13 +291,26 @@ begin
             hint = 'Give the id alone, or add the label with `ml-pipeline labels add`.';
     end if;
 
-    row_id := ml_pipeline_label_id(ml_pipeline_add_label.model_name, coalesce(name, (
+    content := coalesce(name, (
         select '{' || string_agg(to_json(key)::text || ': ' || case
             when jsonb_typeof(value) = 'number' and strpos(value::text, '.') > 0
             then (value::double precision)::text else value::text end,
             ', ' order by key collate "C") || '}'
         from jsonb_each(given)
-    )));
+    ));
+    row_id := ml_pipeline_label_id(ml_pipeline_add_label.model_name, content);
+    if not is_trusted and not exists (
+        select from evaluation_log as log
+        where log.event_id = row_id and log.model_name = ml_pipeline_add_label.model_name
+          and log.metadata ->> 'caller' = subject
+        union all
+        select from ml_data as data where data.id = row_id and data.metadata ->> 'caller' = subject
+    ) then
+        -- Whatever they call it, it stands in nobody else's way.
+        row_id := ml_pipeline_label_id(
+            ml_pipeline_add_label.model_name, concat(content, ' of ', subject)
+        );
+    end if;
     perform pg_advisory_xact_lock(hashtextextended('ml_pipeline.label:' || row_id, 0));
     select * into known from ml_data as data where data.id = row_id for update;
     if known.id is not null and not is_trusted

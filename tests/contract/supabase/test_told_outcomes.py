@@ -177,6 +177,23 @@ def test_whoever_has_no_id_has_nothing_to_do_with_rows_of_the_service_key(door: 
     assert door.project.sql("select label from ml_data") == [{"label": None}]
 
 
+def test_a_label_of_a_signed_in_user_stands_in_nobodys_way(door: Door) -> None:
+    event_id, features = predicted(door, "match 7"), {"form": 0.5, "strength": 1}
+    names = ({"id": "match 7"}, {"id": event_id}, {"features": features})
+    door.project.sql(GRANT)
+    try:
+        for who, label in (("user", "c1"), ("other", "c0"), ("service", "c0")):
+            for name in names:
+                for status in ("added", "already_known"):
+                    told = ask(door, "add_label", who, label=label, **{"features": features} | name)
+                    assert told.json()["status"] == status
+    finally:
+        door.project.sql(GRANT.replace("grant execute", "revoke all").replace(" to ", " from "))
+    rows = door.project.sql("select label, metadata ->> 'caller' as caller from ml_data")
+    assert len(rows) == 9
+    assert {row["label"] for row in rows if row["caller"] is None} == {"c0"}
+
+
 def test_a_label_is_added_once_under_the_id_that_the_command_gives_it(door: Door) -> None:
     event_id = predicted(door, "match 7")
     added = ask(door, "add_label", label="lost", id="match 7", source="form").json()
