@@ -187,9 +187,7 @@ def add_labels(
 ) -> LabelReport:
     """Add the labels that are new; the others are counted, or refused with their reason."""
     report, labels = LabelReport(), Labels.of(settings.data)
-    name = settings.model_name
-    known = store.known_labels({text for e in entries for text in (e.id, e.key(name)) if text})
-    keys = [entry.id if entry.id in known else entry.key(name) for entry in entries]
+    keys, known = _row_ids(store, entries, settings)
     meant: dict[str, set[str]] = {}
     for key, entry in zip(keys, entries, strict=True):
         meant.setdefault(key, set()).add(labels.find(entry.label) or "")
@@ -217,6 +215,28 @@ def add_labels(
     if rows and not dry_run:
         store.add_labels(rows)
     return report
+
+
+def _row_ids(
+    store: GroundTruth, entries: Sequence[LabelEntry], settings: Settings
+) -> tuple[list[str], dict[str, str | None]]:
+    """The id of each label's row, and the labels that stand in those that are there.
+
+    Where models share the table, the row that another one has of the same id is not touched.
+    """
+    name = settings.model_name
+    ids = {text for entry in entries for text in (entry.id, entry.key(name)) if text}
+    known = store.known_labels(ids)
+    if settings.ground_truth.model_column is None:
+        return [entry.id if entry.id in known else entry.key(name) for entry in entries], known
+    own = store.known_labels(ids, model_name=name)
+    others = known.keys() - own.keys()
+    keys = [entry.id if entry.id in own else entry.key(name) for entry in entries]
+    keys = [
+        str(uuid5(NAMESPACE_URL, f"ml_pipeline:{name}:id {key}")) if key in others else key
+        for key in keys
+    ]
+    return keys, store.known_labels(keys)
 
 
 def _rows(

@@ -304,8 +304,13 @@ class GroundTruth(Protocol):
         """
         ...
 
-    def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
-        """The label of each id that is in `ml_data`, None for one that waits."""
+    def known_labels(
+        self, ids: Collection[str], *, model_name: str | None = None
+    ) -> dict[str, str | None]:
+        """The label of each id that is in `ml_data`, None for one that waits.
+
+        With a model name only those of its rows.
+        """
         ...
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:

@@ -39,6 +39,7 @@ def rules_of(settings: Settings) -> AnswerRules:
         labels=labels.tables(),
         is_open=labels.is_open,
         tolerance=timedelta(minutes=settings.log.future_tolerance_minutes),
+        shares_labels=settings.ground_truth.model_column is not None,
     )
 
 

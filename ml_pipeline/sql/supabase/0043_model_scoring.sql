@@ -3,8 +3,9 @@
 -- One row per model name. `trouble` says why a model cannot be scored here; then the rest is empty.
 -- `kinds` is empty where every feature is a number; `mean` and `scale` are those of the training
 -- rows. The levels that training had of a category stand in `known_levels`, up to the place in
--- `level_ends` that belongs to its feature's in `level_features`. `labels` has the spellings of labels as `sum_evaluations_by_day` takes them, and `is_open`
--- whether any other text is a label as well.
+-- `level_ends` that belongs to its feature's in `level_features`. `labels` has the spellings of
+-- labels as `sum_evaluations_by_day` takes them, `is_open` whether any other text is a label as well,
+-- and `shares_labels` whether the rows of `ml_data` are those of several models.
 create table if not exists model_scoring (
     model_name           text primary key,
     model_id             text not null,
@@ -29,6 +30,7 @@ create table if not exists model_scoring (
     labels               jsonb not null,
     is_open              boolean not null,
     tolerance            interval not null,
+    shares_labels        boolean not null,
     places               integer[] not null default '{}',
     numbers              double precision[] not null default '{}'
 );

@@ -310,6 +310,13 @@ begin
         row_id := ml_pipeline_label_id(
             ml_pipeline_add_label.model_name, concat(content, ' of ', subject)
         );
+    elsif scoring.shares_labels and exists (
+        select from ml_data as data
+        where data.id = row_id and data.model_name <> ml_pipeline_add_label.model_name
+    ) then
+        row_id := ml_pipeline_label_id(
+            ml_pipeline_add_label.model_name, concat('id ', row_id)
+        );
     end if;
     perform pg_advisory_xact_lock(hashtextextended('ml_pipeline.label:' || row_id, 0));
     select * into known from ml_data as data where data.id = row_id for update;

@@ -109,10 +109,12 @@ class LocalTruth:
             db.executemany(_INSERT, written)
             return db.total_changes - before
 
-    def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
+    def known_labels(
+        self, ids: Collection[str], *, model_name: str | None = None
+    ) -> dict[str, str | None]:
         """The label of each id that is in `ml_data`, None for one that waits."""
         with self._database.reading() as db:
-            return _known_labels(db, list(ids))
+            return _known_labels(db, list(ids), model_name)
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
         """Every row of a table in frames, ordered by its key."""
@@ -129,13 +131,18 @@ class LocalTruth:
                 after = page[-1][key]
 
 
-def _known_labels(db: Connection, ids: Sequence[str]) -> dict[str, Any]:
+def _known_labels(
+    db: Connection, ids: Sequence[str], model_name: str | None = None
+) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
         marks = ", ".join("?" * len(part))
-        rows = db.execute(f"SELECT id, label FROM ml_data WHERE id IN ({marks})", part)  # noqa: S608
-        known.update({row["id"]: row["label"] for row in rows})
+        rows = db.execute(
+            f"SELECT id, label, model_name FROM ml_data WHERE id IN ({marks})",  # noqa: S608
+            part,
+        )
+        known.update({r["id"]: r["label"] for r in rows if model_name in {None, r["model_name"]}})
     return known
 
 

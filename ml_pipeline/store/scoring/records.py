@@ -14,7 +14,8 @@ class AnswerRules:
     """What an answer takes from the settings, and an outcome or a label that is told.
 
     `labels` are the spellings, see `Labels.tables`; `is_open` whether any text is a label. An
-    outcome may lie by `tolerance` in the future.
+    outcome may lie by `tolerance` in the future. With `shares_labels` the rows of `ml_data` are
+    those of several models, told apart by their model's name.
     """
 
     conflict_margin: float
@@ -22,6 +23,7 @@ class AnswerRules:
     labels: Mapping[str, Mapping[str, str]]
     is_open: bool
     tolerance: timedelta
+    shares_labels: bool
 
     @property
     def digest(self) -> str:
@@ -37,6 +39,7 @@ class AnswerRules:
             "labels": self.labels,
             "is_open": self.is_open,
             "tolerance": f"{self.tolerance.total_seconds():.0f} seconds",
+            "shares_labels": self.shares_labels,
         }
 
 

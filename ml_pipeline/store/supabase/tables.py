@@ -123,14 +123,20 @@ class SupabaseTruth:
         refuse_other_labels(rows, self.known_labels(labelled))
         return len(labelled)
 
-    def known_labels(self, ids: Collection[str]) -> dict[str, str | None]:
+    def known_labels(
+        self, ids: Collection[str], *, model_name: str | None = None
+    ) -> dict[str, str | None]:
         """The label of each id that is in `ml_data`, None for one that waits."""
         valid = sorted({text.lower() for text in ids if UUID_TEXT.fullmatch(text)})
         found: dict[str, str | None] = {}
         for at in range(0, len(valid), ADDED_AT_ONCE):
             part = valid[at : at + ADDED_AT_ONCE]
             rows = self._project.select("ml_data", partial(_with_ids, ids=part))
-            found |= {str(row["id"]): row["label"] for row in rows}
+            found |= {
+                str(row["id"]): row["label"]
+                for row in rows
+                if model_name in {None, row["model_name"]}
+            }
         return found
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:

@@ -100,6 +100,38 @@ class GroundTruthContract(StoreFixtures):
         left = [json.loads(text) for text in read_labels(store)["metadata"]]
         assert sorted(left, key=len) == [{}, {"id": "customer 8"}]
 
+    def test_models_that_share_the_table_have_each_a_label_of_the_same_id(
+        self, store: Store
+    ) -> None:
+        alone = Settings().changed({"data.classes": ["EASY", "HARD"]})
+        shared = alone.changed({"ground_truth.model_column": "model_name"})
+        store.add_labels([make_label(2, model_name="churn", label=None)])
+
+        def added(settings: Settings, name: str, *labels: str) -> tuple[int, int, int, int]:
+            given = [
+                LabelEntry(
+                    id=make_id(place), label=label, created_at=NOW, source="x",
+                    inputs={"length": 1.5},
+                )
+                for place, label in enumerate(labels, start=1)
+            ]  # fmt: skip
+            report = add_labels(store, given, settings.changed({"model_name": name}), dry_run=False)
+            return report.added, report.filled, report.already_known, len(report.refused)
+
+        assert added(shared, "churn", "EASY") == (1, 0, 0, 0)
+        for _ in range(2):
+            done = added(shared, "fraud", "EASY", "EASY")
+            assert done in {(2, 0, 0, 0), (0, 0, 2, 0)}
+        assert done == (0, 0, 2, 0)
+        assert added(shared, "risk", "HARD") == (1, 0, 0, 0)
+        assert added(shared, "churn", "EASY", "HARD") == (0, 1, 1, 0)
+        assert added(alone, "fraud", "HARD", "HARD") == (0, 0, 1, 1)
+        labels = read_labels(store)[["model_name", "label"]].to_numpy().tolist()
+        assert sorted(labels) == [
+            ["churn", "EASY"], ["churn", "HARD"], ["fraud", "EASY"], ["fraud", "EASY"],
+            ["risk", "HARD"],
+        ]  # fmt: skip
+
     def test_a_label_without_id_or_with_unknown_columns_is_refused(self, store: Store) -> None:
         for label in (make_label(id=""), make_label(created_at=None), make_label(colour="red")):
             with pytest.raises(StoreRefused, match="needs an id and a time"):

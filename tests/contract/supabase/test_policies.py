@@ -237,6 +237,7 @@ def promotion_row(number: int, to: str, **changes: object) -> Row:
 SCORING = {
     "model_id": "m-1", "trouble": "theirs", "settings_digest": DIGEST, "confidence_threshold": 0.5,
     "conflict_margin": 0.1, "imputes": True, "labels": {}, "is_open": True, "tolerance": "1 minute",
+    "shares_labels": False,
 }  # fmt: skip
 
 

@@ -63,7 +63,7 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
         SERVICE: "model_name model_id written_at trouble scoring_digest settings_digest format "
         "features kinds classes base_classes members mean scale level_features level_ends "
         "known_levels confidence_threshold conflict_margin imputes labels is_open tolerance "
-        "places numbers"
+        "shares_labels places numbers"
     },
     "model_retraining_requests": {
         OWN: "id requested_by reason priority status processed_at retraining_run_id created_at "

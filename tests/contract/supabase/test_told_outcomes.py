@@ -11,6 +11,8 @@ from uuid import NAMESPACE_URL, uuid5
 import httpx
 import pytest
 
+from ml_pipeline.datasets.label_file import LabelEntry, add_labels
+from ml_pipeline.registry.in_database.publishing import publish
 from tests.contract.supabase.test_predictions import SETTINGS, Door, opened, small
 from tests.support.factories import MODEL_NAME
 from tests.support.supabase.project import SupabaseProject
@@ -192,6 +194,21 @@ def test_a_label_of_a_signed_in_user_stands_in_nobodys_way(door: Door) -> None:
     rows = door.project.sql("select label, metadata ->> 'caller' as caller from ml_data")
     assert len(rows) == 9
     assert {row["label"] for row in rows if row["caller"] is None} == {"c0"}
+
+
+def test_models_that_share_the_table_have_each_a_label_of_the_same_id(door: Door) -> None:
+    event_id, store = predicted(door), door.registry.store
+    door.project.sql(
+        "insert into ml_data (id, model_name, label) values (%s, 'other', 'c0')", [event_id]
+    )
+    assert ask(door, "add_label", label="c0", id=event_id).json()["status"] == "already_known"
+    settings = door.registry.settings.changed({"ground_truth.model_column": "model_name"})
+    assert publish(store, settings) is not None
+    added = ask(door, "add_label", label="c1", id=event_id).json()
+    assert added["status"] == "added"
+    entry = LabelEntry(id=event_id, label="c1", created_at=datetime.now(UTC), source="x")
+    assert add_labels(store, [entry], settings, dry_run=False).already_known == 1
+    assert store.known_labels([event_id, added["id"]]) == {event_id: "c0", added["id"]: "c1"}
 
 
 def test_a_label_is_added_once_under_the_id_that_the_command_gives_it(door: Door) -> None:
