@@ -23,7 +23,7 @@ from ml_pipeline.decay import messages
 from ml_pipeline.decay.actions import log_event, update_alert
 from ml_pipeline.errors import ConfigError, PipelineError, StoreRefused
 from ml_pipeline.printable import plain_markdown, printable
-from ml_pipeline.store.alerts import ActionState, DecayAlert, WatchLedger
+from ml_pipeline.store.alerts import ActionState, DecayAlert, WatchLedger, newest_alerts
 
 log = logging.getLogger("model_retrainer")
 
@@ -99,7 +99,7 @@ def deliver(
 ) -> int:
     """Send each channel what it has not sent yet; return how many messages went out."""
     sent = 0
-    for alert in store.list_alerts(model_name=model_name, limit=20) if channels else []:
+    for alert in newest_alerts(store, model_name=model_name) if channels else []:
         current = alert
         for channel in channels:
             if _is_news(channel, current):

@@ -17,13 +17,11 @@ from ml_pipeline.decay.measures import LabelWeights
 from ml_pipeline.decay.rules import Verdict, judge, of_cause
 from ml_pipeline.decay.watched import Watched
 from ml_pipeline.errors import StoreRefused
-from ml_pipeline.store.alerts import Cause, DecayAlert
+from ml_pipeline.store.alerts import Cause, DecayAlert, newest_alerts
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import alert_json
 
 log = logging.getLogger("model_retrainer")
-
-SHOWN_ALERTS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +54,7 @@ def check_decay(store: Store, context: CheckContext) -> DecayCheck:
     """Check the outcomes of whoever answers once. Raises StoreError, DataError."""
     settings, now = context.settings, context.now
     champion = store.champion(model_name=settings.model_name)
-    alerts = store.list_alerts(model_name=settings.model_name, limit=SHOWN_ALERTS)
+    alerts = newest_alerts(store, model_name=settings.model_name)
     is_open = [a for a in alerts if a.status.is_open and a.cause is Cause.PERFORMANCE]
     everybody = all_days(store, context)
     watched = Watched.of(store, settings, champion, everybody, is_open[0] if is_open else None)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation_log.answering.sentences import proposal, yours
-from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert
+from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, newest_alerts
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import alert_json, run_json
 from ml_pipeline.store.records import (
@@ -137,7 +137,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
             for request in store.list_requests(model_name=name, status=status)
         ],
         days=store.list_days(model_name=name, since=first_day(now)),
-        alerts=store.list_alerts(model_name=name, limit=ALERTS_SHOWN),
+        alerts=newest_alerts(store, model_name=name, limit=ALERTS_SHOWN),
         promotions=events,
         class_days=_class_days(store, runs),
         yours=yours(settings, theirs),

@@ -327,3 +327,16 @@ class WatchLedger(Protocol):
     def drop_lease(self, name: str, *, holder: str) -> None:
         """Give the lease back, if it is the holder's."""
         ...
+
+
+def newest_alerts(store: WatchLedger, *, model_name: str, limit: int = 500) -> list[DecayAlert]:
+    """The newest alerts, and those that are open however old they are; newest first.
+
+    By default of far more days than anything that is judged looks back on.
+    """
+    newest = store.list_alerts(model_name=model_name, limit=limit)
+    if len(newest) < limit:
+        return newest
+    known = {alert.alert_id for alert in newest}
+    older = store.list_alerts(model_name=model_name, open_only=True)
+    return [*newest, *(alert for alert in older if alert.alert_id not in known)]

@@ -40,6 +40,7 @@ from tests.support.factories import (
     make_run,
 )
 from tests.support.logs import write_log
+from tests.support.passing_alerts import came_and_went
 from tests.support.shell import PYTHON, environment
 from tests.support.warm import ml_pipeline
 
@@ -227,6 +228,18 @@ def test_a_promoted_retrain_that_helps_ends_the_alert(store: LocalStore, again: 
     assert alert.resolved_at == NOW + timedelta(hours=48)
     again(49)
     assert len(store.list_alerts(model_name=MODEL_NAME)) == 1
+
+
+def test_an_open_alert_is_followed_up_whatever_came_and_went_since(
+    store: LocalStore, again: Again
+) -> None:
+    opened = again(action="alert").alerts
+    came_and_went(store, 30, NOW + timedelta(hours=1))
+    found = again(2, action="alert")
+    assert [alert.alert_id for alert in found.alerts] == [opened[0].alert_id]
+    store.append_events(frame_of(outcomes(NOW + timedelta(hours=48), 1, 0.75, first=100_000)))
+    again(48, action="alert")
+    assert store.list_alerts(model_name=MODEL_NAME, open_only=True) == []
 
 
 def test_a_watchdog_that_died_between_alerting_and_acting_is_taken_up(

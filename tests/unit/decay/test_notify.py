@@ -20,6 +20,7 @@ from ml_pipeline.errors import ConfigError
 from ml_pipeline.store.alerts import ActionState, AlertStatus, DecayAlert
 from ml_pipeline.store.embedded.store import LocalStore
 from tests.support.factories import MODEL_NAME, NOW, make_alert, make_id
+from tests.support.passing_alerts import came_and_went
 
 HOUR = timedelta(hours=1)
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -126,6 +127,21 @@ def test_a_webhook_hears_of_each_change_of_state_once(
         "The decay of football is over",
     ]
     assert "150 new rows against 1,400 before" in listener.got[0][2]["message"]
+
+
+def test_the_end_of_an_alert_is_told_whatever_came_and_went_since(
+    store: LocalStore, listener: Listener
+) -> None:
+    url = {"ML_PIPELINE_NOTIFY_URLS": f"json://{listener.address}/hook"}
+    store.open_alert(make_alert())
+    assert send(store, **url) == 1
+    came_and_went(store, 25, NOW + HOUR)
+    told = next(it for it in store.list_alerts(model_name=MODEL_NAME) if it.status.is_open)
+    over = replace(
+        told, status=AlertStatus.RESOLVED, updated_at=NOW + 2 * HOUR, resolved_at=NOW + 2 * HOUR
+    )
+    store.change_alert(over, seen=told.updated_at)
+    assert [send(store, **url) for _ in range(2)] == [1, 0]
 
 
 def test_what_could_not_be_sent_is_sent_by_the_next_check(

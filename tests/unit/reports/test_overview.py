@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from ml_pipeline.reports.overview import read_overview
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import ModelState
 from ml_pipeline.web.attention import notices
-from tests.support.factories import MODEL_NAME, NOW, make_finished_run, make_model, make_run
+from tests.support.factories import (
+    MODEL_NAME,
+    NOW,
+    make_alert,
+    make_finished_run,
+    make_model,
+    make_run,
+)
+from tests.support.passing_alerts import came_and_went
 
 
 @pytest.fixture
@@ -53,3 +62,11 @@ def test_the_last_run_that_looked_says_who_answers(store: LocalStore) -> None:
     assert "Answering: llm (yours)." in [it.headline for it in notices(told)]
     named = silent.changed({"incumbent.serves": True, "incumbent.model_ids": ["gpt"]})
     assert read_overview(store, named, now=NOW).answering == "Answering: llm (yours)."
+
+
+def test_an_open_alert_is_shown_whatever_came_and_went_since(store: LocalStore) -> None:
+    opened = store.open_alert(make_alert(detected_at=NOW, updated_at=NOW))
+    came_and_went(store, 12, NOW + timedelta(hours=1))
+    found = read_overview(store, Settings().changed({"model_name": MODEL_NAME}), now=NOW)
+    assert [alert for alert in found.alerts if alert.status.is_open] == [opened]
+    assert len(notices(found)) > len(notices(replace(found, alerts=[])))
