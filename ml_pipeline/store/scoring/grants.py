@@ -21,7 +21,9 @@ GRANTABLE: Final = {
     "predict": Grantable(
         signature="predict(text, jsonb, text, boolean)",
         meaning="ask every model that serves in this project, as often as they like; each answer "
-        "is logged with what they sent and the id of their account",
+        "is logged with what they sent and the id of their account, and an outcome that you tell "
+        "by entity_id, not by event_id, is also that of what they sent under it, which the next "
+        "run learns",
     ),
     "predict_batch": Grantable(
         signature="predict_batch(text, jsonb, boolean)",

@@ -13,6 +13,7 @@ import pytest
 
 from ml_pipeline.datasets.label_file import LabelEntry, add_labels
 from ml_pipeline.registry.in_database.publishing import publish
+from ml_pipeline.store.scoring.grants import meaning
 from tests.contract.supabase.test_predictions import SETTINGS, Door, opened, small
 from tests.support.factories import MODEL_NAME
 from tests.support.supabase.project import SupabaseProject
@@ -177,6 +178,23 @@ def test_whoever_has_no_id_has_nothing_to_do_with_rows_of_the_service_key(door: 
     finally:
         door.project.sql(GRANT.replace("grant execute", "revoke all").replace(" to ", " from "))
     assert door.project.sql("select label from ml_data") == [{"label": None}]
+
+
+def test_by_event_id_alone_an_outcome_is_not_that_of_what_users_sent_under_the_id(
+    door: Door,
+) -> None:
+    door.project.sql(GRANT)
+    try:
+        mine, theirs = predicted(door, "x"), predicted(door, "x", "user")
+        assert outcome(door, "c0", event_id=mine).json()["recorded"] == 1
+        (settled,) = [event for event in events(door) if event["actual_result"]]
+        assert str(settled["event_id"]) == mine
+        told = outcome(door, "c0", entity_id="x").json()
+        assert (told["recorded"], told["already_known"]) == (1, 1)
+        assert {str(event["event_id"]) for event in events(door)} == {mine, theirs}
+    finally:
+        door.project.sql(GRANT.replace("grant execute", "revoke all").replace(" to ", " from "))
+    assert "tell by entity_id" in meaning(["predict"])
 
 
 def test_a_label_of_a_signed_in_user_stands_in_nobodys_way(door: Door) -> None:
