@@ -66,7 +66,7 @@ def measured(piece: tuple[Case, Path | None, bool]) -> Measured:
     history = streams.read(case.stream, folder, case.seed)
     if is_quick:
         history = streams.shortened(history, QUICK_NIGHTS)
-    return Measured.of(case, replayed(case, started(history, case.seed)))
+    return Measured.of(case, *replayed(case, started(history, case.seed)))
 
 
 def left_out(args: argparse.Namespace) -> Iterator[str]:

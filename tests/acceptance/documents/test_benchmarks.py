@@ -71,14 +71,16 @@ def short() -> History:
 def test_with_labels_at_once_it_is_the_backtest(short: History) -> None:
     start = started(short, 0)
     expected = backtest(short, start.settings, ["adaptive"], lambda _, __: lambda: None)
-    found = replayed(Case(stream="weather", policy="adaptive"), start)
+    found, told = replayed(Case(stream="weather", policy="adaptive"), start)
+    assert told == pytest.approx(found.losses.mean(), abs=1e-12)
     assert np.allclose(found.losses, expected["adaptive"].losses, rtol=0, atol=1e-12)
     case = Case(stream="weather", policy="adaptive")
     blocks = Measured.of(case, found).worst_block(Measured.of(case, expected["frozen"]))
     figures = found.figures(expected["frozen"])
     assert blocks[0] == pytest.approx(figures["worst_block_points"], abs=1e-3)
     assert blocks[1] == pytest.approx(figures["worst_block_nats"], abs=1e-5)
-    late = replayed(Case(stream="weather", policy="refit", delay_days=30), start)
+    late, nothing = replayed(Case(stream="weather", policy="refit", delay_days=30), start)
+    assert nothing is None
     assert np.allclose(late.losses, expected["frozen"].losses, rtol=0, atol=1e-12)
 
 

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import DataError
+from ml_pipeline.evaluation.ledger import COLUMN
 from ml_pipeline.evaluation.metrics import Floats, row_losses
 from ml_pipeline.training import algorithms
 from ml_pipeline.training.adaptive import AdaptiveClassifier
@@ -106,11 +107,12 @@ def labelled(rows: Rows, probabilities: Floats, draws: Floats, labels: str) -> R
     return found
 
 
-def replayed(case: Case, start: Start) -> Replay:
+def replayed(case: Case, start: Start) -> tuple[Replay, float | None]:
     """Predict each night from the labels that were there, then go on to the next.
 
     Every answer is scored, whether anybody gets to see its label or not. Labels of fewer rows than
     a night needs wait for those of the next. The processor's time is that of learning alone.
+    Beside it the mean loss that the line's own ledger tells of what it served; None for a peer.
     """
     least = start.settings.training.adaptive.min_night_rows
     numbers = [night for night, _ in start.nights]
@@ -138,13 +140,21 @@ def replayed(case: Case, start: Start) -> Replay:
                 policy.learn(night + case.delay_days, waiting)
                 spent += time.process_time() - began
                 waiting = Rows.none(start.model)
-    return Replay(
+    replay = Replay(
         losses=np.concatenate(losses),
         hits=np.concatenate(hits),
         train_cpu_s=spent,
         promotions=policy.promotions,
         per_night=per_night,
     )
+    return replay, told_loss(policy) if isinstance(policy, Adaptive) else None
+
+
+def told_loss(policy: Adaptive) -> float:
+    """The mean loss, in nats, of what was served, as the ledger has it; NaN without a row."""
+    ledger = policy.state.ledger
+    rows = ledger[:, COLUMN["rows"]].sum()
+    return float(ledger[:, COLUMN["live_loss"]].sum() / rows) if rows else np.nan
 
 
 def served(policy: Policy, shares: Floats) -> Floats:

@@ -37,7 +37,11 @@ HEADER = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One replay: accuracies in 0..1, losses in nats, over all rows and by twentieths of them."""
+    """One replay: accuracies in 0..1, losses in nats, over all rows and by twentieths of them.
+
+    `told_loss` is the mean loss in the line's own ledger; None for a peer, and where a line was
+    measured before it was kept.
+    """
 
     case: Case
     accuracy: float
@@ -47,9 +51,10 @@ class Measured:
     rows: int
     block_accuracies: list[float]
     block_losses: list[float]
+    told_loss: float | None = None
 
     @classmethod
-    def of(cls, case: Case, replay: Replay) -> Measured:
+    def of(cls, case: Case, replay: Replay, told_loss: float | None = None) -> Measured:
         """What the table needs of a replay."""
         return cls(
             case=case,
@@ -60,6 +65,7 @@ class Measured:
             rows=len(replay.hits),
             block_accuracies=_by_block(replay.hits.astype(float)),
             block_losses=_by_block(replay.losses),
+            told_loss=None if told_loss is None else round(told_loss, 6),
         )
 
     def worst_block(self, frozen: Measured) -> tuple[float, float]:
