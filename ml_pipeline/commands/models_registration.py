@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ml_pipeline.config.settings import Settings
+from ml_pipeline.config.environment import load_store_settings
+from ml_pipeline.config.settings import Settings, work_dir
 from ml_pipeline.errors import ConfigError, DataError
 from ml_pipeline.evaluation_log.answering.asking import why_a_person_decides
 from ml_pipeline.evaluation_log.loading import load_known
+from ml_pipeline.runs.run_log import folder_for_rows
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.times import read_time
 from ml_pipeline.training.brought.registering import Registering
@@ -25,7 +27,7 @@ def register(
     """Check, judge and register the model of `args.file`; returns what is printed."""
     kind = Path(args.file).suffix.lstrip(".").lower() or "model"
     with tempfile.TemporaryDirectory() as folder:
-        rows = args.dataset or _rows_of_log(store, settings, Path(folder) / "log", now=now)
+        rows = args.dataset or _rows_of_log(store, settings, args.local, now=now)
         request = TrainingRequest(
             dataset=str(rows),
             settings=settings,
@@ -45,8 +47,9 @@ def register(
         return register_model(store, wanted)
 
 
-def _rows_of_log(store: Store, settings: Settings, folder: Path, *, now: datetime) -> Path:
+def _rows_of_log(store: Store, settings: Settings, local: str | None, *, now: datetime) -> Path:
     """Every result of the log that the settings can read, as a file. Raises DataError for none."""
+    folder = folder_for_rows(work_dir(settings, load_store_settings(local).local_dir))
     known = load_known(store, settings, None, folder, now=now)
     if known.labelled_rows:
         return known.labelled_path

@@ -8,13 +8,14 @@ from typing import Final
 
 from ml_pipeline.config.data import DataSettings
 from ml_pipeline.config.environment import load_store_settings
-from ml_pipeline.config.settings import Settings
+from ml_pipeline.config.settings import Settings, work_dir
 from ml_pipeline.datasets.dataset import BUILTIN, read_frame, source_name
 from ml_pipeline.datasets.kinds import infer_kinds
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.known.files import table_names
 from ml_pipeline.evaluation_log.loading import load_known
 from ml_pipeline.registry.model_inputs import ModelInputs, inputs_of
+from ml_pipeline.runs.run_log import folder_for_rows
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.inputs.columns import named
 from ml_pipeline.store.inputs.labels import Labels
@@ -36,19 +37,19 @@ def rows_of_log(request: TrainingRequest, *, wanted: bool) -> TrainingRequest:
     """
     settings = request.settings
     least = settings.training.min_training_samples
-    store = open_store(load_store_settings(request.local))
+    chosen = load_store_settings(request.local)
+    store = open_store(chosen)
     try:
         lacking = "" if wanted else _lacking(store, settings)
         if not wanted and not lacking:
             _name_the_log(store, request)
             return request
         also = _read_by_champion(store, settings)
-        folder = request.folder / "log"
         known = load_known(
             store,
             settings,
             None,
-            folder,
+            folder_for_rows(work_dir(settings, chosen.local_dir)),
             now=request.now,
             also=also,
             of_incumbent=request.trains_incumbent,

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import ml_pipeline
 from ml_pipeline.config.environment import LoggingSettings
@@ -102,10 +102,7 @@ class RunLog:
             make_file(self.path)
             self._handler = logging.FileHandler(self.path, encoding="utf-8")
         except OSError as error:
-            raise ConfigError(
-                f"{error.filename or self.path}: {error.strerror}.",
-                hint="Set run.work_dir to a folder that this user may write to.",
-            ) from error
+            raise _not_writable(error, self.path) from error
         self._handler.setFormatter(LineFormatter())
         self._let_through(logging.getLogger())
         logging.getLogger().addHandler(self._handler)
@@ -134,6 +131,27 @@ class RunLog:
             handler.close()
         except OSError as error:
             log.warning("The run's log is incomplete: %s", error)
+
+
+def folder_for_rows(work_dir: Path) -> Path:
+    """A new folder for what a command reads of the log, among those of runs.
+
+    There `erase` finds the rows, and later runs make room. Raises ConfigError when it cannot be
+    made.
+    """
+    folder = work_dir / str(uuid4())
+    try:
+        _make_room(folder)
+    except OSError as error:
+        raise _not_writable(error, folder) from error
+    return folder
+
+
+def _not_writable(error: OSError, path: Path) -> ConfigError:
+    return ConfigError(
+        f"{error.filename or path}: {error.strerror}.",
+        hint="Set run.work_dir to a folder that this user may write to.",
+    )
 
 
 def _make_room(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ml_pipeline.commands import erase
 from ml_pipeline.commands.train_from_log import rows_of_log
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN
@@ -87,9 +88,22 @@ def test_where_only_the_log_has_what_is_new_its_results_are_taken_and_that_is_sa
     data, why = LACKS[name]
     with caplog.at_level(logging.INFO):
         found = rows_of_log(request(shop, **data), wanted=False)
-    assert Path(found.dataset).parent == found.folder / "log"
+    assert Path(found.dataset).parent.parent == shop / "store" / "work"
     assert f"Training on {ROWS} results of the log: " in caplog.text
     assert why in caplog.text
+
+
+def test_erase_takes_a_row_out_of_what_was_trained_on(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Path(rows_of_log(request(shop), wanted=True).dataset)
+    (shop / "settings.yaml").write_text(f"model_name: {MODEL_NAME}\n", encoding="utf-8")
+    assert make_id(1) in rows.read_text(encoding="utf-8")
+    words = ("--config", str(shop / "settings.yaml"), "--local", str(shop / "store"))
+    assert erase.main([*words, "--event-id", make_id(1)]) == 0
+    assert json.loads(capsys.readouterr().out)["erased"]["work_rows"] > 0
+    kept = [path for path in shop.rglob("*.csv") if make_id(1) in path.read_text(encoding="utf-8")]
+    assert kept == []
 
 
 def test_the_bundled_sample_is_not_taken_for_columns_that_it_has_not(shop: Path) -> None:
