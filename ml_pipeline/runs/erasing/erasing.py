@@ -11,7 +11,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +71,6 @@ def erase(
     asked = replace(asked, event_ids=asked.event_ids | lower)
     rows = _known_rows(store, logger, name, asked)
     names = Names(event_ids=asked.event_ids | rows.keys(), match_ids=asked.match_ids)
-    models = _fitted_on(store, name, rows)
     counts = {
         "csv_lines": _clean_csv(logger, names, name, dry_run=asked.dry_run),
         **_clean_runs(store, name, names, dry_run=asked.dry_run),
@@ -84,6 +83,7 @@ def erase(
         ),
     }
     _refuse_while_running(store, name)
+    models = _fitted_on(store, name, rows, labels=counts["ml_data"])
     own, again = _own_source(logger, settings), "by the next run"
     if own:
         again += f", once they are out of {own[0]['place']}"
@@ -247,11 +247,15 @@ def _own_source(logger: EvaluationLogger, settings: Settings) -> list[dict[str, 
 
 
 def _fitted_on(
-    store: Store, model_name: str, rows: Mapping[str, Mapping[str, Any]]
+    store: Store, model_name: str, rows: Mapping[str, Mapping[str, Any]], *, labels: int
 ) -> list[dict[str, str]]:
-    """Bases that may have been fitted on the rows: what they learned stays in them."""
+    """Bases that may have been fitted on the rows: what they learned stays in them.
+
+    Labels have no time that says which bases came after them: any may have been.
+    """
     known = [moment for row in rows.values() if (moment := _known_at(row)) is not None]
-    if not known:
+    since = datetime.min.replace(tzinfo=UTC) if labels else min(known, default=None)
+    if since is None:
         return []
     return [
         {
@@ -261,7 +265,7 @@ def _fitted_on(
             "old ones.",
         }
         for model in store.list_models(model_name=model_name, limit=EVERYTHING)
-        if model.pruned_at is None and _may_know(model, min(known))
+        if model.pruned_at is None and _may_know(model, since)
     ]
 
 

@@ -208,6 +208,22 @@ def test_a_log_of_their_own_that_is_not_reached_is_named(filled: Place, csv_path
     assert "log.source" not in plain.stderr
 
 
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_a_base_that_may_have_been_fitted_on_a_label_is_named(
+    place: Place, csv_path: Path, first_model: FirstModel
+) -> None:
+    place.fill(first_model, [])
+    with place.opened() as store:
+        store.add_labels(
+            [{"id": RUN, "created_at": NOW, "label": "H", "metadata": {"id": "ticket 9"}}]
+        )
+    for name, count in (("ticket 8", 0), ("ticket 9", 1), ("ticket 9", 0)):
+        done = erase(place, csv_path, "--id", name)
+        assert (done.code, done.json["erased"]["ml_data"]) == (0, count), done.stderr
+        places = [kept["place"] for kept in done.json["not_reached"]]
+        assert sum(text.startswith("model ") for text in places) == count
+
+
 def test_l11_wrong_usage_erases_nothing(filled: Place, csv_path: Path) -> None:
     before = everything(filled, csv_path)
     (csv_path.parent / "ids.csv").write_text("name\nAda\n")
