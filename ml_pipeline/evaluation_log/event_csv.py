@@ -285,7 +285,8 @@ class EventCsv:
             return {}
         wanted_events, wanted_matches = frozenset(event_ids), frozenset(match_ids)
         if len(wanted_events) + len(wanted_matches) <= _FEW:
-            texts = [text for text in wanted_events | wanted_matches if text]
+            # No cell holds a line break: it would be found at the end of each line.
+            texts = [text for text in wanted_events | wanted_matches if text and "\n" not in text]
             found = self._search(texts, since)
         else:
             found = (row for rows, _ in self.rows_from(since) for row in rows)
@@ -306,7 +307,7 @@ class EventCsv:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             for text in texts:
-                cell = text.replace('"', '""').encode()
+                cell = text.replace('"', '""').encode(errors="surrogatepass")
                 place = _next(content, cell, since)
                 while place >= 0:
                     starts.add(content.rfind(b"\n", 0, place) + 1)

@@ -14,8 +14,8 @@ from ml_pipeline.evaluation_log.outcomes import read_outcome, record
 from ml_pipeline.evaluation_log.recording.settling import CORRECT_HINT, Correction
 from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.store.contract import Store
+from ml_pipeline.store.event_row import plain_text
 from ml_pipeline.store.inputs.labels import is_blank, spelt
-from ml_pipeline.store.inputs.values import id_text
 
 WAITING: Final = "waiting"
 LABEL_TABLE: Final = "ml_data"
@@ -45,8 +45,8 @@ def record_outcomes(  # noqa: PLR0913 - two places to write to, and what is said
     for place, one in enumerate(entries):
         where = f"outcomes[{place}]" if len(entries) > 1 else "The outcome"
         cells = {
-            "event_id": id_text(one.get("event_id"), "event_id") or "",
-            "match_id": id_text(one.get("match_id"), "match_id") or "",
+            "event_id": plain_text(one.get("event_id"), "event_id") or "",
+            "match_id": plain_text(one.get("match_id"), "match_id") or "",
             "actual_result": spelt(one.get("actual_result")),
             "evaluated_at": _time(one.get("evaluated_at"), where),
         }
@@ -108,14 +108,14 @@ def _entry(one: Mapping[str, object], line: int, settings: Settings, now: dateti
             f"The model has no feature {', '.join(unknown)}.",
             hint=f"It takes {', '.join(settings.data.inputs)}.",
         )
-    own_id = id_text(one.get("id"), "id") or ""
+    own_id = plain_text(one.get("id"), "id") or ""
     if not own_id and not inputs:
         raise InputError("A label needs an id, features or a text.")
     return LabelEntry(
         id=own_id,
-        label=spelt(one.get("label")),
+        label=plain_text(spelt(one.get("label")), "label") or "",
         created_at=now,
-        source=str(one.get("source") or "person"),
+        source=plain_text(one.get("source"), "source") or "person",
         inputs=inputs,
         line=line,
     )

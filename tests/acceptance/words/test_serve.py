@@ -244,6 +244,14 @@ def test_an_outcome_that_contradicts_is_refused_until_it_corrects(served: Hosted
     assert (mixed.status, mixed.json["already_known"]) == (404, 1)
 
 
+@pytest.mark.parametrize("text", ["\n", "a\0b", "\ud800"])
+def test_what_no_event_and_no_label_can_be_called_is_refused(quiet: Hosted, text: str) -> None:
+    outcome, label = {"event_id": "e", "actual_result": "H"}, {"features": BY_NAME, "label": "H"}
+    told = [quiet.post("/v1/outcome", {**outcome, name: text}) for name in ("event_id", "id")]
+    given = [quiet.post("/v1/labels", {**label, name: text}) for name in ("id", "label", "source")]
+    assert [reply.status for reply in (*told, *given)] == [422] * 5
+
+
 # --------------------------------------------------------------------------------- who asks
 
 

@@ -366,6 +366,13 @@ def test_an_event_is_found_whatever_its_id_holds(path: Path, name: str) -> None:
     assert log.find([], [name]) == {make_id(1): row}
 
 
+@pytest.mark.parametrize("name", ["\n", "\na", "a\n", "\ud800"])
+def test_an_id_that_no_line_can_hold_is_that_of_no_event(path: Path, name: str) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(1), make_row(2)])
+    assert log.find([name], [name]) == {}
+
+
 def test_an_empty_id_is_that_of_no_event(path: Path) -> None:
     log = EventCsv(str(path))
     log.append([make_row(1, match_id=None)])
