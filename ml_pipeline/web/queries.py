@@ -95,13 +95,13 @@ class OverviewCache:
             and (etag, since) == (self._etag, first_day(before.overview.at))
         ):
             overview = replace(before.overview, at=now)
-            view, rendered, kept = before.view, before.rendered, before.kept
+            view, rendered = before.view, before.rendered
             if overview.is_late != before.overview.is_late:
                 view, rendered = page_view(overview), {}
+            # What other pages read is not kept: the etag says nothing of a candidate, for one.
             return Snapshot(
-                overview=overview, view=view, taken_at=time.monotonic(), rendered=rendered,
-                kept=kept,
-            )  # fmt: skip
+                overview=overview, view=view, taken_at=time.monotonic(), rendered=rendered
+            )
         overview = read_overview(self._store, self._settings, now=now)
         self._etag = etag
         return Snapshot(overview=overview, view=page_view(overview), taken_at=time.monotonic())
@@ -120,7 +120,7 @@ def rendered_once(snapshot: Snapshot, name: str, render: Callable[[], str]) -> s
 
 
 def kept_once(snapshot: Snapshot, name: str, read: Callable[[], _Read]) -> _Read:
-    """What other pages read from the store, read at its first use as long as nothing changes."""
+    """What other pages read from the store, read at its first use in each snapshot."""
     if name not in snapshot.kept:
         snapshot.kept[name] = read()
     found: _Read = snapshot.kept[name]
