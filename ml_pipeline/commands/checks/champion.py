@@ -63,6 +63,8 @@ def champion_bytes(examined: Examined) -> Iterator[Finding]:
 
 def database_answers(examined: Examined) -> Iterator[Finding]:
     """Whether the database answers an app's call with the champion, where it can at all."""
+    from ml_pipeline.registry.in_database.publishing import rules_of
+
     name, model = "database_answers", examined.champion()
     if model is None or not examined.store.answers:
         return
@@ -73,6 +75,9 @@ def database_answers(examined: Examined) -> Iterator[Finding]:
     elif published.model_id != model.model_id:
         what = f"The database has {published.model_id} to answer with, and the champion is another."
         yield warning(name, what, "Run `ml-pipeline models publish`.")
+    elif published.settings_digest != rules_of(examined.settings).digest:
+        what = "The database answers by other settings than these (labels, prediction, log)."
+        yield warning(name, what, "Run `ml-pipeline models publish`; the next run does it, too.")
     elif published.trouble is not None:
         what = f"The database cannot answer with the champion: {published.trouble}."
         yield fine(name, what, "Let the app ask `ml-pipeline serve`.")

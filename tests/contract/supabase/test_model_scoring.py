@@ -181,6 +181,13 @@ def test_doctor_says_with_what_the_database_answers(
         True,
         "The database answers rpc('predict') with the champion.",
     )
+    changed = registry.settings.changed({"prediction.missing": "refuse"})
+    (found,) = database_answers(Examined(store=registry.store, settings=changed, now=NOW))
+    assert (found.severity, "by other settings" in found.what) == ("warning", True)
+    publish(registry.store, changed)
+    (found,) = database_answers(Examined(store=registry.store, settings=changed, now=NOW))
+    assert found.ok
+    publish(registry.store, registry.settings)
     project.sql("update model_metadata set algorithm = 'Incumbent'")
     (found,) = database_answers(examined)
     assert found.what == "The database answers rpc('correct') with the champion."
