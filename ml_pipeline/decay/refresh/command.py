@@ -47,9 +47,11 @@ def filled_command(store: Store, context: CheckContext, run_id: str) -> Iterator
         return
     work_dir = context.work_dir or Path.cwd()
     work_dir.mkdir(parents=True, exist_ok=True)
-    for left in work_dir.glob(f"{DATASET_PREFIX}*"):
+    # Other models are watched from here as well, and their commands may be at work.
+    prefix = f"{DATASET_PREFIX}{settings.model_name}."
+    for left in work_dir.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)  # of a watchdog that was killed
-    with TemporaryDirectory(prefix=DATASET_PREFIX, dir=work_dir) as folder:
+    with TemporaryDirectory(prefix=prefix, dir=work_dir) as folder:
         row_format = settings.export.format
         target = Path(folder).absolute() / f"rows{SUFFIXES[row_format]}"
         request = RowRequest(now=context.now, row_format=row_format, only=settings.export.only)
