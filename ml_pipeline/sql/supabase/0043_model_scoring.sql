@@ -30,10 +30,12 @@ create table if not exists model_scoring (
     labels               jsonb not null,
     is_open              boolean not null,
     tolerance            interval not null,
-    shares_labels        boolean not null,
+    shares_labels        boolean not null default false,
     places               integer[] not null default '{}',
     numbers              double precision[] not null default '{}'
 );
+
+alter table model_scoring add column if not exists shares_labels boolean not null default false;
 
 comment on table model_scoring is
     'ml_pipeline: the scoring file of each champion as a program, see docs/scoring-format.md';
