@@ -278,6 +278,18 @@ def test_a_nightly_job_that_cannot_run_fails_and_says_so(tmp_path: Path) -> None
     assert (tmp_path / "summary.md").read_text().startswith("## No result")
 
 
+def test_a_nightly_job_that_meets_another_run_is_not_called_failed(tmp_path: Path) -> None:
+    busy = {"status": "running", "outcome": None, "outcome_reason": "Run 1 is running."}
+    (tmp_path / "ml_pipeline_work").mkdir()
+    (tmp_path / "ml_pipeline_work" / "result.json").write_text(json.dumps(busy))
+    runner = Runner(checkout=tmp_path, values={"github.action_path": str(ROOT)}, package=ROOT)
+    steps = [step for step in action()["runs"]["steps"] if step.get("id") == "figures"]
+    ((_, code, _),) = runner.run({"steps": steps}, event="schedule")
+    assert (code, (tmp_path / "outputs.txt").read_text().split()) == (
+        0, ["outcome=running", "run-id="],
+    )  # fmt: skip
+
+
 def test_the_action_pins_what_it_uses_and_installs_by_digests() -> None:
     steps = action()["runs"]["steps"]
     assert all(PINNED.fullmatch(step["uses"]) for step in steps if "uses" in step)
