@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ml_pipeline.config import allowed_types
@@ -32,7 +31,7 @@ from ml_pipeline.config.sections import (
     RunSettings,
     TrainingSettings,
 )
-from ml_pipeline.config.yaml_text import plain_value, read_yaml
+from ml_pipeline.config.yaml_text import as_text, plain_value, read_yaml
 from ml_pipeline.errors import ConfigError
 
 
@@ -79,7 +78,7 @@ class Settings(Section):
 
     def as_yaml(self) -> str:
         """The settings as a file that `load_settings` reads back."""
-        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+        return as_text(self.model_dump(mode="json"))
 
     def spellings(self, column: str) -> list[str]:
         """Header spellings of a canonical column in what people bring; an id's as they call it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _PlainLoader.yaml_implicit_resolvers = {
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-_PlainLoader.add_implicit_resolver(
+_FLOAT = (
     "tag:yaml.org,2002:float",
     re.compile(
         r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|[-+]?([0-9]+\.[0-9]*|\.[0-9]+)"
@@ -32,6 +33,19 @@ _PlainLoader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_PlainLoader.add_implicit_resolver(*_FLOAT)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Quotes every text that `_PlainLoader` or a reader of YAML 1.1 would take for a number."""
+
+
+_PlainDumper.add_implicit_resolver(*_FLOAT)
+
+
+def as_text(content: Mapping[str, Any]) -> str:
+    """Plain values as YAML that `read_yaml` reads back as they are."""
+    return str(yaml.dump(content, Dumper=_PlainDumper, sort_keys=False))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -62,6 +62,13 @@ def test_settings_written_down_are_read_back_as_they_were(tmp_path: Path) -> Non
     assert load(tmp_path, settings.as_yaml()) == settings
 
 
+@pytest.mark.parametrize("name", ["1e5", "12E03", "1.5e-3", "yes", "0o17", "1:30", "null", "\x85"])
+def test_a_class_whose_name_looks_like_a_number_keeps_its_name(tmp_path: Path, name: str) -> None:
+    data = {"data.classes": [name, "other"], "data.labels": {name: "other", "b": name}}
+    settings = Settings().changed(data | {"data.features": [f"{name}.", name, "b"]})
+    assert load(tmp_path, settings.as_yaml()) == settings
+
+
 def test_every_fault_is_named_at_once_with_key_value_and_source(tmp_path: Path) -> None:
     faults = refused(
         tmp_path,
