@@ -7,8 +7,9 @@ their own may not change it for everybody, so it makes its files by the function
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 FILE, FOLDER = 0o600, 0o700
 
@@ -64,3 +65,15 @@ def make_file(path: str | os.PathLike[str]) -> None:
 def opener(path: str, flags: int) -> int:
     """For `open`: a file that is new is for its owner alone."""
     return os.open(path, flags, FILE)
+
+
+def keep_access(path: str | os.PathLike[str], file: int) -> None:
+    """Give an open file, which is to take the place of another one, its owner, group and mode.
+
+    Else whoever has to write there could not any more, when it was somebody else who wrote it anew.
+    """
+    old = os.stat(path)
+    for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
+        with suppress(OSError):  # another user's file may be replaced, and not be given away
+            os.fchown(file, owner, group)
+    os.fchmod(file, stat.S_IMODE(old.st_mode))

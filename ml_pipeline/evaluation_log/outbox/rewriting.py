@@ -1,6 +1,7 @@
 """The CSV log written anew, as a whole or not at all: with more columns, or without some lines.
 
-Each returns where in the new file a byte of the old one is.
+Each returns where in the new file a byte of the old one is. Where the path is a link, the file that
+it leads to is written anew, for its old owner and with its old mode: others may log there as well.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ml_pipeline.private_files import opener
+from ml_pipeline.private_files import keep_access, opener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def written_without(path: str, is_left_out: Callable[[bytes], bool], mark: int) -> tuple[int, int]:
     """Write a file anew; return how many lines were left out, and the bytes kept before `mark`."""
     gone = kept = place = 0
+    path = os.path.realpath(path)
     with _draft(path) as draft:
         with open(path, "rb") as old, open(draft, "wb", opener=opener) as new:
             for line in old:
@@ -36,6 +38,7 @@ def written_without(path: str, is_left_out: Callable[[bytes], bool], mark: int) 
                     new.write(whole)
                     kept += len(whole) if place <= mark else 0
             new.flush()
+            keep_access(path, new.fileno())
             os.fsync(new.fileno())
         if gone:
             os.replace(draft, path)
@@ -48,10 +51,12 @@ def write_wider(path: str, columns: Sequence[str], mark: int) -> int:
 
     A last line that is not whole stays so, and a line that is no event stays as it is.
     """
+    path = os.path.realpath(path)
     with _draft(path) as draft:
         with open(path, "rb") as old, open(draft, "wb", opener=opener) as new:
             kept = _copy_wider(_Lines(old), new, columns, mark)
             new.flush()
+            keep_access(path, new.fileno())
             os.fsync(new.fileno())
         os.replace(draft, path)
         sync_folder(path)

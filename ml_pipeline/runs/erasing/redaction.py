@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ml_pipeline.evaluation_log.exporting.rows import DATASET_PREFIX
+from ml_pipeline.private_files import keep_access
 
 ERASED: Final = "(erased)"
 # Shorter ids may stand in a text by chance; as a cell or a value of their own they are found.
@@ -129,6 +130,7 @@ def _rows(file: Iterable[str], names: Names) -> Iterator[tuple[list[str], bool]]
 
 
 def _write_without(path: Path, names: Names) -> None:
+    path = path.resolve()
     draft = path.with_name(f".{path.name}.part")
     try:
         with (
@@ -137,6 +139,7 @@ def _write_without(path: Path, names: Names) -> None:
         ):
             writer = csv.writer(new, lineterminator="\n")
             writer.writerows(cells for cells, is_named in _rows(old, names) if not is_named)
+            keep_access(path, new.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
