@@ -27,7 +27,7 @@ from ml_pipeline.datasets.duckdb_session import (
 )
 from ml_pipeline.errors import DataError
 from ml_pipeline.evaluation_log.csv_source import CsvSource
-from ml_pipeline.evaluation_log.event_csv import row_of
+from ml_pipeline.evaluation_log.outbox.lines import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_row import EventRow
 from ml_pipeline.store.inputs.columns import listed
@@ -113,6 +113,7 @@ def open_comparison(folder: str, memory_mb: int) -> Iterator[duckdb.DuckDBPyConn
         db.execute(f"CREATE TABLE table_side AS SELECT {_EVENT}, {_ANSWER} FROM {TABLE}")
         db.execute("CREATE TABLE different (key UBIGINT)")
         db.execute("CREATE TABLE read_files (bytes UBIGINT)")
+        db.execute("CREATE TABLE torn (lines UBIGINT)")
         db.execute("CREATE TABLE erased (event_hash VARCHAR)")
         yield db
 
@@ -125,15 +126,16 @@ def read_labels(db: duckdb.DuckDBPyConnection, labels: Labels) -> None:
 def read_csv(db: duckdb.DuckDBPyConnection, path: Path, model_name: str, folder: Path) -> None:
     """Make `csv_side`: an event a row, whatever the number of its lines.
 
-    Lines of another model are left out, and lines that are none are kept aside. `folder` takes a
-    copy where the file has line ends of several kinds. Raises DataError for a file that cannot be
-    read.
+    Lines of another model are left out, and lines that are none are counted. `folder` takes a copy
+    where some are torn, or the file has line ends of several kinds. Raises DataError for a file
+    that cannot be read.
     """
     if not path.exists() or not path.stat().st_size:
         db.execute(_CSV_SIDE)
         return
     db.execute("INSERT INTO read_files VALUES (?)", [path.stat().st_size])
-    source = CsvSource.opened(path, folder)
+    source, torn = CsvSource.opened(path, folder).with_whole_lines(folder / "whole.csv")
+    db.execute("INSERT INTO torn VALUES (?)", [torn])
     with as_data_error(str(path)):
         try:
             _view_csv(db, source, model_name)
@@ -229,7 +231,8 @@ def counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
 def bad_lines(db: duckdb.DuckDBPyConnection) -> int:
     """How many lines of the CSV are none."""
     found = _row(db, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'")
-    return int(_row(db, "SELECT count(DISTINCT line) FROM reject_errors")[0]) if found[0] else 0
+    rejected = _row(db, "SELECT count(DISTINCT line) FROM reject_errors") if found[0] else (0,)
+    return int(rejected[0]) + int(_row(db, "SELECT coalesce(sum(lines), 0) FROM torn")[0])
 
 
 def models(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:

@@ -67,6 +67,20 @@ class CsvSource:
         """Some of its lines in a file of their own."""
         return replace(self, file=replace(self.file, path=path), has_header=False)
 
+    def with_whole_lines(self, target: Path) -> tuple[Self, int]:
+        """A copy without the lines in which a quote is not closed, if there are any, and how many.
+
+        In a log in which no cell holds a line break: there each of them would hide others.
+        """
+        with self.file.stream() as lines:
+            torn = {place for place, line in enumerate(lines) if line.count(b'"') % 2}
+        torn.discard(0)  # the header
+        if not torn:
+            return self, 0
+        with self.file.stream() as lines, target.open("wb") as copy:
+            copy.writelines(line for place, line in enumerate(lines) if place not in torn)
+        return replace(self, file=replace(self.file, path=target, is_gzip=False)), len(torn)
+
     def with_plain_line_ends(self, target: Path) -> Self:
         """A copy in which every line ends with a line feed."""
         return replace(self, file=self.file.plain(target))

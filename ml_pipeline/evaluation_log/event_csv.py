@@ -6,49 +6,32 @@ returns. Nothing that stands is ever rewritten: an outcome is one more line that
 
 from __future__ import annotations
 
-import csv
 import errno
 import fcntl
-import io
-import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 
 from ml_pipeline.errors import DataError, StoreDenied, StoreUnavailable
+from ml_pipeline.evaluation_log.outbox.lines import (
+    BOM,
+    HEADER,
+    NARROW,
+    events_in,
+    is_begun,
+    is_complete,
+    line_test,
+    lines_of,
+)
 from ml_pipeline.evaluation_log.outbox.rewriting import sync_folder, write_wider, written_without
 from ml_pipeline.private_files import make_folder, opener
-from ml_pipeline.store.event_row import (
-    EVENT_COLUMNS,
-    SEED_LOG_COLUMNS,
-    TIME_WIDTH,
-    EventRow,
-    merge_rows,
-)
-
-# A line that was written is read again, whatever its features hold: Python's own limit is 128 KB,
-# and one line beyond it would keep back every later one.
-csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
+from ml_pipeline.store.event_row import EVENT_COLUMNS, EventRow, merge_rows
 
 TORN_SUFFIX = ".torn"
 READ_ROWS = 1000
 _FEW = 20
 _BLOCK = 1 << 16
 _PIECE = 1 << 20
-_NUMBERS = ("confidence", "accuracy")
-_WIDTH = len(EVENT_COLUMNS)
-# Headers of before: of the original documents, and of 0.1.
-_NARROW = (
-    SEED_LOG_COLUMNS,
-    tuple(name for name in EVENT_COLUMNS if name != "probabilities"),
-)
-_BY_WIDTH = {len(names): names for names in (*_NARROW, EVENT_COLUMNS)}
-_NOTHING: EventRow = dict.fromkeys(EVENT_COLUMNS)
-_cells = itemgetter(*EVENT_COLUMNS)
-_CONFIDENCE = EVENT_COLUMNS.index("confidence")
-_STATUS = EVENT_COLUMNS.index("status")
-_EVALUATED_AT = EVENT_COLUMNS.index("evaluated_at")
 # What file systems answer that have no locks, or map no files into memory.
 _LACKING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV}
 _OTHER_FILE = "Let this user read and write it, or name another file in log.csv_file."
@@ -74,30 +57,6 @@ def bring_to_disk(file: int) -> None:
         os.fdatasync(file)
     else:
         fcntl.fcntl(file, whole)
-
-
-def lines_of(rows: Iterable[Mapping[str, object]]) -> bytes:
-    """The rows as CSV lines."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_cells, rows))
-    return text.getvalue().encode()
-
-
-def row_of(cells: Sequence[str]) -> EventRow | None:
-    """The row in a line's cells, also of an earlier version; None when the line is no event."""
-    names = _BY_WIDTH.get(len(cells))
-    if names is None or not cells[1]:
-        return None
-    row: EventRow = {name: cell or None for name, cell in zip(names, cells, strict=True)}
-    if names is not EVENT_COLUMNS:
-        row = _NOTHING | row
-    try:
-        for name in _NUMBERS:
-            cell = row[name]
-            row[name] = None if cell is None else float(str(cell))
-    except ValueError:
-        return None
-    return row
 
 
 class EventCsv:
@@ -181,17 +140,18 @@ class EventCsv:
         """Whether the header is ours; that of an earlier version, or the seeds', is made ours."""
         if self._checked_until >= 0:
             return True
-        size = os.fstat(self._file).st_size
-        if size == 0:
-            os.write(self._file, (",".join(EVENT_COLUMNS) + "\n").encode())
+        start = os.pread(self._file, _BLOCK, 0)
+        if is_begun(start):
+            os.ftruncate(self._file, 0)
+            self._write(HEADER, 0)
             os.fsync(self._file)
             sync_folder(self.path)
             return True
-        header = os.pread(self._file, _BLOCK, 0).split(b"\n")[0].removeprefix(b"\xef\xbb\xbf")
+        header = start.split(b"\n")[0].removeprefix(BOM)
         names = header.decode("utf-8", "replace").strip().split(",")
         if names == list(EVENT_COLUMNS):
             return True
-        if tuple(names) in _NARROW:
+        if tuple(names) in NARROW:
             self._moved(write_wider(self.path, EVENT_COLUMNS, self._mark()))
             return False
         raise DataError(
@@ -210,7 +170,7 @@ class EventCsv:
             start = max(0, start - _BLOCK)
             tail = os.pread(self._file, size - start, start)
         line = tail[tail.rfind(b"\n") + 1 :]
-        if _is_complete(line):
+        if is_complete(line):
             os.write(self._file, b"\n")
             return size + 1
         # The caller of that append never got an answer. Kept all the same, for a person to read.
@@ -236,10 +196,10 @@ class EventCsv:
         if not self.size():
             return 0, 0
         with naming_errors(self.path), self._locked():
-            gone, kept = written_without(self.path, _line_test(is_erased), mark)
+            gone, kept = written_without(self.path, line_test(is_erased), mark)
             torn = self.path + TORN_SUFFIX
             if os.path.exists(torn):
-                gone += written_without(torn, _line_test(is_erased, is_torn=True), 0)[0]
+                gone += written_without(torn, line_test(is_erased), 0)[0]
         self.close()
         return gone, kept
 
@@ -248,7 +208,7 @@ class EventCsv:
         if not os.path.exists(self.path + TORN_SUFFIX):
             return []
         with naming_errors(self.path), open(self.path + TORN_SUFFIX, "rb") as file:
-            return [row for line in file for row in _events([line], is_torn=True)]
+            return list(events_in(file, is_torn=True))
 
     def size(self) -> int:
         """Bytes in the file; 0 when there is none."""
@@ -268,7 +228,7 @@ class EventCsv:
                 if not lines[-1].endswith(b"\n"):
                     lines.pop()
                 offset += sum(map(len, lines))
-                yield list(_events(lines)), offset
+                yield list(events_in(lines)), offset
 
     def find(
         self,
@@ -315,7 +275,7 @@ class EventCsv:
                     place = _next(content, cell, end) if end >= 0 else -1
             ends = {start: content.find(b"\n", start) for start in starts}
             lines = [content[start:end] for start, end in sorted(ends.items()) if end >= 0]
-        yield from _events(lines)
+        yield from events_in(lines)
 
     def close(self) -> None:
         """Let go of the file; the next append opens it again."""
@@ -334,43 +294,6 @@ def _next(content: mmap, cell: bytes, start: int) -> int:
         if place >= 0:
             return place
     return -1
-
-
-def _events(lines: Iterable[bytes], *, is_torn: bool = False) -> Iterator[EventRow]:
-    """The events in those lines, whatever they end with: no cell holds a line break.
-
-    Of a torn line the cells before its numbers are read; the last one may be cut.
-    """
-    texts = (line.decode("utf-8", "replace") for line in lines)
-    plain = (
-        part
-        for text in texts
-        for part in (text.replace("\r\n", "\n").split("\r") if "\r" in text else (text,))
-    )
-    for found in csv.reader(plain):
-        cells = [*found[:_CONFIDENCE], *[""] * _WIDTH][:_WIDTH] if is_torn else found
-        row = None if cells[:2] == ["timestamp", "event_id"] else row_of(cells)
-        if row is not None:
-            yield row
-
-
-def _line_test(
-    is_erased: Callable[[EventRow], bool], *, is_torn: bool = False
-) -> Callable[[bytes], bool]:
-    return lambda line: any(map(is_erased, _events([line], is_torn=is_torn)))
-
-
-def _is_complete(line: bytes) -> bool:
-    """Whether only the line break is missing: nothing but a whole line passes all of this."""
-    try:
-        cells = next(csv.reader([line.decode()], strict=True))
-        features = json.loads(cells[EVENT_COLUMNS.index("features")] or "null")
-    except (csv.Error, ValueError, IndexError, StopIteration):
-        return False
-    if len(cells) != _WIDTH or row_of(cells) is None or not isinstance(features, dict | None):
-        return False
-    width = TIME_WIDTH if cells[_STATUS] == "evaluated" else 0
-    return len(cells[_EVALUATED_AT]) == width
 
 
 @contextmanager

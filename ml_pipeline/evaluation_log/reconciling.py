@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from ml_pipeline.store.inputs.changes import id_hash
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.inputs.outcome_history import history
 from ml_pipeline.store.records import parse_utc
+
+log = logging.getLogger("ml_logging")
 
 SHOWN = 100
 SENT_AT_ONCE = 1000
@@ -245,24 +248,29 @@ def _fill_table(db: duckdb.DuckDBPyConnection, store: EvaluationLog) -> int:
 
 
 def _uniform(row: EventRow) -> EventRow:
-    times = {
-        name: utc_text(parse_utc(str(row[name])))
-        for name in ("timestamp", "evaluated_at")
-        if row[name] is not None
-    }
+    times = {name: _time(row[name]) for name in ("timestamp", "evaluated_at")}
     return {**row, **times, "event_type": row["event_type"] or "prediction"}
 
 
+def _time(cell: object) -> object:
+    """A time as the table holds it; what is none stays as it is, and the table refuses it."""
+    try:
+        return cell and utc_text(parse_utc(str(cell)))
+    except ValueError:
+        return cell
+
+
 def _send(store: EvaluationLog, rows: Sequence[EventRow]) -> int:
-    """Append what the store does not refuse."""
+    """Append what the store does not refuse, and say what it does."""
     if not rows:
         return 0
     try:
         store.append_rows(rows)
     except StoreDenied:
         raise  # no row is at fault
-    except StoreRefused:
+    except StoreRefused as error:
         if len(rows) == 1:
+            log.warning("Event %s was not sent: %s", rows[0]["event_id"], error.message)
             return 0
         middle = len(rows) // 2
         return _send(store, rows[:middle]) + _send(store, rows[middle:])

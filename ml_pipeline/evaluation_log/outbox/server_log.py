@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ml_pipeline.errors import PipelineError, StoreError, StoreUnavailable
-from ml_pipeline.evaluation_log.event_csv import EventCsv, lines_of
+from ml_pipeline.evaluation_log.event_csv import EventCsv
 from ml_pipeline.evaluation_log.logger import RETRY_AFTER_S, EvaluationLogger
+from ml_pipeline.evaluation_log.outbox.lines import lines_of
 from ml_pipeline.store.event_row import EventRow
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.serving_view import ServingView

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from ml_pipeline.errors import NotFound, StoreRefused
-from ml_pipeline.evaluation_log.event_csv import row_of
+from ml_pipeline.evaluation_log.outbox.lines import row_of
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE, Store
 from ml_pipeline.store.event_frames import event_rows
 from ml_pipeline.store.event_row import EventRow, utc_text

@@ -254,3 +254,15 @@ def test_labels_are_compared_by_what_they_mean(tmp_path: Path) -> None:
         store.close()
     assert report["consistent"], report
     assert report["models"]["m"]["accuracy"] == 1.0
+
+
+def test_a_repair_sends_the_others_where_a_line_has_a_time_that_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lone = Logged(sure=0.7, csv="", table=None, twice=False, other=None)
+    with both([lone] * 3) as (logger, _):
+        path = Path(logger.csv.path)
+        first, second, rest = path.read_text().split("\n", 2)
+        path.write_text("\n".join([first, "yesterday" + second[second.index(",") :], rest]))
+        assert logger.reconcile_logs(repair=True)["repaired"]["sent_to_table"] == 2
+    assert "Event event-0 was not sent" in caplog.text
