@@ -25,8 +25,8 @@ STATISTICS = (
 )
 
 _word = re.compile(WORD)
-_sentence_end = re.compile(r"[.!?…。！？]+(?=\s|$)")
 _code_mark = re.compile(r"```|[`{}\[\]<>;\\]|==|!=|=>|->|::|\w\(|\w_\w|&&|\|\|")
+_SENTENCE_ENDS = tuple(".!?…。！？")
 _QUESTION_WORDS = frozenset(
     ("what", "when", "where", "which", "who", "whom", "whose", "why", "how")
 )
@@ -64,11 +64,11 @@ def statistics(text: str) -> list[float]:
     Counts are logarithms of one more than themselves: a text of twice the length is not twice as
     hard. Ratios are shares of the letters and of the characters.
     """
-    letters = sum(map(str.isalpha, text))
+    letters, parts = sum(map(str.isalpha, text)), text.split()
     return [
         log1p(len(text)),
-        log1p(len(text.split())),
-        log1p(len(_sentence_end.findall(text))),
+        log1p(len(parts)),
+        log1p(sum(part.endswith(_SENTENCE_ENDS) for part in parts)),
         log1p(sum(word in _QUESTION_WORDS for word in _word.findall(text.lower()))),
         log1p(len(_code_mark.findall(text))),
         sum(map(str.isupper, text)) / max(letters, 1),
@@ -92,6 +92,8 @@ class Reading:
         if len(terms) != len(idf):
             raise ValueError("terms and their weights differ in length")
         self._places = dict(zip(terms, range(len(terms)), strict=True))
+        if len(self._places) != len(terms):
+            raise ValueError("a term stands twice")
         self._idf = idf
         self._statistics = statistics
         self._numbers = numbers
@@ -100,11 +102,17 @@ class Reading:
 
     def prepare(self, row: Sequence[float]) -> list[float]:
         """What the classifier sees of a row."""
-        text = str(row[-1])
+        weights = [0.0] * len(self._places)
+        for place, weight in self.weighed(str(row[-1])):
+            weights[place] = weight
+        return [*weights, *self.beside(row)]
+
+    def beside(self, row: Sequence[float]) -> list[float]:
+        """What the classifier sees of a row after the terms of its text."""
         prepared = list(row[:-1])
         for step in self._numbers:
             prepared = step(prepared)
-        return [*self._weights(text), *self._statistics(statistics(text)), *prepared]
+        return [*self._statistics(statistics(str(row[-1]))), *prepared]
 
     def weighed(self, text: str) -> list[tuple[int, float]]:
         """The terms of a text by their places, and their TF-IDF of unit length.
@@ -126,10 +134,4 @@ class Reading:
         length = sqrt(squares)
         weights = [(place, weight / length) for place, weight in found]
         self._last = text, weights
-        return weights
-
-    def _weights(self, text: str) -> list[float]:
-        weights = [0.0] * len(self._places)
-        for place, weight in self.weighed(text):
-            weights[place] = weight
         return weights

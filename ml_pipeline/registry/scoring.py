@@ -207,15 +207,16 @@ def load(path: str, *, digest: str, size: int | None = None) -> Scorer:
 
 def parse(content: bytes) -> Scorer:
     """The scorer in verified bytes. Raises ArtifactIncompatible, ArtifactCorrupt."""
-    line, _, _ = content.partition(b"\n")
     try:
-        header = json.loads(line)
+        # The arrays stay where they are: a copy would cost as much as the digest.
+        end = content.index(b"\n")
+        header = json.loads(content[:end])
         if header["format"] not in FORMATS or sys.byteorder != "little":
             raise ArtifactIncompatible(
                 f"This version does not read scoring files of the format {header['format']!r}.",
                 hint="Update the package, or train and register the model again.",
             )
-        return Scorer(header, memoryview(content)[len(line) + 1 :])
+        return Scorer(header, memoryview(content)[end + 1 :])
     except (InputError, *_UNREADABLE) as error:
         raise _unreadable(error) from error
 

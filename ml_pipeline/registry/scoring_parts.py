@@ -117,32 +117,34 @@ class Reader:
                 for value in values
             ], width
         if part["kind"] == "read":
-            return self._reading(part, width - 1)
+            reading, width = self._reading(part, width - 1)
+            return reading.prepare, width
         if part["kind"] == "columns":
             from ml_pipeline.registry.inputs.kind_columns import columns
 
             return columns(part, width, self.array, self.preparation)
         raise KeyError(part["kind"])
 
-    def _reading(self, part: Mapping[str, object], width: int) -> tuple[Score, int]:
+    def _reading(self, part: Mapping[str, object], width: int) -> tuple[Reading, int]:
         from ml_pipeline.datasets.texts import STATISTICS, Reading
 
-        terms = [str(term) for term in listed(part["terms"])]
-        if len(set(terms)) != len(terms):
-            raise ValueError("a term stands twice")
+        terms = listed(part["terms"])
         statistics, count = self._step(mapped(part["statistics"]), len(STATISTICS))
         numbers, width = self.preparation({"steps": part["numbers"]}, width)
         reading = Reading(terms, self.array(part["idf"]), statistics, [numbers])
         self.readings[id(part)] = reading
-        return reading.prepare, len(terms) + count + width
+        return reading, len(terms) + count + width
 
     def _pipeline(self, part: Mapping[str, object], width: int) -> Score:
+        steps, end = listed(part["steps"]), mapped(part["last"])
+        if [step["kind"] for step in steps] == ["read"] and end["kind"] == "linear":
+            return self._linear_of_terms(steps[0], end, width)
         prepare, width = self.preparation(part, width)
-        last = self.score(mapped(part["last"]), width)
+        last = self.score(end, width)
         return lambda values: last(prepare(values))
 
     def _linear(self, part: Mapping[str, object], width: int) -> Score:
-        rows = [self._weights(listed(row), width) for row in listed(part["coef"])]
+        rows = [list(row) for row in self._coefficients(part, width)]
         starts = _numbers(part["intercept"], len(rows))
         link = _LINKS[str(part["link"])]
 
@@ -156,14 +158,41 @@ class Reader:
 
         return score
 
-    def _weights(self, row: list[object], width: int) -> list[float]:
-        """Coefficients as they stand, or as a flat array whose type code comes first."""
-        if not (row and isinstance(row[0], str)):
-            return _numbers(row, width)
-        weights = list[float](self.array(row))
-        if len(weights) != width:
-            raise ValueError("the coefficients are not as many as the values")
-        return weights
+    def _linear_of_terms(
+        self, read: Mapping[str, object], part: Mapping[str, object], width: int
+    ) -> Score:
+        """Of thousands of terms a text has a few: the coefficients of these alone are read."""
+        reading, width = self._reading(read, width - 1)
+        rows, terms = self._coefficients(part, width), len(listed(read["terms"]))
+        starts = _numbers(part["intercept"], len(rows))
+        parts = [(row, list(row[terms:]), at) for row, at in zip(rows, starts, strict=True)]
+        link = _LINKS[str(part["link"])]
+
+        def score(values: Values) -> list[float]:
+            found, beside = reading.weighed(str(values[-1])), reading.beside(values)
+            return link(
+                [
+                    sum([row[place] * weight for place, weight in found])
+                    + sum(map(mul, others, beside))
+                    + start
+                    for row, others, start in parts
+                ]
+            )
+
+        return score
+
+    def _coefficients(self, part: Mapping[str, object], width: int) -> list[Values]:
+        """As they stand, or as flat arrays: there the type code comes first."""
+        rows: list[Values] = []
+        for values in listed(part["coef"]):
+            if not (listed(values) and isinstance(values[0], str)):
+                rows.append(_numbers(values, width))
+                continue
+            flat = self.array(values)
+            if len(flat) != width or not isfinite(sum(flat)):
+                raise ValueError("the coefficients are not as many numbers as the values")
+            rows.append(flat)
+        return rows
 
     def vote(self, part: Mapping[str, object], width: int) -> Callable[[Values], list[Member]]:
         """What each member answers."""

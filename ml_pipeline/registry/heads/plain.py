@@ -41,8 +41,7 @@ class Heads:
         if seen.get("terms") is not None:
             from ml_pipeline.registry.inputs.text_columns import text_columns
 
-            features = len(listed(header["features"]))
-            self._columns, width = text_columns(base, seen, features, reader)
+            self._columns, width = text_columns(base, seen, self._columns, width, reader)
         self._mean = [float(value) for value in listed(seen["mean"])]
         self._scale = [float(value) for value in listed(seen["scale"])]
         self._sees_numbers = bool(seen.get("sees_features", seen.get("sees_numbers")))

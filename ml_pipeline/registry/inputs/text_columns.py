@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ml_pipeline.datasets.texts import STATISTICS, statistics
-from ml_pipeline.registry.inputs.kind_columns import head_columns, listed
-from ml_pipeline.registry.scoring_parts import Reader, Score, Values
+from ml_pipeline.registry.scoring_parts import Reader, Score, Values, listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def text_columns(
-    base: Mapping[str, object], seen: Mapping[str, object], width: int, reader: Reader
+    base: Mapping[str, object],
+    seen: Mapping[str, object],
+    numbers: Score | None,
+    width: int,
+    reader: Reader,
 ) -> tuple[Score, int]:
     """The function of a row whose text stands last, and how many values it makes.
 
     As `training.adaptive` has it: components of the terms, statistics of the text, then what is
-    seen of the `width` features. `reader` has read the header's `base`.
+    seen of the features: the `width` values of `numbers`, without it the features themselves.
+    `reader` has read the header's `base`.
     """
     step = next(step for step in listed(base["steps"]) if step["kind"] == "read")
     reading, count = reader.readings[id(step)], len(listed(step["terms"]))
     flat = reader.array(seen["loadings"])
     rows, each = _rows([int(place) for place in listed(seen["terms"])], len(flat), count)
-    numbers, width = head_columns(base, width, reader.array)
 
     def columns(values: Values) -> list[float]:
         text = str(values[-1])
         found = _weighed(reading.weighed(text), rows, flat, each)
-        return [*found, *statistics(text), *numbers(values[:-1])]
+        others = values[:-1] if numbers is None else numbers(values[:-1])
+        return [*found, *statistics(text), *others]
 
     return columns, each + len(STATISTICS) + width
 

@@ -27,15 +27,10 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import PromotionEvent, PromotionKind
 from tests.support import served
 from tests.support.factories import NOW, make_id
-from tests.support.served import FEATURES, ROW
+from tests.support.served import FEATURES, HEAVY, ROW
 from tests.support.shell import ROOT, Finished, python
 from tests.support.warm import ml_pipeline
 
-HEAVY = (
-    "numpy", "pandas", "sklearn", "scipy", "supabase", "duckdb", "pydantic", "yaml",
-    # Small, but together they double the time of a cold prediction.
-    "dataclasses", "inspect", "logging", "pathlib", "tempfile", "typing",
-)  # fmt: skip
 PAIRS = [f"{name}={value}" for name, value in zip(FEATURES, ROW, strict=True)]
 KEYS = {
     "event_id", "match_id", "prediction", "confidence", "probabilities", "model_id", "timestamp",

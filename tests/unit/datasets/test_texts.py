@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import log1p
 
 import pytest
@@ -25,6 +26,12 @@ def test_a_text_is_described_by_its_counts_and_ratios() -> None:
     assert found["code_marks"] == log1p(4)
     assert found["upper_case_ratio"] == 7 / 35
     assert found["digit_ratio"] == 2 / 60
+
+
+@given(st.text(st.sampled_from("a.!?…。！？ \n\u00a0\u3000\x1c"), max_size=30))
+def test_a_sentence_ends_where_its_marks_do_before_a_space_or_the_end(text: str) -> None:
+    ends = re.findall(r"[.!?…。！？]+(?=\s|$)", text)
+    assert numbers(text)["sentences"] == log1p(len(ends))
 
 
 def test_a_text_without_letters_has_ratios_all_the_same() -> None:

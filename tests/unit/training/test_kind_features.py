@@ -32,6 +32,7 @@ from ml_pipeline.training.encoding.kind_features import LevelMeans, Levels, Mome
 from ml_pipeline.training.strategies import new_model
 from tests.support import mixed
 from tests.support.scorers import scorers
+from tests.support.served import loaded_by_scoring
 
 KINDS = {
     "spend": Kind.NUMBER,
@@ -99,6 +100,11 @@ def test_a_model_of_every_kind_is_saved_and_scored_as_it_answers(
         assert scorer.kinds == [str(kind) for kind in KINDS.values()]
         scored = [scorer.probabilities(row) for row in odd_rows().tolist()]
         assert np.abs(np.asarray(scored) - expected).max() < 1e-9
+
+
+def test_a_row_of_every_kind_is_scored_without_the_large_libraries(tmp_path: Path) -> None:
+    row = data().features[0].tolist()
+    assert loaded_by_scoring(scoring_bytes(model()), row, None, tmp_path) == ""
 
 
 def test_heads_see_the_same_columns_in_the_model_and_in_its_scoring_file() -> None:

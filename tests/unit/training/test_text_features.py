@@ -24,7 +24,7 @@ from ml_pipeline.datasets.drift import inputs as drift_inputs
 from ml_pipeline.datasets.features import Inputs, content, joined, parted, read_rows
 from ml_pipeline.datasets.reference import reference_of
 from ml_pipeline.datasets.texts import STATISTICS
-from ml_pipeline.errors import DataError, InputError
+from ml_pipeline.errors import ArtifactCorrupt, DataError, InputError
 from ml_pipeline.registry import archive, scoring
 from ml_pipeline.registry.scoring_writer import scoring_bytes
 from ml_pipeline.registry.trained import Sample
@@ -43,6 +43,7 @@ from ml_pipeline.training.online_training import adapt
 from ml_pipeline.training.strategies import new_model
 from tests.support.properties import tries
 from tests.support.scorers import scorers
+from tests.support.served import loaded_by_scoring
 
 ALGORITHMS = ("LogisticRegression", "SGDClassifier", "DecisionTree", "RandomForest", "Ensemble")
 MIXED = Settings().changed(
@@ -124,6 +125,41 @@ def test_any_text_is_scored_alike_by_file_and_artifact(text: str, seed: str) -> 
     assert scorer.probabilities([], seed + text) == pytest.approx(
         artifact.probabilities([], seed + text), abs=1e-9
     )
+
+
+def test_a_text_is_scored_without_the_large_libraries(tmp_path: Path) -> None:
+    content = scoring_bytes(example("LogisticRegression"))
+    assert loaded_by_scoring(content, [], "What is the capital of Norway?", tmp_path) == ""
+
+
+def changed(change: dict[str, Any], coefficient: float) -> bytes:
+    """A scoring file of texts with other terms, or with another coefficient of its last term."""
+    content = scoring_bytes(example("LogisticRegression"))
+    line, _, arrays = content.partition(b"\n")
+    header, flat = json.loads(line), bytearray(arrays)
+    header["base"]["steps"][0] |= change
+    _, start, _ = header["base"]["last"]["coef"][0]
+    np.frombuffer(flat, dtype="<f8", offset=start, count=5000)[4999] = coefficient
+    return json.dumps(header).encode() + b"\n" + bytes(flat)
+
+
+@pytest.mark.parametrize(
+    ("change", "coefficient"),
+    [
+        ({"terms": ["twice", "twice"], "idf": ["d", 0, 2]}, 0.0),
+        ({"terms": ["one", "two"]}, 0.0),
+        ({"terms": ["one", "two"], "idf": ["d", 0, 2]}, 0.0),
+        ({"terms": "one"}, 0.0),
+        ({}, float("nan")),
+        ({}, float("-inf")),
+    ],
+)
+def test_terms_that_do_not_fit_their_weights_are_refused_at_once(
+    change: dict[str, Any], coefficient: float
+) -> None:
+    scoring.parse(changed({}, 0.0))
+    with pytest.raises(ArtifactCorrupt, match="cannot be read"):
+        scoring.parse(changed(change, coefficient))
 
 
 def test_terms_and_scales_are_learned_from_the_training_rows_alone() -> None:
