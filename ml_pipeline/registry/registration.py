@@ -120,7 +120,11 @@ class Registration:
             "inputs",
         )  # fmt: skip
         lineage = Lineage.from_json({name: result.get(name) for name in marks})
-        lineage = replace(lineage, open_rows=OpenRows.of(result.get("open_event_ids", ())))
+        lineage = replace(
+            lineage,
+            open_rows=OpenRows.of(result.get("open_event_ids", ())),
+            labels=self.settings.data.labels or {},
+        )
         if self.continued is not None:
             lineage = replace(
                 lineage,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
@@ -37,6 +38,8 @@ from ml_pipeline.store.records import LookbackWindow, ModelVersion, day_start
 from ml_pipeline.training.heads.rates import changed_rates
 
 log = logging.getLogger("auto_reinforcement")
+
+LABELS: Final = "data.labels"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +234,7 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
             is_late = is_late or is_whole(head.lineage, loaded.labelled_by_day, changes)
         changed = changed_settings(store, head, settings)
         if changed and not is_whole(head.lineage, loaded.labelled_by_day, changes):
-            raise _cannot_learn_again(changed, head)
+            changed = _must_not_have_changed(changed, head)
     restart = None
     if head is not None and is_late and not changed and not is_corrected:
         restart = restart_night(head.lineage, loaded.labelled_by_day, counted_from)
@@ -308,18 +311,35 @@ def _first_readable(
 
 
 def changed_settings(store: Store, head: ModelVersion, settings: Settings) -> tuple[str, ...]:
-    """Settings of the heads by which `head` did not learn; none before its first day."""
+    """Settings by which `head` did not learn, by their names; none before its first day."""
     if settings.training.strategy != "adaptive" or head.lineage.first_night is None:
         return ()
     kept = head.lineage.rates
     if kept is None:  # an earlier version registered it
         kept = load_model_version(store, head).rates or {}
-    return changed_rates(kept, settings.training)
+    changed = changed_rates(kept, settings.training)
+    return (*changed, LABELS) if _is_respelt(head.lineage.labels, settings) else changed
 
 
-def _cannot_learn_again(changed: tuple[str, ...], head: ModelVersion) -> ConfigError:
+def _is_respelt(kept: Mapping[str, str] | None, settings: Settings) -> bool:
+    """Whether a spelling was named or means another class since: its results were set aside.
+
+    One that is no longer named takes back nothing that was learned.
+    """
+    wanted = settings.data.labels or {}
+    return kept is not None and any(kept.get(text) != name for text, name in wanted.items())
+
+
+def _must_not_have_changed(changed: tuple[str, ...], head: ModelVersion) -> tuple[str, ...]:
+    """Nothing to learn again for, where the log has forgotten what would have to be learned.
+
+    Raises ConfigError for settings of the heads; new spellings count for new results.
+    """
+    if changed == (LABELS,):
+        log.warning("The log no longer goes back to the first day: %s counts from now on", LABELS)
+        return ()
     first = date.fromordinal(head.lineage.first_night or 1)
-    return ConfigError(
+    raise ConfigError(
         f"{', '.join(changed)}: changed since {head.model_id} was trained. It would have to learn "
         f"again everything since {first}, and the log does not go back so far any more.",
         hint="Set it back, or train a new base: `ml-pipeline train --register`.",

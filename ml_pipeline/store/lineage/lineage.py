@@ -50,7 +50,8 @@ class Lineage:
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.
     `calibration` is what `evaluation.evidence.calibrate` found, `classes` are the model's.
     `rates` are the settings of its heads, a base's `reference` is the summary of its inputs,
-    and `inputs` are the names of what it reads: `features`, and a `text_column` or none.
+    and `inputs` are the names of what it reads: `features`, and a `text_column` or none. `labels`
+    are the spellings of `data.labels` by which the log was read (older records: None).
 
     In the database it is a JSON object with a key for each field. `rest` is what else stood in the
     object that was read, keys that only a newer version knows and empty ones: it is written again.
@@ -77,6 +78,7 @@ class Lineage:
     rates: Mapping[str, Any] | None = None
     reference: Mapping[str, Any] | None = None
     inputs: Mapping[str, Any] | None = None
+    labels: Mapping[str, str] | None = None
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

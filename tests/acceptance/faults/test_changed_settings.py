@@ -18,6 +18,7 @@ from ml_pipeline.runs.recording import Order, RunOutcome
 from ml_pipeline.store.contract import Store
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.in_process import train_here
 from tests.support.places import Place, long_but
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
@@ -32,9 +33,8 @@ def settings_with(**changes: Any) -> Settings:  # noqa: ANN401 - setting values
 
 def run(store: Store, folder: Path, settings: Settings, *, days_later: float = 0) -> RunOutcome:
     now = NOW + timedelta(days=days_later)
-    return recording.run(
-        store, Order(settings=settings, work_dir=folder / "work", clock=lambda: now)
-    )
+    order = Order(settings=settings, work_dir=folder / "work", clock=lambda: now, train=train_here)
+    return recording.run(store, order)
 
 
 def served(store: Store) -> NDArray[np.float64]:
@@ -118,3 +118,51 @@ def test_a_log_that_has_forgotten_its_first_day_refuses_and_names_a_way_out_that
     assert "train --register" in refused.result["error"]
     assert served(store) == pytest.approx(before, abs=0)
     assert run(store, tmp_path, settings_with(), days_later=1).result["status"] == "completed"
+
+
+LABELS = "data.labels"
+SPELT: dict[str, Any] = {LABELS: {"Heim": "H", "Gast": "A"}, "data.classes": league.CLASSES}
+
+
+def fill_with_a_spelling(store: Store, model: Any) -> None:  # noqa: ANN401 - AdaptiveClassifier
+    """Four nights; the first home win of each has an outcome that nobody has named."""
+    nights = [*league.nights_before(NOW, 3), league.Night(day=NOW.date())]
+    for night in nights:
+        events = league.events_of(model, night)
+        first = events.index[events["actual_result"] == "H"][0]
+        events.loc[first, "actual_result"] = "Heim"
+        store.append_events(events)
+
+
+@pytest.mark.parametrize("place", long_but(["embedded"], ["embedded", "supabase"]), indirect=True)
+def test_results_whose_spelling_is_named_later_are_learned_as_if_it_had_been_from_the_start(
+    place: Place, tmp_path: Path, first_model: FirstModel
+) -> None:
+    place.fill(first_model, [])
+    with place.opened() as store:
+        fill_with_a_spelling(store, first_model.model)
+        before = run(store, tmp_path, settings_with())
+        assert "3 results have an outcome that is no class" in before.result["outcome_reason"]
+        named = run(store, tmp_path, settings_with(**SPELT), days_later=1)
+        assert named.result["rebuilt_for"] == [LABELS]
+        assert named.result["training_rows"] == 160
+        learned = served(store)
+    other = league.open_league(tmp_path / "s", first_model.path, first_model.model, [])
+    fill_with_a_spelling(other, first_model.model)
+    run(other, tmp_path, settings_with(**SPELT), days_later=1)
+    assert learned == pytest.approx(served(other), abs=1e-9)
+    other.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["embedded"], indirect=True)
+def test_a_spelling_counts_from_now_on_where_the_log_has_forgotten_its_first_day(
+    store: Store, tmp_path: Path
+) -> None:
+    run(store, tmp_path, settings_with())
+    with store._database.writing() as rows:  # type: ignore[attr-defined]
+        day = league.nights_before(NOW, 3)[0].day
+        rows.execute("DELETE FROM evaluation_log WHERE evaluated_at LIKE ?", (f"{day}%",))
+    outcome = run(store, tmp_path, settings_with(**SPELT), days_later=1)
+    assert outcome.result["outcome"] == "promoted"
+    assert "rebuilt_for" not in outcome.result

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.runs.late_rows.counting import has_late_rows, is_whole, restart_night
+from ml_pipeline.runs.preparing import changed_settings
+from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import Lineage
+from ml_pipeline.training.heads.rates import rates_of
+from tests.support.factories import make_model
 
 FIRST = date(2026, 3, 1)
 LINEAGE = Lineage(
@@ -84,3 +90,30 @@ def test_a_result_that_was_moved_from_the_first_day_to_an_earlier_one_is_no_forg
     before = first - timedelta(days=1)
     assert is_whole(lineage, {before: 1, first: 2}, {before: 1})
     assert not is_whole(lineage, {first: 1}, {before: 1})
+
+
+@pytest.mark.parametrize(
+    ("kept", "named", "changed"),
+    [
+        ({}, {"Heim": "H"}, ("data.labels",)),
+        ({"1": "H"}, {"1": "A"}, ("data.labels",)),
+        ({"Heim": "H"}, {"Heim": "H"}, ()),
+        # What was learned by a spelling stays learned.
+        ({"Heim": "H"}, None, ()),
+        # A record of an earlier version says nothing of them.
+        (None, {"Heim": "H"}, ()),
+    ],
+)
+def test_a_spelling_that_was_named_since_is_a_changed_setting(
+    tmp_path: Path,
+    kept: dict[str, str] | None,
+    named: dict[str, str] | None,
+    changed: tuple[str, ...],
+) -> None:
+    settings = Settings().changed({"data.labels": named})
+    learned = replace(LINEAGE, rates=rates_of(settings.training), labels=kept)
+    store = LocalStore.open(tmp_path / "store")
+    assert changed_settings(store, replace(make_model("m"), lineage=learned), settings) == changed
+    base = replace(make_model("m"), lineage=replace(learned, first_night=None))
+    assert changed_settings(store, base, settings) == ()
+    store.close()
