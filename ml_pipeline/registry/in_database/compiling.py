@@ -46,6 +46,10 @@ def compile_scoring(content: bytes) -> Program:
     return program
 
 
+# The steps that one instruction does for a linear model.
+_STANDARD = ["impute", "scale", "clip"]
+
+
 class _Compiler:
     """Walks through a header once, from the base to the vote."""
 
@@ -77,14 +81,12 @@ class _Compiler:
         weights = [float(weight) for weight in listed(header["vote"])]
         heads = weights[1 : len(weights) - len(experts)]
         count = len(program.classes)
-        program.answer, nothing = program.room(count), program.keep([0.0])
-        for place in range(program.answer, program.answer + count):
-            program.emit(ops.SET, place, nothing)
+        program.answer = program.room(count)
         for start, weight in zip(
             [base, *experts], [weights[0], *weights[1 + len(heads) :]], strict=True
         ):
             kept = program.keep_weights([weight])
-            program.emit(ops.ADD, start, count, program.answer, kept)
+            program.emit(ops.ADD, source=start, count=count, out=program.answer, first=kept)
         if any(weight >= ops.SILENT for weight in heads):
             numbers = self._head_columns()
             compile_heads(
@@ -106,29 +108,32 @@ class _Compiler:
         sources = list(range(program.answer, program.answer + count))
         for number, member in enumerate(members):
             sources += [shares + number, *range(member, member + each)]
-        program.answer, program.answers = program.room(len(sources)), len(sources)
-        program.emit(ops.SELECT, program.answer, len(sources), *sources)
+        program.answer, program.answers = program.select(sources), len(sources)
 
     def _array(self, place: object) -> list[float]:
         return [float(value) for value in self._reader.array(place)]
 
     def _ordered(self, part: Mapping[str, object], columns: Sequence[int]) -> int:
         program, count = self._program, len(self._program.classes)
+        part, columns = _arranged(part, columns)
         start, _ = self._classifier(part, 1, self._width)
         if list(columns) == list(range(count)):
             return start
         out = program.room(count)
-        fill = 0.0 if len(columns) == count else MIN_PROBABILITY
+        fill = program.keep([0.0 if len(columns) == count else MIN_PROBABILITY])
         code = [int(column) for column in columns]
-        program.emit(ops.ORDER, start, len(code), out, count, program.keep([fill]), *code)
+        program.emit(ops.ORDER, count, *code, source=start, count=len(code), out=out, first=fill)
         return out
 
     def _classifier(self, part: Mapping[str, object], start: int, width: int) -> tuple[int, int]:
         """Compile a classifier of the values at `start`; returns where its shares stand."""
         kind = part["kind"]
         if kind == "pipeline":
-            start, width = self._prepared(listed(part["steps"]), start, width)
-            return self._classifier(mapped(part["last"]), start, width)
+            steps, last = listed(part["steps"]), mapped(part["last"])
+            if last["kind"] == "linear" and [step["kind"] for step in steps] == _STANDARD:
+                return self._scored(last, self._standardised(steps, start, width), width)
+            start, width = self._prepared(steps, start, width)
+            return self._classifier(last, start, width)
         if kind == "linear":
             return self._linear(part, start, width)
         if kind == "trees":
@@ -145,7 +150,9 @@ class _Compiler:
         # Of columns that lack a class: the last one, which gets 0 and is nobody's.
         out, nothing = program.room(count + 1), program.keep([0.0])
         start = int(str(part["first"])) + 1
-        program.emit(ops.ORDER, start, count, out, count + 1, nothing, *range(count))
+        program.emit(
+            ops.ORDER, count + 1, *range(count), source=start, count=count, out=out, first=nothing
+        )
         return out, count
 
     def _prepared(
@@ -158,9 +165,7 @@ class _Compiler:
                 start, width = self._columns(step, start, with_steps=True)
             else:
                 if not is_copy:
-                    copy = program.room(width)
-                    program.emit(ops.SELECT, copy, width, *range(start, start + width))
-                    start = copy
+                    start = program.select(range(start, start + width))
                 self._step(step, start, width)
             is_copy = True
         return start, width
@@ -168,23 +173,44 @@ class _Compiler:
     def _step(self, step: Mapping[str, object], start: int, width: int) -> None:
         program, kind = self._program, step["kind"]
         if kind == "impute":
-            program.emit(ops.IMPUTE, start, width, program.keep(many(step["fill"], width)))
+            first = program.keep(many(step["fill"], width))
+            program.emit(ops.IMPUTE, source=start, count=width, first=first)
         elif kind == "scale":
             mean, scale = many(step["mean"], width), many(step["scale"], width)
-            program.emit(ops.SCALE, start, width, program.keep([*mean, *scales(scale)]))
+            first = program.keep([*mean, *scales(scale)])
+            program.emit(ops.SCALE, source=start, count=width, first=first)
         elif kind == "clip":
-            program.emit(ops.CLIP, start, width, program.keep([float(str(step["farthest"]))]))
+            first = program.keep([float(str(step["farthest"]))])
+            program.emit(ops.CLIP, source=start, count=width, first=first)
         else:
             raise Inexpressible("a text" if kind == "read" else f"a step called {kind}")
 
+    def _standardised(self, steps: Sequence[Mapping[str, object]], start: int, width: int) -> int:
+        """Compile the standard steps in one, with room for products; returns where it stands."""
+        impute, standardise, clip = steps
+        mean, scale = many(standardise["mean"], width), scales(many(standardise["scale"], width))
+        farthest = float(str(clip["farthest"]))
+        fills = [
+            min(max((fill - middle) / by, -farthest), farthest)
+            for fill, middle, by in zip(many(impute["fill"], width), mean, scale, strict=True)
+        ]
+        out = self._program.room(padded(width))
+        self._program.standardise(
+            start, out, fills=fills, mean=mean, scale=scale, farthest=farthest
+        )
+        return out
+
     def _linear(self, part: Mapping[str, object], start: int, width: int) -> tuple[int, int]:
         program = self._program
+        source = program.select(range(start, start + width), room=padded(width))
+        program.emit(ops.FLUSH, source=source, count=width)
+        return self._scored(part, source, width)
+
+    def _scored(self, part: Mapping[str, object], source: int, width: int) -> tuple[int, int]:
+        """Compile the scores of values that have room for products, and their link."""
         rows = [self._weights(listed(row), width) for row in listed(part["coef"])]
         intercept = many(part["intercept"], len(rows))
-        source = program.room(padded(width))
-        program.emit(ops.SELECT, source, width, *range(start, start + width))
-        program.emit(ops.FLUSH, source, width)
-        out = program.dot(source, width, rows, intercept)
+        out = self._program.dot(source, width, rows, intercept)
         return self._linked(part, out, len(rows))
 
     def _linked(self, part: Mapping[str, object], out: int, scores: int) -> tuple[int, int]:
@@ -193,12 +219,16 @@ class _Compiler:
         A sigmoid makes two shares of one score.
         """
         program, link = self._program, str(part["link"])
+        if link == "none":
+            return out, scores
+        if link == "softmax":
+            shares = program.room(scores)
+            program.shares(out, scores, shares, [1.0])
+            return shares, scores
+        program.emit(ops.LINK, LINKS[link], source=out, count=scores)
         if link == "sigmoid":
             program.room(1)
-            program.emit(ops.LINK, LINKS[link], out, scores)
             return out, 2
-        if link != "none":
-            program.emit(ops.LINK, LINKS[link], out, scores)
         return out, scores
 
     def _weights(self, row: Sequence[object], width: int) -> list[float]:
@@ -216,11 +246,11 @@ class _Compiler:
         program.keep_bounds(compiled.thresholds)
         program.keep_weights(compiled.leaves)
         program.emit(
-            ops.TREES, start, width, twice, out, len(baseline), first,
-            int(bool(part["single_precision"])), len(compiled.roots), compiled.width,
-            len(compiled.thresholds), len(compiled.nodes),
+            ops.TREES, twice, len(baseline), int(bool(part["single_precision"])),
+            len(compiled.roots), compiled.width, len(compiled.thresholds),
+            *compiled.roots, *compiled.columns, *compiled.nodes,
+            source=start, count=width, out=out, first=first,
         )  # fmt: skip
-        program.emit(*compiled.roots, *compiled.columns, *compiled.nodes)
         return self._linked(part, out, len(baseline))
 
     def _voted(self, part: Mapping[str, object], start: int, width: int) -> tuple[int, int]:
@@ -232,7 +262,7 @@ class _Compiler:
             places.append(place)
         weights = program.keep_weights([float(weight) for _, weight, _ in members])
         out, shares = program.room(count), program.room(len(members))
-        program.emit(ops.VOTE, out, count, len(members), shares, weights, *places)
+        program.emit(ops.VOTE, len(members), shares, *places, count=count, out=out, first=weights)
         if is_base:
             self._members = [str(name) for name, _, _ in members], places, shares
         return out, count
@@ -248,21 +278,17 @@ class _Compiler:
                 start, width = self._prepared(listed(part.get("steps", [])), start, width)
             made.append((start, width))
         total = sum(width for _, width in made)
-        out = program.room(total)
         sources = [place for start, width in made for place in range(start, start + width)]
-        program.emit(ops.SELECT, out, total, *sources)
-        return out, total
+        return program.select(sources), total
 
     def _part(self, part: Mapping[str, object], row: int) -> tuple[int, int]:
         program, kind = self._program, part["kind"]
         places = [int(place) + row for place in listed(part["places"])]
         if kind == "numbers":
-            out = program.room(len(places))
-            program.emit(ops.SELECT, out, len(places), *places)
-            return out, len(places)
+            return program.select(places), len(places)
         if kind == "moments":
             out = program.room(3 * len(places))
-            program.emit(ops.MOMENTS, out, len(places), *places)
+            program.emit(ops.MOMENTS, *places, count=len(places), out=out)
             return out, 3 * len(places)
         if kind not in {"levels", "means"}:
             raise Inexpressible(f"columns called {kind}")
@@ -278,7 +304,10 @@ class _Compiler:
         missing, others = map(bool, listed(part["also"])[number])
         out = program.room(len(known) + missing + others)
         first = program.keep(known)
-        program.emit(ops.ONE_HOT, place, out, len(known), first, int(missing), int(others))
+        program.emit(
+            ops.ONE_HOT, int(missing), int(others),
+            source=place, count=len(known), out=out, first=first,
+        )  # fmt: skip
 
     def _means(self, part: Mapping[str, object], number: int, place: int) -> None:
         """Compile the numbers that stand for a level."""
@@ -288,7 +317,7 @@ class _Compiler:
         values = self._array(listed(part["values"])[number])
         missing = many(listed(part["missing"])[number], width)
         first = program.keep([*known, *many(values, len(known) * width), *missing])
-        program.emit(ops.MEANS, place, out, len(known), first, width)
+        program.emit(ops.MEANS, width, source=place, count=len(known), out=out, first=first)
 
     def _head_columns(self) -> tuple[int, int]:
         """What heads see of a row before it is standardised: where it stands, and how wide."""
@@ -299,3 +328,17 @@ class _Compiler:
                     return self._columns(step, 1, with_steps=False)
         # The incumbent's answer, which comes last in a row, is seen as log odds alone.
         return 1, int(str(base["first"])) if base["kind"] == "incumbent" else self._width
+
+
+def _arranged(
+    part: Mapping[str, object], columns: Sequence[int]
+) -> tuple[Mapping[str, object], Sequence[int]]:
+    """A linear classifier with a score for each class in the order of these, others as they are."""
+    if part["kind"] == "pipeline":
+        last, columns = _arranged(mapped(part["last"]), columns)
+        return {**part, "last": last}, columns
+    if part["kind"] != "linear" or len(listed(part["coef"])) != len(columns):
+        return part, columns
+    order = sorted(range(len(columns)), key=columns.__getitem__)
+    rows = {key: [listed(part[key])[place] for place in order] for key in ("coef", "intercept")}
+    return {**part, **rows}, sorted(columns)

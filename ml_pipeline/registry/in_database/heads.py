@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ml_pipeline.registry.in_database import program as ops
-from ml_pipeline.registry.in_database.program import SILENT, STEP, Program, many, scales
+from ml_pipeline.registry.in_database.program import SILENT, STEP, Program, many
 from ml_pipeline.registry.scoring_parts import listed, mapped
 
 Weights = list[list[float]]
@@ -17,7 +17,7 @@ Weights = list[list[float]]
 class _Seen:
     """Where the inputs stand: first pairs, then what every family sees, then waves.
 
-    What every family sees is 1, log odds, what is heard of experts and the numbers; so each family
+    What every family sees is log odds, what is heard of experts and the numbers; so each family
     finds its own in one piece.
     """
 
@@ -59,23 +59,23 @@ def compile_heads(  # noqa: PLR0913 - what heads see of a row
     heard = [None if place is None else int(place) for place in listed(header.get("heard", []))]
 
     start = program.room(len(pairs))
-    middle = program.room(1)
-    program.emit(ops.SET, middle, program.keep([1.0]))
+    middle = program.size + 1
     for source in [base, *[0 if place is None else experts[place] for place in heard]]:
         out = program.room(odds)
         if source:
-            program.emit(ops.ODDS, source, len(program.classes), out, int(is_former))
-    own = program.room(count)
-    program.emit(ops.SELECT, own, count, *range(numbers, numbers + count))
+            program.emit(
+                ops.ODDS, int(is_former), source=source, count=len(program.classes), out=out
+            )
+    own = program.select(range(numbers, numbers + count))
     width = program.size + 1 - middle
     if phases:
         frequencies = _rows(array(seen["frequencies"]), count)
         waves = program.dot(own, count, frequencies, phases)
-        program.emit(ops.COSINES, waves, len(phases))
+        program.emit(ops.COSINES, source=waves, count=len(phases))
     program.room(STEP)
     if pairs:
         places = [own + int(place) for pair in pairs for place in pair]
-        program.emit(ops.PAIRS, start, len(pairs), *places)
+        program.emit(ops.PAIRS, *places, count=len(pairs), out=start)
     where = _Seen(
         pairs=start, pair_count=len(pairs), middle=middle, width=width, wave_count=len(phases)
     )
@@ -98,14 +98,14 @@ def _numbers(
     start, count = columns
     out = program.room(count)
     mean, scale = many(seen["mean"], count), many(seen["scale"], count)
-    program.emit(ops.NUMBERS, start, count, out, program.keep([*mean, *scales(scale)]))
+    program.standardise(start, out, fills=[0.0] * count, mean=mean, scale=scale, farthest=8.0)
     if is_former or seen["components"] is None:
         return out, count
     rows = _rows(array(seen["components"]), count)
     # The steps read past the numbers.
     program.room(STEP)
     components = program.dot(out, count, rows, [0.0] * len(rows))
-    program.emit(ops.BOUND, components, len(rows))
+    program.emit(ops.BOUND, source=components, count=len(rows))
     return components, len(rows)
 
 
@@ -136,19 +136,19 @@ def _family(  # noqa: PLR0913 - where its inputs stand
     """Compile the heads of one family: one after the other in one product."""
     further = {"pairs": seen.pair_count, "waves": seen.wave_count}.get(name, 0)
     source = seen.pairs if name == "pairs" else seen.middle
-    rows = Weights()
+    rows, biases = Weights(), list[float]()
     for head, _ in heads:
         for row in head:
             bias_at = len(row) - 1 - heard
             numbers, extra = row[odds : bias_at - further], row[bias_at - further : bias_at]
-            line = [row[bias_at], *row[:odds], *row[bias_at + 1 :], *numbers]
+            line = [*row[:odds], *row[bias_at + 1 :], *numbers]
             rows.append([*extra, *line] if name == "pairs" else [*line, *extra])
-    out = program.dot(source, seen.width + further, rows, [0.0] * len(rows))
-    for number, (head, weight) in enumerate(heads):
-        kept = program.keep([weight])
-        # A class without weights of its own has the score 0.
-        rest = len(program.classes) - len(head)
-        program.emit(ops.SHARE, out + number * len(head), len(head), rest, program.answer, kept)
+            biases.append(row[bias_at])
+    out = program.dot(source, seen.width + further, rows, biases)
+    scores = len(rows) // len(heads)
+    # A class without weights of its own has the score 0.
+    rest = len(program.classes) - scores
+    program.shares(out, scores, program.answer, [weight for _, weight in heads], rest=rest)
 
 
 def _rows(flat: Sequence[float], width: int) -> Weights:

@@ -14,7 +14,7 @@ from math import isfinite
 
 PROGRAM_FORMAT = 1
 # Dot products run in steps of so many.
-STEP = 8
+STEP = 12
 # A vote below it moves no probability by a billionth.
 SILENT = 1e-12
 # PostgreSQL refuses products that underflow: no two numbers that are multiplied may be smaller.
@@ -25,12 +25,14 @@ _LARGEST = 1.7e308
 LARGEST_BYTES = 20_000_000
 # Of the program's own facts, which stand before the first instruction.
 FACTS = 4
+# Of every instruction: what it is, how long, and the operands that most have.
+_HEAD = 6
 
 (
-    DOT, SHARE, SELECT, FLUSH, IMPUTE, SCALE, CLIP, LINK, ORDER, ADD, ODDS, NUMBERS, BOUND, PAIRS,
-    COSINES, SET, TREES, VOTE, ONE_HOT, MEANS, MOMENTS,
-) = range(1, 22)  # fmt: skip
-LINKS = {"none": 0, "softmax": 1, "sigmoid": 2, "one_versus_rest": 3}
+    DOT, SHARES, STANDARDISE, ADD, ODDS, PAIRS, COSINES, SELECT, FLUSH, IMPUTE, SCALE, CLIP, BOUND,
+    LINK, ORDER, TREES, VOTE, ONE_HOT, MEANS, MOMENTS,
+) = range(1, 21)  # fmt: skip
+LINKS = {"sigmoid": 1, "one_versus_rest": 2}
 
 
 class Inexpressible(Exception):
@@ -91,24 +93,64 @@ class Program:
         """Keep what values are compared with, which may be infinite."""
         return self.keep([min(max(value, -_LARGEST), _LARGEST) for value in values])
 
-    def emit(self, *code: int) -> None:
+    def emit(
+        self,
+        instruction: int,
+        *further: int,
+        source: int = 0,
+        count: int = 0,
+        out: int = 0,
+        first: int = 0,
+    ) -> None:
         """Add an instruction."""
-        self.code += code
+        head = [instruction, _HEAD + len(further), source, count, out, first]
+        self.code += [*head, *further]
 
     def dot(
         self, source: int, width: int, rows: Sequence[Sequence[float]], starts: Sequence[float]
     ) -> int:
         """Sums of `width` values from `source` on, weighed by each row, added to its start.
 
-        Returns where they stand. The steps of eight read past the values, where the weights are 0.
+        Returns where they stand. The steps read past the values, where the weights are 0.
         """
         wide = padded(width)
         out = self.room(len(rows))
-        flat = [value for row in rows for value in [*row, *[0.0] * (wide - width)]]
-        first = self.keep_weights(flat)
-        self.keep(starts)
-        self.emit(DOT, source, wide, len(rows), out, first)
+        full = [[*row, *[0.0] * (wide - width)] for row in rows]
+        first = self.keep(starts)
+        for step in range(0, wide, STEP):
+            self.keep_weights([value for row in full for value in row[step : step + STEP]])
+        self.emit(DOT, len(rows), source=source, count=wide, out=out, first=first)
         return out
+
+    def select(self, places: Sequence[int], *, room: int = 0) -> int:
+        """Copy values to new places, of which there is `room`; returns where they stand."""
+        out = self.room(max(room, len(places)))
+        self.emit(SELECT, *places, count=len(places), out=out)
+        return out
+
+    def standardise(  # noqa: PLR0913 - the numbers of a feature
+        self,
+        source: int,
+        out: int,
+        *,
+        fills: Sequence[float],
+        mean: Sequence[float],
+        scale: Sequence[float],
+        farthest: float,
+    ) -> None:
+        """Standard deviations from the mean, `farthest` at most; `fills` of missing values."""
+        first = self.keep([*fills, *mean, *scales(scale), farthest])
+        self.emit(STANDARDISE, source=source, count=len(fills), out=out, first=first)
+
+    def shares(
+        self, source: int, scores: int, out: int, weights: Sequence[float], *, rest: int = 0
+    ) -> None:
+        """Add to `out` the softmax of scores, and of as many after these for each weight.
+
+        With `rest` one class more has the score 0.
+        """
+        first = self.keep(weights)
+        self.emit(SHARES, len(weights), rest, source=source, count=scores, out=out, first=first)
 
 
 def padded(width: int) -> int:

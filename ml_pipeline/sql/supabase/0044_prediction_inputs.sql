@@ -5,14 +5,17 @@
 --   MLP08  input that cannot be used
 
 -- What an id, an outcome's label or a signed-in user is called by whoever signed the token.
+-- In PL/pgSQL, which keeps its plans: SQL functions that set something are planned at every call.
 create or replace function ml_pipeline_subject() returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, public, pg_temp
 as $$
-    select coalesce(
+begin
+    return coalesce(
         nullif(current_setting('request.jwt.claim.sub', true), ''),
         nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')
-    )
+    );
+end
 $$;
 
 -- A value as a sentence shows it.
@@ -263,7 +266,8 @@ declare
     width constant integer := cardinality(p_names);
     value jsonb;
     x double precision;
-    keep jsonb[];
+    -- What the log keeps of values that are no numbers.
+    keep jsonb[] := array_fill(null::jsonb, array[cardinality(p_names)]);
     is_as_given boolean := is_object;
 begin
     if not is_object then
@@ -279,10 +283,18 @@ begin
         end if;
     end if;
     numbers := array_fill('NaN'::double precision, array[width]);
-    keep := array_fill('null'::jsonb, array[width]);
     missing := '{}';
     for i in 1 .. width loop
         value := case when is_object then p_features -> p_names[i] else p_features -> (i - 1) end;
+        -- Most values are plain numbers; a call for each would take longer than the rest.
+        if jsonb_typeof(value) = 'number' and (cardinality(p_kinds) = 0 or p_kinds[i] = 'number')
+            and (abs(value::numeric) between 1e-300 and 1e150 or value = '0')
+        then
+            x := value::double precision;
+            is_as_given := is_as_given and to_jsonb(x) = value;
+            numbers[i] := x;
+            continue;
+        end if;
         if value is null then
             perform ml_pipeline_refuse(format('Features are missing: %s.', (
                 select string_agg(name, ', ' order by place)
@@ -290,21 +302,10 @@ begin
                 where not p_features ? name
             )));
         end if;
+        is_as_given := is_as_given and value = 'null';
         if cardinality(p_kinds) = 0 or p_kinds[i] = 'number' then
-            -- Most values are plain numbers; a call for each would take longer than the rest.
-            if jsonb_typeof(value) = 'number'
-                and abs(value::numeric) between 1e-300 and 1e150 or value = '0'
-            then
-                x := value::double precision;
-            else
-                x := ml_pipeline_read_number(value, p_names[i]);
-            end if;
-            if x <> 'NaN' then
-                keep[i] := to_jsonb(x);
-            end if;
-            is_as_given := is_as_given and keep[i] = value;
+            x := ml_pipeline_read_number(value, p_names[i]);
         else
-            is_as_given := false;
             select cell.number, cell.kept into x, value
             from ml_pipeline_read_cell(p_kinds[i], value, p_names[i]) as cell;
             keep[i] := value;
@@ -322,11 +323,11 @@ begin
     if cardinality(missing) = width then
         perform ml_pipeline_refuse('Every feature is missing.');
     end if;
-    if is_as_given and (select count(*) from jsonb_object_keys(p_features)) = width then
+    if is_as_given and p_features - p_names = '{}' then
         logged := p_features;
     else
-        select jsonb_object_agg(name, kept) into logged
-        from unnest(p_names, keep) as known (name, kept);
+        select jsonb_object_agg(name, coalesce(kept, to_jsonb(nullif(number, 'NaN')))) into logged
+        from unnest(p_names, keep, numbers) as known (name, kept, number);
     end if;
 end
 $$;

@@ -205,24 +205,29 @@ $$;
 
 -- A number with six digits, as sentences have it.
 create or replace function ml_pipeline_short(p_number double precision) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, public, pg_temp
 set extra_float_digits = -9
 as $$
-    select p_number::text
+begin
+    return p_number::text;
+end
 $$;
 
 -- A UUID of version 7, see `store.event_row`.
 create or replace function ml_pipeline_event_id(p_now timestamptz) returns uuid
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, public, pg_temp
 as $$
-    select (
+declare
+    micros constant bigint := extract(epoch from p_now) * 1000000;
+begin
+    return (
         lpad(to_hex(micros / 1000), 12, '0') || '7'
         || lpad(to_hex((micros % 1000 << 12) / 1000), 3, '0')
-        || substr(replace(gen_random_uuid()::text, '-', ''), 17)
-    )::uuid
-    from (select (extract(epoch from p_now) * 1000000)::bigint) as moment (micros)
+        || substr(gen_random_uuid()::text, 20)
+    )::uuid;
+end
 $$;
 
 -- Answer rows of features, an array, each with the id in `p_ids`, and log the answers; with
@@ -276,8 +281,8 @@ declare
     errors text[] := array[]::text[];
     found double precision[];
     values double precision[];
-    logged jsonb;
-    missing text[];
+    ids text[] := array[]::text[];
+    read record;
     answers jsonb[] := array[]::jsonb[];
     more jsonb;
     meta jsonb;
@@ -296,7 +301,6 @@ declare
     at integer;
     moment timestamptz;
     event uuid;
-    id text;
 begin
     select model.model_id, scoring.model_id, scoring.trouble, scoring.features, scoring.kinds,
            scoring.classes, scoring.base_classes, scoring.members, scoring.mean, scoring.scale,
@@ -328,10 +332,9 @@ begin
     step := v_places[4];
     -- The incumbent's probabilities come last in the row of a model that corrects them.
     own := width - count;
-    if v_features[own + 1:] <> array(
-        select 'incumbent:' || class.name
-        from unnest(v_classes) with ordinality as class (name, place) order by class.place
-    ) then
+    if array_to_string(v_features[own + 1:], E'\n')
+        <> 'incumbent:' || array_to_string(v_classes, E'\nincumbent:')
+    then
         own := width;
     end if;
     if own = width and p_incumbent is not null then
@@ -358,34 +361,25 @@ begin
     for i in 1 .. count loop
         keys := keys || (case when i = 1 then '{' else ', ' end || to_json(v_classes[i]) || ': ');
     end loop;
+    v_kinds := v_kinds[1:own];
     for i in 1 .. total loop
-        written := null;
-        logged := null;
-        missing := '{}';
-        if p_lenient then
-            begin
-                select row.numbers, row.logged, row.missing into values, logged, missing
-                from ml_pipeline_read_row(
-                    p_rows -> (i - 1), v_features[1:own], v_kinds[1:own], imputes
-                ) as row;
-                id := ml_pipeline_read_id(p_ids -> (i - 1));
-            exception when sqlstate 'MLP08' then
-                written := sqlerrm;
-                values := array_fill('NaN'::double precision, array[width]);
-            end;
-        else
-            select row.numbers, row.logged, row.missing into values, logged, missing
-            from ml_pipeline_read_row(
-                p_rows -> (i - 1), v_features[1:own], v_kinds[1:own], imputes
-            ) as row;
-        end if;
-        values := values || shares;
-        for j in 1 .. width loop
-            flat[(i - 1) * width + j] := values[j];
-        end loop;
-        given[i] := logged;
-        lost[i] := to_jsonb(missing);
-        errors[i] := written;
+        errors[i] := null;
+        begin
+            read := ml_pipeline_read_row(p_rows -> (i - 1), v_features[1:own], v_kinds, imputes);
+            values := read.numbers || shares;
+            for j in 1 .. width loop
+                flat[(i - 1) * width + j] := values[j];
+            end loop;
+            given[i] := read.logged;
+            lost[i] := to_jsonb(read.missing);
+            ids[i] := case when p_ids -> (i - 1) <> 'null'
+                      then ml_pipeline_read_id(p_ids -> (i - 1)) end;
+        exception when sqlstate 'MLP08' then
+            if not p_lenient then
+                raise;
+            end if;
+            errors[i] := sqlerrm;
+        end;
     end loop;
 
     begin
@@ -406,9 +400,7 @@ begin
 
     for i in 1 .. total loop
         at := (i - 1) * step;
-        id := null;
         if errors[i] is null then
-            id := ml_pipeline_read_id(p_ids -> (i - 1));
             best := 1;
             y := 0;
             sure := found[at + 1];
@@ -541,12 +533,12 @@ begin
                 confidence, features, probabilities, metadata
             )
             values (
-                event, moment, 'prediction', p_model_name, serving, id, said, least(sure, 1),
+                event, moment, 'prediction', p_model_name, serving, ids[i], said, least(sure, 1),
                 given[i], probabilities, meta
             );
         end if;
         answers[i] := jsonb_build_object(
-            'event_id', event, 'match_id', id, 'prediction', said, 'confidence', sure,
+            'event_id', event, 'match_id', ids[i], 'prediction', said, 'confidence', sure,
             'confidence_level', case when sure < threshold then 'low'
                 when sure >= greatest(0.7, threshold) then 'high' else 'medium' end,
             'probabilities', probabilities, 'imputed', lost[i], 'model_id', serving,
