@@ -24,7 +24,7 @@ from ml_pipeline.evaluation.gate import rules_of
 from ml_pipeline.evaluation.judging import Verdict
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, scoring_path
-from ml_pipeline.registry.serving_state import ServingState, serving_state_of
+from ml_pipeline.registry.serving_state import ServingState, rollback_to, serving_state_of
 from ml_pipeline.registry.trained import SCORING_FILE, Sample, TrainerAnswer
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.lineage.open_rows import OpenRows
@@ -138,8 +138,13 @@ class Registration:
         return self._with_log_rows(lineage)
 
     def _rebuilds(self, continued: ModelVersion) -> int | None:
-        """One more than its members have when the lineage begins anew from its base."""
-        if continued.model_id != continued.anchor_id:
+        """One more than its members have when the lineage goes on from an earlier one of them.
+
+        That is its base, or what a person went back to: what came after it is left behind.
+        """
+        event = rollback_to(self.store, continued)
+        is_chosen = event is not None and event.to_model_id == continued.model_id
+        if continued.model_id != continued.anchor_id and not is_chosen:
             return continued.lineage.rebuilds
         members = self.store.list_models(
             model_name=continued.model_name, anchor_id=continued.anchor_id

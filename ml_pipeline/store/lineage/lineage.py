@@ -43,8 +43,8 @@ class Lineage:
     of later ones. `snapshots` are earlier nights after which its state was kept, with the
     labelled rows that the log held of the days until then. `experts` are the nights on which
     experts were fitted, by their names. `rebuilds` counts how often the lineage has begun anew from
-    its base (older records: None for never): results may have been taken back, and later settled
-    days need not mean that more is known.
+    its base, or from a member that a person went back to (older records: None for never): results
+    may have been taken back, and later settled days need not mean that more is known.
 
     A base has learned rows of up to `learned_until`, and its online models keep that time. A
     shadow has been there since `shadow_since`, with heads that were `fresh` or `carried` over.

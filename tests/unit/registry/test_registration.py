@@ -214,3 +214,36 @@ def test_what_was_left_on_purpose_stays(place: Place, first_model: FirstModel, p
             store, settings, state, now=NOW, event_id=league.event_id("not done")
         )
     assert after == state
+
+
+def change(store: Store, to: str, before: str, kind: PromotionKind) -> None:
+    """One model takes the place of another."""
+    store.promote(
+        PromotionEvent(
+            event_id=league.event_id(f"{before} to {to}"),
+            model_name="default",
+            kind=kind,
+            to_model_id=to,
+            from_model_id=before,
+            reason="odd answers",
+            actor="person",
+            created_at=NOW,
+        )
+    )
+
+
+def test_what_a_person_rolled_back_is_not_gone_on_from_when_what_came_instead_is_approved(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    """Also where it had been learned again from the base, or of more days."""
+    serve_update(place, first_model)
+    again = Lineage(first_night=SETTLED, settled_night=SETTLED + 9, log_rows=0, rebuilds=1)
+    with place.opened() as store:
+        promoted_update(store, model_id="odd", lineage=again)
+        change(store, "odd", "updated", PromotionKind.PROMOTION)
+        change(store, "updated", "odd", PromotionKind.ROLLBACK)
+        assert reject(store, first_model, tmp_path) == "updated"
+        change(store, "rejected", "updated", PromotionKind.PROMOTION)
+        head = serving_state_of(store, "default").head
+        assert head is not None
+        assert head.model_id == "rejected"
