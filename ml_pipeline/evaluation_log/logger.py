@@ -15,7 +15,7 @@ from itertools import islice
 from ml_pipeline.errors import NotFound, StoreDenied, StoreError, StoreRefused
 from ml_pipeline.evaluation_log.event_csv import EventCsv, Span
 from ml_pipeline.evaluation_log.outbox.delivered import Delivered, warn
-from ml_pipeline.store.event_row import EventRow, new_event_id, prediction_row
+from ml_pipeline.store.event_row import EventRow, is_of_model, new_event_id, prediction_row
 from ml_pipeline.store.serving_view import ServingView
 
 TYPE_CHECKING = False
@@ -125,11 +125,11 @@ class EvaluationLogger:
         """Log what really happened, in any spelling, and return the accuracy, 1.0 or 0.0.
 
         It is computed; a passed `accuracy` that differs from it is refused (InputError), as is
-        what is no label. Raises NotFound for an unknown event and StoreRefused when it has another
-        outcome, unless this one is to `correct` it: the former one is kept in the event's metadata,
-        and the next run learns its day again.
+        what is no label. Raises NotFound for an event that is unknown or another model's, and
+        StoreRefused when it has another outcome, unless this one is to `correct` it: the former
+        one is kept in the event's metadata, and the next run learns its day again.
         """
-        from ml_pipeline.store.inputs.predictions import settled_row
+        from ml_pipeline.store.inputs.predictions import not_of, settled_row
 
         with self._lock:
             row = self.csv.find([event_id := str(event_id)]).get(event_id)
@@ -138,6 +138,8 @@ class EvaluationLogger:
                     f"There is no event {event_id} in {self.csv.path}.",
                     hint="`ml-pipeline outcome` searches the store's table as well.",
                 )
+            if not is_of_model(row, self.model_name):
+                raise not_of(row, self.model_name)
             settled = settled_row(
                 row, actual_result, accuracy, labels=self.labels, now=self._clock(),
                 correct=correct,

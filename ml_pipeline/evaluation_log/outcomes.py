@@ -25,6 +25,7 @@ from ml_pipeline.evaluation_log.recording.settling import (
     Work,
     clash_of,
     refusal_of,
+    refusal_of_another,
     settle,
 )
 from ml_pipeline.store.contract import EvaluationLog
@@ -33,6 +34,7 @@ from ml_pipeline.store.event_row import (
     UNCERTAIN,
     EventRow,
     brings_outcome,
+    is_of_model,
     utc_text,
 )
 from ml_pipeline.store.inputs.columns import listed
@@ -148,19 +150,20 @@ def record(  # noqa: PLR0913 - two places, and what is looked for
     ids = _ids(outcomes)
     search = partial(logger.csv.find, ids["event_ids"], ids["match_ids"])
     events, behind = _find(search, since, store, outcomes, settings.model_name, work)
-    by_match: dict[object, list[EventRow]] = {}
+    found: dict[tuple[str, object], list[EventRow]] = {}
     for row in events.values():
-        if row["model_name"] in {None, settings.model_name}:
-            by_match.setdefault(row["match_id"], []).append(row)
+        for key in KEYS:
+            found.setdefault((key, row[key]), []).append(row)
     # An earlier outcome first, whatever the order of the lines: it is that of earlier predictions.
     for outcome in sorted(outcomes, key=attrgetter("known_at")):
-        if outcome.key == "event_id":
-            rows = [events[outcome.value]] if outcome.value in events else []
-        else:
-            rows = by_match.get(outcome.value, [])
+        rows = found.get((outcome.key, outcome.value), [])
+        own = [row for row in rows if is_of_model(row, settings.model_name)]
         if not rows:
             report.unknown.append({outcome.key: outcome.value, "actual_result": outcome.actual})
-        settle(work, rows, outcome)
+        elif not own:
+            name = settings.model_name
+            report.refused += [refusal_of_another(row, outcome.actual, name) for row in rows]
+        settle(work, own, outcome)
     for event_id, clashing in work.clashing.items():
         del work.fresh[event_id]
         report.refused.append(clash_of(events[event_id], clashing))
@@ -233,7 +236,9 @@ def _find(  # noqa: PLR0913, PLR0917 - two places, and what is looked for
         if since:
             events = search()
             missing = ids["event_ids"] - events.keys()
-        if missing or ids["match_ids"] - {row["match_id"] for row in events.values()}:
+        if missing or ids["match_ids"] - {
+            row["match_id"] for row in events.values() if is_of_model(row, model_name)
+        }:
             raise
         work.report.away = error.message
         return events, {}

@@ -62,6 +62,11 @@ def new_event_id() -> str:
     )
 
 
+def is_of_model(row: Mapping[str, object], model_name: str) -> bool:
+    """Whether the event is that model's; one of a log without model names is everybody's."""
+    return row["model_name"] in {None, model_name}
+
+
 @lru_cache(maxsize=16)
 def utc_text(moment: datetime) -> str:
     """UTC text of one width, so that text order is time order. Raises InputError without a zone."""

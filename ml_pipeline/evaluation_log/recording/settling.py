@@ -10,6 +10,7 @@ from ml_pipeline.evaluation_log.recording.parsed import OutcomeReport, ParsedOut
 from ml_pipeline.store.event_row import EventRow, utc_text, with_outcome
 from ml_pipeline.store.inputs import corrections
 from ml_pipeline.store.inputs.labels import Labels
+from ml_pipeline.store.inputs.predictions import not_of
 
 _INSTANT = timedelta(microseconds=1)
 CORRECT_HINT = (
@@ -165,6 +166,13 @@ def clash_of(row: EventRow, outcomes: Sequence[ParsedOutcome]) -> dict[str, str 
     reason = f"{where} each other: {labels}. None of them was recorded for this event."
     hint = "Take the wrong line out and repeat: what was recorded already stays as it is."
     return {**refusal_of(row, stands, labels, reason), "hint": hint}
+
+
+def refusal_of_another(row: EventRow, refused: str, model_name: str) -> dict[str, str | None]:
+    """An outcome of a prediction that another model of the same log made."""
+    stands = None if row["actual_result"] is None else str(row["actual_result"])
+    error = not_of(row, model_name)
+    return {**refusal_of(row, stands, refused, error.message), "hint": error.hint}
 
 
 def refusal_of(

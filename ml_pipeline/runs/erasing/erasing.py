@@ -23,7 +23,7 @@ from ml_pipeline.evaluation_log.logger import EvaluationLogger
 from ml_pipeline.reports.report import REPORT_BUCKET, as_html
 from ml_pipeline.runs.erasing.redaction import Names, clean_folder, redacted, redacted_text
 from ml_pipeline.store.contract import EVERYTHING, Store
-from ml_pipeline.store.event_row import EventRow
+from ml_pipeline.store.event_row import EventRow, is_of_model
 from ml_pipeline.store.records import ModelVersion, RetrainingRun, RunStatus, parse_utc
 
 log = logging.getLogger("erase")
@@ -116,7 +116,7 @@ def _known_rows(
     found: dict[str, Mapping[str, Any]] = {
         event_id: row
         for event_id, row in logger.csv.find(asked.event_ids, asked.match_ids).items()
-        if row["model_name"] in {None, model_name}
+        if is_of_model(row, model_name)
     }
     frame = store.find_events(
         model_name=model_name, event_ids=asked.event_ids, match_ids=asked.match_ids
@@ -139,7 +139,7 @@ def _is_labelled(row: Mapping[str, Any]) -> bool:
 
 def _clean_csv(logger: EvaluationLogger, names: Names, model_name: str, *, dry_run: bool) -> int:
     def is_erased(row: EventRow) -> bool:
-        return row["model_name"] in {None, model_name} and names.has(row)
+        return is_of_model(row, model_name) and names.has(row)
 
     if not dry_run:
         return logger.erase(is_erased)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ml_pipeline.errors import InputError, StoreRefused
+from ml_pipeline.errors import InputError, NotFound, StoreRefused
 from ml_pipeline.store.event_row import (
     MOST_AHEAD,
     EventRow,
@@ -94,6 +94,16 @@ def _made(at: datetime, now: datetime) -> datetime:
             "is played, or whatever is predicted happens, may stand in metadata.",
         )
     return at
+
+
+def not_of(row: EventRow, model_name: str) -> NotFound:
+    """What is wrong with an outcome of a prediction that another model of the log made."""
+    other = row["model_name"]
+    return NotFound(
+        f"Event {row['event_id']} is a prediction of {other}, not of {model_name}.",
+        hint=f"Set model_name: {other} in the settings (or ML_PIPELINE__MODEL_NAME={other}), and "
+        "repeat.",
+    )
 
 
 def settled_row(  # noqa: PLR0913 - an event, what happened, and how it is read

@@ -471,3 +471,26 @@ def test_an_event_with_a_megabyte_of_features_holds_nothing_back(
         later = log_one(logger, "match_002")
     assert set(events(store)) == {huge, later}
     assert json.loads(str(events(store)[huge]["features"])) == {"city": "x" * 10**6}
+
+
+@pytest.mark.parametrize("key", ["event_id", "match_id"])
+def test_an_outcome_goes_to_no_other_models_event_of_a_shared_csv(
+    open_logger: Callable[[], MLLogger], store: LocalStore, tmp_path: Path, key: str
+) -> None:
+    with open_logger() as logger:
+        event_id = log_one(logger)
+    path = tmp_path / "evaluation_log.csv"
+    before = path.read_bytes()
+    with MLLogger(str(path), model_name="churn", clock=lambda: AT) as logger:
+        with pytest.raises(NotFound, match=rf"{event_id} is a prediction of {MODEL_NAME}, not of"):
+            logger.log_evaluation(event_id, "A")
+        value = event_id if key == "event_id" else "match_001"
+        told = ParsedOutcome(key=key, value=value, actual="A", known_at=AT)
+        settings = load_settings(flags={"model_name": "churn"})
+        report = record(logger, store, [told], settings).as_json()
+    assert (report["status"], report["recorded"], report["unknown"]) == ("failed", 0, [])
+    (refused,) = report["refused"]
+    assert (refused["event_id"], refused["given"]) == (event_id, "A")
+    assert f"ML_PIPELINE__MODEL_NAME={MODEL_NAME}" in refused["hint"]
+    assert path.read_bytes() == before
+    assert events(store)[event_id]["actual_result"] is None
