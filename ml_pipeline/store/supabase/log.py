@@ -11,6 +11,7 @@ from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,11 @@ from ml_pipeline.store.supabase.transport import Project
 # Both are done well within the 8 seconds that a hosted project gives a statement.
 PAGE: Final = 5_000
 APPENDED_AT_ONCE: Final = 10_000
-# A hundred ids fit into an address. Each such question reads the table once, as it has no index by
-# match, so that many are answered sooner by reading all of it.
+# A hundred ids of usual length fit into an address, of which gateways take 8 KiB. Each such question
+# reads the table once, as it has no index by match, so that many are answered sooner by reading all
+# of it.
 NAMED_AT_ONCE: Final = 100
+NAMED_BYTES: Final = 4_000
 NAMED_AT_MOST: Final = 1000
 FOUND_AT_ONCE: Final = 500
 _JSON: Final = ("features", "probabilities", "metadata")
@@ -101,8 +104,9 @@ class SupabaseLog:
         self, *, model_name: str, event_ids: Collection[str], match_ids: Collection[str]
     ) -> pd.DataFrame:
         """The events with those ids and of those matches, ordered by event id."""
-        ids = [event_id for event_id in event_ids if UUID_TEXT.fullmatch(event_id)]
-        if len(ids) + len(match_ids) > NAMED_AT_MOST:
+        ids = [event_id.lower() for event_id in event_ids if UUID_TEXT.fullmatch(event_id)]
+        widest = max(map(_width, match_ids), default=0)
+        if len(ids) + len(match_ids) > NAMED_AT_MOST or widest > NAMED_BYTES:
             found = [
                 frame[frame["event_id"].isin(ids) | frame["match_id"].isin(list(match_ids))]
                 for frame in self.read_events(EVER, model_name=model_name, labelled_only=False)
@@ -187,13 +191,26 @@ class SupabaseLog:
 
 def _named(column: str, values: Collection[str]) -> Iterator[Callable[[Any], Any]]:
     """Questions for the rows with those values, as many values in each as may be."""
-    plain = [value for value in values if _PLAIN.fullmatch(value)]
-    for at in range(0, len(plain), NAMED_AT_ONCE):
-        yield partial(_is_among, column, plain[at : at + NAMED_AT_ONCE])
+    part, width = list[str](), 0
+    for value in values:
+        if not _PLAIN.fullmatch(value):
+            continue
+        if len(part) == NAMED_AT_ONCE or width + _width(value) > NAMED_BYTES:
+            yield partial(_is_among, column, part)
+            part, width = [], 0
+        part.append(value)
+        width += _width(value)
+    if part:
+        yield partial(_is_among, column, part)
     # Commas and quotes mean something in a list.
     for value in values:
         if not _PLAIN.fullmatch(value):
             yield partial(_is, column, value)
+
+
+def _width(value: str) -> int:
+    """What an id takes of an address, with the comma behind it, in bytes."""
+    return len(quote(value, safe="", errors="replace")) + len("%2C")
 
 
 def _is_among(column: str, values: Sequence[str], query: Any) -> Any:  # noqa: ANN401 - the library's

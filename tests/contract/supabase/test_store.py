@@ -121,6 +121,21 @@ def rows_of(project: SupabaseProject, table: str) -> list[dict[str, Any]]:
     return project.sql(f"select * from {table}")  # noqa: S608 - a table's name
 
 
+def test_no_address_is_longer_than_gateways_take(
+    project: SupabaseProject, store: SupabaseStore
+) -> None:
+    names = [f"{number:0200}" for number in range(60)]
+    store.append_events(make_events(1, match_id=names[7]))
+    store.append_events(make_events(2, match_id=names[59]))
+    store.append_events(make_events(3, match_id="日" * 1000))
+    for wanted, found in ((names, [1, 2]), ([*names, "日" * 1000], [1, 2, 3])):
+        project.gateway.requests.clear()
+        frame = store.find_events(model_name=MODEL_NAME, event_ids=[], match_ids=wanted)
+        assert frame["event_id"].tolist() == [make_id(number) for number in found]
+        asked_for = [len(each.path) + len(each.query) for each in project.gateway.requests]
+        assert max(asked_for) < 6_000
+
+
 def asked(project: SupabaseProject, name: str) -> int:
     """How often a function or path was called."""
     return sum(name in exchange.path for exchange in project.gateway.requests)
