@@ -37,6 +37,8 @@ _HEAD: Final = 1 << 16
 _CHUNK: Final = 1 << 20
 # Far over every row that can be learned.
 LONGEST_LINE: Final = 32 << 20
+# Python's own limit, 128 KB a cell, would refuse a file for a long text that nobody reads.
+csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _LINES_TRIED: Final = 20
 # A number as programs write it where the comma is the decimal mark, and one whose commas may as

@@ -283,6 +283,24 @@ def refuse_other_labels(rows: Sequence[Row], known: Mapping[str, Any]) -> None:
         )
 
 
+def require_key(table: str, key: str, last: object, before: object) -> None:
+    """Raise StoreCorrupt when a page ends without a value, or where the one before it ended."""
+    if last is None or last == before:
+        raise StoreCorrupt(f"{table}.{key} is not a key: it is empty or the same in several rows.")
+
+
+def require_whole(table: str, rows: int, read: int) -> None:
+    """Raise StoreCorrupt when fewer rows could be read, page by page, than there were before.
+
+    Rows that were added meanwhile may or may not have been met; none may have been missed.
+    """
+    if read < rows:
+        raise StoreCorrupt(
+            f"{table} has {rows} rows, but only {read} could be read.",
+            hint="Choose a ground_truth.id_column that is unique and never empty.",
+        )
+
+
 def text_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows of any table as a frame of texts: objects as JSON, None where there is no value."""
     import pandas as pd

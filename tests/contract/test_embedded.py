@@ -19,7 +19,7 @@ import pytest
 
 from ml_pipeline.errors import NotFound, StoreCorrupt, StoreRefused, StoreUnavailable
 from ml_pipeline.store.alerts import SystemEvent
-from ml_pipeline.store.embedded import log
+from ml_pipeline.store.embedded import log, tables
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.embedded.tables import within
 from ml_pipeline.store.records import ArtifactRef, LookbackWindow
@@ -521,3 +521,18 @@ def test_learning_cycles_of_a_version_are_not_crowded_out_by_another(folder: Pat
     assert rates("llm-2") == [0.5, 0.4, 0.3]
     assert rates("it's", limit=9) == [0.3]
     assert len(store.learning_cycles(model_name=MODEL_NAME, limit=9)) == 5
+
+
+@pytest.mark.parametrize("key", ["'same'", "NULL"])
+def test_a_table_of_labels_whose_key_is_none_loses_no_row_in_silence(
+    folder: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "TRUTH_CHUNK", 10)
+    store = LocalStore.open(folder)
+    with raw(folder) as db:
+        db.execute("CREATE TABLE labels (id TEXT, label TEXT)")
+        db.executemany("INSERT INTO labels VALUES (?, 'H')", [(f"a{n}",) for n in range(8)])
+        for _ in range(12):
+            db.execute(f"INSERT INTO labels VALUES ({key}, 'H')")  # noqa: S608 - constants
+    with pytest.raises(StoreCorrupt, match=r"labels|id_column"):
+        list(store.read_table("labels", key="id"))

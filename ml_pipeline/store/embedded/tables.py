@@ -18,6 +18,8 @@ from ml_pipeline.store.rows import (
     from_row,
     label_row,
     refuse_other_labels,
+    require_key,
+    require_whole,
     text_frame,
     time_text,
     to_row,
@@ -117,8 +119,8 @@ class LocalTruth:
             return _known_labels(db, list(ids), model_name)
 
     def read_table(self, table: str, *, key: str) -> Iterator[pd.DataFrame]:
-        """Every row of a table in frames, ordered by its key."""
-        after: object = None
+        """Every row of a table in frames, ordered by its key; the count of rows is checked."""
+        after, read = None, 0
         with self._database.reading() as db:
             _check_columns(db, table, key)
             query = (
@@ -126,9 +128,13 @@ class LocalTruth:
                 f"WHERE :after IS NULL OR {identifier(key)} > :after "
                 f"ORDER BY {identifier(key)} LIMIT {TRUTH_CHUNK}"
             )
+            counted = db.execute(f"SELECT count(*) FROM {identifier(table)}")  # noqa: S608 - quoted
+            total = int(counted.fetchone()[0])
             while page := db.execute(query, {"after": after}).fetchall():
+                require_key(table, key, page[-1][key], after)
                 yield text_frame([dict(row) for row in page])
-                after = page[-1][key]
+                after, read = page[-1][key], read + len(page)
+        require_whole(table, total, read)
 
 
 def _known_labels(

@@ -28,9 +28,9 @@ from ml_pipeline.store.supabase.transport import Project
 # Both are done well within the 8 seconds that a hosted project gives a statement.
 PAGE: Final = 5_000
 APPENDED_AT_ONCE: Final = 10_000
-# A hundred ids of usual length fit into an address, of which gateways take 8 KiB. Each such question
-# reads the table once, as it has no index by match, so that many are answered sooner by reading all
-# of it.
+# A hundred ids of usual length fit into an address, of which gateways take 8 KiB. Each such
+# question reads the table once, as it has no index by match, so that many are answered sooner by
+# reading all of it.
 NAMED_AT_ONCE: Final = 100
 NAMED_BYTES: Final = 4_000
 NAMED_AT_MOST: Final = 1000

@@ -32,6 +32,8 @@ from ml_pipeline.store.rows import (
     from_row,
     label_row,
     refuse_other_labels,
+    require_key,
+    require_whole,
     text_frame,
     time_text,
     to_row,
@@ -154,18 +156,10 @@ class SupabaseTruth:
                     f"{table} has no column {key}; it has {', '.join(page[0])}.",
                     hint="Correct ground_truth.id_column in the settings.",
                 )
-            if last is None or last == after:
-                raise StoreCorrupt(
-                    f"{table}.{key} is not a key: it is empty or the same in several rows."
-                )
+            require_key(table, key, last, after)
             yield text_frame(page)
             read, after = read + len(page), last
-        # Rows that were added meanwhile may or may not have been met; none may have been missed.
-        if read < total:
-            raise StoreCorrupt(
-                f"{table} has {total} rows, but only {read} could be read.",
-                hint="Choose a ground_truth.id_column that is unique and never empty.",
-            )
+        require_whole(table, total, read)
 
     def _page(self, table: str, key: str, after: object) -> list[Row]:
         return self._project.select(

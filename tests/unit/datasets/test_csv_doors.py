@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -376,3 +378,18 @@ def test_a_log_that_a_spreadsheet_saved_is_not_written_into(tmp_path: Path) -> N
     with pytest.raises(PipelineError, match="is no evaluation log"):
         EventCsv(str(path)).append([])
     assert path.read_bytes() == before
+
+
+def test_a_cell_of_any_length_that_nobody_reads_is_no_reason_to_refuse_a_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "outcomes.csv"
+    path.write_text("match_id,page,actual_result\n1," + "x" * 200_000 + ",H\n")
+    code = (
+        "import sys; from pathlib import Path; from ml_pipeline.datasets.csv_file import CsvFile; "
+        "print([cells[2] for _, cells in CsvFile.opened(Path(sys.argv[1])).records()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], check=False, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("['H']\n", "")
