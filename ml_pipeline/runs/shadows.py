@@ -52,6 +52,7 @@ from ml_pipeline.training.trainer import ModelFile, TrainingJob
 
 log = logging.getLogger("shadows")
 
+NOTHING_NEW: Final = "Not decided yet: no new result has come in to compare it on."
 _RETIREMENTS: Final = UUID("0b6a1a52-6a0e-4a39-8d3b-3f1d5f7f5c0e")
 _STATES: Final = {
     None: ModelState.SHADOW,
@@ -184,6 +185,8 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     folder = context.folder / f"shadow-{shadow.anchor_id}"
     now = context.run.started_at
     rows = unlearned_rows(context.store, settings, shadow, folder, now=now, model_ids=None)
+    if not rows.loaded.labelled_rows:
+        return _note(shadow, "undecided", NOTHING_NEW)
     head = rows.head or shadow
     answer = _train(
         turn,
@@ -208,17 +211,21 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     if decision is not None:
         decision = unless_unfair(decision, turn.unfair)
     version = _register(turn, answer, decision, parent=head, rows=rows)
-    note = {
-        "model_id": version.model_id,
+    outcome, reason = "undecided", undecided_shadow(record, settings.promotion)
+    if decision is not None:
+        outcome, reason = str(decision.outcome), decision.sentence
+    return _note(replace(shadow, model_id=version.model_id), outcome, reason)
+
+
+def _note(shadow: ModelVersion, outcome: str, reason: str) -> dict[str, Any]:
+    log.info("Shadow %s: %s. %s", shadow.anchor_id, outcome, reason)
+    return {
+        "model_id": shadow.model_id,
         "base": shadow.anchor_id,
         "heads": shadow.lineage.shadow_heads,
-        "outcome": "undecided" if decision is None else str(decision.outcome),
-        "reason": undecided_shadow(record, settings.promotion)
-        if decision is None
-        else decision.sentence,
+        "outcome": outcome,
+        "reason": reason,
     }
-    log.info("Shadow %s: %s. %s", shadow.anchor_id, note["outcome"], note["reason"])
-    return note
 
 
 def _heads_to_try(store: Store, serving: ModelVersion) -> tuple[str, ...]:

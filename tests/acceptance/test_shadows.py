@@ -18,6 +18,7 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import Lineage, ModelState, ModelVersion
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.in_process import train_here
 from tests.support.places import Place
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
@@ -179,3 +180,31 @@ def test_a_run_says_what_it_gave_up(store: LocalStore, tmp_path: Path) -> None:
     (note,) = recording.run(store, order).result["given_up"]
     assert note["model_id"] == "forgotten"
     assert store.get_model("default", "forgotten").state is ModelState.RETIRED
+
+
+def test_a_shadow_without_a_new_result_waits_and_has_not_failed(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    # Results of the days before it was there came late: its base was trained without them.
+    late = [league.Night(day=NOW.date() - timedelta(days=9))]
+    store = league.open_league(tmp_path / "store", first_model.path, first_model.model, late)
+    base, born = store.get_model("default", league.FIRST_MODEL), NOW.date() - timedelta(days=1)
+    shadow = Lineage(shadow_since=born, shadow_heads="fresh", settled_night=born.toordinal())
+    store.register(
+        replace(
+            base, model_id="new", anchor_id="new", state=ModelState.SHADOW, lineage=shadow,
+            created_at=NOW - timedelta(days=1),
+        )
+    )  # fmt: skip
+    settings = league.settings_for(run__trigger="any")
+    order = Order(
+        settings=settings, work_dir=tmp_path / "work", clock=lambda: NOW, train=train_here
+    )
+    assert recording.run(store, order).result["shadows"] == [
+        {
+            "model_id": "new", "base": "new", "heads": "fresh", "outcome": "undecided",
+            "reason": "Not decided yet: no new result has come in to compare it on.",
+        }
+    ]  # fmt: skip
+    assert store.get_model("default", "new").state is ModelState.SHADOW
+    store.close()
