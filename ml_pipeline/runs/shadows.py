@@ -162,7 +162,10 @@ def _retirement(model: ModelVersion, reason: str, now: datetime) -> SystemEvent:
 
 
 def is_due(turn: ShadowRun) -> bool:
-    """Whether a new base has to be trained: so many days after the last one was."""
+    """Whether a new base has to be trained: so many days after the last one was.
+
+    One that a wrong clock dated ahead does not count until then.
+    """
     store, name = turn.context.store, turn.champion.model_name
     every = turn.context.settings.training.refit_every_days
     if every is None:
@@ -170,7 +173,7 @@ def is_due(turn: ShadowRun) -> bool:
     anchor = store.get_model(name, turn.champion.anchor_id)
     since = [model.lineage.shadow_since for model in store.list_models(model_name=name)]
     begun = [anchor.created_at.astimezone(UTC).date(), *(day for day in since if day is not None)]
-    return (turn.context.today - max(begun)).days >= every
+    return all(abs((turn.context.today - day).days) >= every for day in begun)
 
 
 # ------------------------------------------------------------------------------ one shadow

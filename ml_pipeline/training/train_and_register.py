@@ -76,7 +76,7 @@ def train_with_store(
     settings = request.settings
     store = open_store(load_store_settings(request.local))
     try:
-        recent = _last_base(store, settings, request.now - timedelta(days=every_days))
+        recent = _last_base(store, settings, request.now, timedelta(days=every_days))
         if recent is not None:
             return _skipped(recent, every_days)
         state = serving_state_of(store, settings.model_name)
@@ -91,10 +91,16 @@ def train_with_store(
         store.close()
 
 
-def _last_base(store: Store, settings: Settings, since: datetime) -> ModelVersion | None:
-    """A base that was registered by this command since then; runs register theirs as runs."""
+def _last_base(
+    store: Store, settings: Settings, now: datetime, within: timedelta
+) -> ModelVersion | None:
+    """A base that was registered by this command lately; runs register theirs as runs.
+
+    One that a wrong clock dated ahead shall not stand in the way until then.
+    """
     for model in store.list_models(model_name=settings.model_name):
-        if model.created_at > since and model.anchor_id == model.model_id and not model.run_id:
+        is_recent = abs(now - model.created_at) < within
+        if is_recent and model.anchor_id == model.model_id and not model.run_id:
             return model
     return None
 
