@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from ml_pipeline.errors import StoreUnavailable
+from ml_pipeline.errors import PipelineError, StoreUnavailable
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.serving_view import ServingView
 
@@ -85,7 +86,9 @@ class Door:
             return call()
         self.failed = self.failed or name
         if fault in {Fault.ANSWER_LOST, Fault.KILLED_AFTER}:
-            call()
+            # A refusal is an answer, too.
+            with suppress(PipelineError):
+                call()
         if fault in {Fault.KILLED_BEFORE, Fault.KILLED_AFTER}:
             self._is_dead = True
             self._die()
