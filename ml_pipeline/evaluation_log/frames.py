@@ -106,6 +106,7 @@ def _from_file(
         learn_from=window.start,
         model_ids=None,
         with_guesses=with_guesses,
+        keeps_files=False,
     )
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         loaded = load_log(store, settings, request, Path(folder))

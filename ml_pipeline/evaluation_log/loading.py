@@ -44,6 +44,7 @@ STORAGE: Final = "storage"
 STORED_LOG: Final = ("model-artifacts", "evaluation_log.csv")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK: Final = 100_000
+ROWS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,9 +132,11 @@ def read_labelled(
     """Every usable labelled row known until `now`, numbers as floats, everything else as text.
 
     `confidence` is a float and `is_error` a boolean; `of_incumbent` as in `LogRequest`. All rows
-    are held in memory.
+    are held in memory, and `folder` is needed no longer than the call.
     """
-    known = load_known(store, settings, None, folder, now=now, of_incumbent=of_incumbent)
+    known = load_known(
+        store, settings, None, folder, now=now, of_incumbent=of_incumbent, keeps_files=False
+    )
     return _read_csv(known.labelled_path, settings.data.number_features)
 
 
@@ -148,10 +151,11 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
     read_at: datetime | None = None,
     also: Sequence[str] = (),
     of_incumbent: bool = False,
+    keeps_files: bool = True,
 ) -> LoadedLog:
     """Every labelled row until `now` that `model` can learn, in order; those `since` a day.
 
-    `read_at`, `also` and `of_incumbent` as in `LogRequest`.
+    `read_at`, `also`, `of_incumbent` and `keeps_files` as in `LogRequest`.
     """
     request = LogRequest(
         now=now,
@@ -162,6 +166,7 @@ def load_known(  # noqa: PLR0913 - what is loaded, for whom and where to
         read_at=read_at,
         also=tuple(also),
         of_incumbent=of_incumbent,
+        keeps_files=keeps_files,
     )
     return load_log(store, settings, request, folder)
 
@@ -273,7 +278,8 @@ def _write(
         unusable_path=str(files.unusable) if counts.unusable else None,
         **{name: getattr(counts, name) for name in Counts.__slots__},
     )
-    _check_share(report, settings)
+    if _has_too_many_bad(report, settings):
+        raise _too_many_bad(stage, report, settings, keeps_files=request.keeps_files)
     stage.write(
         written.table_query(settings, "is_error"), files.errors, written.table_names(settings)
     )
@@ -302,19 +308,38 @@ def _read_csv(path: Path, features: Sequence[str]) -> pd.DataFrame:
     return frame.assign(is_error=frame["is_error"] == "true")
 
 
-def _check_share(report: LoadReport, settings: Settings) -> None:
-    if not report.rows or report.bad / report.rows <= settings.log.max_bad_rows:
-        return
+def _has_too_many_bad(report: LoadReport, settings: Settings) -> bool:
+    return report.rows > 0 and report.bad / report.rows > settings.log.max_bad_rows
+
+
+def _too_many_bad(
+    stage: Stage, report: LoadReport, settings: Settings, *, keeps_files: bool
+) -> DataError:
     bad = {
         reason: count for reason, count in report.reasons.items() if not reason.startswith(UNUSABLE)
     }
     commonest = ", ".join(f"{reason} ({n})" for reason, n in list(bad.items())[:REASONS_SHOWN])
-    raise DataError(
+    if keeps_files:
+        where = f"They are listed in {report.rejects_path}."
+    else:
+        where = _first_bad(stage, is_table=settings.log.source == TABLE)
+    return DataError(
         f"{report.bad} of {report.rows} rows of {report.source} are bad "
         f"({report.bad / report.rows:.1%}, log.max_bad_rows allows "
         f"{settings.log.max_bad_rows:.1%}): {commonest}.",
-        hint=f"They are listed in {report.rejects_path}.{reasons_hint(bad, settings)}",
+        hint=where + reasons_hint(bad, settings),
     )
+
+
+def _first_bad(stage: Stage, *, is_table: bool) -> str:
+    """Which rows to look at, of a load whose list goes with its folder."""
+    shown = []
+    for row, event_id, reason in stage.run(written.first_rejected_query(ROWS_SHOWN)):
+        event = "" if event_id is None else f"event {event_id}"
+        name = f"row {row} ({event})" if event else f"row {row}"
+        # The rows of a table have no numbers of their own.
+        shown.append(f"{event if is_table and event else name}: {reason}")
+    return f"The first of them: {'; '.join(shown)}."
 
 
 def reasons_hint(reasons: Collection[str], settings: Settings) -> str:

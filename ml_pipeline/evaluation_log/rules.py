@@ -93,7 +93,8 @@ class LogRequest:
     known in between has not happened for the run, and is no row of the future. `also` names further
     features to write beside the labelled rows as they were logged: what the champion reads.
     `of_incumbent` asks for the answer of a classifier that is not ours beside each labelled row,
-    and sets aside those of which there is none.
+    and sets aside those of which there is none. `keeps_files` says that the folder outlives the
+    command: an error names the list in it then, and else the first bad rows.
     """
 
     now: datetime
@@ -107,6 +108,7 @@ class LogRequest:
     read_at: datetime | None = None
     also: tuple[str, ...] = ()
     of_incumbent: bool = False
+    keeps_files: bool = True
 
     def __post_init__(self) -> None:
         for name in ("now", "learn_from", "count_from", "read_at"):

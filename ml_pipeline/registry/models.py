@@ -101,7 +101,7 @@ def load_classifier(path: Path, digest: str) -> Any:  # noqa: ANN401 - AdaptiveC
     if archive.type_name(type(model)) != archive_schema.CLASSIFIER:
         message = f"The model {path.stem} holds a {type(model).__name__}."
         raise ArtifactIncompatible(message, hint="Train and register it with this program.")
-    with archive.reading(f"The artifact {path}"):
+    with archive.reading(f"The artifact {path.name}"):
         see_it_answer(model)
     return model
 

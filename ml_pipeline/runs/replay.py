@@ -90,6 +90,7 @@ class Replay:
             classes=None if head is None else head.version.lineage.classes,
             read_at=datetime.now(UTC),
             of_incumbent=head is None and self.settings.training.is_incumbent,
+            keeps_files=False,
         )
         loaded = load_log(self.store, self.settings, request, self.folder)
         self._same_days("training rows", self.manifest["days"], loaded.labelled_path)
@@ -112,6 +113,7 @@ class Replay:
             now=now,
             since=since,
             read_at=datetime.now(UTC),
+            keeps_files=False,
         )
         self._same_days("rows for experts", then, known.labelled_path)
         return known.labelled_path

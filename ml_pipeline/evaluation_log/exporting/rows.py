@@ -65,7 +65,13 @@ class RowRequest:
         """The same, asked of the log."""
         end = self.now + _MOMENT
         window = LookbackWindow(start=min(self.since or _EPOCH, end), end=end)
-        return LogRequest(now=self.now, window=window, learn_from=self.since, model_ids=None)
+        return LogRequest(
+            now=self.now,
+            window=window,
+            learn_from=self.since,
+            model_ids=None,
+            keeps_files=False,
+        )
 
 
 def write_rows(

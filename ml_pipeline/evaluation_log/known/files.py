@@ -33,6 +33,16 @@ def rejected_query() -> str:
         UNION ALL SELECT row, reason, text FROM ({with_line_numbers(rows)})) ORDER BY row, reason"""
 
 
+def first_rejected_query(count: int) -> str:
+    """The first bad rows as `rejected_query` numbers them: row, event id (if any), reason."""
+    rows = """(SELECT b.row_no, b.reason, k.event_id
+        FROM bad_rows b LEFT JOIN kept k ON k.row_no = b.row_no)"""
+    return f"""SELECT row, event_id, reason FROM (
+        SELECT line AS row, NULL AS event_id, reason FROM malformed
+        UNION ALL SELECT row, event_id, reason FROM ({with_line_numbers(rows)}))
+        ORDER BY row, reason LIMIT {count}"""
+
+
 def unusable_query() -> str:
     """The events that were to be learned and cannot be, with the reason and the outcome."""
     return """SELECT event_id, fault AS reason, outcome FROM events
