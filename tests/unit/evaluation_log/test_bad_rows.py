@@ -63,11 +63,7 @@ def bad_log(folder: Path, source: str) -> tuple[LocalStore, Settings]:
 @pytest.mark.parametrize(
     ("door", "source"),
     [
-        *(
-            (door, source)
-            for door in (by_reading, by_export, by_run)
-            for source in ("table", "csv")
-        ),
+        *product((by_reading, by_export, by_run), ("table", "csv")),
         (by_decay, "csv"),
         (by_status, "csv"),
     ],
