@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Final
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.support import league, properties, shell
 from tests.support.league import FirstModel
@@ -19,8 +21,14 @@ _OF_LINUX: Final = ("/proc", "prlimit", "RLIMIT_")
 
 
 def pytest_configure() -> None:
-    """Take a person's variables out before anything asks for them."""
+    """Take a person's variables out before anything asks for them; one thread for linear algebra.
+
+    As in training. Threads that wait for one another by spinning cost the tests beside them, and
+    these, three times what they compute: those of libraries that are there, and that come.
+    """
     shell.shut_out()
+    os.environ |= shell.ONE_THREAD
+    threadpool_limits(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

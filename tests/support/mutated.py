@@ -205,7 +205,7 @@ def in_a_process(kinds: Sequence[str], seeds: range, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.mutated", str(seeds.start), str(seeds.stop),
          str(folder), *kinds],
-        env=environment(OMP_NUM_THREADS="1"), cwd=ROOT,
+        env=environment(), cwd=ROOT,
         capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     last = done.stdout.strip().splitlines()[-1:] or ["nothing"]

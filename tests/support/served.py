@@ -38,7 +38,7 @@ def train(folder: Path, algorithm: str, *, model_id: str, **variables: str) -> F
     done = ml_pipeline(
         "train", "--register", "--local", folder / "store", "--algorithm", algorithm,
         "--model_id", model_id, "--output_dir", folder / "models", cwd=folder,
-        OMP_NUM_THREADS="1", **variables,
+        **variables,
     )  # fmt: skip
     assert done.code == 0, done.stderr
     return done
