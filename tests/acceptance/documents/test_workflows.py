@@ -67,6 +67,8 @@ def test_defect_25_a_workflow_has_concurrency_permissions_and_a_time_limit(name:
     assert loaded["concurrency"]["group"]
     assert loaded["concurrency"]["cancel-in-progress"] is (name == "ci")
     for job in loaded["jobs"].values():
+        if job.get("uses") == "$/.github/workflows/ci.yml":
+            continue  # its own jobs are held to this
         assert 0 < job["timeout-minutes"] <= 120
         uses = [step["uses"] for step in job["steps"] if "uses" in step]
         assert all(PINNED.fullmatch(each) for each in uses)
@@ -323,7 +325,9 @@ def test_a_release_is_tried_published_without_a_token_and_named_as_the_package()
     assert ran.count(".ci/try_distribution dist/*.") == 2
     assert f"dist/{DISTRIBUTION.replace('-', '_')}-" in ran
     assert publish["permissions"] == {"id-token": "write"}
-    assert (publish["needs"], publish["environment"]) == ("build", "pypi")
+    assert (publish["needs"], publish["environment"]) == (["ci", "build"], "pypi")
+    assert loaded["jobs"]["ci"]["uses"] == "$/.github/workflows/ci.yml"
+    assert "workflow_call" in workflow("ci")["on"]
     assert "secrets" not in str(loaded)
     tried = workflow("ci")["jobs"]["distributions"]["steps"]
     for words in ("Try the wheel", "Try the source distribution"):
