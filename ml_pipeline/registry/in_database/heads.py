@@ -51,7 +51,8 @@ def compile_heads(  # noqa: PLR0913 - what heads see of a row
         for name, heads in families
     ]
     seen = header if is_former else mapped(header["head_inputs"])
-    numbers, count = _numbers(program, seen, array, columns, is_former=is_former)
+    has_components = not is_former and seen["components"] is not None
+    components = _components(program, seen, array, columns) if has_components else []
     names = {name for name, heads in live if heads}
     pairs = listed(seen["pairs"]) if "pairs" in names else []
     phases = array(seen["phases"]) if "waves" in names else []
@@ -66,7 +67,10 @@ def compile_heads(  # noqa: PLR0913 - what heads see of a row
             program.emit(
                 ops.ODDS, int(is_former), source=source, count=len(program.classes), out=out
             )
-    own = program.select(range(numbers, numbers + count))
+    if components:
+        own, count = program.select(components), len(components)
+    else:
+        own, count = _numbers(program, seen, columns)
     width = program.size + 1 - middle
     if phases:
         frequencies = _rows(array(seen["frequencies"]), count)
@@ -79,34 +83,60 @@ def compile_heads(  # noqa: PLR0913 - what heads see of a row
     where = _Seen(
         pairs=start, pair_count=len(pairs), middle=middle, width=width, wave_count=len(phases)
     )
-    for name, heads in live:
+    _vote(program, live, where, odds=odds, heard=odds * len(heard))
+
+
+def _vote(
+    program: Program,
+    families: Sequence[tuple[str, Sequence[tuple[Weights, float]]]],
+    seen: _Seen,
+    *,
+    odds: int,
+    heard: int,
+) -> None:
+    """Add every head's shares to the answer.
+
+    The scores of all families stand one after the other, and one instruction takes them.
+    """
+    scores, votes = program.size + 1, list[float]()
+    for name, heads in families:
         if heads:
-            _family(program, name, heads, where, odds=odds, heard=odds * len(heard))
+            _family(program, name, [head for head, _ in heads], seen, odds=odds, heard=heard)
+            votes += [weight for _, weight in heads]
+    # A class without weights of its own has the score 0.
+    each = (program.size + 1 - scores) // len(votes)
+    program.shares(scores, each, program.answer, votes, rest=len(program.classes) - each)
 
 
 def _numbers(
     program: Program,
     seen: Mapping[str, object],
-    array: Callable[[object], list[float]],
     columns: tuple[int, int],
-    *,
-    is_former: bool,
 ) -> tuple[int, int]:
     """Compile what heads see of the numbers; returns where it stands, and how wide."""
     if not seen.get("sees_features", seen.get("sees_numbers")):
-        return 1, 0
+        return program.size + 1, 0
     start, count = columns
     out = program.room(count)
     mean, scale = many(seen["mean"], count), many(seen["scale"], count)
     program.standardise(start, out, fills=[0.0] * count, mean=mean, scale=scale, farthest=8.0)
-    if is_former or seen["components"] is None:
-        return out, count
+    return out, count
+
+
+def _components(
+    program: Program,
+    seen: Mapping[str, object],
+    array: Callable[[object], list[float]],
+    columns: tuple[int, int],
+) -> Sequence[int]:
+    """Compile what the numbers are reduced to; returns its places."""
+    out, count = _numbers(program, seen, columns)
     rows = _rows(array(seen["components"]), count)
     # The steps read past the numbers.
     program.room(STEP)
     components = program.dot(out, count, rows, [0.0] * len(rows))
     program.emit(ops.BOUND, source=components, count=len(rows))
-    return components, len(rows)
+    return range(components, components + len(rows))
 
 
 def _families(
@@ -127,28 +157,24 @@ def _families(
 def _family(  # noqa: PLR0913 - where its inputs stand
     program: Program,
     name: str,
-    heads: Sequence[tuple[Weights, float]],
+    heads: Sequence[Weights],
     seen: _Seen,
     *,
     odds: int,
     heard: int,
 ) -> None:
-    """Compile the heads of one family: one after the other in one product."""
+    """Compile the scores of one family's heads, in one product."""
     further = {"pairs": seen.pair_count, "waves": seen.wave_count}.get(name, 0)
     source = seen.pairs if name == "pairs" else seen.middle
     rows, biases = Weights(), list[float]()
-    for head, _ in heads:
+    for head in heads:
         for row in head:
             bias_at = len(row) - 1 - heard
             numbers, extra = row[odds : bias_at - further], row[bias_at - further : bias_at]
             line = [*row[:odds], *row[bias_at + 1 :], *numbers]
             rows.append([*extra, *line] if name == "pairs" else [*line, *extra])
             biases.append(row[bias_at])
-    out = program.dot(source, seen.width + further, rows, biases)
-    scores = len(rows) // len(heads)
-    # A class without weights of its own has the score 0.
-    rest = len(program.classes) - scores
-    program.shares(out, scores, program.answer, [weight for _, weight in heads], rest=rest)
+    program.dot(source, seen.width + further, rows, biases)
 
 
 def _rows(flat: Sequence[float], width: int) -> Weights:

@@ -267,7 +267,7 @@ declare
     value jsonb;
     x double precision;
     -- What the log keeps of values that are no numbers.
-    keep jsonb[] := array_fill(null::jsonb, array[cardinality(p_names)]);
+    cells jsonb := '{}'::jsonb;
     is_as_given boolean := is_object;
 begin
     if not is_object then
@@ -282,7 +282,6 @@ begin
             ));
         end if;
     end if;
-    numbers := array_fill('NaN'::double precision, array[width]);
     missing := '{}';
     for i in 1 .. width loop
         value := case when is_object then p_features -> p_names[i] else p_features -> (i - 1) end;
@@ -308,7 +307,7 @@ begin
         else
             select cell.number, cell.kept into x, value
             from ml_pipeline_read_cell(p_kinds[i], value, p_names[i]) as cell;
-            keep[i] := value;
+            cells := cells || jsonb_build_object(p_names[i], value);
         end if;
         if x = 'NaN' then
             if not p_imputes then
@@ -326,8 +325,8 @@ begin
     if is_as_given and p_features - p_names = '{}' then
         logged := p_features;
     else
-        select jsonb_object_agg(name, coalesce(kept, to_jsonb(nullif(number, 'NaN')))) into logged
-        from unnest(p_names, keep, numbers) as known (name, kept, number);
+        select jsonb_object_agg(name, nullif(number, 'NaN')) || cells into logged
+        from unnest(p_names, numbers) as known (name, number);
     end if;
 end
 $$;

@@ -246,7 +246,7 @@ as $$
 #variable_conflict use_variable
 declare
     total constant integer := jsonb_array_length(p_rows);
-    subject constant text := ml_pipeline_subject();
+    subject text;
     serving text;
     v_model text;
     trouble text;
@@ -265,23 +265,23 @@ declare
     imputes boolean;
     v_places integer[];
     v_numbers double precision[];
-    keys text[] := array[]::text[];
+    keys text[];
     width integer;
     own integer;
     count integer;
     known jsonb;
     is_open boolean;
     algorithm text;
-    shares double precision[] := array[]::double precision[];
+    shares double precision[];
     incumbent jsonb;
     step integer;
     flat double precision[];
-    given jsonb[] := array[]::jsonb[];
-    lost jsonb[] := array[]::jsonb[];
-    errors text[] := array[]::text[];
+    given jsonb[];
+    lost jsonb[];
+    errors text[];
     found double precision[];
     values double precision[];
-    ids text[] := array[]::text[];
+    ids text[];
     read record;
     answers jsonb[] := array[]::jsonb[];
     more jsonb;
@@ -362,6 +362,9 @@ begin
         keys := keys || (case when i = 1 then '{' else ', ' end || to_json(v_classes[i]) || ': ');
     end loop;
     v_kinds := v_kinds[1:own];
+    if p_log then
+        subject := ml_pipeline_subject();
+    end if;
     for i in 1 .. total loop
         errors[i] := null;
         begin
