@@ -20,10 +20,11 @@ from ml_pipeline.datasets.csv_file import CsvFile, number_hint
 from ml_pipeline.datasets.features import LARGEST
 from ml_pipeline.errors import DataError, InputError
 from ml_pipeline.store.contract import GroundTruth
+from ml_pipeline.store.event_row import json_cell, plain_text
 from ml_pipeline.store.inputs.cells import read_cell
 from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
-from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
+from ml_pipeline.store.inputs.times import NO_ZONE, is_no_time, read_time, time_hint
 
 _NOTHING: Final = "Nothing was added."
 
@@ -169,7 +170,7 @@ def _inputs(cells: Mapping[str, str], settings: Settings, where: str) -> dict[st
 
 
 def _moment(text: str, where: str, settings: Settings, now: datetime) -> datetime:
-    if not text:
+    if is_no_time(text):
         return now
     try:
         moment = read_time(text)
@@ -187,6 +188,7 @@ def add_labels(
 ) -> LabelReport:
     """Add the labels that are new; the others are counted, or refused with their reason."""
     report, labels = LabelReport(), Labels.of(settings.data)
+    entries = _storable(entries, report)
     keys, known = _row_ids(store, entries, settings)
     meant: dict[str, set[str]] = {}
     for key, entry in zip(keys, entries, strict=True):
@@ -215,6 +217,21 @@ def add_labels(
     if rows and not dry_run:
         store.add_labels(rows)
     return report
+
+
+def _storable(entries: Sequence[LabelEntry], report: LabelReport) -> list[LabelEntry]:
+    """Those that a table can hold; the others are refused, each alone."""
+    kept = list[LabelEntry]()
+    for entry in entries:
+        try:
+            plain_text(entry.id, "id")
+            plain_text(entry.source, "source")
+            json_cell(entry.inputs, "features")
+        except InputError as error:
+            report.refuse(entry, error.message, error.hint)
+        else:
+            kept.append(entry)
+    return kept
 
 
 def _row_ids(
@@ -310,4 +327,8 @@ def checked_inputs(
     column = settings.data.text_column
     if column is not None and inputs and (fault := texts.fault(str(values.get(column) or ""))):
         return {}, f"The text {column} {fault}.", ""
-    return values, "", ""
+    try:
+        # As the log keeps them: what no table can hold is refused with its line alone.
+        return json.loads(json_cell(values, "features") or "{}"), "", ""
+    except InputError as error:
+        return {}, error.message, error.hint

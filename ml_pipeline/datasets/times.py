@@ -18,9 +18,11 @@ _SHORTEST = len("20260314")
 
 
 def parsed_times(column: pd.Series) -> pd.Series:
-    """The moments (n,) in UTC, NaT for what is none."""
+    """The moments (n,) in UTC to the microsecond, NaT for what is none."""
     texts = column.fillna("").astype(str).str.strip()
     times = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
+    # Nanoseconds, of which one text may make all, end with the year 2262.
+    times = times.dt.as_unit("us")
     # To pandas a year is a time.
     times = times.mask(texts.str.len() < _SHORTEST)
     rest = times.isna() & (texts != "")

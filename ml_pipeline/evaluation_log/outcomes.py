@@ -39,7 +39,7 @@ from ml_pipeline.store.event_row import (
 )
 from ml_pipeline.store.inputs.columns import listed
 from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
-from ml_pipeline.store.inputs.times import NO_ZONE, read_time, time_hint
+from ml_pipeline.store.inputs.times import NO_ZONE, is_no_time, read_time, time_hint
 
 ASKED_AT_MOST = 1000
 _DAY_WIDTH = len("2026-03-14")
@@ -102,7 +102,7 @@ def read_outcome(
     outcome = ParsedOutcome(
         key=key, value=cells[key], actual=cells["actual_result"], known_at=now, span=tolerance
     )
-    if not cells.get("evaluated_at"):
+    if is_no_time(cells.get("evaluated_at", "")):
         return outcome
     try:
         known_at = read_time(cells["evaluated_at"])

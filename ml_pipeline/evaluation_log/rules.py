@@ -27,7 +27,7 @@ from ml_pipeline.store.inputs.label_sql import (
 from ml_pipeline.store.inputs.labels import BLANKS
 from ml_pipeline.store.inputs.probabilities import CONFIDENCE_WITHIN
 from ml_pipeline.store.inputs.probability_sql import probability_fault
-from ml_pipeline.store.inputs.times import NO_ZONE
+from ml_pipeline.store.inputs.times import NO_TIMES, NO_ZONE
 from ml_pipeline.store.records import EVENT_COLUMNS, UNCERTAIN, LookbackWindow, require_utc
 from ml_pipeline.store.sql_text import literal
 
@@ -66,9 +66,6 @@ REASON_HINTS = {
     "double the quotes inside.",
 }
 _UNREAD = ("event_type", "accuracy", "status")
-
-# What other programs write for a missing value; a label may be called "nat", a time may not.
-_BLANK_TIMES = (*BLANKS, "nat")
 
 # Days since 1970 must fit in 16 bits.
 _EARLIEST = "TIMESTAMPTZ '1970-01-01 00:00:00+00'"
@@ -311,11 +308,11 @@ class RowRules:
 
     def made_text(self) -> str:
         """The text of the time of the prediction."""
-        return _text(self.raw("timestamp"), _BLANK_TIMES)
+        return _text(self.raw("timestamp"), NO_TIMES)
 
     def time_text(self) -> str:
         """The text of the time the row became known."""
-        texts = [_text(self.raw(name), _BLANK_TIMES) for name in reversed(TIMES)]
+        texts = [_text(self.raw(name), NO_TIMES) for name in reversed(TIMES)]
         return f"coalesce({', '.join(texts)})"
 
     def confidence_text(self) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from ml_pipeline.store.inputs.labels import BLANKS
 from ml_pipeline.store.sql_text import literal
 
+# What programs write for a missing time; a label may be called "nat", a time may not.
+NO_TIMES = (*BLANKS, "nat")
 _WRITTEN = re.compile(
     r"(\d{4}[-/]\d{1,2}[-/]\d{1,2})(?:[T\s]+(\d{1,2})(?::(\d{2})(?::(\d{2})(?:[.,](\d+))?)?)?)?"
     r"\s*(Z|[+-]\d{2}(?::?\d{2})?|[A-Z]+(?:/[A-Z_]+)*)?",
@@ -32,6 +35,11 @@ def read_time(text: str) -> datetime:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{text!r} is in no year from 1 to 9999 in UTC") from None
+
+
+def is_no_time(text: str) -> bool:
+    """Whether a cell stands for a missing time."""
+    return text.strip().lower() in NO_TIMES
 
 
 def _written(text: str) -> datetime:

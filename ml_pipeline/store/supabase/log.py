@@ -105,6 +105,7 @@ class SupabaseLog:
     ) -> pd.DataFrame:
         """The events with those ids and of those matches, ordered by event id."""
         ids = [event_id.lower() for event_id in event_ids if UUID_TEXT.fullmatch(event_id)]
+        match_ids = [name for name in match_ids if name == _sendable(name)]
         widest = max(map(_width, match_ids), default=0)
         if len(ids) + len(match_ids) > NAMED_AT_MOST or widest > NAMED_BYTES:
             found = [
@@ -208,9 +209,14 @@ def _named(column: str, values: Collection[str]) -> Iterator[Callable[[Any], Any
             yield partial(_is, column, value)
 
 
+def _sendable(value: str) -> str:
+    """A text as it can be sent, which no text of the table differs from."""
+    return value.encode(errors="replace").decode().replace("\0", "?")
+
+
 def _width(value: str) -> int:
     """What an id takes of an address, with the comma behind it, in bytes."""
-    return len(quote(value, safe="", errors="replace")) + len("%2C")
+    return len(quote(value, safe="")) + len("%2C")
 
 
 def _is_among(column: str, values: Sequence[str], query: Any) -> Any:  # noqa: ANN401 - the library's

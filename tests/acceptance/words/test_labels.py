@@ -180,6 +180,23 @@ def test_another_table_is_not_filled(add: Add) -> None:
     assert "ground_truth.table is mine" in done.json["error"]
 
 
+def test_a_label_that_no_table_can_hold_is_refused_alone(place: Place, add: Add) -> None:
+    extra = ["Infinity", "NaN", '"\\u0000"', '"\\ud800"', "1"]
+    rows = [json.dumps(f'{{"a": {n}, "b": 2, "c": {value}}}') for n, value in enumerate(extra)]
+    cells = [row.replace('\\"', '""').replace("\\\\", "\\") for row in rows]
+    done = add(
+        text="id,label,features\n" + "".join(f"q{n},HARD,{c}\n" for n, c in enumerate(cells))
+    )
+    assert (done.code, counts(done)) == (1, (2, 0, 0, 0, 3)), done.stderr
+    assert [item["line"] for item in done.json["refused"]] == [2, 4, 5]
+    done = add("--id", "caf\udce9", "--label", "HARD", "--features", '{"a": 1, "b": 1}')
+    assert (done.code, "not valid Unicode" in done.json["refused"][0]["reason"]) == (1, True)
+    with place.opened() as store:
+        assert len(table(store)) == 2
+        found = store.find_events(model_name="default", event_ids=[], match_ids=["caf\udce9"])
+        assert found.empty
+
+
 @pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
 def test_l12_what_a_program_writes_for_no_id_is_none(place: Place, add: Add) -> None:
     done = add(text="id,label,a,b\nnan,EASY,1,1\nNone,EASY,2,1\nNULL,HARD,3,1\n<NA>,EASY,4,1\n")
