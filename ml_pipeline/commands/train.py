@@ -177,26 +177,45 @@ def run(args: argparse.Namespace, *, now: datetime, new_id: str) -> int:
 
             request = rows_of_log(request, wanted=is_log)
         with on_cluster(args.cluster):
-            if args.from_table or args.register:
-                from ml_pipeline.evaluation_log.answering.asking import why_a_person_decides
-                from ml_pipeline.training.train_and_register import train_with_store
-
-                result = train_with_store(
-                    request,
-                    from_table=args.from_table,
-                    register=args.register,
-                    every_days=args.every_days,
-                    ask_first=lambda store: why_a_person_decides(store, settings, now=now),
-                )
-            else:
-                from ml_pipeline.training.job import train
-
-                result = train(request)
+            result = _trained(args, request)
     except MemoryError:
         limit = "the memory limit (training.memory_limit_mb)"
         raise TrainingError(f"Training asked for more memory than {limit} allows.") from None
     common.answer(args, result, lambda: view(result))
     return 0
+
+
+def _trained(args: argparse.Namespace, request: TrainingRequest) -> dict[str, Any]:
+    """Train as the flags say.
+
+    What only the judging needs, values of rows and their outcomes, stays for a parent process
+    alone, which keeps it where `erase` finds it.
+    """
+    from ml_pipeline.registry.trained import forget_rows
+
+    try:
+        if not (args.from_table or args.register):
+            from ml_pipeline.training.job import train
+
+            result = train(request)
+        else:
+            from ml_pipeline.evaluation_log.answering.asking import why_a_person_decides
+            from ml_pipeline.training.train_and_register import train_with_store
+
+            settings, now = request.settings, request.now
+            result = train_with_store(
+                request,
+                from_table=args.from_table,
+                register=args.register,
+                every_days=args.every_days,
+                ask_first=lambda store: why_a_person_decides(store, settings, now=now),
+            )
+    finally:
+        if not args.parent_watch:
+            forget_rows(request.folder)
+    if not args.parent_watch:
+        result.pop("evidence_path", None)
+    return result
 
 
 def view(result: Mapping[str, Any]) -> Iterator[Part]:

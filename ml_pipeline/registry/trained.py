@@ -24,6 +24,12 @@ class TrainerAnswer:
     sample_path: Path
 
 
+def forget_rows(folder: Path) -> None:
+    """Remove what the trainer leaves of single rows, for the judging; the model stays."""
+    for name in (SAMPLE_FILE, EVIDENCE_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """A few rows and what the trained model answered, to hold the stored one to it.

@@ -157,13 +157,14 @@ def _not_writable(error: OSError, path: Path) -> ConfigError:
 def _make_room(folder: Path) -> None:
     """Make the folder of a run; of earlier runs' folders the latest few are kept."""
     make_folder(folder)
-    earlier = [path for path in folder.parent.iterdir() if _is_run_folder(path) and path != folder]
+    earlier = [path for path in folder.parent.iterdir() if is_run_folder(path) and path != folder]
     earlier.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in earlier[KEPT_FOLDERS:]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_run_folder(path: Path) -> bool:
+def is_run_folder(path: Path) -> bool:
+    """Whether a run, or a command that read the log, keeps its files there."""
     try:
         UUID(path.name)
     except ValueError:

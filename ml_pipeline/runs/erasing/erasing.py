@@ -42,6 +42,10 @@ _ELSEWHERE: Final = (
         "do": "Nothing of them comes back into the table. `ml-pipeline reconcile --repair` on "
         "such a machine takes the lines out.",
     },
+    {
+        "place": "models in folders of your own (`train --output-dir`, `models export`)",
+        "do": "Delete those that were made before: what they learned of the rows stays in them.",
+    },
 )
 
 

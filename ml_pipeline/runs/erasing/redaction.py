@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ml_pipeline.evaluation_log.exporting.rows import DATASET_PREFIX
 from ml_pipeline.private_files import keep_access
+from ml_pipeline.runs.run_log import is_run_folder
 
 ERASED: Final = "(erased)"
 # Shorter ids may stand in a text by chance; as a cell or a value of their own they are found.
@@ -83,7 +84,7 @@ def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]
     """Take the events out of the files of runs; return how many rows and files went.
 
     CSVs are written anew, whole or not at all. Other files of a run that names one of the events
-    are removed: the store has what is needed of them.
+    are removed: the store has what is needed of them. They go first, since the rows tell which.
     """
     counts = {"work_rows": 0, "work_files": 0}
     if not folder.is_dir():
@@ -93,15 +94,28 @@ def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]
         counts["work_files"] += sum(path.is_file() for path in left.rglob("*"))
         if not dry_run:
             shutil.rmtree(left)
-    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
-        files = [path for path in sorted(place.iterdir()) if path.is_file()]
-        rows = sum(_clean_csv(path, names, dry_run) for path in files if path.suffix == ".csv")
-        removed = [path for path in files if _is_named(path, names, has_rows=rows > 0)]
-        for path in () if dry_run else removed:
-            path.unlink()
-        counts["work_rows"] += rows
+    places: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            places.setdefault(_place_of(path, folder), []).append(path)
+    for files in places.values():
+        rows = {path: _count_rows(path, names) for path in files if path.suffix == ".csv"}
+        has_rows = any(rows.values())
+        removed = [path for path in files if _is_named(path, names, has_rows=has_rows)]
+        if not dry_run:
+            for path in removed:
+                path.unlink()
+            for path in filter(rows.get, rows):
+                _write_without(path, names)
+        counts["work_rows"] += sum(rows.values())
         counts["work_files"] += len(removed)
     return counts
+
+
+def _place_of(path: Path, folder: Path) -> Path:
+    """The folder of the run that a file is of, at whatever depth, else the one it stands in."""
+    name = path.relative_to(folder).parts[0]
+    return folder / name if is_run_folder(folder / name) else path.parent
 
 
 def _is_named(path: Path, names: Names, *, has_rows: bool) -> bool:
@@ -112,12 +126,9 @@ def _is_named(path: Path, names: Names, *, has_rows: bool) -> bool:
     return names.in_text(path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _clean_csv(path: Path, names: Names, dry_run: bool) -> int:  # noqa: FBT001 - private
+def _count_rows(path: Path, names: Names) -> int:
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        gone = sum(is_named for _, is_named in _rows(file, names))
-    if gone and not dry_run:
-        _write_without(path, names)
-    return gone
+        return sum(is_named for _, is_named in _rows(file, names))
 
 
 def _rows(file: Iterable[str], names: Names) -> Iterator[tuple[list[str], bool]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipeline.commands import erase
+from ml_pipeline.commands import erase, train
 from ml_pipeline.commands.train_from_log import rows_of_log
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import BUILTIN
@@ -104,6 +104,22 @@ def test_erase_takes_a_row_out_of_what_was_trained_on(
     assert json.loads(capsys.readouterr().out)["erased"]["work_rows"] > 0
     kept = [path for path in shop.rglob("*.csv") if make_id(1) in path.read_text(encoding="utf-8")]
     assert kept == []
+
+
+@pytest.mark.parametrize("flags", [(), ("--register",)])
+def test_train_leaves_the_model_and_nothing_of_single_rows(
+    shop: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    config = shop / "settings.yaml"
+    settings = request(shop, training_dataset=str(shop / "file.csv")).settings
+    config.write_text(settings.as_yaml(), encoding="utf-8")
+    where = ("--config", str(config), "--local", str(shop / "store"), "--output-dir", str(shop))
+    assert train.main(["--from-log", "--model-id", "new", *where, *flags]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert "evidence_path" not in done
+    assert Path(done["model_path"]).is_file()
+    left = {path.name for path in (shop / "new").iterdir()}
+    assert left == {"model.skops", "model.scoring", "result.json"}
 
 
 def test_the_bundled_sample_is_not_taken_for_columns_that_it_has_not(shop: Path) -> None:
