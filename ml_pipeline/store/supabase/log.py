@@ -20,7 +20,7 @@ from ml_pipeline.errors import StoreCorrupt, StoreRefused
 from ml_pipeline.store.contract import EXPORT_DELIMITER, EXPORT_QUOTE
 from ml_pipeline.store.event_frames import EVENT_TIMES, event_frame, event_rows
 from ml_pipeline.store.event_row import brings_outcome, contradicts, refuse_early_outcomes, some
-from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow
+from ml_pipeline.store.records import EVENT_COLUMNS, EVER, LookbackWindow, parse_utc
 from ml_pipeline.store.rows import Row, time_text
 from ml_pipeline.store.supabase.tables import UUID_TEXT, chosen, within
 from ml_pipeline.store.supabase.transport import Project
@@ -133,7 +133,9 @@ class SupabaseLog:
             for row in rows:
                 texts = {name: _json_text(row.get(name)) for name in _JSON}
                 yield {**row, **texts}
-            after = str(rows[-1]["event_id"])
+            before, after = after, str(rows[-1]["event_id"])
+            if after <= before:
+                raise StoreCorrupt("evaluation_log answered with rows that were read already.")
 
     def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
         """Write every event as a line of text, see the store's contract."""
@@ -166,16 +168,17 @@ class SupabaseLog:
     def _pages(self, function: str, parameters: Mapping[str, Any]) -> Iterator[list[Row]]:
         """Pages by key, each after the last row of the one before; an empty page is the end."""
         after: dict[str, Any] = {}
+        reached: tuple[datetime, str] | None = None
         while page := _page(
             self._project.call(function, **parameters, **after, p_rows=PAGE), function
         ):
             last = page[-1]
-            key = {"p_after_known_at": last["known_at"], "p_after_event_id": last["event_id"]}
-            if key == after:
-                message = f"{function} answered with the same page twice."
-                raise StoreCorrupt(message)
+            place = _place(last, function)
+            if reached is not None and place <= reached:
+                raise StoreCorrupt(f"{function} answered with rows that were read already.")
             yield page
-            after = key
+            after = {"p_after_known_at": last["known_at"], "p_after_event_id": last["event_id"]}
+            reached = place
 
     def count_labelled(self, window: LookbackWindow, *, model_name: str) -> dict[date, int]:
         """Labelled events per UTC day of the time they became known."""
@@ -245,6 +248,14 @@ def _page(answer: object, function: str) -> list[Row]:
         message = f"{function} answered something else than events."
         raise StoreCorrupt(message)
     return [dict(zip(_PAGE_COLUMNS, row, strict=True)) for row in rows]
+
+
+def _place(row: Row, function: str) -> tuple[datetime, str]:
+    """Where a row stands in the order in which events are read."""
+    try:
+        return parse_utc(str(row["known_at"])), str(row["event_id"])
+    except ValueError:
+        raise StoreCorrupt(f"{function} answered something else than events.") from None
 
 
 def _once(pages: Iterable[Sequence[Row]]) -> Iterator[list[Row]]:

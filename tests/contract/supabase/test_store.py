@@ -24,6 +24,7 @@ from ml_pipeline.errors import (
     ConfigError,
     NotFound,
     RunInProgress,
+    StoreCorrupt,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -33,7 +34,13 @@ from ml_pipeline.evaluation_log.outcomes import record
 from ml_pipeline.evaluation_log.recording.parsed import ParsedOutcome
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.opening import open_store as open_configured
-from ml_pipeline.store.records import ArtifactRef, ModelState, RequestStatus, RunStatus
+from ml_pipeline.store.records import (
+    EVENT_COLUMNS,
+    ArtifactRef,
+    ModelState,
+    RequestStatus,
+    RunStatus,
+)
 from ml_pipeline.store.store_serving_view import StoreServingView
 from ml_pipeline.store.supabase import log
 from ml_pipeline.store.supabase.store import SupabaseStore
@@ -119,6 +126,31 @@ class TestSupabaseStore(StoreContract):
 def rows_of(project: SupabaseProject, table: str) -> list[dict[str, Any]]:
     """Every row of a table, as the database has it."""
     return project.sql(f"select * from {table}")  # noqa: S608 - a table's name
+
+
+def test_a_server_that_repeats_itself_is_not_read_for_ever(
+    project: SupabaseProject, store: SupabaseStore
+) -> None:
+    store.append_events(make_events(1, 2, match_id="x"))
+    pages = dict[str, list[Any]]()
+    for path, ask in (
+        ("read_evaluation_events", lambda: list(store.read_events(EVER, model_name=MODEL_NAME))),
+        ("evaluation_log", lambda: [store.find_events(
+            model_name=MODEL_NAME, event_ids=[], match_ids=["x"])]),
+    ):  # fmt: skip
+        (frame,) = ask()
+        pages[path] = frame["event_id"].tolist()
+        event, json_type = make_id(1), {"Content-Type": "application/json"}
+        (row,) = project.sql(f"select * from evaluation_log where event_id = '{event}'")  # noqa: S608
+        cells = [row.get(name) for name in (*EVENT_COLUMNS, "known_at")]
+        body = json.dumps([cells if path.startswith("read") else row], default=str).encode()
+        project.gateway.fault(
+            faults.status(200, json_type, body), path=f"{path}($|[?])", nth=2, times=ALWAYS
+        )
+        with pytest.raises(StoreCorrupt, match="read already"):
+            ask()
+        project.gateway.reset()
+    assert set(map(len, pages.values())) == {2}
 
 
 def test_no_address_is_longer_than_gateways_take(
