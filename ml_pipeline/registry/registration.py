@@ -167,10 +167,15 @@ class Registration:
             lineage,
             log_rows=until(settled),
             snapshots={str(n): until(n) for n in self.answer.result.get("snapshots", ())},
-            first_night_rows=days.get(first, 0),
+            first_night_rows=max(days.get(first, 0), self._known_of_first_night(first)),
             counted_from=start,
         )
         return self._with_changes(counted, start, settled)
+
+    def _known_of_first_night(self, first: int) -> int:
+        """How many rows of it the log has held: a log that forgets them cannot be learned again."""
+        before = None if self.continued is None else self.continued.lineage
+        return before.first_night_rows or 0 if before and before.first_night == first else 0
 
     def _with_changes(self, lineage: Lineage, start: int, settled: int) -> Lineage:
         """How often rows had changed by then: more later are corrections, or erased ones."""

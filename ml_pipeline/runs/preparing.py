@@ -222,22 +222,23 @@ def unlearned_rows(  # noqa: PLR0913 - a lineage, its log and whose errors count
     count_from = _count_from(store, head)
     request = _request(head, settings, count_from, now=now, model_ids=model_ids)
     loaded = load_log(store, settings, request, folder)
-    counted_from = count_from.date()
+    counted_from, by_day = count_from.date(), loaded.labelled_by_day
     changed: tuple[str, ...] = ()
-    is_late = is_corrected = False
+    is_late = is_corrected = is_forgetful = False
     if head is not None:
         changes = loaded.changes_by_day
-        is_late = has_late_rows(head.lineage, loaded.labelled_by_day, counted_from, changes)
+        is_forgetful = not is_whole(head.lineage, by_day, changes)
+        is_late = has_late_rows(head.lineage, by_day, counted_from, changes)
         is_corrected = any(new_changes(head.lineage, changes, counted_from))
         if is_corrected and not loaded.labelled_rows:
             # Of the open days nothing is left to take the place of what was learned of them.
-            is_late = is_late or is_whole(head.lineage, loaded.labelled_by_day, changes)
+            is_late = is_late or not is_forgetful
         changed = changed_settings(store, head, settings)
-        if changed and not is_whole(head.lineage, loaded.labelled_by_day, changes):
+        if changed and is_forgetful:
             changed = _must_not_have_changed(changed, head)
     restart = None
-    if head is not None and is_late and not changed and not is_corrected:
-        restart = restart_night(head.lineage, loaded.labelled_by_day, counted_from)
+    if head is not None and is_late and not changed and (is_forgetful or not is_corrected):
+        restart = restart_night(head.lineage, by_day, counted_from, is_forgetful=is_forgetful)
     if restart is not None:
         since = date.fromordinal(restart + 1)
         log.warning("Rows of learned days have arrived: learning again since %s", since)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 from ml_pipeline.store.records import Lineage, day_start
 
@@ -17,10 +18,11 @@ def has_late_rows(
     counted_from: date | None = None,
     changes_by_day: Mapping[date, int] | None = None,
 ) -> bool:
-    """Whether the log holds other rows of settled days than it did when they were learned.
+    """Whether the log holds other rows of settled days than it did, and they can be learned.
 
     More of them, or changed ones. `counted_from` is the first day that was counted now, else that
-    of the first rows learned.
+    of the first rows learned. Where the log has forgotten its first day, only what has come since
+    a night of which the model keeps its state can be.
     """
     first, settled, learned = lineage.first_night, lineage.settled_night, lineage.log_rows
     if first is None or settled is None or learned is None:
@@ -31,28 +33,56 @@ def has_late_rows(
     start = first if counted_from is None else counted_from.toordinal()
     found = sum(count for day, count in days.items() if start <= day <= settled)
     is_changed = new_changes(lineage, changes, date.fromordinal(start))[0] > 0
-    if found <= learned and not is_changed:
+    # Rows that are gone must not hide others that have come.
+    is_late_lately = _late_since(lineage, labelled_by_day, start) is not None
+    if found <= learned and not is_changed and not is_late_lately:
         return False
-    whole = is_whole(lineage, labelled_by_day, changes)
-    if is_changed and not whole:
+    if is_whole(lineage, labelled_by_day, changes):
+        return True
+    if is_changed or not is_late_lately:
         log.warning(
-            "Results that were learned have changed since, and the log no longer goes back to the "
-            "first one: `ml-pipeline train --from-table --register` trains a new base",
+            "Results of learned days have arrived or were changed, and the log no longer goes back "
+            "to the first one: `ml-pipeline train --from-table --register` trains a new base",
         )
-    return whole
+    return is_late_lately
 
 
 def restart_night(
-    lineage: Lineage, labelled_by_day: Mapping[date, int], counted_from: date
+    lineage: Lineage,
+    labelled_by_day: Mapping[date, int],
+    counted_from: date,
+    *,
+    is_forgetful: bool = False,
 ) -> int | None:
-    """The newest night of which the model keeps its state and since which all late rows are."""
+    """The newest night of which the model keeps its state and since which all late rows are.
+
+    Of a log that `is_forgetful`, those that can still be told: what it has forgotten stays learned.
+    """
     start = counted_from.toordinal()
+    if is_forgetful:
+        return _late_since(lineage, labelled_by_day, start)
     days = {day.toordinal(): count for day, count in labelled_by_day.items()}
     kept = {int(night): rows for night, rows in (lineage.snapshots or {}).items()}
     for night in sorted(kept, reverse=True):
         if lineage.counted_from == start and kept[night] == sum(
             count for day, count in days.items() if start <= day <= night
         ):
+            return night
+    return None
+
+
+def _late_since(lineage: Lineage, labelled_by_day: Mapping[date, int], start: int) -> int | None:
+    """The night of a kept state after which, until the next one, more rows stand than then did.
+
+    The earliest one. Rows of earlier days that are gone do not matter.
+    """
+    settled, learned = lineage.settled_night, lineage.log_rows
+    if lineage.counted_from != start or settled is None or learned is None:
+        return None
+    days = {day.toordinal(): count for day, count in labelled_by_day.items()}
+    kept = {int(night): rows for night, rows in (lineage.snapshots or {}).items()}
+    for (night, before), (until, rows) in pairwise(sorted((kept | {settled: learned}).items())):
+        if sum(count for day, count in days.items() if night < day <= until) > rows - before:
             return night
     return None
 

@@ -186,3 +186,23 @@ def test_late_rows_of_days_on_which_the_first_champion_was_trained_are_learned(
         assert run(store, 2).outcome is Outcome.SKIPPED_NO_NEW_DATA
         store.append_events(late.assign(event_id=[league.event_id(n) for n in range(3)]))
         assert run(store, 3).training_rows == held_out + 6
+
+
+def test_late_rows_are_learned_where_the_log_has_forgotten_its_first_days(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    """Somebody deletes old rows, and outcomes of yesterday come today: what is gone hides nothing.
+
+    Nor is anything learned again from the base: what is gone stays learned.
+    """
+    place.fill(first_model, NIGHTS[1:])
+    late = league.events_of(first_model.model, replace(NIGHTS[1], matches=3), tag="late ")
+    with place.opened() as store:
+        head = learned(store, snapshots={str(FIRST): 40})
+        before = found(store, head, tmp_path / "before")
+        store.append_events(late)
+        rows = found(store, head, tmp_path / "after")
+    assert (before.restart_night, before.is_rebuilt) == (None, False)
+    assert before.loaded.labelled_rows == 0
+    assert (rows.restart_night, rows.is_rebuilt, rows.loaded.labelled_rows) == (FIRST, False, 43)
+    assert rows.head == head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +247,46 @@ def test_what_a_person_rolled_back_is_not_gone_on_from_when_what_came_instead_is
         head = serving_state_of(store, "default").head
         assert head is not None
         assert head.model_id == "rejected"
+
+
+def test_a_log_that_has_forgotten_the_first_day_is_not_taken_for_a_whole_one_later(
+    place: Place, first_model: FirstModel, tmp_path: Path
+) -> None:
+    """A late row would else have everything learned again from what the log still holds."""
+    serve_update(place, first_model)
+    held = Lineage(first_night=SETTLED, settled_night=SETTLED, log_rows=40, first_night_rows=40)
+    with place.opened() as store:
+        parent = promoted_update(store, model_id="of-the-whole-log", lineage=held)
+        base = store.get_model("default", league.FIRST_MODEL)
+        reject(store, first_model, tmp_path)
+        counts = {
+            name: registered(store, first_model, tmp_path, head).lineage.first_night_rows
+            for name, head in (("goes on", parent), ("learned again", base))
+        }
+    assert counts == {"goes on": 40, "learned again": 0}
+
+
+def registered(store: Store, model: FirstModel, folder: Path, parent: ModelVersion) -> ModelVersion:
+    """What goes on from the parent, of a log that holds the second day alone."""
+    registration = Registration(
+        store=store,
+        settings=league.settings_for(),
+        answer=TrainerAnswer(
+            result={
+                "model_id": f"after-{parent.model_id}",
+                "algorithm": "LogisticRegression",
+                "library_versions": archive.library_versions(),
+                "settled_night": SETTLED + 1,
+                "first_night": SETTLED,
+                "line": {},
+            },
+            model_path=model.path,
+            evidence_path=folder / "evidence.npz",
+            sample_path=folder / "sample.npz",
+        ),
+        parent=parent,
+        clock=lambda: NOW,
+        labelled_by_day={date.fromordinal(SETTLED + 1): 40},
+        counted_from=date.fromordinal(SETTLED),
+    )
+    return registration.stored(state=ModelState.SHADOW, metrics={})

@@ -84,6 +84,36 @@ def test_it_is_learned_again_from_the_newest_state_before_the_late_rows(
     assert restart_night(replace(lineage, snapshots=None), days, FIRST) is None
 
 
+@pytest.mark.parametrize(
+    ("counts", "days_after_the_first"),
+    [
+        ([0, 10, 10, 11], 2),
+        ([0, 0, 11, 11], 1),
+        ([0, 0, 0, 10], None),
+        # Before the first state that is kept nobody can tell.
+        ([0, 0, 0, 0], None),
+    ],
+)
+def test_rows_that_are_gone_hide_none_that_have_come_since_a_state_that_is_kept(
+    counts: list[int], days_after_the_first: int | None
+) -> None:
+    first = FIRST.toordinal()
+    lineage = replace(
+        LINEAGE,
+        settled_night=first + 3,
+        log_rows=40,
+        counted_from=first,
+        snapshots={str(first + number): 10 * (number + 1) for number in range(3)},
+    )
+    days = {FIRST + timedelta(days=number): count for number, count in enumerate(counts)}
+    assert has_late_rows(lineage, days, FIRST) is (days_after_the_first is not None)
+    night = restart_night(lineage, days, FIRST, is_forgetful=True)
+    assert (None if night is None else night - first) == days_after_the_first
+    # Nor where rows of other days than the first are gone.
+    some_gone = days | {FIRST: 10, FIRST + timedelta(days=1): 1}
+    assert has_late_rows(lineage, some_gone, FIRST) is (days_after_the_first is not None)
+
+
 def test_a_result_that_was_moved_from_the_first_day_to_an_earlier_one_is_no_forgotten_row() -> None:
     first = date(2026, 3, 2)
     lineage = Lineage(first_night=first.toordinal(), first_night_rows=3)
