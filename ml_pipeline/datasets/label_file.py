@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ from ml_pipeline.store.inputs.labels import Labels, id_cell, is_blank
 from ml_pipeline.store.inputs.times import NO_ZONE, is_no_time, read_time, time_hint
 
 _NOTHING: Final = "Nothing was added."
+# Not all that Python takes for a UUID: it strips braces and `urn:uuid:`, too.
+_UUID: Final = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 class LabelStore(GroundTruth, Protocol):
@@ -54,12 +57,14 @@ class LabelEntry:
     line: int = 0
 
     def key(self, model_name: str) -> str:
-        """The id of its row: a UUID, made of its own id, else of what is labelled."""
-        try:
+        """The id of its row: a UUID, made of its own id, else of what is labelled.
+
+        As `rpc('add_label', …)` makes it: see `ml_pipeline_label_id` in SQL.
+        """
+        if _UUID.fullmatch(self.id):
             return str(UUID(self.id))
-        except ValueError:
-            content = self.id or json.dumps(dict(self.inputs), sort_keys=True, ensure_ascii=False)
-            return str(uuid5(NAMESPACE_URL, f"ml_pipeline:{model_name}:{content}"))
+        content = self.id or json.dumps(dict(self.inputs), sort_keys=True, ensure_ascii=False)
+        return str(uuid5(NAMESPACE_URL, f"ml_pipeline:{model_name}:{content}"))
 
 
 @dataclass(kw_only=True, slots=True)

@@ -249,6 +249,27 @@ def test_a_label_is_added_once_under_the_id_that_the_command_gives_it(door: Door
     assert known == {added["id"]: "c0", event_id: "c1"}
 
 
+UUID_OR_NOT = (
+    "0190ABCD-0000-7000-8000-0000000000aB",
+    "0190abcd000070008000000000000000",
+    "0190abcd-0000700080000000-00000000",
+    "{0190abcd-0000-7000-8000-000000000000}",
+    "urn:uuid:0190abcd-0000-7000-8000-000000000000",
+    "0190abcd_0000_7000_8000_0000000000",
+    "0-1-9-0abcd000070008000000000000000",
+    "0190abcd-0000-7000-8000-000000000000-",
+    "+190abcd000070008000000000000000",
+    "0190abcd-0000-7000-8000-00000000000\uff10",
+)
+
+
+def test_by_both_doors_an_id_has_one_row_however_it_is_written(project: SupabaseProject) -> None:
+    for written in UUID_OR_NOT:
+        entry = LabelEntry(id=written, label="c1", created_at=datetime.now(UTC), source="x")
+        (row,) = project.sql(f"select ml_pipeline_label_id('{MODEL_NAME}', '{written}') as id")
+        assert entry.key(MODEL_NAME) == str(row["id"]), written
+
+
 def test_a_label_of_features_is_read_as_a_prediction_is(door: Door) -> None:
     features = {"form": "0.5", "strength": "n/a", "more": "x"}
     added = ask(door, "add_label", label="c1", features=features).json()
