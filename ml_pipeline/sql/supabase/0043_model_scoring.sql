@@ -61,6 +61,7 @@ declare
     given model_scoring;
     expected double precision[];
     found double precision[];
+    written text;
 begin
     delete from model_scoring where model_name = p_model_name;
     if p_scoring is null or jsonb_typeof(p_scoring) <> 'object' then
@@ -93,7 +94,15 @@ begin
         given.places := '{}';
         given.numbers := '{}';
     end if;
-    insert into model_scoring select given.*;
+    -- A column that an older client knows nothing of has its default.
+    select string_agg(quote_ident(attname), ', ') into written
+    from pg_attribute
+    where attrelid = 'model_scoring'::regclass and attnum > 0 and not attisdropped
+      and (attname = any (array['model_name', 'model_id', 'written_at', 'trouble'])
+           or p_scoring -> attname::text <> 'null');
+    execute format(
+        'insert into model_scoring (%1$s) select %1$s from (select ($1).*) as given', written
+    ) using given;
     return given.trouble;
 end
 $$;

@@ -88,6 +88,24 @@ def test_a_promotion_that_brings_no_row_takes_the_old_one_away_until_it_is_publi
     assert (found.model_id, found.trouble) == ("m-2", None)
 
 
+def test_a_client_that_knows_less_columns_leaves_them_at_their_defaults(
+    registry: Registry, project: SupabaseProject
+) -> None:
+    registry.promote(registry.register("m-1", small(1)), 1)
+    project.sql("alter table model_scoring add column later text not null default 'x'")
+    try:
+        write = "select ml_pipeline_write_scoring(%(name)s, 'm-1', to_jsonb(s) {less}) as trouble"
+        for less in ("- 'later' - 'shares_labels'", """ || '{"later": null}'"""):
+            query = f"{write} from model_scoring s".format(less=less)
+            (written,) = project.sql(query, {"name": MODEL_NAME})
+            found = row(project)
+            assert found is not None
+            assert (found["later"], found["shares_labels"]) == ("x", False)
+            assert "a row of it" in written["trouble"], "no client sent a probe"
+    finally:
+        project.sql("alter table model_scoring drop column later")
+
+
 def test_publishing_is_done_again_for_other_settings_alone(
     registry: Registry, project: SupabaseProject
 ) -> None:
