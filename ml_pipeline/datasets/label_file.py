@@ -299,8 +299,8 @@ def _logged(store: LabelStore, ids: Collection[str], name: str) -> dict[str, dic
     events = store.find_events(model_name=name, event_ids=ids, match_ids=ids)
     found: dict[str, dict[str, Any]] = {}
     for event in events.sort_values("timestamp").to_dict("records"):
-        if isinstance(event["features"], str):
-            features = json.loads(event["features"])
+        features = json.loads(event["features"]) if isinstance(event["features"], str) else None
+        if isinstance(features, dict):
             found |= {event[key]: features for key in ("event_id", "match_id") if event[key] in ids}
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,5 +75,24 @@ def _columns(events: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """What events say of those names, in columns of their own or in their features' JSON."""
     if set(names) <= set(events.columns):
         return events[list(names)]
-    rows = [json.loads(text) if isinstance(text, str) else {} for text in events["features"]]
-    return pd.DataFrame(rows, index=events.index).reindex(columns=list(names))
+    rows = [_inputs(text, names) for text in events["features"]]
+    # As they are: a column of whole numbers with gaps would be of floats, which round long codes.
+    return pd.DataFrame(rows, index=events.index, dtype=object).reindex(columns=list(names))
+
+
+def _inputs(text: object, names: Sequence[str]) -> dict[str, object]:
+    """What an event's JSON says of those names; an application may have written any."""
+    found = json.loads(text) if isinstance(text, str) else None
+    if not isinstance(found, dict):
+        return {}
+    return {name: _cell(found[name]) for name in names if name in found}
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    try:
+        is_number = type(value) is not int or isfinite(value)
+    except OverflowError:  # more digits than a number has
+        is_number = False
+    return value if is_number else inf

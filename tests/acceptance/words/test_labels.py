@@ -198,6 +198,16 @@ def test_a_label_that_no_table_can_hold_is_refused_alone(place: Place, add: Add)
 
 
 @pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
+def test_a_prediction_whose_features_are_no_object_says_nothing_of_its_label(
+    place: Place, add: Add
+) -> None:
+    with place.opened() as store:
+        store.append_events(make_events(1, match_id="x", model_name="default", features="[1, 2]"))
+    done = add("--id", "x", "--label", "HARD")
+    assert (done.code, counts(done)) == (1, (0, 0, 0, 0, 1)), done.stderr
+
+
+@pytest.mark.parametrize("place", [EMBEDDED], indirect=True)
 def test_l12_what_a_program_writes_for_no_id_is_none(place: Place, add: Add) -> None:
     done = add(text="id,label,a,b\nnan,EASY,1,1\nNone,EASY,2,1\nNULL,HARD,3,1\n<NA>,EASY,4,1\n")
     assert (done.code, counts(done)) == (0, (4, 0, 0, 0, 0)), done.stderr

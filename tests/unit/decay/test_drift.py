@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from ml_pipeline.config.kind import Kind
+from ml_pipeline.datasets.drift.inputs import input_drift
 from ml_pipeline.datasets.drift.measures import (
     Drift,
     label_drift,
@@ -17,7 +20,8 @@ from ml_pipeline.datasets.drift.measures import (
     new_levels_sentence,
     numeric_drift,
 )
-from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary
+from ml_pipeline.datasets.features import matrix
+from ml_pipeline.datasets.reference import ColumnSummary, LevelSummary, reference_of
 from ml_pipeline.decay.drift import expected_accuracy
 from ml_pipeline.store.inputs.cells import level_code
 
@@ -133,3 +137,22 @@ def test_of_many_levels_the_rare_ones_are_counted_together() -> None:
     assert found is not None
     # Whether it is new cannot be told.
     assert found.new_levels == ()
+
+
+ODD = ("[1]", "null", "3", '"x"', '{"form": [1]}', '{"form": {"x": 1}}', '{"league": [1]}',
+       '{"league": {"x": 1}}', '{"home": [1]}', '{"home": {"x": 1}}', '{"home": "zz"}',
+       '{"form": 1e400}', '{"form": %s}' % ("9" * 400), None)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_n7_one_odd_row_of_the_table_does_not_stop_the_watchdog(odd: str | None) -> None:
+    kinds = {"form": Kind.NUMBER, "league": Kind.CATEGORY, "home": Kind.BOOLEAN}
+    codes = [12345678901234567890, 2]
+    rows = [{"form": n, "league": codes[n % 2], "home": n % 2 == 0} for n in range(50)]
+    frame = pd.DataFrame([{name: str(value) for name, value in row.items()} for row in rows])
+    reference = reference_of(matrix(frame, list(kinds), kinds), list(kinds), None, kinds)
+    recent = pd.DataFrame({"features": [*map(json.dumps, rows), odd]}, dtype=object)
+    found = {drift.column: drift for drift in input_drift(reference, recent)}
+    assert set(found) == set(kinds)
+    assert found["form"].psi < 0.1
+    assert found["league"].new_share <= 1 / 51
