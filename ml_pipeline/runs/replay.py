@@ -54,6 +54,14 @@ class Replay:
         found: Mapping[str, Any] = self.run.details[RUN_MANIFEST]
         return found
 
+    @property
+    def _reading(self) -> Settings:
+        """How the log is read: how much of it is bad was for the run to judge.
+
+        A result of a class that only a base to come knows is bad to the model's own settings.
+        """
+        return self.settings.changed({"log.max_bad_rows": 1.0})
+
     def compare(self) -> dict[str, Any]:
         """Compare parents, rows, evidence and probabilities, in this order. Raises Differs."""
         head, champion = self._parent("head"), self._parent("champion")
@@ -92,7 +100,7 @@ class Replay:
             of_incumbent=head is None and self.settings.training.is_incumbent,
             keeps_files=False,
         )
-        loaded = load_log(self.store, self.settings, request, self.folder)
+        loaded = load_log(self.store, self._reading, request, self.folder)
         self._same_days("training rows", self.manifest["days"], loaded.labelled_path)
         return loaded
 
@@ -107,7 +115,7 @@ class Replay:
         now = self.run.started_at
         known = load_known(
             self.store,
-            self.settings,
+            self._reading,
             model,
             folder,
             now=now,

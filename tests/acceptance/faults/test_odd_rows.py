@@ -117,3 +117,16 @@ def test_a_new_label_is_set_aside_where_labels_are_open(
     assert set_aside.to_dict("records") == [
         {"event_id": ODD, "reason": reason.removeprefix("unusable: "), "outcome": "abandoned"}
     ]
+
+
+def test_a_run_during_which_results_of_a_new_class_waited_is_built_again(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    events = league.events_of(first_model.model, NIGHTS[0])
+    events.loc[events.index[:8], "actual_result"] = "X"
+    store = league.open_league(tmp_path / "store", first_model.path, first_model.model, [])
+    store.append_events(events)
+    outcome = run(store, tmp_path, data__classes=[*league.CLASSES, "X"], data__ordered=False)
+    assert "8 results wait for one" in outcome.result["outcome_reason"]
+    assert replay(store, outcome.run, tmp_path / "replay")["result"] == "identical"
+    store.close()
