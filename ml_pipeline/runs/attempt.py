@@ -7,7 +7,7 @@ Two halves: what may be broken off anywhere (`train_and_judge`), and what has to
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,10 @@ def register(
     champion_id, shadows = _take_on_shadows(context, progress, challenger, champion_id)
     return AttemptResult(
         outcome=decision.outcome,
-        reason=challenger.reason() + prepared.what_waits() + prepared.proposed(),
+        reason=challenger.reason()
+        + taken_over(shadows)
+        + prepared.what_waits()
+        + prepared.proposed(),
         champion_id=champion_id,
         challenger_id=result["model_id"],
         dataset_size=prepared.loaded.report.errors,
@@ -331,3 +334,16 @@ def _take_on_shadows(
     )
     promoted = [note["model_id"] for note in notes if note["outcome"] == Outcome.PROMOTED]
     return (promoted[-1] if promoted else serving_id), notes
+
+
+def taken_over(shadows: Sequence[Mapping[str, Any]]) -> str:
+    """Which base from the shadow serves now, as a further sentence of a reason; '' for none.
+
+    Whatever the gate said of the update, and who serves until then, was said before it.
+    """
+    promoted = [note for note in shadows if note["outcome"] == Outcome.PROMOTED]
+    if not promoted:
+        return ""
+    last = promoted[-1]
+    found = last["reason"].partition(": ")[2]
+    return f" Then {last['model_id']}, a new base from the shadow, was promoted: {found}"

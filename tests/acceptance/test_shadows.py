@@ -112,6 +112,10 @@ def test_a_base_that_proves_better_replaces_the_champion_and_its_line_goes_on(
     ids = {note["heads"]: note["model_id"] for note in born["shadows"]}
     result = play_night(store, model, tmp_path, 1, **quick)
     assert "promoted" in [note["outcome"] for note in result["shadows"]]
+    said = result["outcome_reason"].partition(f" Then {result['champion']}, a new base from the ")[
+        2
+    ]
+    assert said.startswith("shadow, was promoted: on 150 unseen results the new model did better")
     champion = store.champion(model_name="default")
     assert champion is not None
     assert champion.model_id == result["champion"]

@@ -126,7 +126,11 @@ def test_a_run_during_which_results_of_a_new_class_waited_is_built_again(
     events.loc[events.index[:8], "actual_result"] = "X"
     store = league.open_league(tmp_path / "store", first_model.path, first_model.model, [])
     store.append_events(events)
-    outcome = run(store, tmp_path, data__classes=[*league.CLASSES, "X"], data__ordered=False)
+    settings = league.settings_for(
+        run__trigger="any", data__classes=[*league.CLASSES, "X"], data__ordered=False
+    )
+    order = crashing.order(tmp_path / "work", settings=settings, train=train_here)
+    outcome = recording.run(store, order)
     assert "8 results wait for one" in outcome.result["outcome_reason"]
     assert replay(store, outcome.run, tmp_path / "replay")["result"] == "identical"
     store.close()
