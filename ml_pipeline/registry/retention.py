@@ -59,6 +59,10 @@ def plan(store: Store, model_name: str, retention: Retention, *, now: datetime) 
             kept.setdefault(model.model_id, f"among the newest {retention.models}")
         if model.created_at > now - retention.window:
             kept.setdefault(model.model_id, "younger than the window")
+    # Whoever lets a kept model serve learns its results again from its base.
+    for model in models:
+        if model.model_id in kept:
+            kept.setdefault(model.anchor_id, f"anchor of {model.model_id}")
     stored = set(store.names(MODEL_BUCKET, model_name))
     gone = [m for m in models if m.model_id not in kept and m.model_id in stored]
     return Plan(
@@ -86,9 +90,6 @@ def _needed(store: Store, models: list[ModelVersion], model_name: str) -> dict[s
         elif model.state is ModelState.SHADOW and model.anchor_id not in anchors:
             kept.setdefault(model.model_id, "newest of a lineage in the shadow")
         anchors.add(model.anchor_id)
-    for model in models:
-        if model.model_id in kept:
-            kept.setdefault(model.anchor_id, f"anchor of {model.model_id}")
     return kept
 
 

@@ -75,6 +75,8 @@ class _Entry(pydantic.BaseModel):
     metrics: dict[str, float | dict[str, Any] | list[Any] | None]
     lineage: dict[str, Any]
     library_versions: dict[str, str]
+    artifact_size: Annotated[int, Field(ge=0)] = 0
+    pruned_at: str | None = None
 
     @pydantic.field_validator("lineage")
     @classmethod
@@ -98,7 +100,8 @@ def import_file(
 ) -> dict[str, Any]:
     """Register the models of an exported file that the store does not know.
 
-    Their bytes must stand beside the file and have the digests it names. They come in as retired;
+    Their bytes must stand beside the file and have the digests it names, but for those of models
+    that were pruned, which come in as pruned. They come in as retired;
     the file's champion serves only where no model serves yet, after the usual verification. Bytes
     of known models that are gone or damaged are put back, when those beside the file are the
     registered ones.
@@ -129,6 +132,10 @@ def import_file(
 
 
 def _register(store: Store, version: ModelVersion, path: Path) -> None:
+    if version.pruned_at is not None:
+        store.register(replace(version, pruned_at=None))
+        store.prune_model(version.model_name, version.model_id, now=version.pruned_at)
+        return
     artifact, _ = files_of(path.parent, version.model_id)
     ref = store.put(version.artifact.bucket, version.artifact.path, artifact)
     store.register(replace(version, artifact=ref))
@@ -204,14 +211,17 @@ def _checked(entry: _Entry, path: Path, model_name: str) -> ModelVersion:
             f"{entry.model_id} is a model of {entry.model_name}, the config says {model_name}."
         )
     artifact, _ = files_of(path.parent, safe_name(entry.model_id))
-    if not artifact.is_file():
-        raise NotFound(
-            f"The bytes of {entry.model_id} are not at {artifact}.",
-            hint="Export with --with-artifacts, and keep the folders beside the file.",
-        )
-    archive.require_digest(artifact, entry.artifact_digest, source=str(artifact))
+    size = entry.artifact_size
+    if entry.pruned_at is None:
+        if not artifact.is_file():
+            raise NotFound(
+                f"The bytes of {entry.model_id} are not at {artifact}.",
+                hint="Export with --with-artifacts, and keep the folders beside the file.",
+            )
+        archive.require_digest(artifact, entry.artifact_digest, source=str(artifact))
+        size = artifact.stat().st_size
     try:
-        return _version(entry, artifact.stat().st_size)
+        return _version(entry, size)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"The entry of {entry.model_id} cannot be used: {error}.") from None
 
@@ -228,6 +238,7 @@ def _version(entry: _Entry, size: int) -> ModelVersion:
             size=size,
         ),
         created_at=parse_utc(entry.created_at),
+        pruned_at=None if entry.pruned_at is None else parse_utc(entry.pruned_at),
         state=ModelState.RETIRED,
         anchor_id=entry.anchor_id,
         parent_id=entry.parent_id,
@@ -251,6 +262,8 @@ def _check_names(
             raise DataError(f"{version.model_id} goes on from {version.anchor_id}, which is lost.")
     if content.champion is not None and content.champion not in known:
         raise DataError(f"The champion {content.champion} is not among the models of {path}.")
+    if any(version.pruned_at and version.model_id == content.champion for version in versions):
+        raise DataError(f"The champion {content.champion} of {path} was pruned.")
 
 
 def _check_loads(entry: _Entry, path: Path) -> None:

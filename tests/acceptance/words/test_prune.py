@@ -92,6 +92,13 @@ def test_a_plan_changes_nothing_and_says_why_each_model_stays(filled: Place) -> 
     assert found.as_json()["bytes"] == 12
 
 
+def test_the_base_of_a_model_that_is_kept_for_its_age_stays(filled: Place, tmp_path: Path) -> None:
+    with filled.opened() as store:
+        add(store, tmp_path, 5, anchor_id="m-40")
+        kept = retention.plan(store, NAME, Retention(models=1, window=30 * DAY), now=NOW).kept
+    assert (kept["m-5"], kept["m-40"]) == ("among the newest 1", "anchor of m-5")
+
+
 def test_what_the_plan_names_is_given_up_and_nothing_else(filled: Place, tmp_path: Path) -> None:
     rule = Retention(models=1, window=30 * DAY)
     with filled.opened() as store:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from ml_pipeline.registry import archive
 from ml_pipeline.registry.exchange import export, importing
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.event_row import utc_text
+from ml_pipeline.store.records import ModelState
 from tests.conftest import FirstModel
 from tests.support import league, mutated
 from tests.support.factories import NOW, make_id
@@ -80,6 +82,23 @@ def test_an_export_holds_every_model_also_a_base_older_than_a_thousand(
     assert content["champion"] == league.FIRST_MODEL
 
 
+def test_a_registry_of_which_models_were_pruned_comes_in_as_it_was(
+    first_model: FirstModel, tmp_path: Path
+) -> None:
+    store = LocalStore.open(tmp_path / "store")
+    league.enthrone(store, first_model.path, SETTINGS, now=NOW)
+    first = store.get_model(SETTINGS.model_name, league.FIRST_MODEL)
+    old = replace(first, model_id="old", state=ModelState.RETIRED, anchor_id="old")
+    store.register(replace(old, created_at=NOW - timedelta(days=9)))
+    store.prune_model(SETTINGS.model_name, "old", now=NOW)
+    export.export(store, SETTINGS, tmp_path / "out", now=NOW, with_artifacts=True)
+    told = imported(content_of(tmp_path / "out" / export.FILE_NAME),
+                    tmp_path / "out" / export.FILE_NAME, tmp_path / "new")  # fmt: skip
+    assert (told["imported"], told["champion"]) == (2, league.FIRST_MODEL)
+    found = LocalStore.open(tmp_path / "new" / "store").get_model(SETTINGS.model_name, "old")
+    assert (found.pruned_at, found.artifact.size) == (NOW, first.artifact.size)
+
+
 def content_of(exported: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(exported.read_text())
     return content
@@ -101,6 +120,7 @@ ODD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a champion that is none": (lambda c: c.update(champion=["first"]), "champion"),
     "a champion that is not there": (lambda c: c.update(champion="x"), "not among the models"),
     "a name at another place": (lambda c: c["models"].update(x=c["models"].pop("first")), "at x"),
+    "a pruned champion": (lambda c: entry(c, pruned_at=LATER), "was pruned"),
     "a lost base": (lambda c: entry(c, anchor_id="x"), "goes on from x, which is lost"),
     "a time that is none": (lambda c: entry(c, created_at="soon"), "cannot be used"),
     "a time out of range": (
