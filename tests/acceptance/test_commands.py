@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import RunStatus
 from tests.conftest import FirstModel
 from tests.support import league, warm
-from tests.support.shell import PYTHON, ROOT, environment, python
+from tests.support.shell import ROOT, Finished, environment, python
 from tests.support.warm import ml_pipeline
 
 SAMPLE = ROOT / "ml_pipeline" / "data" / "training_dataset.csv"
@@ -56,7 +57,7 @@ def test_flags_take_dashes_or_underscores_and_the_store_comes_from_the_environme
     folder: Path, tmp_path: Path
 ) -> None:
     flags = ["--lookback-days", "2", "--min_errors=1000", "--dry-run"]
-    done = python(
+    done = warm.python(
         "-m", "ml_pipeline.auto_reinforcement", *flags,
         cwd=tmp_path, ML_PIPELINE_LOCAL=str(folder),
     )  # fmt: skip
@@ -108,7 +109,7 @@ def test_a_log_that_cannot_be_read_is_a_failed_run_with_exit_code_1(
 
 
 def test_two_runs_started_together_do_not_both_train(folder: Path, tmp_path: Path) -> None:
-    command = [PYTHON, "-m", "ml_pipeline", "run", "--local", str(folder)]
+    command = [warm.interpreter(), "-m", "ml_pipeline", "run", "--local", folder]
     both = [
         subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
@@ -299,8 +300,13 @@ def assert_stands_in(page: str, marker: str, shown: str) -> None:
         assert float(one) == pytest.approx(float(other), abs=0.0011 if float(other) < 2 else 0.11)
 
 
-def test_the_demo_runs_in_under_a_minute_twice_and_spares_foreign_folders(tmp_path: Path) -> None:
-    for start in (python, warm.python):
+@pytest.mark.parametrize(
+    "starts", [[warm.python], pytest.param([python, warm.python], marks=pytest.mark.long)], ids=len
+)
+def test_the_demo_runs_in_under_a_minute_also_twice_and_spares_foreign_folders(
+    starts: list[Callable[..., Finished]], tmp_path: Path
+) -> None:
+    for start in starts:
         started = time.monotonic()
         done = start("-m", "ml_pipeline.auto_reinforcement", "--demo", cwd=tmp_path)
         assert done.code == 0, done.stderr

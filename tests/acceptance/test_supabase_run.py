@@ -28,9 +28,9 @@ from tests.conftest import FirstModel
 from tests.contract.supabase.callers import open_callers, seen_runs
 from tests.support import league
 from tests.support.places import long_but
-from tests.support.shell import ml_pipeline
 from tests.support.supabase import faults
 from tests.support.supabase.project import SupabaseProject
+from tests.support.warm import ml_pipeline
 
 NOW = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
 NIGHTS = 25

@@ -18,7 +18,7 @@ from ml_pipeline.runs import recording
 from ml_pipeline.store.records import Priority, RequestStatus, RetrainingRequest, RunStatus
 from tests.conftest import FirstModel
 from tests.support import crashing, league
-from tests.support.places import EMBEDDED, Place
+from tests.support.places import EMBEDDED, FAR_IS_LONG, SUPABASE, Place
 from tests.support.shell import PYTHON, environment
 from tests.support.supabase import faults
 
@@ -96,7 +96,18 @@ def stuck(place: Place) -> Iterator[None]:
         db.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    ("place", "number"),
+    # Each store and each signal every day.
+    [
+        (EMBEDDED, signal.SIGINT),
+        (SUPABASE, signal.SIGTERM),
+        pytest.param(EMBEDDED, signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(SUPABASE, signal.SIGINT, marks=pytest.mark.long),
+    ],
+    indirect=["place"],
+    ids=["embedded-SIGINT", "supabase-SIGTERM", "embedded-SIGTERM", "supabase-SIGINT"],
+)
 def test_the_first_signal_closes_the_run_releases_its_request_and_keeps_the_log(
     place: Place, first_model: FirstModel, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -127,6 +138,7 @@ def test_the_first_signal_closes_the_run_releases_its_request_and_keeps_the_log(
     until(lambda: trainers(tmp_path) == [])
 
 
+@FAR_IS_LONG
 def test_the_second_signal_ends_the_run_at_once_and_the_next_run_takes_over(
     place: Place, first_model: FirstModel, tmp_path: Path
 ) -> None:
