@@ -109,7 +109,7 @@ def test_a_log_that_cannot_be_read_is_a_failed_run_with_exit_code_1(
 
 
 def test_two_runs_started_together_do_not_both_train(folder: Path, tmp_path: Path) -> None:
-    command = [warm.interpreter(), "-m", "ml_pipeline", "run", "--local", folder]
+    command = [str(warm.interpreter()), "-m", "ml_pipeline", "run", "--local", str(folder)]
     both = [
         subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
