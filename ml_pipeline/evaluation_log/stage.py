@@ -29,6 +29,8 @@ from ml_pipeline.store.inputs.label_sql import OTHER_MODEL
 from ml_pipeline.store.sql_text import literal
 
 _MOST_THREADS: Final = 4
+# Folders in which rows stand while a log is read; nobody else calls one so.
+SCAN_PREFIX: Final = ".scan-"
 # Megabytes for each thread: the first does for rows of usual length, whatever their number.
 MEMORY_STEPS: Final = (72, 288, 1152)
 # What a scanned row is: whole and old (or another model's), to be examined, or a sound prediction
@@ -95,7 +97,7 @@ def open_stage(folder: Path, memory: int = MEMORY_STEPS[0]) -> Iterator[Stage]:
     `memory` is in megabytes for each thread; who needs more gets OutOfMemory.
     """
     threads = max(2, min(os.cpu_count() or 1, _MOST_THREADS))
-    with TemporaryDirectory(prefix=".scan-", dir=folder) as scratch:
+    with TemporaryDirectory(prefix=SCAN_PREFIX, dir=folder) as scratch:
         connection = connect(Path(scratch) / "stage.duckdb")
         try:
             connection.execute(

@@ -35,6 +35,8 @@ _LONGEST_CELL: Final = 1 << 30
 _MEMORY: Final = "512MB"
 # Folders in which rows stand while a command reads them; nobody else calls one so.
 DATASET_PREFIX: Final = ".decay-dataset-"
+# The same while they are exported.
+ROWS_PREFIX: Final = ".rows-"
 SUFFIXES: Final[dict[RowFormat, str]] = {
     "csv": ".csv",
     "parquet": ".parquet",
@@ -91,7 +93,7 @@ def write_rows(
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = work_dir or target.parent
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".rows-", dir=folder) as scratch:
+        with TemporaryDirectory(prefix=ROWS_PREFIX, dir=folder) as scratch:
             return _write(store, settings, request, target, Path(scratch))
 
 

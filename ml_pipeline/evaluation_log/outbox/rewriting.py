@@ -101,7 +101,14 @@ class _Lines:
 
 @contextmanager
 def _draft(path: str) -> Iterator[str]:
-    """The name of a file beside it, which is gone afterwards unless it took its place."""
+    """The name of a file beside it, which is gone afterwards unless it took its place.
+
+    Whoever writes holds the log's lock, so that those of others were left by processes that died.
+    """
+    from glob import escape, glob
+
+    for left in glob(f"{escape(path)}.*.tmp"):
+        os.unlink(left)
     draft = f"{path}.{os.getpid()}.tmp"
     try:
         yield draft

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ml_pipeline.evaluation_log.exporting.rows import DATASET_PREFIX
+from ml_pipeline.evaluation_log.exporting.rows import DATASET_PREFIX, ROWS_PREFIX
+from ml_pipeline.evaluation_log.stage import SCAN_PREFIX
 from ml_pipeline.private_files import keep_access
 from ml_pipeline.runs.run_log import is_run_folder
 
 ERASED: Final = "(erased)"
 # Shorter ids may stand in a text by chance; as a cell or a value of their own they are found.
 _LONG_ENOUGH: Final = 8
-_TEXTS: Final = {".html", ".md", ".txt", ".json", ".log"}
+# Among them what a process that was killed had begun to write.
+_TEXTS: Final = {".html", ".md", ".txt", ".json", ".log", ".part", ".whole", ".tmp"}
 _BINARIES: Final = {".npz", ".skops", ".parquet"}
 
 
@@ -89,11 +91,13 @@ def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]
     counts = {"work_rows": 0, "work_files": 0}
     if not folder.is_dir():
         return counts
-    # Rows for a command whose watchdog was killed; a conversation among them names no id.
-    for left in folder.glob(f"{DATASET_PREFIX}*"):
-        counts["work_files"] += sum(path.is_file() for path in left.rglob("*"))
-        if not dry_run:
-            shutil.rmtree(left)
+    # Rows for a command whose watchdog was killed, or of a scan that was; a conversation and a
+    # database among them name no id.
+    for prefix in (DATASET_PREFIX, ROWS_PREFIX, SCAN_PREFIX):
+        for left in list(folder.rglob(f"{prefix}*")):
+            counts["work_files"] += sum(path.is_file() for path in left.rglob("*"))
+            if not dry_run:
+                shutil.rmtree(left, ignore_errors=True)
     places: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -146,3 +146,21 @@ def test_files_of_runs_are_erased_behind_links_and_stay_readable(tmp_path: Path)
     assert clean_folder(tmp_path / "work", names, dry_run=False)["work_rows"] == 1
     assert "match_1" not in behind.read_text()
     assert behind.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_processes_left_that_were_killed_is_erased_too(path: Path) -> None:
+    log = EventCsv(str(path))
+    log.append([make_row(number) for number in range(3)])
+    left = path.with_name(f"{path.name}.77.tmp")
+    left.write_bytes(path.read_bytes())
+    log.erase(lambda row: row["match_id"] == "match_1", 0)
+    assert not left.exists()
+
+    run = path.parent / "work" / "run-1"
+    names = Names(event_ids=frozenset(), match_ids=frozenset({"match_1"}))
+    for name in (".scan-x/stage.duckdb", ".rows-x/body", ".labelled.csv.part", ".other.csv.part"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("1,match_2\n" if "other" in name else "1,match_1\n")
+    assert clean_folder(path.parent / "work", names, dry_run=True)["work_files"] == 3
+    assert clean_folder(path.parent / "work", names, dry_run=False)["work_files"] == 3
+    assert [file.name for file in run.iterdir()] == [".other.csv.part"]
