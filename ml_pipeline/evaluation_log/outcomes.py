@@ -250,6 +250,11 @@ def _find(  # noqa: PLR0913, PLR0917 - two places, and what is looked for
             events[event_id] = row
         elif brings_outcome(row, mine):
             events[event_id] = behind[event_id] = row
+    # Whose the others are is said; of very many unknown ids, of the first ones.
+    unknown = sorted(ids["event_ids"] - events.keys())[:ASKED_AT_MOST]
+    for event_id, name in (store.models_of_events(unknown) if unknown else {}).items():
+        row = dict.fromkeys(EVENT_COLUMNS)
+        events[event_id] = {**row, "event_id": event_id, "model_name": name}
     return events, behind
 
 

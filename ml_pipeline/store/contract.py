@@ -104,6 +104,10 @@ class EvaluationLog(LogChanges, Protocol):
         """The events with those ids and of those matches, by event id; unknown ids name none."""
         ...
 
+    def models_of_events(self, event_ids: Collection[str]) -> dict[str, str]:
+        """The name of the model of each of those events that there is, of whatever model."""
+        ...
+
     def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
         """Write every event as a line of text into files, and yield each file when it is whole.
 

@@ -33,6 +33,10 @@ _PENDING = (
     f"WHERE actual_result IS NULL AND {IN_WINDOW}"
 )
 _IN_ORDER = "ORDER BY known_at, event_id"
+_MODELS = (
+    "SELECT event_id, model_name FROM evaluation_log "
+    "WHERE event_id IN (SELECT value FROM json_each(:event_ids))"
+)
 _FOUND = (
     f"SELECT {_EVENTS} FROM evaluation_log WHERE model_name = :model_name "  # noqa: S608 - constants
     "AND (event_id IN (SELECT value FROM json_each(:event_ids)) "
@@ -202,6 +206,11 @@ class LocalLog:
         }
         with self._database.reading() as db:
             return event_frame(db.execute(_FOUND, values).fetchall())
+
+    def models_of_events(self, event_ids: Collection[str]) -> dict[str, str]:
+        """The name of the model of each of those events that there is, of whatever model."""
+        with self._database.reading() as db:
+            return dict(db.execute(_MODELS, {"event_ids": json.dumps(list(event_ids))}).fetchall())
 
     def export_events(self, folder: Path, *, model_name: str) -> Iterator[Path]:
         """Write every event as a line of text, see the store's contract."""

@@ -120,16 +120,31 @@ class SupabaseLog:
         events = events.drop_duplicates("event_id").sort_values("event_id")
         return events.reset_index(drop=True)
 
-    def _found(self, model_name: str, narrow: Callable[[Any], Any]) -> Iterator[Row]:
-        """Rows of the table, a page after the other: the server cuts long answers."""
+    def models_of_events(self, event_ids: Collection[str]) -> dict[str, str]:
+        """The name of the model of each of those events that there is, of whatever model."""
+        ids = [event_id.lower() for event_id in event_ids if UUID_TEXT.fullmatch(event_id)]
+        return {
+            str(row["event_id"]): str(row["model_name"])
+            for narrow in _named("event_id", ids)
+            for row in self._found(None, narrow, columns="event_id, model_name")
+        }
+
+    def _found(
+        self, model_name: str | None, narrow: Callable[[Any], Any], *, columns: str = "*"
+    ) -> Iterator[Row]:
+        """Rows of the table, a page after the other: the server cuts long answers.
+
+        Without a `model_name` they are those of every model.
+        """
         after = ""
 
         def page(query: Any) -> Any:  # noqa: ANN401 - the library's own
-            query = narrow(query).eq("model_name", model_name).order("event_id")
+            query = narrow(query).order("event_id")
+            query = query if model_name is None else query.eq("model_name", model_name)
             query = query.gt("event_id", after) if after else query
             return query.limit(FOUND_AT_ONCE)
 
-        while rows := self._project.select("evaluation_log", page):
+        while rows := self._project.select("evaluation_log", page, columns=columns):
             for row in rows:
                 texts = {name: _json_text(row.get(name)) for name in _JSON}
                 yield {**row, **texts}

@@ -285,6 +285,13 @@ class EvaluationLogContract(StoreFixtures):
         assert found(*(f"m{number}" for number in range(1200)), "b") == [make_id(1), make_id(6)]
         assert found() == []
 
+    def test_whose_an_event_is_can_be_asked_of_its_id_alone(self, store: Store) -> None:
+        store.append_events(make_events(1))
+        store.append_events(make_events(2, 3, model_name="another"))
+        asked = [make_id(1), make_id(2), make_id(77), "no id, and none", ""]
+        assert store.models_of_events(asked) == {make_id(1): MODEL_NAME, make_id(2): "another"}
+        assert store.models_of_events([]) == {}
+
     def test_what_is_found_is_what_is_read(self, store: Store) -> None:
         known = make_events(1, match_id="x", features='{"x": 0.30000000000000004, "q": "日\\n"}')
         store.append_events(known)

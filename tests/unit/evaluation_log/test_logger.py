@@ -494,3 +494,19 @@ def test_an_outcome_goes_to_no_other_models_event_of_a_shared_csv(
     assert f"ML_PIPELINE__MODEL_NAME={MODEL_NAME}" in refused["hint"]
     assert path.read_bytes() == before
     assert events(store)[event_id]["actual_result"] is None
+
+
+def test_another_models_event_that_only_the_table_has_is_named_as_such(
+    open_logger: Callable[[], MLLogger], store: LocalStore, tmp_path: Path
+) -> None:
+    with open_logger() as logger:
+        event_id = log_one(logger)
+    told = [ParsedOutcome(key="event_id", value=value, actual="A", known_at=AT)
+            for value in (event_id, make_id(77))]  # fmt: skip
+    with MLLogger(str(tmp_path / "other.csv"), model_name="churn", clock=lambda: AT) as logger:
+        report = record(logger, store, told, load_settings(flags={"model_name": "churn"}))
+    (refused,) = report.refused
+    assert refused["event_id"] == event_id
+    assert f"is a prediction of {MODEL_NAME}, not of churn" in str(refused["reason"])
+    assert [one["event_id"] for one in report.unknown] == [make_id(77)]
+    assert events(store)[event_id]["actual_result"] is None
