@@ -716,7 +716,7 @@ class TestLongLogs:
             return seen[-1]
 
         project.gateway.fault(again, path="read_evaluation_events", times=ALWAYS)
-        with pytest.raises(StoreError, match="twice"):
+        with pytest.raises(StoreCorrupt, match="read already"):
             read_all(store)
 
     def test_an_event_whose_outcome_comes_while_it_is_read_is_returned_once(
