@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-PROGRAM_FORMAT = 1
+PROGRAM_FORMAT = 2
 # Dot products run in steps of so many.
 STEP = 12
 # A vote below it moves no probability by a billionth.

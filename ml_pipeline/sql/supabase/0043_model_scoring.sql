@@ -45,6 +45,10 @@ alter table model_scoring
     alter column places set storage external,
     alter column numbers set storage external;
 
+-- A program that ml_pipeline_score would read otherwise than it was written: the next run, or
+-- `ml-pipeline models publish`, writes it anew, and until then the database answers nothing.
+delete from model_scoring where format <> 2;
+
 select ml_pipeline_lock('model_scoring');
 
 -- Replace what the answers of a model name are made of. Without `p_scoring` there is none: a model

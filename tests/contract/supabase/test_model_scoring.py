@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
+from ml_pipeline import config
 from ml_pipeline.commands.checks.champion import database_answers
 from ml_pipeline.commands.checks.examined import Examined
 from ml_pipeline.config.settings import Settings
@@ -22,6 +24,7 @@ from tests.support.scored import Registry
 from tests.support.supabase.project import SupabaseProject
 from tests.unit.registry.test_scoring import train
 
+SQL = Path(config.__file__).parents[1] / "sql" / "supabase"
 SETTINGS = Settings().changed({"model_name": MODEL_NAME})
 pytestmark = pytest.mark.usefixtures("our_schema")
 
@@ -59,6 +62,26 @@ def test_a_promotion_and_a_rollback_write_the_row_of_who_serves_then(
     assert back is not None
     assert back["model_id"] == "m-1"
     assert back["numbers"] != written["numbers"]
+
+
+def test_the_schema_applied_again_drops_a_program_of_another_format_alone(
+    registry: Registry, project: SupabaseProject
+) -> None:
+    def apply_again() -> None:
+        with psycopg.connect(project.dsn) as database:
+            database.execute((SQL / "0043_model_scoring.sql").read_bytes())
+
+    registry.promote(registry.register("m-1", small(1)), 1)
+    before = row(project)
+    apply_again()
+    assert row(project) == before
+    project.sql("update model_scoring set format = 1")
+    apply_again()
+    assert row(project) is None
+    refresh(registry.store, registry.settings)
+    found = registry.store.published(MODEL_NAME)
+    assert found is not None
+    assert (found.model_id, found.trouble) == ("m-1", None)
 
 
 def test_a_promotion_that_fails_leaves_the_row_that_stands(
