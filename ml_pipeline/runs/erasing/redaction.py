@@ -91,13 +91,7 @@ def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]
     counts = {"work_rows": 0, "work_files": 0}
     if not folder.is_dir():
         return counts
-    # Rows for a command whose watchdog was killed, or of a scan that was; a conversation and a
-    # database among them name no id.
-    for prefix in (DATASET_PREFIX, ROWS_PREFIX, SCAN_PREFIX):
-        for left in list(folder.rglob(f"{prefix}*")):
-            counts["work_files"] += sum(path.is_file() for path in left.rglob("*"))
-            if not dry_run:
-                shutil.rmtree(left, ignore_errors=True)
+    counts["work_files"] += _clear_scratch(folder, dry_run=dry_run)
     places: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -120,6 +114,20 @@ def _place_of(path: Path, folder: Path) -> Path:
     """The folder of the run that a file is of, at whatever depth, else the one it stands in."""
     name = path.relative_to(folder).parts[0]
     return folder / name if is_run_folder(folder / name) else path.parent
+
+
+def _clear_scratch(folder: Path, *, dry_run: bool) -> int:
+    """Remove what a command, a scan or an export that was killed read its rows from.
+
+    A conversation and a database among them name no id.
+    """
+    count = 0
+    for prefix in (DATASET_PREFIX, ROWS_PREFIX, SCAN_PREFIX):
+        for left in list(folder.rglob(f"{prefix}*")):
+            count += sum(path.is_file() for path in left.rglob("*"))
+            if not dry_run:
+                shutil.rmtree(left, ignore_errors=True)
+    return count
 
 
 def _is_named(path: Path, names: Names, *, has_rows: bool) -> bool:
