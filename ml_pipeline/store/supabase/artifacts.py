@@ -146,9 +146,10 @@ class SupabaseArtifacts:
 
             what = f"the list of {_place(bucket, folder)}"
             page = self._project.retry(what, attempt, _storage_error)
-            found += page
-            if not page:
+            # A server that knows no offset gives the first page again.
+            if not set(page) - set(found):
                 return sorted(found)
+            found += page
 
     def remove(self, bucket: str, path: str) -> None:
         """Remove an object for good; one that is not there is fine."""

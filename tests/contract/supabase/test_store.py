@@ -151,6 +151,15 @@ def test_a_server_that_repeats_itself_is_not_read_for_ever(
         read()
 
 
+def test_a_list_that_is_the_same_whatever_is_asked_for_ends(
+    project: SupabaseProject, store: SupabaseStore
+) -> None:
+    body = json.dumps([{"name": "b.txt"}, {"name": "a.txt"}]).encode()
+    again = faults.status(200, {"Content-Type": "application/json"}, body)
+    project.gateway.fault(again, path="object/list", times=ALWAYS)
+    assert store.names("model-artifacts", "reports") == ["a.txt", "b.txt"]
+
+
 def test_no_address_is_longer_than_gateways_take(
     project: SupabaseProject, store: SupabaseStore
 ) -> None:
