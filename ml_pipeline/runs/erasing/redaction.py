@@ -91,10 +91,11 @@ def clean_folder(folder: Path, names: Names, *, dry_run: bool) -> dict[str, int]
     counts = {"work_rows": 0, "work_files": 0}
     if not folder.is_dir():
         return counts
-    counts["work_files"] += _clear_scratch(folder, dry_run=dry_run)
+    scratch = _clear_scratch(folder, dry_run=dry_run)
+    counts["work_files"] += len(scratch)
     places: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path not in scratch:
             places.setdefault(_place_of(path, folder), []).append(path)
     for files in places.values():
         rows = {path: _count_rows(path, names) for path in files if path.suffix == ".csv"}
@@ -116,18 +117,17 @@ def _place_of(path: Path, folder: Path) -> Path:
     return folder / name if is_run_folder(folder / name) else path.parent
 
 
-def _clear_scratch(folder: Path, *, dry_run: bool) -> int:
-    """Remove what a command, a scan or an export that was killed read its rows from.
+def _clear_scratch(folder: Path, *, dry_run: bool) -> set[Path]:
+    """Remove what a command, a scan or an export that was killed read its rows from; the files.
 
     A conversation and a database among them name no id.
     """
-    count = 0
-    for prefix in (DATASET_PREFIX, ROWS_PREFIX, SCAN_PREFIX):
-        for left in list(folder.rglob(f"{prefix}*")):
-            count += sum(path.is_file() for path in left.rglob("*"))
-            if not dry_run:
-                shutil.rmtree(left, ignore_errors=True)
-    return count
+    prefixes = (DATASET_PREFIX, ROWS_PREFIX, SCAN_PREFIX)
+    left = [path for prefix in prefixes for path in folder.rglob(f"{prefix}*")]
+    files = {path for each in left for path in each.rglob("*") if path.is_file()}
+    for each in () if dry_run else left:
+        shutil.rmtree(each, ignore_errors=True)
+    return files
 
 
 def _is_named(path: Path, names: Names, *, has_rows: bool) -> bool:

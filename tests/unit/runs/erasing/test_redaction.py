@@ -37,6 +37,18 @@ def test_a_folder_is_only_written_to_where_rows_go(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [other, theirs]
 
 
+def test_rows_that_a_killed_command_left_behind_are_counted_once_in_a_dry_run_too(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / ".decay-dataset-x" / ".rows-1"
+    folder.mkdir(parents=True)
+    (folder / "labelled.csv").write_text("event_id,home\nevent-0000007,1\n")
+    counted = clean_folder(tmp_path, NAMES, dry_run=True)
+    assert clean_folder(tmp_path, NAMES, dry_run=False) == counted
+    assert counted == {"work_rows": 0, "work_files": 1}
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_what_a_trainer_made_of_the_rows_goes_wherever_it_stands_in_the_runs_folder(
     tmp_path: Path,
 ) -> None:
