@@ -121,6 +121,7 @@ def _object(text: str | None) -> dict[str, Any]:
 
 
 _UNLABELLED: Final = "no label yet"
+_NO_FEATURES: Final = "no features"
 
 
 def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
@@ -139,6 +140,8 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
             written = frame[name].fillna("").str.strip().str.lower()
             is_usable = numbers.astype(float).abs() <= LARGEST
             faults[~is_usable & ~written.isin(_BLANK)] = f"{name} is not a finite number"
+    if data.text_column is None:
+        faults[_say_nothing(frame, data.features)] = _NO_FEATURES
     if data.text_column is not None and data.text_column in frame.columns:
         unusable = frame[data.text_column].fillna("").map(texts.fault)
         faults[unusable != ""] = f"{data.text_column} " + unusable[unusable != ""]
@@ -148,6 +151,21 @@ def _faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:
     unusable = _label_faults(frame, settings)
     faults[unusable != ""] = unusable[unusable != ""]
     return faults
+
+
+def _say_nothing(frame: pd.DataFrame, names: Sequence[str]) -> list[bool]:
+    """Which rows have no feature at all, neither in a column of its own nor in the JSON.
+
+    Of them a model would learn how often each label is. What is there and empty is a missing value.
+    """
+    named = [name for name in names if name in frame.columns]
+    if not named or "features" not in frame.columns:
+        return [False] * len(frame)
+    is_empty = (frame[named].fillna("") == "").all(axis=1)
+    return [
+        empty and _object(text).keys().isdisjoint(named)
+        for empty, text in zip(is_empty, frame["features"], strict=True)
+    ]
 
 
 def _label_faults(frame: pd.DataFrame, settings: Settings) -> pd.Series:

@@ -82,6 +82,17 @@ def test_rows_without_a_label_wait_and_bad_rows_are_counted_and_left_out(store: 
     assert np.isnan(data.features[:, 0]).sum() == 1
 
 
+def test_a_row_that_says_nothing_is_not_learned(store: LocalStore) -> None:
+    rows = make_labels(60)
+    for place, features in enumerate(([1, 2], None, {}, {"c": 1}, '{"a": 1, "b": 2}')):
+        rows[place]["features"] = features
+    rows[5]["features"] = {"a": None, "b": None}
+    store.add_labels(rows)
+    data, report = read_truth(store, settings_for(log__max_bad_rows=0.1))
+    assert (report.usable, report.reasons) == (55, {"no features": 5})
+    assert np.isnan(data.features).all(axis=1).sum() == 1
+
+
 def test_too_many_bad_rows_are_refused_with_their_reasons(store: LocalStore) -> None:
     rows = make_labels(60)
     for row in rows[:10]:
