@@ -116,14 +116,14 @@ def save_model(model: object, path: Path) -> None:
     _write(data, path)
 
 
-def load_model(path: Path, *, expected_digest: str) -> object:
-    """Read a skops archive whose digest is known.
+def load_model(path: Path, *, expected_digest: str, source: str = "") -> object:
+    """Read a skops archive whose digest is known; errors call it `source`, else by its path.
 
     Raises NotFound without a file, ArtifactCorrupt when the digest differs (nothing is parsed
     then) or the archive cannot be read, and ArtifactIncompatible for types that are not allowed
     (nothing is imported or constructed then).
     """
-    source = f"The artifact {path}"
+    source = source or f"The artifact {path}"
     with _open(path) as file, reading(source):
         archive_schema.check_size(os.fstat(file.fileno()).st_size, "file", "is")
         # Read once: what was checked is what is parsed, whoever writes to the file meanwhile.

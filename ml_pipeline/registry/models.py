@@ -87,21 +87,27 @@ def load_model_version(store: ArtifactStore, version: ModelVersion) -> Any:  # n
     """
     with tempfile.TemporaryDirectory() as folder:
         path = fetch_to_train(store, version, Path(folder))
-        return load_classifier(path, version.artifact.digest)
+        return load_classifier(path, version.artifact.digest, source=source_of(version))
 
 
-def load_classifier(path: Path, digest: str) -> Any:  # noqa: ANN401 - AdaptiveClassifier
-    """Load an artifact that our training made, and see it answer a row.
+def source_of(version: ModelVersion) -> str:
+    """What errors call a registered artifact: the copy that is read is gone by then."""
+    return f"The artifact of {version.model_id}"
+
+
+def load_classifier(path: Path, digest: str, *, source: str = "") -> Any:  # noqa: ANN401 - AdaptiveClassifier
+    """Load an artifact that our training made, and see it answer a row; `source` as in `archive`.
 
     Raises NotFound, ArtifactCorrupt, ArtifactIncompatible.
     """
     from ml_pipeline.registry import archive, archive_schema
 
-    model = archive.load_model(path, expected_digest=digest)
+    source = source or f"The artifact {path}"
+    model = archive.load_model(path, expected_digest=digest, source=source)
     if archive.type_name(type(model)) != archive_schema.CLASSIFIER:
         message = f"The model {path.stem} holds a {type(model).__name__}."
         raise ArtifactIncompatible(message, hint="Train and register it with this program.")
-    with archive.reading(f"The artifact {path.name}"):
+    with archive.reading(source):
         see_it_answer(model)
     return model
 

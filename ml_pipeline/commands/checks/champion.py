@@ -127,7 +127,7 @@ def _loads(model: ModelVersion, path: Path) -> bool:
         archive.check_library_versions(model.library_versions)
     except ArtifactIncompatible:
         return False
-    models.load_classifier(path, model.artifact.digest)
+    models.load_classifier(path, model.artifact.digest, source=models.source_of(model))
     return True
 
 

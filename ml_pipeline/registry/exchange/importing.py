@@ -23,7 +23,13 @@ from ml_pipeline.errors import ArtifactCorrupt, DataError, NotFound
 from ml_pipeline.registry import archive
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.exchange.export import FORMAT, files_of
-from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, load_classifier, safe_name
+from ml_pipeline.registry.models import (
+    MODEL_BUCKET,
+    artifact_path,
+    load_classifier,
+    safe_name,
+    source_of,
+)
 from ml_pipeline.registry.scoring_writer import write_scoring
 from ml_pipeline.store.contract import EVERYTHING, ArtifactStore, Store
 from ml_pipeline.store.records import (
@@ -303,7 +309,8 @@ def _put_back_scoring(store: Store, model: ModelVersion, exported: Path) -> bool
         if not exported.is_file() or archive.digest_file(exported) != ref.digest:
             found = Path(folder) / "model.scoring"
             artifact = store.fetch(model.artifact, Path(folder) / "model.skops")
-            write_scoring(load_classifier(artifact, model.artifact.digest), found)
+            source = source_of(model)
+            write_scoring(load_classifier(artifact, model.artifact.digest, source=source), found)
         if not found.is_file() or archive.digest_file(found) != ref.digest:
             log.warning(
                 "The scoring file of %s is lost; it is scored from its artifact", model.model_id

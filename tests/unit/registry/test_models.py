@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
 
-from ml_pipeline.registry.models import artifact_path
+from ml_pipeline.errors import ArtifactCorrupt
+from ml_pipeline.registry.archive import library_versions
+from ml_pipeline.registry.models import MODEL_BUCKET, artifact_path, load_model_version
 from ml_pipeline.registry.trained import Sample
+from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.json_values import model_json
 from ml_pipeline.store.records import ModelState
 from tests.support.factories import DIGEST, NOW, make_model
@@ -38,6 +42,16 @@ def test_a_model_is_told_as_plain_json() -> None:
         "library_versions": {"scikit-learn": "1.8.0"},
         "pruned_at": None,
     }
+
+
+def test_a_registered_artifact_that_cannot_be_read_is_named_by_its_model(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"no archive")
+    store = LocalStore.open(tmp_path / "store")
+    ref = store.put(MODEL_BUCKET, artifact_path("football", "m-2"), tmp_path / "bytes")
+    model = make_model("m-2", artifact=ref, library_versions=library_versions())
+    with pytest.raises(ArtifactCorrupt, match="^The artifact of m-2 ") as caught:
+        load_model_version(store, model)
+    assert gettempdir() not in str(caught.value)
 
 
 def test_a_sample_is_read_as_it_was_written(tmp_path: Path) -> None:
