@@ -49,7 +49,7 @@ def test_a_registered_artifact_that_cannot_be_read_is_named_by_its_model(tmp_pat
     store = LocalStore.open(tmp_path / "store")
     ref = store.put(MODEL_BUCKET, artifact_path("football", "m-2"), tmp_path / "bytes")
     model = make_model("m-2", artifact=ref, library_versions=library_versions())
-    with pytest.raises(ArtifactCorrupt, match="^The artifact of m-2 ") as caught:
+    with pytest.raises(ArtifactCorrupt, match=r"^The artifact of m-2 ") as caught:
         load_model_version(store, model)
     assert gettempdir() not in str(caught.value)
 
