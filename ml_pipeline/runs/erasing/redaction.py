@@ -6,6 +6,7 @@ import csv
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -120,13 +121,15 @@ def _place_of(path: Path, folder: Path) -> Path:
 def _clear_scratch(folder: Path, *, dry_run: bool) -> set[Path]:
     """Remove what a command, a scan or an export that was killed read its rows from; the files.
 
-    A conversation and a database among them name no id.
+    A conversation and a database among them name no id. Raises OSError for one that stays.
     """
     prefixes = (DATASET_PREFIX, ROWS_PREFIX, SCAN_PREFIX)
     left = [path for prefix in prefixes for path in folder.rglob(f"{prefix}*")]
     files = {path for each in left for path in each.rglob("*") if path.is_file()}
     for each in () if dry_run else left:
-        shutil.rmtree(each, ignore_errors=True)
+        # One inside of another went with it, and who works in one removes it at the end.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(each)
     return files
 
 

@@ -88,3 +88,14 @@ def test_rows_that_a_killed_watchdog_left_behind_are_gone(tmp_path: Path) -> Non
     assert folder.exists()
     assert clean_folder(tmp_path, NAMES, dry_run=False)["work_files"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["dataset-of-mine"]
+
+
+def test_rows_that_cannot_be_removed_are_not_called_erased(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "rows.jsonl").write_text('{"messages": []}\n')
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / ".decay-dataset-x").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic link"):
+        clean_folder(work, NAMES, dry_run=False)
