@@ -115,7 +115,7 @@ def lineage_cycles(
     if champion is None or lineage is None or not cycles:
         return cycles
     began = champion.created_at
-    if any(cycle.at < began for cycle in cycles):
+    if any(cycle.model_id is None and cycle.at < began for cycle in cycles):
         began = _lineage_start(store, champion)
     return [cycle for cycle in cycles if cycle.model_id is not None or cycle.at >= began]
 

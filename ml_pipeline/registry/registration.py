@@ -146,10 +146,10 @@ class Registration:
         is_chosen = event is not None and event.to_model_id == continued.model_id
         if continued.model_id != continued.anchor_id and not is_chosen:
             return continued.lineage.rebuilds
-        members = self.store.list_models(
+        members = self.store.list_models_in_brief(
             model_name=continued.model_name, anchor_id=continued.anchor_id
         )
-        before = [m.lineage.rebuilds or 0 for m in members if m.model_id != continued.model_id]
+        before = [m.rebuilds or 0 for m in members if m.model_id != continued.model_id]
         return max(before) + 1 if before else None
 
     def _with_log_rows(self, lineage: Lineage) -> Lineage:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ml_pipeline.store.contract import ModelRegistry
-from ml_pipeline.store.records import ModelState, ModelVersion, PromotionEvent, PromotionKind
+from ml_pipeline.store.records import (
+    ModelBrief,
+    ModelState,
+    ModelVersion,
+    PromotionEvent,
+    PromotionKind,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,14 +98,17 @@ def lineage_head(store: ModelRegistry, champion: ModelVersion) -> ModelVersion:
 
 def _furthest(store: ModelRegistry, member: ModelVersion) -> ModelVersion:
     """The judged model of a lineage that has learned the most."""
-    members = store.list_models(model_name=member.model_name, anchor_id=member.anchor_id)
+    name = member.model_name
+    members = store.list_models_in_brief(model_name=name, anchor_id=member.anchor_id)
     judged = [model for model in members if model.state is not ModelState.CANDIDATE]
-    return max(judged, key=_progress, default=member)
+    furthest = max(judged, key=_progress, default=None)
+    if furthest is None or furthest.model_id == member.model_id:
+        return member
+    return store.get_model(name, furthest.model_id)
 
 
-def _progress(model: ModelVersion) -> tuple[int, int, datetime]:
-    lineage = model.lineage
-    return lineage.rebuilds or 0, lineage.settled_night or 0, model.created_at
+def _progress(model: ModelBrief) -> tuple[int, int, datetime]:
+    return model.rebuilds or 0, model.settled_night or 0, model.created_at
 
 
 def serving_models(store: ModelRegistry, model_name: str) -> tuple[str, ...] | None:

@@ -43,6 +43,7 @@ from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
 from ml_pipeline.store.alerts import SystemEvent
 from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.records import (
+    ModelBrief,
     ModelState,
     ModelVersion,
     Outcome,
@@ -103,12 +104,12 @@ def take_on_shadows(turn: ShadowRun) -> list[dict[str, Any]]:
 
 def undecided_shadows(store: ModelRegistry, champion: ModelVersion) -> list[ModelVersion]:
     """The newest member of each shadow's lineage that has not been decided on."""
-    newest: dict[str, ModelVersion] = {}
-    for model in store.list_models(model_name=champion.model_name):
-        if model.lineage.shadow_since is not None and model.state is not ModelState.CANDIDATE:
+    newest: dict[str, ModelBrief] = {}
+    for model in store.list_models_in_brief(model_name=champion.model_name):
+        if model.shadow_since is not None and model.state is not ModelState.CANDIDATE:
             newest.setdefault(model.anchor_id, model)
     return [
-        model
+        store.get_model(champion.model_name, model.model_id)
         for anchor_id, model in newest.items()
         if anchor_id != champion.anchor_id and model.state is ModelState.SHADOW
     ]
@@ -123,22 +124,23 @@ def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dic
     name, limit = settings.model_name, settings.promotion.max_shadow_nights
     champion, notes = store.champion(model_name=name), []
     waited = [
-        (model, model.created_at.astimezone(UTC).date(), "nobody approved or rejected it since")
-        for model in store.list_models(model_name=name, state=ModelState.AWAITING)
+        (model.model_id, model.created_at.date(), "nobody approved or rejected it since")
+        for model in store.list_models_in_brief(model_name=name)
+        if model.state is ModelState.AWAITING
     ]
     waited += [
-        (shadow, _idle_since(shadow), "no new result to compare it on since")
+        (shadow.model_id, _idle_since(shadow), "no new result to compare it on since")
         for shadow in ([] if champion is None else undecided_shadows(store, champion))
     ]
-    for model, since, why in waited:
+    for model_id, since, why in waited:
         if (now.astimezone(UTC).date() - since).days < limit:
             continue
         reason = f"Given up: {why} {since}, and promotion.max_shadow_nights is {limit} days."
-        log.warning("%s: %s", model.model_id, reason)
+        log.warning("%s: %s", model_id, reason)
         # Before the state: broken off in between, the reason is written once all the same.
-        store.record_event(_retirement(model, reason, now))
-        store.set_model_state(name, model.model_id, ModelState.RETIRED)
-        notes.append({"model_id": model.model_id, "reason": reason})
+        store.record_event(_retirement(name, model_id, reason, now))
+        store.set_model_state(name, model_id, ModelState.RETIRED)
+        notes.append({"model_id": model_id, "reason": reason})
     return notes
 
 
@@ -150,14 +152,14 @@ def _idle_since(shadow: ModelVersion) -> date:
     return last + timedelta(days=1)
 
 
-def _retirement(model: ModelVersion, reason: str, now: datetime) -> SystemEvent:
+def _retirement(model_name: str, model_id: str, reason: str, now: datetime) -> SystemEvent:
     return SystemEvent(
-        event_id=str(uuid5(_RETIREMENTS, f"{model.model_name}/{model.model_id}")),
-        model_name=model.model_name,
+        event_id=str(uuid5(_RETIREMENTS, f"{model_name}/{model_id}")),
+        model_name=model_name,
         event_type="challenger_retirement",
         at=now,
-        message=f"{model.model_id}: {reason}",
-        metadata={"model_id": model.model_id, "actor": "gate", "reason": reason},
+        message=f"{model_id}: {reason}",
+        metadata={"model_id": model_id, "actor": "gate", "reason": reason},
     )
 
 
@@ -171,7 +173,7 @@ def is_due(turn: ShadowRun) -> bool:
     if every is None:
         return False
     anchor = store.get_model(name, turn.champion.anchor_id)
-    since = [model.lineage.shadow_since for model in store.list_models(model_name=name)]
+    since = [model.shadow_since for model in store.list_models_in_brief(model_name=name)]
     begun = [anchor.created_at.astimezone(UTC).date(), *(day for day in since if day is not None)]
     return all(abs((turn.context.today - day).days) >= every for day in begun)
 

@@ -42,6 +42,7 @@ from ml_pipeline.store.queue.contract import RequestQueue
 from ml_pipeline.store.records import (
     ArtifactRef,
     LookbackWindow,
+    ModelBrief,
     ModelState,
     ModelVersion,
     PromotionEvent,
@@ -235,9 +236,15 @@ class ModelRegistry(Protocol):
         model_name: str,
         anchor_id: str | None = None,
         state: ModelState | None = None,
-        limit: int = 1000,
+        limit: int = EVERYTHING,
     ) -> list[ModelVersion]:
         """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
+        ...
+
+    def list_models_in_brief(
+        self, *, model_name: str, anchor_id: str | None = None
+    ) -> list[ModelBrief]:
+        """Every registered model, newest first, or every one of a lineage, without its row."""
         ...
 
     def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
@@ -292,7 +299,7 @@ class ModelRegistry(Protocol):
         """
         ...
 
-    def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
+    def promotion_events(self, *, model_name: str, limit: int = EVERYTHING) -> list[PromotionEvent]:
         """Changes of champion, newest first."""
         ...
 

@@ -199,6 +199,23 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBrief:
+    """Of a registered model what a look over all of them needs: its row may be long."""
+
+    model_id: str
+    anchor_id: str
+    created_at: datetime
+    state: ModelState
+    run_id: str | None = None
+    shadow_since: date | None = None
+    settled_night: int | None = None
+    rebuilds: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "created_at", require_utc(self.created_at, "created_at"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PromotionEvent:
     """One change of champion: who, when, from, to, why."""
 

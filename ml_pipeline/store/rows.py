@@ -27,6 +27,7 @@ from ml_pipeline.store.event_row import some
 from ml_pipeline.store.records import (
     ArtifactRef,
     Lineage,
+    ModelBrief,
     ModelState,
     ModelVersion,
     Outcome,
@@ -172,6 +173,25 @@ def from_row(kind: type[Record], row: Row) -> Record:
         return kind(**values)
     except (TypeError, ValueError, KeyError) as error:
         message = f"A row of {TABLES[kind]} cannot be read: {error}."
+        raise StoreCorrupt(message) from error
+
+
+def brief_from_row(row: Row) -> ModelBrief:
+    """The record in those columns of a model's row. Raises StoreCorrupt for a row without."""
+    since = row["shadow_since"]
+    try:
+        return ModelBrief(
+            model_id=row["model_id"],
+            anchor_id=row["anchor_id"],
+            created_at=parse_utc(row["created_at"]),
+            state=ModelState(row["state"]),
+            run_id=row["run_id"],
+            shadow_since=None if since is None else date.fromisoformat(since),
+            settled_night=row["settled_night"],
+            rebuilds=row["rebuilds"],
+        )
+    except (TypeError, ValueError) as error:
+        message = f"A row of model_metadata cannot be read: {error}."
         raise StoreCorrupt(message) from error
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -38,7 +39,7 @@ from ml_pipeline.store.event_row import UNCERTAIN, best_guess
 from ml_pipeline.store.inputs.incumbent_columns import own_features
 from ml_pipeline.store.inputs.labels import Labels
 from ml_pipeline.store.opening import open_store
-from ml_pipeline.store.records import EVER, ModelVersion, Outcome
+from ml_pipeline.store.records import EVER, ModelBrief, ModelVersion, Outcome
 from ml_pipeline.training.job import train
 from ml_pipeline.training.learned_rows import Champion, unseen_rows
 from ml_pipeline.training.request import PreparedRows, TrainingRequest
@@ -93,19 +94,19 @@ def train_with_store(
 
 def _last_base(
     store: Store, settings: Settings, now: datetime, within: timedelta
-) -> ModelVersion | None:
+) -> ModelBrief | None:
     """A base that was registered by this command lately; runs register theirs as runs.
 
     One that a wrong clock dated ahead shall not stand in the way until then.
     """
-    for model in store.list_models(model_name=settings.model_name):
+    for model in store.list_models_in_brief(model_name=settings.model_name):
         is_recent = abs(now - model.created_at) < within
         if is_recent and model.anchor_id == model.model_id and not model.run_id:
             return model
     return None
 
 
-def _skipped(recent: ModelVersion, every_days: int) -> dict[str, Any]:
+def _skipped(recent: ModelBrief, every_days: int) -> dict[str, Any]:
     return {
         "status": "completed",
         "outcome": str(Outcome.SKIPPED_NO_NEW_DATA),
@@ -296,7 +297,7 @@ def _earlier(
     if state.champion is None:
         return {}
     predicted: dict[str, Floats] = {}
-    for version in _former_champions(store, state.champion)[:EARLIER_CHAMPIONS]:
+    for version in former_champions(store, state.champion, EARLIER_CHAMPIONS):
         until = version.lineage.learned_until
         model = loaded(store, version)
         learned = None
@@ -316,16 +317,16 @@ def _earlier(
     return predicted
 
 
-def _former_champions(store: Store, champion: ModelVersion) -> list[ModelVersion]:
+def former_champions(store: Store, champion: ModelVersion, most: int) -> list[ModelVersion]:
     """The last champion of each lineage but the serving one, newest first."""
     name = champion.model_name
-    models = {model.model_id: model for model in store.list_models(model_name=name)}
-    newest: dict[str, ModelVersion] = {}
+    anchors = {m.model_id: m.anchor_id for m in store.list_models_in_brief(model_name=name)}
+    newest: dict[str, str] = {}
     for event in store.promotion_events(model_name=name):
-        version = models.get(event.to_model_id)
-        if version is not None and version.anchor_id != champion.anchor_id:
-            newest.setdefault(version.anchor_id, version)
-    return list(newest.values())
+        anchor = anchors.get(event.to_model_id, champion.anchor_id)
+        if anchor != champion.anchor_id:
+            newest.setdefault(anchor, event.to_model_id)
+    return [store.get_model(name, model_id) for model_id in islice(newest.values(), most)]
 
 
 def _recent(evidence: Evidence, settings: Settings, now: datetime) -> dict[str, Any]:

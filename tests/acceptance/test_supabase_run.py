@@ -140,7 +140,7 @@ STEPS = (
     "rpc/fail_stale_retraining_runs",
     "rpc/start_retraining_run",
     "rpc/heartbeat_retraining_run",
-    "rpc/list_models",
+    "model_metadata\\?select=model_id%2Canchor_id",
     "rpc/count_labelled_by_day",
     "rpc/read_evaluation_events",
     "object/.*ml-models",

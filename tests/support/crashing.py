@@ -44,6 +44,7 @@ UNCOUNTED = {
     "url",
     "get_model",
     "list_models",
+    "list_models_in_brief",
     "list_model_ids",
     "champion",
     "champion_id",

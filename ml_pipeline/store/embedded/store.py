@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ml_pipeline.errors import AlreadyFinished, PromotionRefused, RunInProgress, StoreRefused
+from ml_pipeline.store.contract import EVERYTHING
 from ml_pipeline.store.embedded import run_lock
 from ml_pipeline.store.embedded.artifacts import LocalArtifacts
 from ml_pipeline.store.embedded.changes import LocalChanges
@@ -19,6 +20,7 @@ from ml_pipeline.store.embedded.samples import LocalSamples
 from ml_pipeline.store.embedded.tables import LocalTruth, find, get, insert, select, update
 from ml_pipeline.store.embedded.watch import LocalWatch
 from ml_pipeline.store.records import (
+    ModelBrief,
     ModelState,
     ModelVersion,
     Outcome,
@@ -26,10 +28,19 @@ from ml_pipeline.store.records import (
     RetrainingRun,
     RunStatus,
 )
-from ml_pipeline.store.rows import check_same, to_row
+from ml_pipeline.store.rows import brief_from_row, check_same, to_row
 from ml_pipeline.store.scoring.records import ModelScoring, PublishedScoring
 
 _WAIT_HINT: Final = "Wait until it ends; a run that died is closed by the next `ml-pipeline run`."
+_IN_BRIEF: Final = """
+    SELECT model_id, anchor_id, created_at, state, run_id,
+           json_extract(lineage, '$.shadow_since') AS shadow_since,
+           json_extract(lineage, '$.settled_night') AS settled_night,
+           json_extract(lineage, '$.rebuilds') AS rebuilds
+    FROM model_metadata
+    WHERE model_name = :name AND (:anchor IS NULL OR anchor_id = :anchor)
+    ORDER BY created_at DESC, model_id DESC
+"""
 _ENDED: Final = {RunStatus.COMPLETED, RunStatus.FAILED}
 
 
@@ -243,13 +254,21 @@ class LocalStore(
         model_name: str,
         anchor_id: str | None = None,
         state: ModelState | None = None,
-        limit: int = 1000,
+        limit: int = EVERYTHING,
     ) -> list[ModelVersion]:
         """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
         rest = f"ORDER BY created_at DESC, model_id DESC LIMIT {int(limit)}"
         chosen = {"anchor_id": anchor_id, "state": None if state is None else state.value}
         with self._database.reading() as db:
             return select(db, ModelVersion, rest, model_name=model_name, **chosen)
+
+    def list_models_in_brief(
+        self, *, model_name: str, anchor_id: str | None = None
+    ) -> list[ModelBrief]:
+        """Every registered model, newest first, or every one of a lineage, without its row."""
+        with self._database.reading() as db:
+            rows = db.execute(_IN_BRIEF, {"name": model_name, "anchor": anchor_id}).fetchall()
+        return [brief_from_row(row) for row in rows]
 
     def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
         """The ids of a lineage's models."""
@@ -335,7 +354,7 @@ class LocalStore(
                 raise StoreRefused(message)
             return update(db, replace(model, pruned_at=model.pruned_at or now))
 
-    def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
+    def promotion_events(self, *, model_name: str, limit: int = EVERYTHING) -> list[PromotionEvent]:
         """Changes of champion, newest first."""
         rest = f"ORDER BY sequence DESC LIMIT {int(limit)}"
         with self._database.reading() as db:

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from pydantic import SecretStr
 
 from ml_pipeline.errors import NotFound, StoreCorrupt
+from ml_pipeline.store.contract import EVERYTHING
 from ml_pipeline.store.records import (
     ModelState,
     ModelVersion,
@@ -22,6 +23,7 @@ from ml_pipeline.store.rows import Record, time_text
 from ml_pipeline.store.supabase.artifacts import SupabaseArtifacts
 from ml_pipeline.store.supabase.changes import SupabaseChanges
 from ml_pipeline.store.supabase.log import SupabaseLog
+from ml_pipeline.store.supabase.models import SupabaseModels
 from ml_pipeline.store.supabase.samples import SupabaseSamples
 from ml_pipeline.store.supabase.scoring import SupabaseScoring
 from ml_pipeline.store.supabase.tables import (
@@ -44,6 +46,7 @@ class SupabaseStore(
     SupabaseTruth,
     SupabaseWatch,
     SupabaseSamples,
+    SupabaseModels,
     SupabaseScoring,
 ):
     """Everything of `Store` in one Supabase project. Build it with `open`."""
@@ -319,7 +322,7 @@ class SupabaseStore(
         model_name: str,
         anchor_id: str | None = None,
         state: ModelState | None = None,
-        limit: int = 1000,
+        limit: int = EVERYTHING,
     ) -> list[ModelVersion]:
         """Registered models, newest first; `anchor_id` keeps one lineage, `state` one state."""
         chosen: dict[str, Any] = {"p_model_name": model_name, "p_limit": limit}
@@ -329,13 +332,6 @@ class SupabaseStore(
             function = "list_models_in_state"
             chosen |= {"p_state": state.value}
         return from_array(ModelVersion, self._project.call(function, **chosen))
-
-    def list_model_ids(self, *, model_name: str, anchor_id: str) -> list[str]:
-        """The ids of a lineage's models."""
-        ids = self._project.call("list_model_ids", p_model_name=model_name, p_anchor_id=anchor_id)
-        if not isinstance(ids, list) or not all(isinstance(found, str) for found in ids):
-            raise StoreCorrupt("list_model_ids answered something else than ids.")
-        return ids
 
     def champion(self, *, model_name: str) -> ModelVersion | None:
         """The model that serves."""
@@ -373,7 +369,7 @@ class SupabaseStore(
         )
         return from_json(ModelVersion, row)
 
-    def promotion_events(self, *, model_name: str, limit: int = 1000) -> list[PromotionEvent]:
+    def promotion_events(self, *, model_name: str, limit: int = EVERYTHING) -> list[PromotionEvent]:
         """Changes of champion, newest first."""
         rows = self._project.call("list_promotion_events", p_model_name=model_name, p_limit=limit)
         return from_array(PromotionEvent, rows)

@@ -10,7 +10,7 @@ import pytest
 
 from ml_pipeline.errors import AlreadyFinished, NotFound, PromotionRefused, StoreRefused
 from ml_pipeline.store.contract import Store
-from ml_pipeline.store.records import Lineage, ModelState, PromotionKind
+from ml_pipeline.store.records import Lineage, ModelBrief, ModelState, PromotionKind
 from tests.contract.kit.base import (
     AWKWARD,
     RACERS,
@@ -118,6 +118,31 @@ class ModelRegistryContract(StoreFixtures):
         assert listed(state=ModelState.AWAITING) == ["d", "b"]
         assert listed(state=ModelState.AWAITING, anchor_id="a") == ["b"]
         assert listed(state=ModelState.CHAMPION) == []
+
+    def test_models_come_in_brief_newest_first_with_what_a_look_over_all_needs(
+        self, store: Store
+    ) -> None:
+        since = NOW.date() - timedelta(days=3)
+        lineage = Lineage(shadow_since=since, settled_night=739_000, rebuilds=2)
+        shadow = make_model(
+            'b, ("c")', anchor_id="a", run_id=make_id(3), state=ModelState.SHADOW, lineage=lineage,
+            created_at=NOW + timedelta(hours=1),
+        )  # fmt: skip
+        for model in (make_model("a"), shadow, make_model("d"), make_model("a", model_name="t")):
+            store.register(model)
+        briefs = [
+            ModelBrief(model_id=shadow.model_id, anchor_id="a", created_at=shadow.created_at,
+                       state=ModelState.SHADOW, run_id=make_id(3), shadow_since=since,
+                       settled_night=739_000, rebuilds=2),
+            *(ModelBrief(model_id=name, anchor_id=name, created_at=NOW, state=ModelState.CANDIDATE)
+              for name in "da"),
+        ]  # fmt: skip
+        assert store.list_models_in_brief(model_name=MODEL_NAME) == briefs
+        assert store.list_models_in_brief(model_name=MODEL_NAME, anchor_id="a") == [
+            briefs[0],
+            briefs[2],
+        ]
+        assert store.list_models_in_brief(model_name="none") == []
 
     def test_the_ids_of_a_lineage_come_without_its_rows(self, store: Store) -> None:
         for model_id, anchor in {"c": "a", "a": "a", "d": "d"}.items():
