@@ -100,6 +100,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     add("--leash", dest="parent_watch", type=common.boolean, default=argparse.SUPPRESS)
     # The serving model stands on another base than the model to fine-tune.
     add("--other-base", type=common.boolean, default=False)
+    # Since which day (counted from the year 1) one of that base serves.
+    add("--compared-from", type=int)
     # Every labelled row, when experts are due.
     add("--known")
     # Learn again what the model learned after that day (counted from the year 1).
@@ -143,6 +145,7 @@ def request_from(
         if tunes
         else None,
         other_base=tunes and args.other_base,
+        compared_from=args.compared_from if tunes else None,
         new_base=args.new_base if tunes else None,
         known=Path(args.known) if tunes and args.known else None,
         restart_night=args.restart_night if tunes else None,

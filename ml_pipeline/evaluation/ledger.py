@@ -338,12 +338,21 @@ def online_record(
 
 
 def champion_record(
-    ledger: Floats, wealth: Wealth, *, today: int, window_days: float
+    ledger: Floats,
+    wealth: Wealth,
+    *,
+    today: int,
+    window_days: float,
+    compared_from: int | None = None,
 ) -> ChampionRecord:
     """Gains on whoever served, over everything and over the last days: for a base in the shadow.
 
-    `wealth` is what the whole ledger proves.
+    Nights before `compared_from` say nothing of the base that serves and are left out; `wealth` is
+    what the others prove.
     """
+    if compared_from is not None:
+        ledger = ledger[ledger[:, COLUMN["night"]] >= compared_from]
+        wealth = wealth if len(ledger) else Wealth()
     recent = ledger[ledger[:, COLUMN["night"]] > today - window_days]
     return ChampionRecord(
         everything=replace(_gain(ledger, "champion_"), wealth=wealth),

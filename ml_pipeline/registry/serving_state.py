@@ -123,3 +123,18 @@ def lineage_ids(store: ModelRegistry, champion: ModelVersion | None) -> frozense
         return None
     ids = store.list_model_ids(model_name=champion.model_name, anchor_id=champion.anchor_id)
     return frozenset({champion.model_id, *ids})
+
+
+def serves_since(store: ModelRegistry, champion: ModelVersion) -> int | None:
+    """The day (an ordinal) on which the champion's lineage began to serve without a break.
+
+    None where no other has served before it.
+    """
+    name = champion.model_name
+    members = lineage_ids(store, champion) or frozenset()
+    since: int | None = None
+    for event in store.promotion_events(model_name=name):
+        if event.to_model_id not in members:
+            return since
+        since = event.created_at.toordinal()
+    return None

@@ -346,4 +346,13 @@ def taken_over(shadows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     last = promoted[-1]
     found = last["reason"].partition(": ")[2]
-    return f" Then {last['model_id']}, a new base from the shadow, was promoted: {found}"
+    sentence = f" Then {last['model_id']}, a new base from the shadow, was promoted: {found}"
+    others = [note["model_id"] for note in shadows if "yields_to" in note]
+    if others:
+        are, they = ("is", "It goes") if len(others) == 1 else ("are", "They go")
+        sentence += (
+            f" {' and '.join(others)}, too, did better than the model that served, but less "
+            f"surely. {they} on in the shadow and {are} compared with {last['model_id']} from the "
+            "next day on."
+        )
+    return sentence

@@ -38,9 +38,9 @@ from ml_pipeline.runs.outcome import as_json, completed, failed
 from ml_pipeline.runs.preparing import Prepared
 from ml_pipeline.runs.requests import ServedRequests, close_leftovers
 from ml_pipeline.runs.run_log import RunLog
-from ml_pipeline.runs.shadows import give_up_waiting
 from ml_pipeline.runs.stopping import Stop
 from ml_pipeline.runs.trigger import Skip
+from ml_pipeline.runs.waiting.giving_up import give_up_waiting
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import (
     CLASS_DAYS,

@@ -8,12 +8,12 @@ comes twice, with fresh heads and with those of the serving model: the evidence 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID, uuid5
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ml_pipeline.config.kind import Kind
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.errors import PipelineError
 from ml_pipeline.evaluation.betting import Wealth
+from ml_pipeline.evaluation.checks import sequence_bounds
 from ml_pipeline.evaluation.evidence import Evidence
 from ml_pipeline.evaluation.gate import (
     PromotionDecision,
@@ -37,10 +38,10 @@ from ml_pipeline.registry import models
 from ml_pipeline.registry.champion import change_champion
 from ml_pipeline.registry.model_inputs import inputs_of
 from ml_pipeline.registry.registration import Registration
+from ml_pipeline.registry.serving_state import serves_since
 from ml_pipeline.registry.trained import Sample, TrainerAnswer
 from ml_pipeline.runs.context import RunContext
 from ml_pipeline.runs.preparing import UnlearnedRows, unlearned_rows
-from ml_pipeline.store.alerts import SystemEvent
 from ml_pipeline.store.contract import ModelRegistry, Store
 from ml_pipeline.store.records import (
     ModelBrief,
@@ -54,7 +55,6 @@ from ml_pipeline.training.trainer import ModelFile, TrainingJob
 log = logging.getLogger("shadows")
 
 NOTHING_NEW: Final = "Not decided yet: no new result has come in to compare it on."
-_RETIREMENTS: Final = UUID("0b6a1a52-6a0e-4a39-8d3b-3f1d5f7f5c0e")
 _STATES: Final = {
     None: ModelState.SHADOW,
     Outcome.PROMOTED: ModelState.CANDIDATE,
@@ -68,7 +68,8 @@ class ShadowRun:
     """The shadows' turn in a run: the `champion` before it, and which model serves by now.
 
     `held` says why a person has to decide what serves next, if one has to, `unfair` why the results
-    are nothing to promote on unasked.
+    are nothing to promote on unasked. `serves_since` is the day since which the champion's base
+    serves, None where no other served before.
     """
 
     context: RunContext
@@ -76,30 +77,54 @@ class ShadowRun:
     serving_id: str
     held: str | None
     unfair: str | None = None
+    serves_since: int | None = None
 
 
 def take_on_shadows(turn: ShadowRun) -> list[dict[str, Any]]:
     """Take every shadow on by the new rows, and train new ones when due; a note for each.
 
-    A shadow that fails is noted and left where it was: the champion's part of the run is done.
+    One is promoted at most, the one that is better by the surest margin. A shadow that fails is
+    noted and left where it was: the champion's part of the run is done.
     """
-    notes: list[dict[str, Any]] = []
-    context, serving_id = turn.context, turn.serving_id
-    for shadow in undecided_shadows(context.store, turn.champion):
+    context, store = turn.context, turn.context.store
+    compared: dict[str, Compared] = {}
+    notes: dict[str, dict[str, Any]] = {}
+    shadows = undecided_shadows(store, turn.champion)
+    if shadows:
+        turn = replace(turn, serves_since=serves_since(store, turn.champion))
+    for shadow in shadows:
         if context.stop.was_asked:
             log.warning("Somebody asked for an end: the shadows left wait for the next run")
-            return notes
-        try:
-            note = _take_on(replace(turn, serving_id=serving_id), shadow)
-        except PipelineError as error:
-            log.warning("The shadow %s failed in this run: %s", shadow.model_id, error)
-            note = {"model_id": shadow.model_id, "outcome": "failed", "reason": str(error)}
-        notes.append(note)
-        if note["outcome"] == Outcome.PROMOTED:
-            serving_id = note["model_id"]
-    if serving_id == turn.serving_id and not context.stop.was_asked and is_due(turn):
-        notes += _train_new_bases(turn)
-    return notes
+            break
+        with _noting_failure(notes, shadow):
+            one = _compare(turn, shadow)
+            if one is None:
+                notes[shadow.model_id] = _note(shadow, "undecided", NOTHING_NEW)
+            else:
+                compared[shadow.model_id] = one
+    # What the others have proven is against a champion that serves no more.
+    promoted: str | None = None
+    for one in sorted(compared.values(), key=lambda one: -one.surely):
+        with _noting_failure(notes, one.shadow):
+            note = notes[one.shadow.model_id] = _decide(turn, one, promoted)
+            promoted = note["model_id"] if note["outcome"] == Outcome.PROMOTED else promoted
+    taken_on = [notes[shadow.model_id] for shadow in shadows if shadow.model_id in notes]
+    if promoted is None and not context.stop.was_asked and is_due(turn):
+        taken_on += _train_new_bases(turn)
+    return taken_on
+
+
+@contextmanager
+def _noting_failure(notes: dict[str, dict[str, Any]], shadow: ModelVersion) -> Iterator[None]:
+    try:
+        yield
+    except PipelineError as error:
+        log.warning("The shadow %s failed in this run: %s", shadow.model_id, error)
+        notes[shadow.model_id] = {
+            "model_id": shadow.model_id,
+            "outcome": "failed",
+            "reason": str(error),
+        }
 
 
 def undecided_shadows(store: ModelRegistry, champion: ModelVersion) -> list[ModelVersion]:
@@ -113,54 +138,6 @@ def undecided_shadows(store: ModelRegistry, champion: ModelVersion) -> list[Mode
         for anchor_id, model in newest.items()
         if anchor_id != champion.anchor_id and model.state is ModelState.SHADOW
     ]
-
-
-def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    """Retire challengers that wait in vain; a note with the reason for each.
-
-    After `promotion.max_shadow_nights` days: those for which no person decided, and bases in the
-    shadow for which no new result came. The reason is kept in `system_events`.
-    """
-    name, limit = settings.model_name, settings.promotion.max_shadow_nights
-    champion, notes = store.champion(model_name=name), []
-    waited = [
-        (model.model_id, model.created_at.date(), "nobody approved or rejected it since")
-        for model in store.list_models_in_brief(model_name=name)
-        if model.state is ModelState.AWAITING
-    ]
-    waited += [
-        (shadow.model_id, _idle_since(shadow), "no new result to compare it on since")
-        for shadow in ([] if champion is None else undecided_shadows(store, champion))
-    ]
-    for model_id, since, why in waited:
-        if (now.astimezone(UTC).date() - since).days < limit:
-            continue
-        reason = f"Given up: {why} {since}, and promotion.max_shadow_nights is {limit} days."
-        log.warning("%s: %s", model_id, reason)
-        # Before the state: broken off in between, the reason is written once all the same.
-        store.record_event(_retirement(name, model_id, reason, now))
-        store.set_model_state(name, model_id, ModelState.RETIRED)
-        notes.append({"model_id": model_id, "reason": reason})
-    return notes
-
-
-def _idle_since(shadow: ModelVersion) -> date:
-    """The day after the last one that brought it a result."""
-    since = shadow.lineage.shadow_since or shadow.created_at.astimezone(UTC).date()
-    settled = shadow.lineage.settled_night
-    last = since if settled is None else max(since, date.fromordinal(settled))
-    return last + timedelta(days=1)
-
-
-def _retirement(model_name: str, model_id: str, reason: str, now: datetime) -> SystemEvent:
-    return SystemEvent(
-        event_id=str(uuid5(_RETIREMENTS, f"{model_name}/{model_id}")),
-        model_name=model_name,
-        event_type="challenger_retirement",
-        at=now,
-        message=f"{model_id}: {reason}",
-        metadata={"model_id": model_id, "actor": "gate", "reason": reason},
-    )
 
 
 def is_due(turn: ShadowRun) -> bool:
@@ -181,7 +158,21 @@ def is_due(turn: ShadowRun) -> bool:
 # ------------------------------------------------------------------------------ one shadow
 
 
-def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """A shadow that was taken on from its `head` by new rows, and what its record says by now."""
+
+    shadow: ModelVersion
+    head: ModelVersion
+    rows: UnlearnedRows
+    answer: TrainerAnswer
+    decision: PromotionDecision | None
+    undecided: str
+    surely: float
+
+
+def _compare(turn: ShadowRun, shadow: ModelVersion) -> Compared | None:
+    """The shadow after the new rows; None without one."""
     context = turn.context
     # A shadow is an online model, whatever strategy made its base.
     settings = context.settings.changed({"training.strategy": "adaptive"})
@@ -191,13 +182,13 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
     now = context.run.started_at
     rows = unlearned_rows(context.store, settings, shadow, folder, now=now, model_ids=None)
     if not rows.loaded.labelled_rows:
-        return _note(shadow, "undecided", NOTHING_NEW)
-    head = rows.head or shadow
+        return None
+    head, since = rows.head or shadow, turn.serves_since
     answer = _train(
         turn,
         rows.loaded.labelled_path,
         _new_model_id(context, "shadow"),
-        {"other_base": "true"},
+        {"other_base": "true"} | ({} if since is None else {"compared_from": str(since)}),
         head=head,
         known=known_rows(
             context.store, settings, head, folder, now=now, restart_night=rows.restart_night
@@ -211,15 +202,34 @@ def _take_on(turn: ShadowRun, shadow: ModelVersion) -> dict[str, Any]:
         Wealth.from_list(answer.result["line"]["wealth"]),
         today=context.today.toordinal(),
         window_days=settings.promotion.evaluation_window_days,
+        compared_from=since,
     )
     decision = judge_shadow(record, settings.promotion, held=turn.held)
-    if decision is not None:
-        decision = unless_unfair(decision, turn.unfair)
-    version = _register(turn, answer, decision, parent=head, rows=rows)
-    outcome, reason = "undecided", undecided_shadow(record, settings.promotion)
-    if decision is not None:
+    return Compared(
+        shadow=shadow,
+        head=head,
+        rows=rows,
+        answer=answer,
+        decision=None if decision is None else unless_unfair(decision, turn.unfair),
+        undecided=undecided_shadow(record, settings.promotion),
+        surely=sequence_bounds(record.everything, settings.promotion).lower,
+    )
+
+
+def _decide(turn: ShadowRun, one: Compared, promoted: str | None) -> dict[str, Any]:
+    """Register it as what it is by now; in the shadow still where another was promoted."""
+    decision, also = one.decision, {}
+    outcome, reason = "undecided", one.undecided
+    if promoted is not None and decision is not None and decision.outcome is Outcome.PROMOTED:
+        decision, also = None, {"yields_to": promoted}
+        reason = (
+            "Not decided yet: it, too, did better than the model that served, but less surely than "
+            f"{promoted}, which serves now. From the next day on it is compared with that one."
+        )
+    elif decision is not None:
         outcome, reason = str(decision.outcome), decision.sentence
-    return _note(replace(shadow, model_id=version.model_id), outcome, reason)
+    version = _register(turn, one.answer, decision, parent=one.head, rows=one.rows)
+    return _note(replace(one.shadow, model_id=version.model_id), outcome, reason) | also
 
 
 def _note(shadow: ModelVersion, outcome: str, reason: str) -> dict[str, Any]:

@@ -289,6 +289,7 @@ def _adapted(
         request.today,
         settings,
         other_base=request.other_base,
+        compared_from=request.compared_from,
         known=known,
         restart_night=request.restart_night,
     )

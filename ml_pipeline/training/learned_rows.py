@@ -56,7 +56,7 @@ class Champion:
         line, none = self.model.line_ or {}, np.empty(0, dtype=np.uint32)
         return np.concatenate([line.get("entities", none), line.get(OPEN_ENTITIES, none)])
 
-    def as_incumbent(self, *, other_base: bool) -> Incumbent:
+    def as_incumbent(self, *, other_base: bool, compared_from: int | None = None) -> Incumbent:
         """What an online model on the same base, or on another one, is held against."""
         return Incumbent(
             model_id=self.model_id,
@@ -65,6 +65,7 @@ class Champion:
             learned=self.learned_event_ids(),
             settled_night=self.settled_night(),
             entities=self.entities(),
+            compared_from=compared_from,
         )
 
 

@@ -50,8 +50,9 @@ class OnlineState:
     of days too small to learn alone, `held` a quarantined night; `ledger` (nights, columns) has
     LEDGER_COLUMNS, `champions` names who served on each of its nights, and `votes` (nights, V)
     is the vote after it, NaN for nights of which it was not kept, 0 for who did not vote yet.
-    `wealth` is what the whole ledger proves against the champions; `entities` are those learned,
-    as `entities.remembered` keeps them; `past` are the heads of before that late outcomes ask for.
+    `wealth` is what the ledger proves against the champions, in the shadow against those of the
+    base that serves; `entities` are those learned, as `entities.remembered` keeps them; `past` are
+    the heads of before that late outcomes ask for.
     """
 
     memory: Memory
@@ -200,7 +201,8 @@ class Incumbent:
     """The serving champion: its heads, and the rows that it has learned already.
 
     It has learned every day up to `settled_night`, the events `learned` of later days, and rows of
-    the `entities`. `model` is the champion itself where it stands on another base.
+    the `entities`. `model` is the champion itself where it stands on another base; then nights from
+    `compared_from` on are evidence against it, and those before against a base that served before.
     """
 
     model_id: str
@@ -209,6 +211,13 @@ class Incumbent:
     learned: frozenset[str] = frozenset()
     settled_night: int | None = None
     entities: Entities = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+    compared_from: int | None = None
+
+    def proven(self, state: OnlineState) -> Wealth:
+        """What the state's record proves against the base that serves."""
+        last = state.ledger[-1:, COLUMN["night"]]
+        is_earlier = self.compared_from is not None and bool((last < self.compared_from).any())
+        return Wealth() if is_earlier else state.wealth
 
     def having_learned(self, event_ids: Iterable[str]) -> Incumbent:
         """The same champion, with further rows that it has learned."""
@@ -316,7 +325,7 @@ def take_night(  # noqa: PLR0913 - a model, its state, a night and rules
         waiting=nothing,
         held=rows if strange else nothing,
         ledger=np.vstack([state.ledger, entry]),
-        wealth=state.wealth.plus(proof),
+        wealth=incumbent.proven(state).plus(proof),
         entities=remembered(state.entities, learned.entities),
         votes=np.vstack([state.votes, memory.vote]),
         champions=(*state.champions, incumbent.model_id),

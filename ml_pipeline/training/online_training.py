@@ -162,13 +162,15 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
     settings: Settings,
     *,
     other_base: bool = False,
+    compared_from: int | None = None,
     known: Dataset | None = None,
     restart_night: int | None = None,
 ) -> Challenger:
     """Take the model on over every day it has not seen, up to and with `today`.
 
     `parts` are whole days in their order; one at a time is held in memory. `other_base`: the
-    champion stands on another base than the model. `known` is every labelled row, for the
+    champion stands on another base than the model, and one of that base serves since the day
+    `compared_from`. `known` is every labelled row, for the
     experts; without it there are no new ones. After `restart_night` it has seen nothing: what it
     learned of later days is learned again, from the state that it carries of that night.
 
@@ -179,7 +181,8 @@ def adapt(  # noqa: PLR0913 - a model, its champion, rows and rules
     training, last = settings.training, today.toordinal()
     progress = _started(model, last, restart_night)
     start = progress.state
-    incumbent = _knowing_what_waits(champion.as_incumbent(other_base=other_base), start)
+    serving = champion.as_incumbent(other_base=other_base, compared_from=compared_from)
+    incumbent = _knowing_what_waits(serving, start)
     for_experts = KnownRows.of(known, model, training.adaptive)
     champions = champion.fitted_rows() if other_base else FittedRows.none()
     for night, logged in _days(parts, model, training.adaptive):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.dataset import Dataset
@@ -23,13 +23,24 @@ class NamedModel:
     model_id: str = ""
 
 
+_FOR_FINE_TUNING: Final = (
+    "champion",
+    "other_base",
+    "compared_from",
+    "new_base",
+    "known",
+    "restart_night",
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRequest:
     """Train a base on the rows of `dataset`, or fine-tune a model on them.
 
     `dataset` is a path or `builtin`. With `fine_tune`: `parent` is the model to start from, else
     the champion of the store (in folder `local`, or the environment's); `champion` is the serving
-    model where it is not the parent, and `other_base` says that it stands on another base;
+    model where it is not the parent, and `other_base` says that it stands on another base, of which
+    one serves since the day `compared_from`;
     `new_base` makes a base for the shadow, with fresh heads or those that serve; `known` holds
     every labelled row, for experts that are due; what was learned after `restart_night` is learned
     again. Rows up to and with the UTC day `today` are
@@ -47,6 +58,7 @@ class TrainingRequest:
     parent: NamedModel | None = None
     champion: NamedModel | None = None
     other_base: bool = False
+    compared_from: int | None = None
     new_base: Literal["fresh", "carried"] | None = None
     known: Path | None = None
     restart_night: int | None = None
@@ -59,7 +71,7 @@ class TrainingRequest:
             raise ValueError("a training needs rows: dataset is empty")
         if self.now.tzinfo is None:
             raise ValueError(f"{self.now} has no time zone")
-        for name in ("champion", "other_base", "new_base", "known", "restart_night"):
+        for name in _FOR_FINE_TUNING:
             if getattr(self, name) and not self.fine_tune:
                 raise ValueError(f"{name} goes with fine_tune alone")
 

@@ -13,7 +13,7 @@ import pytest
 from ml_pipeline.registry.models import load_model_version
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order, Trained
-from ml_pipeline.runs.shadows import give_up_waiting
+from ml_pipeline.runs.waiting.giving_up import give_up_waiting
 from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import Lineage, ModelState, ModelVersion
 from tests.conftest import FirstModel
@@ -111,7 +111,12 @@ def test_a_base_that_proves_better_replaces_the_champion_and_its_line_goes_on(
     born = play_night(store, model, tmp_path, 0, **quick)
     ids = {note["heads"]: note["model_id"] for note in born["shadows"]}
     result = play_night(store, model, tmp_path, 1, **quick)
-    assert "promoted" in [note["outcome"] for note in result["shadows"]]
+    # Both bases proved better than the old one, and neither than the other.
+    other, better = sorted(result["shadows"], key=lambda note: note["outcome"] == "promoted")
+    assert (other["outcome"], better["outcome"]) == ("undecided", "promoted")
+    assert other["yields_to"] == better["model_id"] == result["champion"]
+    assert "better than the model that served, but less surely" in other["reason"]
+    assert f"{other['model_id']}, too, did better" in result["outcome_reason"]
     said = result["outcome_reason"].partition(f" Then {result['champion']}, a new base from the ")[
         2
     ]
@@ -124,6 +129,10 @@ def test_a_base_that_proves_better_replaces_the_champion_and_its_line_goes_on(
     assert "did better than the model that serves" in event.reason
 
     after = play_night(store, model, tmp_path, 2, **quick)
+    (left,) = after["shadows"]
+    assert left["base"] == other["base"]
+    # Not those of the night before, which were compared with another base.
+    assert "150 unseen results" in left["reason"]
     assert after["outcome"] == "promoted"
     follower = store.champion(model_name="default")
     assert follower is not None

@@ -9,7 +9,8 @@ import pytest
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.registry.serving_state import lineage_head
-from ml_pipeline.runs.shadows import give_up_waiting, undecided_shadows
+from ml_pipeline.runs.shadows import undecided_shadows
+from ml_pipeline.runs.waiting.giving_up import give_up_waiting
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.records import Lineage, ModelState
 from ml_pipeline.training.train_and_register import former_champions

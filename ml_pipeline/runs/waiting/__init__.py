@@ -1,0 +1,1 @@
+"""Challengers that wait for a verdict in vain."""
