@@ -376,11 +376,21 @@ ENDLESS = {
     "worker": "",
     "decay --watch": "result",
 }
+# A cold prediction is done before anybody can press a key: it waits where it loads this.
+HELD = "ml_pipeline.serving.engine"
 # What starts the tests may ignore Ctrl-C, and its children inherit that.
-STARTED = """
-import signal, sys, ml_pipeline.cli as c
+STARTED = f"""
+import signal, sys, time, ml_pipeline.cli as c
 signal.signal(signal.SIGINT, signal.default_int_handler)
-print("up", flush=True)
+class Held:
+    def find_spec(self, name, *_):
+        if name == "{HELD}":
+            print("up", flush=True)
+            time.sleep(60)
+if sys.argv[3] == "predict":
+    sys.meta_path.insert(0, Held())
+else:
+    print("up", flush=True)
 sys.exit(c.main(sys.argv[3:]))
 """
 
