@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_pipeline.config.settings import Settings
 from ml_pipeline.registry.models import load_model_version
+from ml_pipeline.registry.serving_state import shadow_state_of
 from ml_pipeline.runs import recording
 from ml_pipeline.runs.recording import Order, Trained
 from ml_pipeline.runs.waiting.giving_up import give_up_waiting
@@ -18,6 +20,7 @@ from ml_pipeline.store.embedded.store import LocalStore
 from ml_pipeline.store.records import Lineage, ModelState, ModelVersion
 from tests.conftest import FirstModel
 from tests.support import league
+from tests.support.factories import MODEL_NAME, make_model
 from tests.support.in_process import train_here
 from tests.support.places import Place
 
@@ -179,6 +182,31 @@ def test_challengers_that_wait_in_vain_are_given_up_with_the_reason(
         "idle", "forgotten",
     ]  # fmt: skip
     assert states[league.FIRST_MODEL] is ModelState.CHAMPION
+
+
+@pytest.mark.parametrize("place", ["embedded", "supabase"], indirect=True)
+@pytest.mark.parametrize("serves", [True, False])
+def test_beside_a_classifier_of_their_own_the_newest_that_is_given_up_learns_on(
+    place: Place,
+    serves: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    settings = Settings().changed({"model_name": MODEL_NAME, "incumbent.serves": serves})
+    with place.opened() as store:
+        for model_id, days in (("first", 61), ("second", 60)):
+            at, last = NOW - timedelta(days=days), NOW.toordinal() - days
+            store.register(
+                make_model(
+                    model_id, anchor_id="first", created_at=at, state=ModelState.AWAITING,
+                    lineage=Lineage(settled_night=last),
+                )
+            )  # fmt: skip
+        newest, oldest = give_up_waiting(store, settings, NOW)
+        assert give_up_waiting(store, settings, NOW + timedelta(days=90)) == []
+        assert ("learns on in the shadow" in newest["reason"]) is serves
+        assert "learns on" not in oldest["reason"]
+        head = shadow_state_of(store, MODEL_NAME).head
+        assert (None if head is None else head.model_id) == ("second" if serves else None)
+        assert store.get_model(MODEL_NAME, "first").state is ModelState.RETIRED
 
 
 def test_a_run_says_what_it_gave_up(store: LocalStore, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dic
     """Retire challengers that wait in vain; a note with the reason for each.
 
     After `promotion.max_shadow_nights` days: those for which no person decided, and bases in the
-    shadow for which no new result came. The reason is kept in `system_events`.
+    shadow for which no new result came. The reason is kept in `system_events`. Beside a classifier
+    that nobody here trained the newest one learns on unseen: later results are learned, and held
+    against its answers, from there.
     """
     name, limit = settings.model_name, settings.promotion.max_shadow_nights
     champion, notes = store.champion(model_name=name), []
@@ -31,6 +33,7 @@ def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dic
         for model in store.list_models_in_brief(model_name=name)
         if model.state is ModelState.AWAITING
     ]
+    learns_on = waited[0][0] if waited and champion is None and settings.incumbent.serves else None
     waited += [
         (shadow.model_id, _idle_since(shadow), "no new result to compare it on since")
         for shadow in ([] if champion is None else undecided_shadows(store, champion))
@@ -39,10 +42,14 @@ def give_up_waiting(store: Store, settings: Settings, now: datetime) -> list[dic
         if (now.astimezone(UTC).date() - since).days < limit:
             continue
         reason = f"Given up: {why} {since}, and promotion.max_shadow_nights is {limit} days."
+        state = ModelState.RETIRED
+        if model_id == learns_on:
+            state = ModelState.SHADOW
+            reason += " It asks no more and learns on in the shadow."
         log.warning("%s: %s", model_id, reason)
         # Before the state: broken off in between, the reason is written once all the same.
         store.record_event(_retirement(name, model_id, reason, now))
-        store.set_model_state(name, model_id, ModelState.RETIRED)
+        store.set_model_state(name, model_id, state)
         notes.append({"model_id": model_id, "reason": reason})
     return notes
 
