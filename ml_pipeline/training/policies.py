@@ -18,6 +18,7 @@ from ml_pipeline.config.sections import FULL_EXPERTS
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.datasets.entities import Entities, remembered
 from ml_pipeline.datasets.features import Inputs
+from ml_pipeline.evaluation.checks import sequence_bounds
 from ml_pipeline.evaluation.gate import judge_online, judge_shadow, rules_of
 from ml_pipeline.evaluation.ledger import champion_record, online_record
 from ml_pipeline.evaluation.metrics import Floats, encode
@@ -175,11 +176,16 @@ class Adaptive:
 
 @dataclass(kw_only=True, slots=True)
 class Shadow:
-    """A new base with an online state of its own, which learns beside the champion's."""
+    """A new base with an online state of its own, which learns beside the champion's.
+
+    `outcome` is the last night's decision, None for none yet, `surely` the lower bound of its gain.
+    """
 
     name: str
     model: AdaptiveClassifier
     state: OnlineState
+    outcome: Outcome | None = None
+    surely: float = 0.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -189,25 +195,43 @@ class Challengers(Adaptive):
     history: list[tuple[Floats, NDArray[np.str_]]] = field(default_factory=list)
     shadows: list[Shadow] = field(default_factory=list)
     since_refit: int = 0
+    compared_from: int | None = None
 
     def predict(self, rows: Rows) -> Floats:
         """The promoted state's probabilities."""
         return Adaptive.predict(self, rows.on_base(self.model))
 
     def learn(self, night: int, rows: Rows) -> None:
-        """The model's night; then the shadows', which are judged against what was served."""
+        """The model's night; then the shadows', which are judged against what was served.
+
+        One is promoted at most; the others are compared with it from the next night on.
+        """
         served = copy(self.model).set_memory(self.served)
         Adaptive.learn(self, night, rows.on_base(self.model))
         self.history.append((rows.features, self.model.classes_[rows.actual]))
+        for shadow in self.shadows:
+            self._take_on(shadow, night, rows, served)
+        better = [one for one in self.shadows if one.outcome is Outcome.PROMOTED]
+        best = max(better, key=lambda one: one.surely, default=None)
         self.shadows = [
-            shadow for shadow in self.shadows if self._goes_on(shadow, night, rows, served)
+            one for one in self.shadows if one is not best and one.outcome is not Outcome.REJECTED
         ]
+        if best is not None:
+            self.model, self.state = best.model, best.state
+            self.served, self.served_id = best.state.memory, best.name
+            self.compared_from = night + 1
+            self.promotions += 1
         self.since_refit += 1
         if self.since_refit >= (self.settings.training.refit_every_days or REFIT_EVERY):
             self._refit(night)
 
-    def _goes_on(self, shadow: Shadow, night: int, rows: Rows, served: AdaptiveClassifier) -> bool:
-        incumbent = Incumbent(model_id=self.served_id, memory=self.served, model=served)
+    def _take_on(self, shadow: Shadow, night: int, rows: Rows, served: AdaptiveClassifier) -> None:
+        incumbent = Incumbent(
+            model_id=self.served_id,
+            memory=self.served,
+            model=served,
+            compared_from=self.compared_from,
+        )
         shadow.state, _ = take_night(
             shadow.model,
             take_day(shadow.state, night, rows.on_base(shadow.model)),
@@ -221,15 +245,11 @@ class Challengers(Adaptive):
             shadow.state.wealth,
             today=night,
             window_days=self.settings.promotion.evaluation_window_days,
+            compared_from=self.compared_from,
         )
         decision = judge_shadow(record, self.settings.promotion)
-        if decision is None:
-            return True
-        if decision.outcome is Outcome.PROMOTED:
-            self.model, self.state = shadow.model, shadow.state
-            self.served, self.served_id = shadow.state.memory, shadow.name
-            self.promotions += 1
-        return False
+        shadow.outcome = None if decision is None else decision.outcome
+        shadow.surely = sequence_bounds(record.everything, self.settings.promotion).lower
 
     def _refit(self, night: int) -> None:
         """A new base twice: with fresh heads, and with the heads that serve."""

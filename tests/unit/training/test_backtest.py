@@ -29,6 +29,7 @@ from ml_pipeline.training.policies import (
     POLICIES,
     SLOW_POLICIES,
     Adaptive,
+    Challengers,
     History,
     as_model,
     build_policy,
@@ -166,8 +167,20 @@ def test_no_night_is_predicted_with_its_own_labels_or_later_ones(policy: str) ->
     assert plain.per_night[10:] != other.per_night[10:]
 
 
-def test_a_new_base_takes_over_where_the_old_one_cannot_follow() -> None:
+def test_a_new_base_takes_over_where_the_old_one_cannot_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A base that knew nothing of the truth, with heads that never get a say."""
+    left: list[set[str]] = []
+    learn = Challengers.learn
+
+    def watched(policy: Challengers, night: int, rows: Rows) -> None:
+        before, serving = {shadow.name for shadow in policy.shadows}, policy.model
+        learn(policy, night, rows)
+        if policy.model is not serving:
+            left.append(before & {shadow.name for shadow in policy.shadows})
+
+    monkeypatch.setattr(Challengers, "learn", watched)
     changes = {
         "training.adaptive.initial_head_weight": 1e-9,
         "training.adaptive.vote_rate": 1e-9,
@@ -183,6 +196,8 @@ def test_a_new_base_takes_over_where_the_old_one_cannot_follow() -> None:
     figures = replays["challengers"].figures(replays["frozen"])
     frozen = replays["frozen"].figures(replays["frozen"])
     assert figures["log_loss"] < frozen["log_loss"] - 0.1
+    # The base with fresh heads proved better in the same night: it goes on and is compared anew.
+    assert left[0] == {"fresh 19"}
 
 
 def _after_one_night(gain_per_row: float) -> Adaptive:
