@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -93,6 +94,31 @@ def serve_update(place: Place, model: FirstModel) -> None:
         )
 
 
+def registration_of(
+    store: Store, model: FirstModel, folder: Path, model_id: str, *, parent: ModelVersion | None
+) -> Registration:
+    """Of what a run made of the parent on the second day."""
+    return Registration(
+        store=store,
+        settings=league.settings_for(),
+        answer=TrainerAnswer(
+            result={
+                "model_id": model_id,
+                "algorithm": "LogisticRegression",
+                "library_versions": archive.library_versions(),
+                "settled_night": SETTLED + 1,
+                "first_night": SETTLED,
+                "line": {},
+            },
+            model_path=model.path,
+            evidence_path=folder / "evidence.npz",
+            sample_path=folder / "sample.npz",
+        ),
+        parent=parent,
+        clock=lambda: NOW,
+    )
+
+
 def reject(store: Store, model: FirstModel, folder: Path) -> str | None:
     """Register what a run has learned since, which the gate rejects."""
     state = serving_state_of(store, "default")
@@ -111,25 +137,8 @@ def reject(store: Store, model: FirstModel, folder: Path) -> str | None:
     decision = PromotionDecision(
         outcome=Outcome.REJECTED, sentence="Rejected: worse.", checks=(), policy="guarded"
     )
-    registration = Registration(
-        store=store,
-        settings=league.settings_for(),
-        answer=TrainerAnswer(
-            result={
-                "model_id": "rejected",
-                "algorithm": "LogisticRegression",
-                "library_versions": archive.library_versions(),
-                "settled_night": SETTLED + 1,
-                "first_night": SETTLED,
-                "line": {},
-            },
-            model_path=model.path,
-            evidence_path=folder / "evidence.npz",
-            sample_path=folder / "sample.npz",
-        ),
-        parent=state.head,
-        clock=lambda: NOW,
-        run_id=RUN,
+    registration = replace(
+        registration_of(store, model, folder, "rejected", parent=state.head), run_id=RUN
     )
     verdict = Verdict(decision=decision, challenger=report, champion=report, holdout_digest="")
     count = iter(range(10))
@@ -268,24 +277,8 @@ def test_a_log_that_has_forgotten_the_first_day_is_not_taken_for_a_whole_one_lat
 
 def registered(store: Store, model: FirstModel, folder: Path, parent: ModelVersion) -> ModelVersion:
     """What goes on from the parent, of a log that holds the second day alone."""
-    registration = Registration(
-        store=store,
-        settings=league.settings_for(),
-        answer=TrainerAnswer(
-            result={
-                "model_id": f"after-{parent.model_id}",
-                "algorithm": "LogisticRegression",
-                "library_versions": archive.library_versions(),
-                "settled_night": SETTLED + 1,
-                "first_night": SETTLED,
-                "line": {},
-            },
-            model_path=model.path,
-            evidence_path=folder / "evidence.npz",
-            sample_path=folder / "sample.npz",
-        ),
-        parent=parent,
-        clock=lambda: NOW,
+    registration = replace(
+        registration_of(store, model, folder, f"after-{parent.model_id}", parent=parent),
         labelled_by_day={date.fromordinal(SETTLED + 1): 40},
         counted_from=date.fromordinal(SETTLED),
     )
