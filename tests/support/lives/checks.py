@@ -228,14 +228,17 @@ def head_in_registry(life: Life) -> Head:
     head = serving_state_of(life.site.store, life.nature.settings.model_name).head
     if head is None:
         return Head()
-    lineage = head.lineage
-    model: AdaptiveClassifier = models.load_model_version(life.site.store, head)
-    line = model.line_ or {}
-    return Head(
-        settled=lineage.settled_night if lineage.first_night is not None else None,
-        open=frozenset(line["open_event_ids"]) - frozenset(line["waiting_event_ids"]),
-        counted=lineage.log_rows or 0,
-    )
+    digest = head.artifact.digest
+    if digest not in life.heads:
+        lineage = head.lineage
+        model: AdaptiveClassifier = models.load_model_version(life.site.store, head)
+        line = model.line_ or {}
+        life.heads[digest] = Head(
+            settled=lineage.settled_night if lineage.first_night is not None else None,
+            open=frozenset(line["open_event_ids"]) - frozenset(line["waiting_event_ids"]),
+            counted=lineage.log_rows or 0,
+        )
+    return life.heads[digest]
 
 
 # ------------------------------------------------------------------------------ at the end

@@ -18,7 +18,7 @@ from tests.support.league import FIRST_MODEL, event_id
 from tests.support.lives import checks, people
 from tests.support.lives.app import App
 from tests.support.lives.door import Door, Fault, Killed, Trouble, behind
-from tests.support.lives.ledger import Ledger
+from tests.support.lives.ledger import Head, Ledger
 from tests.support.lives.nature import Nature, invent
 from tests.support.lives.place import Site, enthrone
 
@@ -52,6 +52,7 @@ class Life:
     new_id: Callable[[], str]
     kill: Kill | None = None
     history: list[str] = field(default_factory=list)
+    heads: dict[str, Head] = field(default_factory=dict)  # by the digest of what was read
 
     @classmethod
     def born(cls, seed: int, site: Site, kill: Kill | None = None) -> Life:
