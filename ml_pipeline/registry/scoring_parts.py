@@ -7,7 +7,7 @@ TypeError; nothing of it is run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, isfinite
+from math import exp, isfinite, isnan
 from operator import mul
 
 TYPE_CHECKING = False
@@ -99,11 +99,7 @@ class Reader:
 
     def _step(self, part: Mapping[str, object], width: int) -> tuple[Score, int]:
         if part["kind"] == "impute":
-            fill = _numbers(part["fill"], width)
-            return lambda values: [
-                value if value == value else other  # noqa: PLR0124 - NaN differs from itself
-                for value, other in zip(values, fill, strict=True)
-            ], width
+            return _imputing(_numbers(part["fill"], width)), width
         if part["kind"] == "scale":
             mean, scale = _numbers(part["mean"], width), _numbers(part["scale"], width)
             return lambda values: [
@@ -145,18 +141,9 @@ class Reader:
 
     def _linear(self, part: Mapping[str, object], width: int) -> Score:
         rows = [list(row) for row in self._coefficients(part, width)]
-        starts = _numbers(part["intercept"], len(rows))
+        lines = list(zip(rows, _numbers(part["intercept"], len(rows)), strict=True))
         link = _LINKS[str(part["link"])]
-
-        def score(values: Values) -> list[float]:
-            return link(
-                [
-                    sum(map(mul, row, values)) + start
-                    for row, start in zip(rows, starts, strict=True)
-                ]
-            )
-
-        return score
+        return lambda values: link([sum(map(mul, row, values)) + start for row, start in lines])
 
     def _linear_of_terms(
         self, read: Mapping[str, object], part: Mapping[str, object], width: int
@@ -248,6 +235,15 @@ class Reader:
         from ml_pipeline.registry.scoring_trees import Trees
 
         return Trees(part, self.array, _LINKS[str(part["link"])]).score
+
+
+def _imputing(fill: Sequence[float]) -> Score:
+    def impute(values: Values) -> list[float]:
+        if len(values) == len(fill) and not isnan(sum(values)):
+            return list(values)
+        return [other if isnan(value) else value for value, other in zip(values, fill, strict=True)]
+
+    return impute
 
 
 def _one_after_the_other(steps: Sequence[Score]) -> Score:

@@ -82,8 +82,7 @@ class Answering:
         new = [_new_level(name, logged[name]) for name in scorer.new_levels(values)]
         if new or self.warnings:
             about["warnings"] = [*about.get("warnings", ()), *new, *self.warnings]
-        passed_on = {**logged, **texts}
-        return about, lambda: _row(about, passed_on, settings.model_name, now)
+        return about, lambda: _row(about, {**logged, **texts}, settings.model_name, now)
 
     def info(self, settings: QuickSettings) -> dict[str, Any]:
         """What answers: the model, its input, its threshold and its metrics."""

@@ -67,7 +67,7 @@ def read_values(
 
 
 def _in_order(row: RowInput, features: Sequence[str]) -> Sequence[object]:
-    if isinstance(row, Mapping):
+    if type(row) is not list and isinstance(row, Mapping):
         missing = [name for name in features if name not in row]
         if missing:
             raise InputError(f"Features are missing: {', '.join(missing)}.")
@@ -111,11 +111,15 @@ def _missing(name: str) -> InputError:
 
 def missing_features(values: Sequence[float], features: Sequence[str]) -> list[str]:
     """The features without a value."""
+    if not isnan(sum(values)):
+        return []
     return [name for name, value in zip(features, values, strict=True) if isnan(value)]
 
 
 def logged_values(features: Sequence[str], values: Sequence[float]) -> dict[str, object]:
     """The values by name as the log keeps them: a missing one is learned as a missing one."""
+    if not isnan(sum(values)):
+        return dict(zip(features, values, strict=True))
     return {
         name: None if isnan(value) else value
         for name, value in zip(features, values, strict=True)

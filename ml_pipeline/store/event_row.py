@@ -67,17 +67,20 @@ def is_of_model(row: Mapping[str, object], model_name: str) -> bool:
     return row["model_name"] in {None, model_name}
 
 
-@lru_cache(maxsize=16)
 def utc_text(moment: datetime) -> str:
     """UTC text of one width, so that text order is time order. Raises InputError without a zone."""
     if moment.tzinfo is None:
         raise InputError(f"The time {moment.isoformat()} has no time zone.")
     try:
         moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-        return moment.isoformat(timespec="microseconds")
+        return moment.isoformat("T", "microseconds")
     except OverflowError:
         message = f"The time {moment.isoformat()} is none in UTC: it ends with the year 9999."
         raise InputError(message) from None
+
+
+# The rows of a batch share their time.
+_shared_utc_text = lru_cache(maxsize=16)(utc_text)
 
 
 def json_cell(value: Mapping[str, object] | None, name: str) -> str | None:
@@ -165,7 +168,7 @@ def prediction_row(  # noqa: PLR0913 - an event has that many parts
 
         sure = share(sure, "confidence")
     return {
-        "timestamp": utc_text(timestamp),
+        "timestamp": _shared_utc_text(timestamp),
         "event_id": plain_text(event_id, "event_id"),
         "event_type": "prediction",
         "model_id": plain_text(model_id, "model_id"),

@@ -7,10 +7,11 @@ time of `plain`. What both answer differs by rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 
 import numpy as np
 
-from ml_pipeline.registry.heads.plain import WAVE, Heads
+from ml_pipeline.registry.heads.plain import MAX_STANDARDISED, MIN_PROBABILITY, WAVE, Heads
 from ml_pipeline.registry.scoring_parts import Reader, Values
 
 # Of e: far from what a float holds, so that the sum of a head's classes is held as well.
@@ -37,11 +38,19 @@ class MatrixHeads(Heads):
                     common.append([0.0] * len(common[-1]))
                     waving.append([0.0] * len(waving[-1]))
         self._common, self._waving = np.array(common), np.array(waving) * WAVE
-        self._frequencies = np.array([wave for wave, _ in self._waves])
-        self._phases = np.array([phase for _, phase in self._waves])
+        # Of the angles of all waves: their phases stand where the common inputs are 1.
+        before, inputs = self._width - self._count, self._common.shape[1]
+        self._angles = np.zeros((len(self._waves), inputs))
+        for row, (frequencies, phase) in zip(self._angles, self._waves, strict=True):
+            row[before : self._width], row[self._width] = frequencies, phase
         self._ones, self._votes = np.ones(self._classes), np.array(self.votes)
-        # Where the numbers stand among what is common to all.
-        self._numbered = slice(self._width - self._count, self._width)
+        self._stays_small = self._largest_score() <= LARGEST_POWER
+
+    def _largest_score(self) -> float:
+        """What no score is above: inputs are clipped, and a wave is between -1 and 1."""
+        furthest = max(MAX_STANDARDISED, -log(MIN_PROBABILITY))
+        weights = np.abs(self._common).sum(axis=1) * furthest + np.abs(self._waving).sum(axis=1)
+        return float(weights.max(initial=0.0))
 
     def voted(
         self, values: Values, base: Sequence[float], experts: Sequence[Sequence[float]]
@@ -52,11 +61,10 @@ class MatrixHeads(Heads):
         seen = np.array([*self._odds(base), *numbers, *self._last(experts), *products])
         scores = self._common.dot(seen)
         if self._waves:
-            angles = self._frequencies.dot(seen[self._numbered])
-            angles += self._phases
+            angles = self._angles.dot(seen)
             scores += self._waving.dot(np.cos(angles, angles))
         heads = scores.reshape(-1, self._classes)
-        if np.maximum.reduce(scores) > LARGEST_POWER:
+        if not self._stays_small:
             heads -= heads.max(axis=1, keepdims=True)
         np.exp(heads, heads)
         voted: list[float] = (self._votes / heads.dot(self._ones)).dot(heads).tolist()
