@@ -323,7 +323,8 @@ def checked_inputs(
                 return {}, error.message, error.hint
             continue
         try:
-            number = float(text)
+            # As a prediction takes them: a truth is 1 or 0 where a number is wanted.
+            number = float(values[name] if isinstance(values[name], bool) else text)
         except ValueError:
             return {}, f"{name} = {text!r} is not a number.", number_hint(text)
         if not isfinite(number) or abs(number) > LARGEST:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ml_pipeline.config.settings import Settings
 from ml_pipeline.evaluation_log.answering.sentences import proposal, yours
+from ml_pipeline.reports.drift import DRIFT
 from ml_pipeline.store.alerts import DailyAccuracy, DecayAlert, newest_alerts
 from ml_pipeline.store.contract import Store
 from ml_pipeline.store.json_values import alert_json, run_json
@@ -62,6 +63,7 @@ class Overview:
     alerts: Sequence[DecayAlert]
     promotions: Sequence[PromotionEvent]
     class_days: Mapping[str, Any] | None = None
+    drift: Mapping[str, Any] | None = None
     yours: str | None = None
     proposal: str | None = None
 
@@ -122,6 +124,7 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
     served = dict.fromkeys(event.to_model_id for event in events if event.to_model_id != serving)
     runs = _runs(store, name)
     theirs, rows = _answered(runs)
+    compared = _compared(store, runs)
     return Overview(
         at=now,
         model_name=name,
@@ -139,7 +142,8 @@ def read_overview(store: Store, settings: Settings, *, now: datetime) -> Overvie
         days=store.list_days(model_name=name, since=first_day(now)),
         alerts=newest_alerts(store, model_name=name, limit=ALERTS_SHOWN),
         promotions=events,
-        class_days=_class_days(store, runs),
+        class_days=compared[CLASS_DAYS],
+        drift=compared[DRIFT],
         yours=yours(settings, theirs),
         proposal=proposal(settings, theirs, rows),
     )
@@ -182,11 +186,19 @@ def _runs(store: Store, model_name: str) -> list[RetrainingRun]:
     return [*latest, *runs[1:]]
 
 
-def _class_days(store: Store, runs: Sequence[RetrainingRun]) -> Mapping[str, Any] | None:
-    """What the latest run counted by day and class; one that goes on has not counted yet."""
-    if runs and CLASS_DAYS not in runs[0].details:
-        runs = store.list_runs(model_name=runs[0].model_name, limit=RUNS_TRIED, only=(CLASS_DAYS,))
-    return next((kept for run in runs if (kept := run.details.get(CLASS_DAYS))), None)
+def _compared(store: Store, runs: Sequence[RetrainingRun]) -> dict[str, Mapping[str, Any] | None]:
+    """What the latest runs counted by day and class, and how far inputs had moved.
+
+    A run that goes on has not looked yet, and one with few new results does not compare inputs.
+    """
+    names = (CLASS_DAYS, DRIFT)
+    if runs and not all(name in runs[0].details for name in names):
+        earlier = store.list_runs(model_name=runs[0].model_name, limit=RUNS_TRIED, only=names)
+        runs = [runs[0], *earlier]
+    return {
+        name: next((kept for run in runs if (kept := run.details.get(name))), None)
+        for name in names
+    }
 
 
 def _day_json(day: DailyAccuracy) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def page_view(overview: Overview) -> dict[str, Any]:
         "took": {run.run_id: took_seconds(run) for run in overview.runs},
         "metrics": [] if latest is None else metric_rows(latest)[:4],
         "charts": [drawn for drawn in charts(overview) if drawn],
-        "drift": drift_view(None if latest is None else latest.details.get("drift")),
+        "drift": drift_view(overview.drift),
         "classes": class_view(overview.class_days),
         "champion_name": "champion" if latest is None else champion_name(latest),
     }

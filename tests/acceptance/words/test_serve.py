@@ -121,6 +121,12 @@ def test_an_answer_is_that_of_predict_and_its_event_outcome_and_label_are_kept(
             assert (label.status, label.json["added"]) == (200, 1)
             again = hosted.post("/v1/labels", {"labels": [{"id": "m1", "label": "A"}]})
             assert (again.status, again.json["refused"][0]["label"]) == (409, "A")
+            truth = {**BY_NAME, NAMES[0]: True}
+            assert hosted.predict(truth)["prediction"]
+            assert hosted.post("/v1/labels", {"features": truth, "label": "H"}).json["added"] == 1
+            (table,) = store.read_table("ml_data", key="id")
+            kept = [json.loads(features) for features in table["features"]]
+            assert {**BY_NAME, NAMES[0]: 1.0} in kept
             unlogged = hosted.predict(log=False)
             assert rows_of(store, unlogged["event_id"]) == []
 

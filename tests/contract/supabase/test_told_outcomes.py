@@ -271,11 +271,11 @@ def test_by_both_doors_an_id_has_one_row_however_it_is_written(project: Supabase
 
 
 def test_a_label_of_features_is_read_as_a_prediction_is(door: Door) -> None:
-    features = {"form": "0.5", "strength": "n/a", "more": "x"}
+    features = {"form": True, "strength": "n/a", "more": "x"}
     added = ask(door, "add_label", label="c1", features=features).json()
     assert added["status"] == "added"
     (row,) = door.project.sql("select * from ml_data")
-    assert row["features"] == {"form": 0.5, "more": "x"}
+    assert row["features"] == {"form": 1, "more": "x"}
     refused = ask(door, "add_label", label="c1", features={"form": "x"}).json()
     assert refused["message"] == 'form = "x" is not a number.'
     assert ask(door, "add_label", label="c9", id="x").json()["code"] == "MLP08"

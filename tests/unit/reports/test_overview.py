@@ -70,3 +70,18 @@ def test_an_open_alert_is_shown_whatever_came_and_went_since(store: LocalStore) 
     found = read_overview(store, Settings().changed({"model_name": MODEL_NAME}), now=NOW)
     assert [alert for alert in found.alerts if alert.status.is_open] == [opened]
     assert len(notices(found)) > len(notices(replace(found, alerts=[])))
+
+
+def test_while_a_run_goes_on_the_inputs_compared_last_are_shown(store: LocalStore) -> None:
+    settings = Settings().changed({"model_name": MODEL_NAME})
+    assert read_overview(store, settings, now=NOW).drift is None
+    kept = {"at": NOW.isoformat(), "inputs": [{"column": "age", "psi": 0.3, "noise": 0.01}]}
+    days = {"labels": ["yes"], "days": {}}
+    store.start_run(make_run(1))
+    store.finish_run(make_finished_run(1, details={"drift": kept, "class_days": days}))
+    store.start_run(make_run(2))
+    assert read_overview(store, settings, now=NOW).drift == kept
+    store.finish_run(make_finished_run(2, details={"class_days": {**days, "labels": ["no"]}}))
+    found = read_overview(store, settings, now=NOW)
+    assert (found.runs[0].details.get("drift"), found.drift) == (None, kept)
+    assert found.class_days == {**days, "labels": ["no"]}
