@@ -173,7 +173,9 @@ def _check_trained(before: Before, life: Life, outcome: Trained) -> None:
     evidence = _evidence(life, run.run_id, run.challenger_id)
     judged = set(evidence.event_ids)
     assert len(judged) == len(evidence.event_ids), "a row was judged twice"
+    # Of those the table may have another outcome still, or one already.
     unsure = {telling.entry.event_id for telling in life.app.untold}
+    unsure |= {e.event_id for e in life.ledger.entries.values() if not e.is_delivered}
     assert judged <= unsure | {e.event_id for e in life.ledger.to_learn(run.started_at)}
     if evidence.champion is not None:
         assert before.champion_id is not None

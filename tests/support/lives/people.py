@@ -28,6 +28,8 @@ def decide(life: Life) -> None:
     door = Door(life.site.store, trouble)
     what = life.chance.choice((_decide_on_challenger, _decide_on_challenger, _roll_back, _prune))
     life.history.append(f"{life.clock.now:%d %H:%M} {what.__name__}, {trouble}")
+    # Who serves then may have learned what was corrected or erased since, and learns again.
+    life.ledger.is_corrected = life.ledger.was_corrected
     try:
         what(life, behind(door))
     except (Killed, StoreUnavailable):
