@@ -50,13 +50,17 @@ def ask(life: Life) -> None:
     )
 
 
-def approve_what_waits(life: Life) -> None:
-    """After a rollback nothing serves again before a person says so."""
+def approve_what_waits(life: Life) -> bool:
+    """After a rollback nothing serves again before a person says so; whether one did."""
     store, name = life.site.store, life.nature.settings.model_name
-    if serving_state_of(store, name).held is not None:
-        newest = store.list_models(model_name=name)[0]
-        if newest.state is not ModelState.CHAMPION:
-            champion.approve(store, newest.model_id, _decision(life), force=True)
+    if serving_state_of(store, name).held is None:
+        return False
+    newest = store.list_models(model_name=name)[0]
+    if newest.state is ModelState.CHAMPION:
+        return False
+    champion.approve(store, newest.model_id, _decision(life), force=True)
+    life.ledger.is_corrected = life.ledger.was_corrected
+    return True
 
 
 def _decision(life: Life) -> Decision:
