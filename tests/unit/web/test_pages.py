@@ -39,6 +39,11 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 
 @pytest.fixture
 def client(store: LocalStore) -> FlaskClient:
+    return client_of(store)
+
+
+def client_of(store: LocalStore) -> FlaskClient:
+    """A page that has read nothing yet: one shows for a second what it has read."""
     app = create_app(
         store, league.settings_for(), Guard.for_host("::1", None), clock=lambda: NOW,
         new_id=league.ids(),
@@ -180,3 +185,22 @@ def test_a_page_that_has_not_changed_is_not_sent_again(
     changed = client.get("/", base_url="http://localhost", headers=known)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_a_run_that_goes_on_is_not_said_to_have_compared_nothing(
+    store: LocalStore,
+) -> None:
+    kept = {"at": NOW.isoformat(), "inputs": [
+        {"column": "age", "psi": 0.3, "noise": 0.01, "rows": 50, "reference_rows": 900}
+    ]}  # fmt: skip
+    end_run(store, 2, details={"drift": kept})
+    store.start_run(make_run(1, model_name=NAME, started_at=NOW - timedelta(minutes=1)))
+    page = shown(client_of(store), "/")
+    assert "It has not compared models yet." in page
+    assert "age has shifted much" in page
+    at = NOW - timedelta(minutes=1)
+    ended = make_finished_run(1, model_name=NAME, started_at=at, details={}, metrics={})
+    store.finish_run(ended)
+    page = shown(client_of(store), "/")
+    assert ("It has not compared" in page, "compared no models" in page) == (False, True)
+    assert "age has shifted much" in page
