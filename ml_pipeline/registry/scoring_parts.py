@@ -45,6 +45,11 @@ def sigmoid(score: float) -> float:
     return power / (1 + power)
 
 
+def is_whole(values: Values) -> bool:
+    """Whether no value is NaN, as in most rows: their sum says so faster than a look at each."""
+    return not isnan(sum(values))
+
+
 def listed(value: object) -> list:  # type: ignore[type-arg]
     """A list, as JSON gives it. Raises TypeError."""
     if not isinstance(value, list):
@@ -239,7 +244,7 @@ class Reader:
 
 def _imputing(fill: Sequence[float]) -> Score:
     def impute(values: Values) -> list[float]:
-        if len(values) == len(fill) and not isnan(sum(values)):
+        if len(values) == len(fill) and is_whole(values):
             return list(values)
         return [other if isnan(value) else value for value, other in zip(values, fill, strict=True)]
 

@@ -9,7 +9,7 @@ from ml_pipeline.config.quick import QuickSettings
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry.scoring import Scorer
 from ml_pipeline.serving import incumbents
-from ml_pipeline.serving.answering import judge, missing_features, part_text, read_values
+from ml_pipeline.serving.answering import judge, part_text, read_values
 from ml_pipeline.store.event_row import (
     UNCERTAIN,
     EventRow,
@@ -61,7 +61,7 @@ class Answering:
         texts, features = scorer.read_text(text), scorer.own_features
         imputes, kinds = settings.missing == "impute", scorer.kinds[: len(features)]
         values, logged = read_values(numbers, features, imputes=imputes, kinds=kinds)
-        imputed = missing_features(values, features)
+        imputed = [name for name, kept in logged.items() if kept is None]
         if imputed and len(imputed) == len(values) and text is None:
             raise InputError("Every feature is missing.")
         values += shares

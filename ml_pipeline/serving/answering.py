@@ -7,6 +7,7 @@ from math import isfinite, isnan, nan
 
 from ml_pipeline.errors import InputError
 from ml_pipeline.registry import scoring
+from ml_pipeline.registry.scoring_parts import is_whole
 from ml_pipeline.store.event_row import UNCERTAIN
 
 TYPE_CHECKING = False
@@ -67,6 +68,7 @@ def read_values(
 
 
 def _in_order(row: RowInput, features: Sequence[str]) -> Sequence[object]:
+    # Whether a list is a mapping takes as long to find out as five numbers to read.
     if type(row) is not list and isinstance(row, Mapping):
         missing = [name for name in features if name not in row]
         if missing:
@@ -109,16 +111,9 @@ def _missing(name: str) -> InputError:
     return InputError(f"{name} is missing.", hint="Set prediction.missing to impute.")
 
 
-def missing_features(values: Sequence[float], features: Sequence[str]) -> list[str]:
-    """The features without a value."""
-    if not isnan(sum(values)):
-        return []
-    return [name for name, value in zip(features, values, strict=True) if isnan(value)]
-
-
 def logged_values(features: Sequence[str], values: Sequence[float]) -> dict[str, object]:
     """The values by name as the log keeps them: a missing one is learned as a missing one."""
-    if not isnan(sum(values)):
+    if is_whole(values):
         return dict(zip(features, values, strict=True))
     return {
         name: None if isnan(value) else value
