@@ -174,7 +174,7 @@ class App:
         finally:
             logger.close()
             door.close()
-        self.ledger.is_corrected = self.ledger.was_corrected = True
+        self.ledger.correct()
         for entry in gone:
             del self.ledger.entries[entry.event_id]
             self.erased.append(entry.event_id)
@@ -281,7 +281,7 @@ class App:
         self.untold.append(telling)
         was_delivered, entry.is_delivered = entry.is_delivered, False
         if telling.corrects:
-            self.ledger.is_corrected = self.ledger.was_corrected = True
+            self.ledger.correct()
         report = self._told(logger, telling, now)
         self.untold.remove(telling)
         entry.is_delivered = was_delivered and not logger.away

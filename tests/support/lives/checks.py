@@ -173,7 +173,7 @@ def _check_trained(before: Before, life: Life, outcome: Trained) -> None:
     evidence = _evidence(life, run.run_id, run.challenger_id)
     judged = set(evidence.event_ids)
     assert len(judged) == len(evidence.event_ids), "a row was judged twice"
-    # Of those the table may have another outcome still, or one already.
+    # The table may have the former outcome of these, or one already.
     unsure = {telling.entry.event_id for telling in life.app.untold}
     unsure |= {e.event_id for e in life.ledger.entries.values() if not e.is_delivered}
     assert judged <= unsure | {e.event_id for e in life.ledger.to_learn(run.started_at)}
@@ -225,22 +225,29 @@ def as_expected(before: Before, life: Life, outcome: RunOutcome) -> None:
     assert (lineage.log_rows or 0) == mine.counted
 
 
+def after_decision(life: Life) -> None:
+    """Look who goes on; one that learned what was corrected or erased since learns it again."""
+    life.ledger.head = head_in_registry(life)
+    head = serving_state_of(life.site.store, life.nature.settings.model_name).head
+    if head is not None and head.model_id in life.ledger.stale:
+        life.ledger.is_corrected = True
+
+
 def head_in_registry(life: Life) -> Head:
     """How far the lineage has come by its own account."""
     head = serving_state_of(life.site.store, life.nature.settings.model_name).head
     if head is None:
         return Head()
-    digest = head.artifact.digest
-    if digest not in life.heads:
+    if head.model_id not in life.heads:
         lineage = head.lineage
         model: AdaptiveClassifier = models.load_model_version(life.site.store, head)
         line = model.line_ or {}
-        life.heads[digest] = Head(
+        life.heads[head.model_id] = Head(
             settled=lineage.settled_night if lineage.first_night is not None else None,
             open=frozenset(line["open_event_ids"]) - frozenset(line["waiting_event_ids"]),
             counted=lineage.log_rows or 0,
         )
-    return life.heads[digest]
+    return life.heads[head.model_id]
 
 
 # ------------------------------------------------------------------------------ at the end

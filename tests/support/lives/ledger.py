@@ -84,13 +84,17 @@ class Expected:
 
 @dataclass(kw_only=True, slots=True)
 class Ledger:
-    """Every accepted event, and what each model has learned."""
+    """Every accepted event, and what each model has learned.
+
+    `stale` are models that had learned something before an outcome was corrected or erased.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     learned: dict[str, frozenset[str]] = field(default_factory=dict)
     head: Head = field(default_factory=Head)
     is_corrected: bool = False
     was_corrected: bool = False
+    stale: set[str] = field(default_factory=set)
 
     @property
     def is_delivered(self) -> bool:
@@ -101,6 +105,11 @@ class Ledger:
     def is_certain(self) -> bool:
         """Whether the next run can be foretold: nothing is on its way, nothing was corrected."""
         return self.is_delivered and not self.is_corrected
+
+    def correct(self) -> None:
+        """An outcome was corrected or erased, which whoever has learned it has to learn again."""
+        self.is_corrected = self.was_corrected = True
+        self.stale |= {model_id for model_id, learned in self.learned.items() if learned}
 
     def results(self, now: datetime) -> list[Entry]:
         """Events whose outcome was known by then, in the order of learning."""

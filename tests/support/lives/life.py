@@ -52,7 +52,7 @@ class Life:
     new_id: Callable[[], str]
     kill: Kill | None = None
     history: list[str] = field(default_factory=list)
-    heads: dict[str, Head] = field(default_factory=dict)  # by the digest of what was read
+    heads: dict[str, Head] = field(default_factory=dict)  # by the id of the model
 
     @classmethod
     def born(cls, seed: int, site: Site, kill: Kill | None = None) -> Life:
@@ -99,7 +99,7 @@ class Life:
                 self.app.erase(self.clock.now)
             if self.chance.random() < 0.12:
                 people.decide(self)
-                self.ledger.head = checks.head_in_registry(self)
+                checks.after_decision(self)
             if self.chance.random() < 0.1:
                 people.ask(self)
             if day in nights:
@@ -113,11 +113,12 @@ class Life:
             # What was held out to judge a first model on is learned by the next run.
             self._at(days + 5, 2)
             self.run(None)
-        if people.approve_what_waits(self) and not self.ledger.to_learn(self.clock.now):
-            # It has learned what was erased: the next run lets the base serve again.
+        people.approve_what_waits(self)
+        checks.after_decision(self)
+        if self.ledger.is_corrected:
+            # Without what was erased the next run learns again, or lets the base serve.
             self._at(days + 6, 2)
             self.run(None)
-        self.ledger.head = checks.head_in_registry(self)
         checks.at_the_end(self)
 
     def _at(self, day: float, hour: float) -> None:

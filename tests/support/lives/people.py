@@ -28,8 +28,6 @@ def decide(life: Life) -> None:
     door = Door(life.site.store, trouble)
     what = life.chance.choice((_decide_on_challenger, _decide_on_challenger, _roll_back, _prune))
     life.history.append(f"{life.clock.now:%d %H:%M} {what.__name__}, {trouble}")
-    # Who serves then may have learned what was corrected or erased since, and learns again.
-    life.ledger.is_corrected = life.ledger.was_corrected
     try:
         what(life, behind(door))
     except (Killed, StoreUnavailable):
@@ -50,17 +48,13 @@ def ask(life: Life) -> None:
     )
 
 
-def approve_what_waits(life: Life) -> bool:
-    """After a rollback nothing serves again before a person says so; whether one did."""
+def approve_what_waits(life: Life) -> None:
+    """After a rollback nothing serves again before a person says so."""
     store, name = life.site.store, life.nature.settings.model_name
-    if serving_state_of(store, name).held is None:
-        return False
-    newest = store.list_models(model_name=name)[0]
-    if newest.state is ModelState.CHAMPION:
-        return False
-    champion.approve(store, newest.model_id, _decision(life), force=True)
-    life.ledger.is_corrected = life.ledger.was_corrected
-    return True
+    if serving_state_of(store, name).held is not None:
+        newest = store.list_models(model_name=name)[0]
+        if newest.state is not ModelState.CHAMPION:
+            champion.approve(store, newest.model_id, _decision(life), force=True)
 
 
 def _decision(life: Life) -> Decision:
